@@ -1,0 +1,26 @@
+"""Where models are found by name."""
+
+from pathlib import Path
+
+from edgewise_edge.errors import ModelNotFoundError
+from edgewise_edge.manifest import MANIFEST_FILE
+
+BUNDLED = Path(__file__).parent / "models"
+
+
+def bundled_models() -> list[str]:
+    """The names of the models that ship with this package."""
+    return sorted(path.parent.name for path in BUNDLED.glob(f"*/{MANIFEST_FILE}"))
+
+
+def find_model(model: str | Path) -> Path:
+    """The folder of a bundled model's name or of a path; ModelNotFoundError for neither."""
+    if isinstance(model, str) and model in bundled_models():
+        return BUNDLED / model
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        raise ModelNotFoundError(
+            f"no model named '{model}' is bundled and no folder lies at that path; bundled: "
+            f"{', '.join(bundled_models()) or 'none'}"
+        )
+    return folder

@@ -1,0 +1,120 @@
+"""What a model folder says of itself: `manifest.json`, and the check that its files are whole."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from edgewise_edge.errors import ModelCorruptError, ModelIncompatibleError, ModelNotFoundError
+
+MANIFEST_FILE = "manifest.json"
+MODEL_FILE = "model.tflite"
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """The sizes of a GPT-2."""
+
+    vocabulary_size: int
+    context_window: int  # tokens, prompt and answer together
+    layers: int
+    heads: int
+    width: int
+
+    @property
+    def head_size(self) -> int:
+        """Floats of one head's key."""
+        return self.width // self.heads
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """One file of a model: its size in bytes and its sha256 in hex."""
+
+    size: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """The record of the file as it is now."""
+        with path.open("rb") as file:
+            return cls(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """A model's name, shape and files.
+
+    `memory` is what the runtime needs to load and run it, in bytes, as measured by the converter.
+    `sampling` holds the settings its makers recommend, `conversion` how it was made and what
+    that cost; both are for people and defaults, nothing depends on them.
+    """
+
+    name: str
+    revision: str
+    architecture: Architecture
+    vocabulary: str  # fingerprint, see Tokenizer.fingerprint
+    files: dict[str, FileRecord]
+    memory: int
+    sampling: dict[str, float] = field(default_factory=dict)
+    conversion: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The manifest of `folder`.
+
+        Raises ModelNotFoundError where there is none, ModelCorruptError where it cannot be read
+        and ModelIncompatibleError where it was written for another version of this library.
+        """
+        try:
+            raw = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise ModelNotFoundError(
+                f"{folder} is not a model folder: it has no {MANIFEST_FILE}; make one with "
+                "'edgewise-cloud convert SOURCE FOLDER'"
+            ) from error
+        except (OSError, ValueError) as error:
+            raise ModelCorruptError(f"{folder / MANIFEST_FILE} cannot be read: {error}") from error
+        try:
+            if (format_ := raw.pop("format")) != FORMAT:
+                raise ModelIncompatibleError(
+                    f"{folder}: manifest format {format_!r}, this version reads {FORMAT}; "
+                    "convert the model again or update edgewise"
+                )
+            raw["architecture"] = Architecture(**raw["architecture"])
+            raw["files"] = {name: FileRecord(**record) for name, record in raw["files"].items()}
+            return cls(**raw)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ModelCorruptError(
+                f"{folder / MANIFEST_FILE} lacks a field or has one it should not: {error}"
+            ) from error
+
+    def write(self, folder: Path) -> None:
+        """Write `manifest.json`; the files it names must be there already."""
+        text = json.dumps({"format": FORMAT, **asdict(self)}, indent=2, ensure_ascii=False)
+        (folder / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
+
+    def verify(self, folder: Path, names: Iterable[str]) -> None:
+        """Raise ModelCorruptError unless each file of `names` is the one recorded here."""
+        for name in names:
+            if name not in self.files:
+                raise ModelCorruptError(f"{folder}: its manifest records no {name}")
+            _verify_file(folder / name, self.files[name])
+
+
+def _verify_file(path: Path, expected: FileRecord) -> None:
+    if not path.is_file():
+        raise ModelCorruptError(f"{path} is missing; fetch or convert the model again")
+    if (size := path.stat().st_size) != expected.size:
+        raise ModelCorruptError(
+            f"{path} has {size:,} bytes where its manifest says {expected.size:,}: cut short or "
+            "replaced; fetch or convert the model again"
+        )
+    if FileRecord.of(path).sha256 != expected.sha256:
+        raise ModelCorruptError(
+            f"{path} is not the file its manifest names (sha256 differs); fetch or convert the "
+            "model again"
+        )

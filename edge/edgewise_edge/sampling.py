@@ -1,0 +1,107 @@
+"""Choosing the next token: one pure function that the device and the cloud share."""
+
+import math
+import secrets
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewise_edge.errors import RequestError, RuntimeFailedError
+
+MAX_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingParams:
+    """How to choose tokens. Raises RequestError for values that mean nothing."""
+
+    temperature: float = 0.8  # 0: always the likeliest token
+    top_k: int = 40  # 0: no limit
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0  # CTRL's (arXiv:1909.05858), over prompt and answer
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        _require(0 <= self.temperature <= 100, "temperature", self.temperature, "from 0 to 100")
+        _require(0 <= self.top_k <= 2**31 - 1, "top_k", self.top_k, "0 (no limit) or more")
+        _require(0 < self.top_p <= 1, "top_p", self.top_p, "above 0 and at most 1")
+        _require(
+            0.01 <= self.repetition_penalty <= 100,
+            "repetition_penalty",
+            self.repetition_penalty,
+            "from 0.01 to 100 (1: none)",
+        )
+        _require(0 <= self.seed <= MAX_SEED, "seed", self.seed, f"from 0 to {MAX_SEED}")
+
+
+def sampling_params(recommended: Mapping[str, float], chosen: Mapping[str, Any]) -> SamplingParams:
+    """`chosen` over `recommended`, None meaning not chosen; a random seed where none is given."""
+    given = {name: value for name, value in chosen.items() if value is not None}
+    try:
+        return SamplingParams(**{"seed": secrets.randbelow(MAX_SEED), **recommended, **given})
+    except TypeError as error:
+        raise RequestError(f"a sampling setting is not known or not a number: {error}") from error
+
+
+def _require(valid: bool, name: str, value: float, allowed: str) -> None:
+    # Every comparison with NaN is false, so NaN arrives here too.
+    if not valid:
+        raise RequestError(f"{name} is {value}; it must be {allowed}")
+
+
+def sample(
+    logits: NDArray[np.float32], params: SamplingParams, history: Collection[int], position: int
+) -> int:
+    """The token at `position`, from `logits[vocabulary]`.
+
+    `history` holds the ids before it, for the repetition penalty. Randomness is drawn from a
+    counter-based generator keyed by (seed, position): whoever continues a text at `position`
+    draws what the first would have drawn. Raises RuntimeFailedError when the logits hold a NaN.
+    """
+    if np.isnan(logits.max()):
+        raise RuntimeFailedError(
+            "the model returned NaN logits; its file or this runtime is broken"
+        )
+    scores = _penalised(logits.astype(np.float64), params.repetition_penalty, history)
+    if params.temperature == 0:
+        return int(scores.argmax())
+    probabilities = _softmax(_top_k(scores, params.top_k) / params.temperature)
+    cumulative = _top_p(probabilities, params.top_p).cumsum()
+    draw = np.random.Generator(np.random.Philox(key=(params.seed, position))).random()
+    # Clipped: rounding may leave the last sum a hair below 1.
+    index = np.searchsorted(cumulative, draw * cumulative[-1], side="right")
+    return int(min(index, np.flatnonzero(probabilities)[-1]))
+
+
+def _penalised(
+    scores: NDArray[np.float64], penalty: float, history: Collection[int]
+) -> NDArray[np.float64]:
+    if penalty != 1 and history:
+        seen = np.unique(np.fromiter(history, dtype=np.int64))
+        scores[seen] = np.where(scores[seen] > 0, scores[seen] / penalty, scores[seen] * penalty)
+    return scores
+
+
+def _top_k(scores: NDArray[np.float64], k: int) -> NDArray[np.float64]:
+    if 0 < k < scores.size:
+        smallest_kept = np.partition(scores, -k)[-k]
+        scores[scores < smallest_kept] = -math.inf
+    return scores
+
+
+def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    weights: NDArray[np.float64] = np.exp(scores - scores.max())
+    return weights / weights.sum()
+
+
+def _top_p(probabilities: NDArray[np.float64], p: float) -> NDArray[np.float64]:
+    """Zero all but the likeliest tokens that together reach `p` (arXiv:1904.09751)."""
+    if p < 1:
+        order = np.argsort(-probabilities, kind="stable")
+        reached = probabilities[order].cumsum()
+        probabilities[order[np.searchsorted(reached, p) + 1 :]] = 0
+    return probabilities

@@ -1,0 +1,102 @@
+"""Byte-level BPE, built from a GPT-2 vocabulary's own files."""
+
+import hashlib
+import json
+from functools import cached_property
+from pathlib import Path
+
+import tiktoken
+
+from edgewise_edge.errors import ModelCorruptError
+
+VOCABULARY_FILE = "vocab.json"
+MERGES_FILE = "merges.txt"
+TOKENIZER_FILES = (VOCABULARY_FILE, MERGES_FILE)
+END_OF_TEXT = "<|endoftext|>"
+
+# GPT-2's pre-tokenizer (openai/gpt-2, src/encoder.py), with possessive quantifiers where they
+# cannot change a match, so that long runs of one class take linear time.
+SPLIT_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
+
+
+def _byte_of_character() -> dict[str, int]:
+    """GPT-2's printable stand-in for each byte, the other way round (src/encoder.py)."""
+    plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), 256)]
+    others = [byte for byte in range(256) if byte not in plain]
+    return {chr(byte): byte for byte in plain} | {
+        chr(256 + index): byte for index, byte in enumerate(others)
+    }
+
+
+class Tokenizer:
+    """Text to token ids and back, for one vocabulary.
+
+    `ranks` maps each token's bytes to its id, in the order of the merges; `special` maps special
+    tokens to their ids. Special tokens written out in a prompt are ordinary text.
+    """
+
+    def __init__(self, ranks: dict[bytes, int], special: dict[str, int]) -> None:
+        self._encoding = tiktoken.Encoding(
+            "edgewise", pat_str=SPLIT_PATTERN, mergeable_ranks=ranks, special_tokens=special
+        )
+        self._bytes = {token_id: token for token, token_id in ranks.items()}
+        self._special = special
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> "Tokenizer":
+        """Read `vocab.json` and `merges.txt`; raise ModelCorruptError when they are no such files."""
+        try:
+            return cls(*_read_vocabulary(folder))
+        except (OSError, ValueError, KeyError, AttributeError) as error:
+            raise ModelCorruptError(
+                f"{folder}: {VOCABULARY_FILE} and {MERGES_FILE} are not a GPT-2 vocabulary ({error})"
+            ) from error
+
+    @property
+    def size(self) -> int:
+        """One more than the largest token id."""
+        return self._encoding.n_vocab
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """The ids that end a text: one, or none where the vocabulary lacks it."""
+        return frozenset(self._special.values())
+
+    def encode(self, text: str) -> list[int]:
+        """The token ids of `text`."""
+        return self._encoding.encode_ordinary(text)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes of one token; none for a special token or an unused id."""
+        return self._bytes.get(token_id, b"")
+
+    def decode(self, token_ids: list[int]) -> str:
+        """The text of `token_ids`, broken UTF-8 replaced by U+FFFD."""
+        return b"".join(map(self.token_bytes, token_ids)).decode("utf-8", errors="replace")
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 (hex) over every id and its bytes: equal only for equal vocabularies."""
+        tokens = {token_id: b"t" + token for token_id, token in self._bytes.items()}
+        tokens |= {token_id: b"s" + name.encode() for name, token_id in self._special.items()}
+        digest = hashlib.sha256(SPLIT_PATTERN.encode())
+        for token_id in sorted(tokens):
+            token = tokens[token_id]
+            digest.update(token_id.to_bytes(4, "little") + len(token).to_bytes(4, "little") + token)
+        return digest.hexdigest()
+
+
+def _read_vocabulary(folder: Path) -> tuple[dict[bytes, int], dict[str, int]]:
+    ids: dict[str, int] = json.loads((folder / VOCABULARY_FILE).read_text(encoding="utf-8"))
+    byte_of = _byte_of_character()
+    special = {END_OF_TEXT: ids.pop(END_OF_TEXT)} if END_OF_TEXT in ids else {}
+    ranks = {bytes(byte_of[c] for c in token): token_id for token, token_id in ids.items()}
+    if missing := [byte for byte in range(256) if bytes([byte]) not in ranks]:
+        raise ValueError(f"{len(missing)} single bytes have no token, {missing[0]:#04x} among them")
+    merges = (folder / MERGES_FILE).read_text(encoding="utf-8").splitlines()
+    merged = [line.replace(" ", "") for line in merges if line and not line.startswith("#version")]
+    merged_ids = [ids[token] for token in merged]
+    # tiktoken takes a token's id for the rank of its merge.
+    if merged_ids != sorted(merged_ids):
+        raise ValueError("the ids are not in the order of the merges")
+    return ranks, special

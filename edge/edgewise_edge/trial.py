@@ -1,0 +1,58 @@
+"""Trying a device model in a process of its own: a broken one may crash whoever loads it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from edgewise_edge.errors import EdgeError, ModelIncompatibleError
+from edgewise_edge.manifest import MODEL_FILE, Manifest
+from edgewise_edge.runtime import Runtime
+
+TIMEOUT = 120.0  # seconds
+
+
+def try_model(folder: Path) -> int:
+    """Run every signature of the model in `folder` in a child process; the bytes it needed.
+
+    Raises ModelIncompatibleError when the child failed, crashed or took too long.
+    """
+    command = [sys.executable, "-m", "edgewise_edge.trial", str(folder)]
+    try:
+        child = subprocess.run(
+            command, capture_output=True, text=True, timeout=TIMEOUT, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ModelIncompatibleError(f"{folder}: no answer within {TIMEOUT:.0f} s") from error
+    if child.returncode != 0:
+        reason = child.stderr.strip().splitlines()[-1:] or [f"exit status {child.returncode}"]
+        raise ModelIncompatibleError(f"{folder} does not run on LiteRT: {reason[0]}")
+    return int(child.stdout)
+
+
+def _measure(folder: Path) -> int:
+    """Growth of the resident memory while the model is loaded and run, in bytes."""
+    before = _resident_memory()
+    runtime = Runtime.load(folder / MODEL_FILE, Manifest.read(folder).architecture, threads=1)
+    session = runtime.session()
+    for bucket in runtime.buckets:
+        session.prefill([0] * min(runtime.chunk, bucket - session.position - 1))
+        session.decode(0)
+        session.position = bucket - 1
+    return _resident_memory() - before
+
+
+def _resident_memory() -> int:
+    """Bytes; 0 where there is no /proc. (A child's getrusage peak begins at its parent's.)"""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+if __name__ == "__main__":
+    try:
+        print(_measure(Path(sys.argv[1])))
+    except EdgeError as error:
+        sys.exit(str(error))
