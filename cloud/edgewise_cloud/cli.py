@@ -1,0 +1,152 @@
+"""`edgewise-cloud`: serve, convert, train."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from edgewise_cloud.errors import CloudError
+from edgewise_edge.quiet import captured_stderr
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
+)
+console = Console(stderr=True, highlight=False)
+
+
+@app.command()
+def serve(
+    model: Annotated[str, typer.Option(help="Bundled model, folder, or KerasHub preset.")] = "tales",
+    host: Annotated[str, typer.Option(help="Loopback address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 50051,
+    slots: Annotated[int, typer.Option(min=1, help="Requests running at once.")] = 4,
+    queue: Annotated[int, typer.Option(min=0, help="Requests waiting behind them.")] = 16,
+    grace: Annotated[float, typer.Option(min=0, help="Seconds to finish at shutdown.")] = 10.0,
+) -> None:
+    """Serve a Keras GPT-2 over gRPC until SIGTERM or Ctrl-C."""
+    _import_tensorflow()
+    from edgewise_cloud.server import ServerSettings, running_server
+
+    settings = ServerSettings(
+        model=model, host=host, port=port, slots=slots, queue=queue, grace=grace
+    )
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        async with running_server(settings) as bound:
+            console.print(f"serving {model} on {host}:{bound}")
+            await stop.wait()
+            console.print("draining")
+
+    asyncio.run(run())
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(help="Bundled model, folder, KerasHub preset or hf://.")],
+    out: Annotated[Path, typer.Argument(help="Device model folder to make.")],
+    quantize: Annotated[str, typer.Option(help="int8 or none.")] = "int8",
+    name: Annotated[str | None, typer.Option(help="The model's name; the folder's if absent.")] = None,
+    text: Annotated[
+        Path | None, typer.Option(help="UTF-8 text to measure the agreement on.")
+    ] = None,
+    keras_weights: Annotated[
+        bool, typer.Option(help="Add the Keras weights, so that the folder serves both sides.")
+    ] = False,
+    temperature: Annotated[float | None, typer.Option(help="Recommended temperature.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Recommended top_k.")] = None,
+    repetition_penalty: Annotated[float | None, typer.Option(help="Recommended penalty.")] = None,
+) -> None:
+    """Make a device model from a Keras GPT-2, and check that both agree."""
+    _import_tensorflow()
+    from edgewise_cloud.conversion import Quantization, convert
+
+    if quantize not in list(Quantization):
+        raise CloudError(f"--quantize {quantize} is not known; choose int8 or none")
+    recommended = {
+        "temperature": temperature,
+        "top_k": top_k,
+        "repetition_penalty": repetition_penalty,
+    }
+    with console.status(f"converting {source}"), captured_stderr():
+        manifest, agreement = convert(
+            source,
+            out,
+            Quantization(quantize),
+            name=name,
+            keras_weights=keras_weights,
+            sampling={key: value for key, value in recommended.items() if value is not None},
+            text=_read_text(text) if text else None,
+        )
+    model_file = manifest.files["model.tflite"]
+    print(
+        f"{out}: {model_file.size / 1e6:.1f} MB, needs {manifest.memory / 1e6:.0f} MB of memory\n"
+        f"agreement with Keras over {agreement.tokens} tokens: largest logit difference "
+        f"{agreement.largest_logit_difference:.3g} (the logits spread by "
+        f"{agreement.logit_spread:.3g}), top-1 {agreement.top1_agreement:.1%}"
+    )
+
+
+@app.command()
+def train(
+    texts: Annotated[list[Path], typer.Argument(help="UTF-8 text files.")],
+    out: Annotated[Path, typer.Option(help="Folder for the checkpoint; resumes what lies there.")],
+    vocabulary_size: Annotated[int, typer.Option(min=300, max=65535)] = 3072,
+    layers: Annotated[int, typer.Option(min=1)] = 4,
+    width: Annotated[int, typer.Option(min=8)] = 160,
+    heads: Annotated[int, typer.Option(min=1)] = 5,
+    context_window: Annotated[int, typer.Option(min=16)] = 512,
+    batch_size: Annotated[int, typer.Option(min=1)] = 16,
+    steps: Annotated[int, typer.Option(min=1)] = 3400,
+    learning_rate: Annotated[float, typer.Option(min=0)] = 2.5e-3,
+    seed: Annotated[int, typer.Option(min=0)] = 1,
+) -> None:
+    """Train a small GPT-2 and its vocabulary from scratch."""
+    _import_tensorflow()
+    from edgewise_cloud.training import TrainingPlan, train
+
+    plan = TrainingPlan(
+        vocabulary_size=vocabulary_size,
+        layers=layers,
+        width=width,
+        heads=heads,
+        context_window=context_window,
+        batch_size=batch_size,
+        steps=steps,
+        learning_rate=learning_rate,
+        seed=seed,
+    )
+    train(texts, out, plan, report=console.print)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CloudError(f"{path} cannot be read as UTF-8 text: {error}") from error
+
+
+def _import_tensorflow() -> None:
+    """Import the heavy part here, once a command needs it, and without its banners."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with captured_stderr():
+        import keras_hub  # noqa: F401
+        import tensorflow as tf
+
+        tf.constant(0)  # the device list, with its complaints about absent GPUs
+
+
+def main() -> None:
+    """Run the command line; what goes wrong is one sentence and exit status 2."""
+    try:
+        app()
+    except CloudError as error:
+        console.print(f"[red]error:[/] {error}", soft_wrap=True)
+        sys.exit(2)

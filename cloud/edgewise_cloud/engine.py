@@ -1,0 +1,109 @@
+"""Running the full Keras GPT-2 step by step, through KerasHub's own cached forward pass."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+from keras_hub.models import GPT2CausalLM
+from numpy.typing import NDArray
+
+from edgewise_cloud.sources import KerasModel
+from edgewise_edge.generation import TokenRequest, generate_tokens
+
+PREFILL_CHUNK = 64
+CACHE_BUCKETS = (128, 512)  # and the context window
+
+
+class Engine:
+    """One Keras model, serving any number of sessions; their steps run one at a time."""
+
+    def __init__(self, model: KerasModel) -> None:
+        self.model = model
+        window = model.architecture.context_window
+        self.chunk = min(PREFILL_CHUNK, window)
+        self.buckets = [*(size for size in CACHE_BUCKETS if self.chunk <= size < window), window]
+        self._lock = threading.Lock()
+        causal_lm = GPT2CausalLM(model.backbone)
+
+        def prefill(tokens: tf.Tensor, cache: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+            return causal_lm.call_with_cache(tokens, cache, position)[2]
+
+        def decode(
+            tokens: tf.Tensor, cache: tf.Tensor, position: tf.Tensor
+        ) -> tuple[tf.Tensor, tf.Tensor]:
+            logits, _, cache = causal_lm.call_with_cache(tokens, cache, position)
+            return logits[0, 0], cache
+
+        # Graphs without XLA: KerasHub's slices make it compile anew for every position.
+        self._prefill = tf.function(prefill)
+        self._decode = tf.function(decode)
+
+    def warm_up(self) -> None:
+        """Trace every shape the service will run."""
+        for bucket in self.buckets:
+            session = KerasSession(self, bucket)
+            session.prefill([0])
+            session.decode(0)
+
+    def generate(self, request: TokenRequest) -> Iterator[int]:
+        """The new tokens of `request`; raises RequestError before any work."""
+        shape = self.model.architecture
+        request.check(shape.context_window, shape.vocabulary_size)
+        return generate_tokens(KerasSession(self), request, self.chunk)
+
+    def new_cache(self, bucket: int) -> tf.Tensor:
+        """Zeros (1, layers, 2, bucket, heads, head size), KerasHub's layout."""
+        shape = self.model.architecture
+        return tf.zeros((1, shape.layers, 2, bucket, shape.heads, shape.head_size))
+
+    def run_prefill(self, tokens: Sequence[int], cache: tf.Tensor, position: int) -> tf.Tensor:
+        """Read `chunk` tokens at `position`; the new cache."""
+        return self._run(self._prefill, tokens, cache, position)
+
+    def run_decode(
+        self, token: int, cache: tf.Tensor, position: int
+    ) -> tuple[NDArray[np.float32], tf.Tensor]:
+        """Read one token; the logits (vocabulary,) after it, and the new cache."""
+        logits, cache = self._run(self._decode, [token], cache, position)
+        return logits.numpy(), cache
+
+    def _run(
+        self, step: Callable[..., tf.Tensor], tokens: Sequence[int], cache: tf.Tensor, position: int
+    ) -> tf.Tensor:
+        with self._lock:
+            return step(tf.constant([tokens], tf.int32), cache, tf.constant(position, tf.int32))
+
+
+class KerasSession:
+    """One text being read and written by the engine; a StepSession."""
+
+    def __init__(self, engine: Engine, bucket: int | None = None) -> None:
+        self._engine = engine
+        self._bucket = bucket or engine.buckets[0]
+        self._cache = engine.new_cache(self._bucket)
+        self._tokens: list[int] = []
+
+    def prefill(self, tokens: Sequence[int]) -> None:
+        """Read at most `engine.chunk` tokens."""
+        self._append(tokens)
+        # The traced step takes whole chunks. A shorter one reads tokens before it once more,
+        # which changes nothing; only at the very beginning does it need padding, whose rows the
+        # next steps overwrite before anything can attend to them.
+        chunk = self._engine.chunk
+        start = max(0, len(self._tokens) - chunk)
+        whole = self._tokens[start:] + [0] * (chunk - len(self._tokens))
+        self._cache = self._engine.run_prefill(whole, self._cache, start)
+
+    def decode(self, token: int) -> NDArray[np.float32]:
+        """Read one token; the logits (vocabulary,) of its successor."""
+        self._append((token,))
+        logits, self._cache = self._engine.run_decode(token, self._cache, len(self._tokens) - 1)
+        return logits
+
+    def _append(self, tokens: Sequence[int]) -> None:
+        self._tokens += tokens
+        if len(self._tokens) > self._bucket:
+            bucket = next(size for size in self._engine.buckets if size >= len(self._tokens))
+            more = [(0, 0)] * 3 + [(0, bucket - self._bucket)] + [(0, 0)] * 2
+            self._cache, self._bucket = tf.pad(self._cache, more), bucket

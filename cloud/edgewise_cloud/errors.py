@@ -1,0 +1,28 @@
+"""Errors of the cloud side.
+
+CloudError
+├── SourceError
+├── TextError
+├── ConversionError
+└── ServeError
+"""
+
+
+class CloudError(Exception):
+    """Anything the pipeline or the service refuses or fails at."""
+
+
+class SourceError(CloudError):
+    """A Keras model that cannot be found, fetched or read."""
+
+
+class TextError(CloudError):
+    """Training text that cannot be used."""
+
+
+class ConversionError(CloudError):
+    """A model that did not become a working device model."""
+
+
+class ServeError(CloudError):
+    """A service that cannot be started as asked."""

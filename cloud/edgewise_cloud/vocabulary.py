@@ -1,0 +1,24 @@
+"""Training a byte-level BPE vocabulary in GPT-2's file format."""
+
+import json
+from pathlib import Path
+
+from tokenizers import ByteLevelBPETokenizer
+
+from edgewise_edge.tokenizer import END_OF_TEXT, MERGES_FILE, VOCABULARY_FILE, Tokenizer
+
+
+def train_vocabulary(texts: list[Path], size: int, folder: Path) -> Tokenizer:
+    """Write `vocab.json` and `merges.txt` of `size` tokens learned from `texts` into `folder`.
+
+    The end-of-text token takes the last id, as in GPT-2's own vocabulary.
+    """
+    trainer = ByteLevelBPETokenizer()
+    trainer.train([str(path) for path in texts], vocab_size=size - 1, show_progress=False)
+    trainer.save_model(str(folder))
+    vocabulary_file = folder / VOCABULARY_FILE
+    ids = json.loads(vocabulary_file.read_text(encoding="utf-8"))
+    ids[END_OF_TEXT] = len(ids)
+    vocabulary_file.write_text(json.dumps(ids, ensure_ascii=False), encoding="utf-8")
+    assert (folder / MERGES_FILE).exists()
+    return Tokenizer.from_folder(folder)
