@@ -76,4 +76,5 @@ def _keras_logits(model: KerasModel, tokens: list[int]) -> NDArray[np.float32]:
     ids = np.array([tokens], np.int32)
     hidden = model.backbone({"token_ids": ids, "padding_mask": np.ones_like(ids)})
     logits = model.backbone.token_embedding(hidden, reverse=True)
-    return np.asarray(logits, np.float32)[0]
+    rows: NDArray[np.float32] = np.asarray(logits, np.float32)[0]
+    return rows

@@ -59,7 +59,7 @@ def weights(backbone: GPT2Backbone) -> dict[str, np.ndarray]:
 
 
 def _layer_weights(layer: Any, width: int) -> dict[str, np.ndarray]:
-    attention = layer._self_attention_layer  # noqa: SLF001 KerasHub's own converter reads it so
+    attention = layer._self_attention_layer
     qkv = (attention.query_dense, attention.key_dense, attention.value_dense)
     norms = {"ln_1": layer._self_attention_layer_norm, "ln_2": layer._feedforward_layer_norm}
     dense = {

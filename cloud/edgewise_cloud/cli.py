@@ -21,7 +21,9 @@ console = Console(stderr=True, highlight=False)
 
 @app.command()
 def serve(
-    model: Annotated[str, typer.Option(help="Bundled model, folder, or KerasHub preset.")] = "tales",
+    model: Annotated[
+        str, typer.Option(help="Bundled model, folder, or KerasHub preset.")
+    ] = "tales",
     host: Annotated[str, typer.Option(help="Loopback address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 50051,
     slots: Annotated[int, typer.Option(min=1, help="Requests running at once.")] = 4,
@@ -53,7 +55,9 @@ def convert(
     source: Annotated[str, typer.Argument(help="Bundled model, folder, KerasHub preset or hf://.")],
     out: Annotated[Path, typer.Argument(help="Device model folder to make.")],
     quantize: Annotated[str, typer.Option(help="int8 or none.")] = "int8",
-    name: Annotated[str | None, typer.Option(help="The model's name; the folder's if absent.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The model's name; the folder's if absent.")
+    ] = None,
     text: Annotated[
         Path | None, typer.Option(help="UTF-8 text to measure the agreement on.")
     ] = None,

@@ -1,7 +1,7 @@
 """Running the full Keras GPT-2 step by step, through KerasHub's own cached forward pass."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -46,7 +46,7 @@ class Engine:
             session.prefill([0])
             session.decode(0)
 
-    def generate(self, request: TokenRequest) -> Iterator[int]:
+    def generate(self, request: TokenRequest) -> Generator[int, None, None]:
         """The new tokens of `request`; raises RequestError before any work."""
         shape = self.model.architecture
         request.check(shape.context_window, shape.vocabulary_size)

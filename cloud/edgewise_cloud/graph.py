@@ -18,7 +18,7 @@ from edgewise_edge.signatures import decode_name, prefill_name
 MASKED = -1e9  # finite: a row that is masked throughout must not become NaN
 
 
-class StepGraph(tf.Module):
+class StepGraph(tf.Module):  # type: ignore[misc]  # TensorFlow ships no types
     """The step over one model's weights; `weights` has the names of checkpoint.weights()."""
 
     def __init__(self, weights: dict[str, np.ndarray], shape: Architecture) -> None:

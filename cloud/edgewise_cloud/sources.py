@@ -55,7 +55,9 @@ def load_keras(source: str, workspace: Path) -> KerasModel:
     try:
         tokenizer = Tokenizer.from_folder(workspace)
     except EdgeError as error:
-        raise SourceError(f"{source}: its vocabulary cannot be used on a device: {error}") from error
+        raise SourceError(
+            f"{source}: its vocabulary cannot be used on a device: {error}"
+        ) from error
     if tokenizer.size > backbone.vocabulary_size:
         raise SourceError(
             f"{source}: the vocabulary has {tokenizer.size} tokens, the weights only "
@@ -85,7 +87,9 @@ def _check_folder(folder: Path) -> str:
             "alone cannot be served or converted again)"
         ) from error
     if config.get("model_type", "gpt2") != "gpt2":
-        raise SourceError(f"{folder} holds a '{config['model_type']}' model; only GPT-2 is supported")
+        raise SourceError(
+            f"{folder} holds a '{config['model_type']}' model; only GPT-2 is supported"
+        )
     if not (folder / MANIFEST_FILE).exists():
         return "folder"
     try:

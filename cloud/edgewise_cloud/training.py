@@ -35,7 +35,7 @@ class TrainingPlan:
     seed: int = 1
 
 
-class _Windows(keras.utils.PyDataset):
+class _Windows(keras.utils.PyDataset):  # type: ignore[misc]  # Keras ships no types
     """Random windows of the text; batch `index` of a round is the same in every run."""
 
     def __init__(self, tokens: np.ndarray, plan: TrainingPlan, round_: int, batches: int) -> None:
@@ -112,7 +112,8 @@ def _tokens(texts: list[Path], tokenizer: Tokenizer, state: Path) -> np.ndarray:
     cache = state / "tokens.npy"
     if not cache.exists():
         np.save(cache, np.concatenate([_encode(path, tokenizer) for path in texts]))
-    return np.load(cache, mmap_mode="r")
+    tokens: np.ndarray = np.load(cache, mmap_mode="r")
+    return tokens
 
 
 def _encode(path: Path, tokenizer: Tokenizer) -> np.ndarray:

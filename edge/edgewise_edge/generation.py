@@ -1,6 +1,6 @@
 """From prompt ids to token ids, one at a time; the words both sides use for it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -75,7 +75,9 @@ class StepSession(Protocol):
         """Read one token; the logits of its successor."""
 
 
-def generate_tokens(session: StepSession, request: TokenRequest, chunk: int) -> Iterator[int]:
+def generate_tokens(
+    session: StepSession, request: TokenRequest, chunk: int
+) -> Generator[int, None, None]:
     """The new tokens of a checked `request`, prefilled `chunk` tokens at a time.
 
     Ends after `max_tokens`, or with the first of `end_ids`, which it still yields. Closing the

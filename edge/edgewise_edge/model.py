@@ -1,7 +1,7 @@
 """A device model: its manifest, its vocabulary and the runtime that runs it."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Self
 
@@ -42,7 +42,7 @@ class DeviceModel:
         )
         return cls(manifest, tokenizer, runtime)
 
-    def stream_tokens(self, request: TokenRequest) -> Iterator[int]:
+    def stream_tokens(self, request: TokenRequest) -> Generator[int, None, None]:
         """The new tokens of `request`; raises RequestError before any work."""
         shape = self.manifest.architecture
         request.check(shape.context_window, shape.vocabulary_size)

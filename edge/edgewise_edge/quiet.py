@@ -45,5 +45,6 @@ def silence_native_exit() -> None:
     that Python code writes is lost.
     """
     libc = ctypes.CDLL(None)
-    if hasattr(libc, "__cxa_atexit"):  # not on Windows
-        libc.__cxa_atexit(libc.close, ctypes.c_void_p(2), None)
+    at_exit = getattr(libc, "__cxa_atexit", None)  # not on Windows
+    if at_exit:
+        at_exit(libc.close, ctypes.c_void_p(2), None)

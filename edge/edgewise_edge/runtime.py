@@ -10,7 +10,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from ai_edge_litert.compiled_model import CompiledModel, CpuOptions, Options
@@ -27,7 +27,7 @@ _FLATBUFFER_IDENTIFIER = slice(4, 8)
 _ALIGNMENT = 64  # bytes; LiteRT copies what is aligned less
 
 
-def _aligned(size: int, dtype: type[np.generic]) -> NDArray:
+def _aligned(size: int, dtype: type[np.generic]) -> NDArray[Any]:
     """`size` zeros at an address LiteRT can use without a copy."""
     item = np.dtype(dtype).itemsize
     raw = np.zeros(size * item + _ALIGNMENT, np.uint8)
@@ -122,7 +122,9 @@ class Runtime:
                     list(signature.outputs),
                 )
             except RuntimeError as error:
-                raise RuntimeFailedError(f"LiteRT failed at position {position}: {error}") from error
+                raise RuntimeFailedError(
+                    f"LiteRT failed at position {position}: {error}"
+                ) from error
             cache.rows[..., position : position + used, :] = signature.rows[..., :used, :]
             return signature.logits.copy()
 

@@ -95,7 +95,8 @@ def _top_k(scores: NDArray[np.float64], k: int) -> NDArray[np.float64]:
 
 def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     weights: NDArray[np.float64] = np.exp(scores - scores.max())
-    return weights / weights.sum()
+    weights /= weights.sum()
+    return weights
 
 
 def _top_p(probabilities: NDArray[np.float64], p: float) -> NDArray[np.float64]:

@@ -43,7 +43,10 @@ def _measure(folder: Path) -> int:
 
 
 def _resident_memory() -> int:
-    """Bytes; 0 where there is no /proc. (A child's getrusage peak begins at its parent's.)"""
+    """In bytes; 0 where there is no /proc.
+
+    Not getrusage: a child's peak begins at its parent's.
+    """
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:

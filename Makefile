@@ -1,0 +1,57 @@
+# Everything starts from `make`: it makes its own environment in .venv and needs only Python 3.11+.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PARTS := proto edge cloud router
+EDITABLE := $(foreach part,$(PARTS),-e $(part))
+OURS := $(foreach name,edgewise edgewise-cloud edgewise-edge edgewise-proto,--no-emit-package $(name))
+# What users install is what was tested: their versions are those of dev.txt.
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header $(OURS)
+
+.PHONY: help demo test check format bench stubs lock clean
+
+help:  ## Say what there is to make
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+demo: .venv/ready  ## Watch the router choose, on the bundled model
+	@$(BIN)/python router/demo.py
+
+test: .venv/ready  ## Run the tests
+	$(BIN)/python -m pytest
+
+check: .venv/ready  ## Format, lint, strict types, and stubs that match the contract
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/mypy tests/typing
+	proto/check-stubs $(BIN)/python
+
+format: .venv/ready  ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv/ready  ## Run the benchmarks
+	$(BIN)/python benchmarks/router_overhead.py
+	$(BIN)/python benchmarks/both_sides.py
+
+stubs: .venv/ready  ## Generate the gRPC stubs anew
+	proto/generate-stubs $(BIN)/python proto
+
+lock: .venv/ready  ## Resolve the requirements anew
+	$(COMPILE) requirements/dev.in $(addsuffix /pyproject.toml,$(PARTS)) -o requirements/dev.txt
+	$(COMPILE) $(addsuffix /pyproject.toml,router edge proto) -c requirements/dev.txt -o requirements/device.txt
+	$(COMPILE) $(addsuffix /pyproject.toml,cloud edge proto) -c requirements/dev.txt -o requirements/cloud.txt
+	$(COMPILE) --no-annotate requirements/tools.in -o requirements/tools.txt
+
+clean:  ## Remove the environment
+	rm -rf .venv
+
+# The environment is whole when `ready` is newer than all that defines it.
+.venv/ready: requirements/dev.txt requirements/tools.txt $(addsuffix /pyproject.toml,$(PARTS))
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/tools.txt
+	$(BIN)/uv pip sync --quiet --require-hashes requirements/dev.txt
+	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation $(EDITABLE)
+	touch $@

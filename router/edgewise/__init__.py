@@ -1,0 +1,71 @@
+"""edgewise: a hybrid edge/cloud inference router for GPT-2.
+
+from edgewise import Router
+
+with Router() as router:
+    for chunk in router.stream("Once upon a time"):
+        print(chunk.text, end="", flush=True)
+"""
+
+from edgewise.errors import (
+    CloudRefusedError,
+    CloudUnavailableError,
+    ConfigurationError,
+    EdgewiseError,
+    NoSourceError,
+    SourceFailedError,
+    VocabularyMismatchError,
+)
+from edgewise.generation import Chunk, Generation, Segment, Timings
+from edgewise.latency import LatencyLog, Measurement
+from edgewise.policy import (
+    Availability,
+    Decision,
+    DeviceState,
+    Limits,
+    Mode,
+    PredictedTime,
+    Privacy,
+    Reason,
+    Source,
+    Veto,
+    VetoCode,
+)
+from edgewise.router import Router
+from edgewise.stream import TextStream
+from edgewise_edge.errors import EdgeError, ModelError, RequestError
+from edgewise_edge.generation import FinishReason, Usage
+
+__all__ = [
+    "Availability",
+    "Chunk",
+    "CloudRefusedError",
+    "CloudUnavailableError",
+    "ConfigurationError",
+    "Decision",
+    "DeviceState",
+    "EdgeError",
+    "EdgewiseError",
+    "FinishReason",
+    "Generation",
+    "LatencyLog",
+    "Limits",
+    "Measurement",
+    "Mode",
+    "ModelError",
+    "NoSourceError",
+    "PredictedTime",
+    "Privacy",
+    "Reason",
+    "RequestError",
+    "Router",
+    "Segment",
+    "Source",
+    "SourceFailedError",
+    "TextStream",
+    "Timings",
+    "Usage",
+    "Veto",
+    "VetoCode",
+    "VocabularyMismatchError",
+]

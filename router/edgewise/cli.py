@@ -1,0 +1,186 @@
+"""`edgewise`: generate text, explain where it would be generated, and examine this device."""
+
+import dataclasses
+import json
+import re
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from edgewise import report
+from edgewise.device import read_device_state
+from edgewise.errors import EdgewiseError, NoSourceError
+from edgewise.generation import decision_dict, refusal_dict, summary
+from edgewise.policy import DeviceState, Mode, Privacy
+from edgewise.request import DEFAULT_MAX_TOKENS
+from edgewise.router import Router
+from edgewise_edge import EdgeError, RequestError
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
+)
+notes = Console(stderr=True, highlight=False, soft_wrap=True)
+
+INTERRUPTED = 130  # what shells report after Ctrl-C
+
+PromptArgument = Annotated[
+    str | None, typer.Argument(help="The prompt; from standard input when left out or '-'.")
+]
+ModelOption = Annotated[str, typer.Option(help="Bundled model or model folder.")]
+CloudOption = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="The cloud service.")]
+MaxTokensOption = Annotated[int, typer.Option(help="New tokens at most.")]
+ModeOption = Annotated[Mode, typer.Option(help="Which side is wanted.")]
+PrivateOption = Annotated[bool, typer.Option("--private", help="Never leave the device.")]
+LatencyOption = Annotated[float | None, typer.Option(help="Seconds for the whole answer.")]
+FirstTokenOption = Annotated[float | None, typer.Option(help="Seconds to the first token.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@app.command()
+def generate(
+    prompt: PromptArgument = None,
+    model: ModelOption = "tales",
+    max_tokens: MaxTokensOption = DEFAULT_MAX_TOKENS,
+    temperature: Annotated[float | None, typer.Option(help="0: always the likeliest.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="0: no limit.")] = None,
+    top_p: Annotated[float | None, typer.Option()] = None,
+    repetition_penalty: Annotated[float | None, typer.Option(help="1: none.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed repeats the text.")] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="Stop before this text.")] = None,
+    mode: ModeOption = Mode.PREFER_ON_DEVICE,
+    private: PrivateOption = False,
+    latency_budget: LatencyOption = None,
+    first_token_budget: FirstTokenOption = None,
+    cloud: CloudOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Continue PROMPT, streaming the text; how it came about goes to standard error."""
+    text = _prompt(prompt)
+    with (
+        Router(model, cloud=cloud, mode=mode) as router,
+        router.stream(
+            text,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            repetition_penalty=repetition_penalty,
+            seed=seed,
+            stop=stop,
+            privacy=Privacy.PRIVATE if private else None,
+            latency_budget=latency_budget,
+            first_token_budget=first_token_budget,
+        ) as stream,
+    ):
+        interrupted = False
+        try:
+            for chunk in stream:
+                if not json_:
+                    print(chunk.text, end="", flush=True)
+        except KeyboardInterrupt:
+            interrupted = True
+            stream.close()
+        generation = stream.generation
+        if json_:
+            print(json.dumps(generation.as_dict(), ensure_ascii=False, indent=2))
+        else:
+            print(flush=True)
+            notes.print(f"[dim]{summary(generation)}[/]")
+    if interrupted:
+        sys.exit(INTERRUPTED)
+
+
+@app.command()
+def route(
+    prompt: PromptArgument = None,
+    model: ModelOption = "tales",
+    max_tokens: MaxTokensOption = DEFAULT_MAX_TOKENS,
+    mode: ModeOption = Mode.PREFER_ON_DEVICE,
+    private: PrivateOption = False,
+    latency_budget: LatencyOption = None,
+    first_token_budget: FirstTokenOption = None,
+    cloud: CloudOption = None,
+    battery: Annotated[
+        float | None, typer.Option(min=0, max=1, help="What if the charge were this, 0 to 1?")
+    ] = None,
+    on_battery: Annotated[bool, typer.Option("--on-battery", help="... and not charging?")] = False,
+    available_memory: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="What if this were free, e.g. 200MB?")
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Say where PROMPT would be answered and why, for this device or a what-if one."""
+    text = _prompt(prompt)
+    state = _what_if(read_device_state(), battery, on_battery, available_memory)
+    with Router(model, cloud=cloud, mode=mode, device=lambda: state) as router:
+        try:
+            decision = router.route(
+                text,
+                max_tokens=max_tokens,
+                privacy=Privacy.PRIVATE if private else None,
+                latency_budget=latency_budget,
+                first_token_budget=first_token_budget,
+            )
+        except NoSourceError as error:
+            if json_:
+                print(json.dumps(refusal_dict(error.vetoes), ensure_ascii=False, indent=2))
+            raise
+    if json_:
+        print(json.dumps(decision_dict(decision), ensure_ascii=False, indent=2))
+    else:
+        Console(highlight=False).print(report.decision_table(decision))
+
+
+@app.command()
+def doctor(model: ModelOption = "tales", cloud: CloudOption = None) -> None:
+    """Say what this device offers: memory, battery, the model, and whether the cloud answers."""
+    with Router(model, cloud=cloud) as router:
+        Console(highlight=False).print(report.doctor_table(router))
+
+
+def _prompt(argument: str | None) -> str:
+    if argument is not None and argument != "-":
+        return argument
+    if sys.stdin.isatty():
+        raise RequestError("no prompt; give one as an argument or on standard input")
+    try:
+        return sys.stdin.read().rstrip("\n")
+    except UnicodeDecodeError as error:
+        raise RequestError(f"standard input is not UTF-8: {error}") from error
+
+
+def _what_if(
+    state: DeviceState, battery: float | None, on_battery: bool, available_memory: str | None
+) -> DeviceState:
+    """`state` with what the user supposes instead."""
+    if battery is not None:
+        state = dataclasses.replace(state, battery=battery)
+    if on_battery:
+        state = dataclasses.replace(state, charging=False)
+    if available_memory is not None:
+        state = dataclasses.replace(state, available_memory=parse_size(available_memory))
+    return state
+
+
+def parse_size(text: str) -> int:
+    """Bytes of '200MB', '1.5 GiB' or '4096'; raises RequestError for anything else."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKMG]?)(i?)B?\s*", text)
+    if not match:
+        raise RequestError(f"'{text}' is no size; write it like 200MB or 1.5GiB")
+    number, prefix, binary = match.groups()
+    power = " KMG".index(prefix.upper() or " ")
+    return int(float(number) * (1024 if binary else 1000) ** power)
+
+
+def main() -> None:
+    """Run the command line; what goes wrong is one sentence and exit status 2."""
+    try:
+        app()
+    except (EdgewiseError, EdgeError) as error:
+        notes.print(f"[red]error:[/] {error}")
+        sys.exit(2)
+    except BrokenPipeError:  # the reader has seen enough
+        sys.stderr.close()
+        sys.exit(0)

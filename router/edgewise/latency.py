@@ -1,0 +1,108 @@
+"""Predicted times, from what was measured on this machine and kept across runs."""
+
+import json
+import statistics
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import platformdirs
+
+from edgewise.policy import PredictedTime
+
+WINDOW = 32  # generations remembered per side
+_LATE = 0.9  # the quantile a cloud's first token is predicted by: queues and networks have tails
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One generation on one side. Times in seconds, from the side's own start."""
+
+    prompt_tokens: int
+    first_token: float
+    gap: float | None  # mean time between tokens; None after a single token
+
+
+def predict_on_device(
+    measured: Iterable[Measurement], prompt_tokens: int, max_tokens: int
+) -> PredictedTime:
+    """Reading takes time in proportion to the prompt, writing in proportion to the answer."""
+    measured = list(measured)
+    gaps = [m.gap for m in measured if m.gap is not None]
+    if not gaps:
+        return PredictedTime()
+    gap = statistics.median(gaps)
+    reading = statistics.median(
+        max(0.0, m.first_token - gap) / max(1, m.prompt_tokens - 1) for m in measured
+    )
+    first_token = reading * (prompt_tokens - 1) + gap
+    return PredictedTime(first_token, first_token + gap * (max_tokens - 1))
+
+
+def predict_in_cloud(measured: Iterable[Measurement], max_tokens: int) -> PredictedTime:
+    """The first token by a late quantile, the rest by the median gap."""
+    measured = list(measured)
+    if not measured:
+        return PredictedTime()
+    first_tokens = sorted(m.first_token for m in measured)
+    first_token = first_tokens[int(_LATE * (len(first_tokens) - 1))]
+    gaps = [m.gap for m in measured if m.gap is not None]
+    total = first_token + statistics.median(gaps) * (max_tokens - 1) if gaps else None
+    return PredictedTime(first_token, total)
+
+
+def default_path() -> Path:
+    """Where measurements are kept: the user's cache folder."""
+    return platformdirs.user_cache_path("edgewise") / "latency.json"
+
+
+class LatencyLog:
+    """Measurements by side (any key), in memory and in a JSON file.
+
+    A file that cannot be read or written is done without: predictions are a convenience.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._measured = _load(path) if path else {}
+
+    def measured(self, key: str) -> list[Measurement]:
+        """What is known of `key`, oldest first."""
+        with self._lock:
+            return list(self._measured.get(key, ()))
+
+    def add(self, key: str, measurement: Measurement) -> None:
+        """Remember one more, and forget the oldest beyond 32."""
+        with self._lock:
+            self._measured.setdefault(key, deque(maxlen=WINDOW)).append(measurement)
+            if self._path:
+                _save(self._path, self._measured)
+
+
+def _load(path: Path) -> dict[str, deque[Measurement]]:
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            key: deque((Measurement(**row) for row in rows), maxlen=WINDOW)
+            for key, rows in raw.items()
+        }
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _save(path: Path, measured: dict[str, deque[Measurement]]) -> None:
+    text = json.dumps({key: [asdict(row) for row in rows] for key, rows in measured.items()})
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Written beside and renamed: another process never reads half a file.
+        with tempfile.NamedTemporaryFile(
+            "w", dir=path.parent, delete=False, encoding="utf-8"
+        ) as file:
+            file.write(text)
+        Path(file.name).replace(path)
+    except OSError:
+        return

@@ -1,0 +1,102 @@
+"""How much memory this process can still take, on Linux and elsewhere.
+
+In a container /proc/meminfo speaks of the host; the limits that end a process are those of its
+control group and of every group above it (cgroups(7); Documentation/admin-guide/cgroup-v2.rst).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+# Version 1 writes the largest page-aligned number for "no limit".
+_NO_LIMIT = 0x7FFF_FFFF_FFFF_F000
+# Memory the kernel gives back before it lets a group run out.
+_RECLAIMABLE = ("inactive_file", "active_file", "slab_reclaimable")
+
+
+@dataclass(frozen=True, slots=True)
+class _Controller:
+    """The file names of one cgroup version."""
+
+    limit: str
+    current: str
+    prefix: str  # of the counters in memory.stat that include descendants
+
+
+_VERSION_2 = _Controller("memory.max", "memory.current", "")
+_VERSION_1 = _Controller("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
+
+
+def available_memory(proc: Path = Path("/proc")) -> int | None:
+    """Bytes available: the least of the system's and of each enclosing cgroup's headroom."""
+    try:
+        system = psutil.virtual_memory().available
+    except (OSError, RuntimeError):
+        system = None
+    known = [value for value in (system, *_cgroup_headrooms(proc)) if value is not None]
+    return min(known, default=None)
+
+
+def memory_pressure(proc: Path = Path("/proc")) -> float | None:
+    """Share of the last 10 s in which every task stalled for memory (PSI); None without PSI."""
+    try:
+        lines = (proc / "pressure" / "memory").read_text().splitlines()
+        full = next(line for line in lines if line.startswith("full"))
+        return float(dict(pair.split("=") for pair in full.split()[1:])["avg10"]) / 100
+    except (OSError, StopIteration, KeyError, ValueError):
+        return None
+
+
+def _cgroup_headrooms(proc: Path) -> Iterator[int]:
+    for controller, mount, group in _memberships(proc):
+        folder = mount / group.relative_to("/")
+        while folder != mount.parent:
+            if (headroom := _headroom(folder, controller)) is not None:
+                yield headroom
+            folder = folder.parent
+
+
+def _memberships(proc: Path) -> Iterator[tuple[_Controller, Path, Path]]:
+    """(version, mount point, this process's group below it) for each memory hierarchy."""
+    try:
+        groups = (proc / "self/cgroup").read_text().splitlines()
+        mounts = (proc / "self/mountinfo").read_text().splitlines()
+    except OSError:
+        return
+    for line in groups:
+        hierarchy, names, group = line.split(":", 2)
+        if hierarchy == "0":
+            controller, kind = _VERSION_2, "cgroup2"
+        elif "memory" in names.split(","):
+            controller, kind = _VERSION_1, "cgroup"
+        else:
+            continue
+        for root, mount in _mounts(mounts, kind):
+            # In a container the mount shows a subtree only; outside it nothing can be read.
+            below = Path(group)
+            if below.is_relative_to(root):
+                yield controller, mount, Path("/") / below.relative_to(root)
+
+
+def _mounts(lines: list[str], kind: str) -> Iterator[tuple[Path, Path]]:
+    """(root, mount point) of each mount of that kind that has memory (proc_pid_mountinfo(5))."""
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        fields, tail = before.split(), after.split()
+        if tail[0] == kind and (kind == "cgroup2" or "memory" in tail[-1].split(",")):
+            yield Path(fields[3]), Path(fields[4])
+
+
+def _headroom(folder: Path, controller: _Controller) -> int | None:
+    try:
+        limit = (folder / controller.limit).read_text().strip()
+        if limit == "max" or int(limit) >= _NO_LIMIT:
+            return None
+        current = int((folder / controller.current).read_text())
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):
+        return None
+    reclaimable = sum(int(stat.get(controller.prefix + name, 0)) for name in _RECLAIMABLE)
+    return max(0, int(limit) - max(0, current - reclaimable))

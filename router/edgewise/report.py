@@ -1,0 +1,77 @@
+"""Decisions and devices as tables for people."""
+
+from rich.table import Table
+
+from edgewise.errors import SourceFailedError
+from edgewise.policy import Decision, PredictedTime, Source
+from edgewise.router import Router
+
+UNKNOWN = "unknown"
+
+
+def decision_table(decision: Decision) -> Table:
+    """Both sides with their vetoes and predicted times."""
+    table = Table(title=f"{decision.source} ({decision.reason})", title_justify="left")
+    for heading in ("side", "veto", "first token", "whole answer"):
+        table.add_column(heading)
+    for side in Source:
+        veto = decision.vetoes.get(side)
+        times = decision.predicted.get(side, PredictedTime())
+        table.add_row(
+            f"[bold]{side}[/]" if side is decision.source else side,
+            f"{veto.code}: {veto.detail}" if veto else "-",
+            seconds(times.first_token),
+            seconds(times.total),
+        )
+    return table
+
+
+def seconds(time: float | None) -> str:
+    """A time for people."""
+    if time is None:
+        return UNKNOWN
+    return f"{time * 1000:.0f} ms" if time < 1 else f"{time:.1f} s"
+
+
+def doctor_table(router: Router) -> Table:
+    """What this device offers."""
+    state, model = router.device_state(), router.model
+    shape = model.architecture
+    rows = {
+        "model": f"{model.name}@{model.revision}, {router.availability()}",
+        "size": f"{shape.layers} layers of {shape.width}, {shape.vocabulary_size:,} tokens in the "
+        f"vocabulary, context window {shape.context_window}",
+        "memory it needs": _megabytes(model.memory),
+        "memory available": _megabytes(state.available_memory),
+        "memory pressure": _percent(state.memory_pressure),
+        "battery": _battery(state.battery, state.charging),
+        "temperature": UNKNOWN if state.temperature is None else f"{state.temperature:.0f} °C",
+        "low-power mode": {None: UNKNOWN, True: "on", False: "off"}[state.low_power_mode],
+        "cloud": _cloud(router),
+    }
+    table = Table(show_header=False)
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
+def _cloud(router: Router) -> str:
+    try:
+        found = router.describe_cloud()
+    except SourceFailedError as error:
+        return f"not usable: {error}"
+    return f"serves {found}" if found else "no address set (--cloud HOST:PORT)"
+
+
+def _battery(charge: float | None, charging: bool | None) -> str:
+    if charge is None:
+        return "none found, so no constraint"
+    return f"{charge:.0%}, {'charging' if charging else 'not charging'}"
+
+
+def _megabytes(size: int | None) -> str:
+    return UNKNOWN if size is None else f"{size / 1e6:,.0f} MB"
+
+
+def _percent(share: float | None) -> str:
+    return UNKNOWN if share is None else f"stalled {share:.1%} of the time"
