@@ -14,6 +14,8 @@ from edgewise_cloud.errors import TextError
 from edgewise_cloud.vocabulary import train_vocabulary
 from edgewise_edge.tokenizer import TOKENIZER_FILES, Tokenizer
 
+STATE_FOLDER = "training"
+TOKENS_FILE = "tokens.npy"
 STATE_FILE = "state.weights.h5"
 ROUND_FILE = "round.json"
 
@@ -65,10 +67,9 @@ def train(
     arguments goes on from there. Raises TextError for text that is missing, not UTF-8 or too
     short for one window.
     """
-    state = folder / "training"
+    state = folder / STATE_FOLDER
     state.mkdir(parents=True, exist_ok=True)
-    tokenizer = _vocabulary(texts, plan, folder)
-    tokens = _tokens(texts, tokenizer, state)
+    tokenizer, tokens = _tokenized([_read(path) for path in texts], plan, folder)
     cut = int(len(tokens) * (1 - plan.held_out))
     if len(tokens) - cut <= plan.context_window:
         raise TextError(
@@ -96,34 +97,32 @@ def train(
     save_checkpoint(backbone, folder, dtype="float16")
 
 
-def _vocabulary(texts: list[Path], plan: TrainingPlan, folder: Path) -> Tokenizer:
-    if not all((folder / name).exists() for name in TOKENIZER_FILES):
-        train_vocabulary(texts, plan.vocabulary_size, folder)
-    tokenizer = Tokenizer.from_folder(folder)
+def _tokenized(texts: list[str], plan: TrainingPlan, folder: Path) -> tuple[Tokenizer, np.ndarray]:
+    """The vocabulary and the texts in its ids, each text closed by the end-of-text token."""
+    if all((folder / name).exists() for name in TOKENIZER_FILES):
+        tokenizer = Tokenizer.from_folder(folder)
+    else:
+        tokenizer = train_vocabulary(texts, plan.vocabulary_size, folder)
     if tokenizer.size != plan.vocabulary_size:
         raise TextError(
-            f"{folder} holds a vocabulary of {tokenizer.size} tokens, not {plan.vocabulary_size}: "
-            "give more text, another vocabulary size or another folder"
+            f"{folder} holds a vocabulary of {tokenizer.size} tokens, not {plan.vocabulary_size}; "
+            "give another folder or that --vocabulary-size"
         )
-    return tokenizer
-
-
-def _tokens(texts: list[Path], tokenizer: Tokenizer, state: Path) -> np.ndarray:
-    cache = state / "tokens.npy"
+    cache = folder / STATE_FOLDER / TOKENS_FILE
     if not cache.exists():
-        np.save(cache, np.concatenate([_encode(path, tokenizer) for path in texts]))
+        ids = [[*tokenizer.encode(text), *tokenizer.end_ids] for text in texts]
+        np.save(cache, np.concatenate([np.array(one, dtype=np.uint16) for one in ids]))
     tokens: np.ndarray = np.load(cache, mmap_mode="r")
-    return tokens
+    return tokenizer, tokens
 
 
-def _encode(path: Path, tokenizer: Tokenizer) -> np.ndarray:
+def _read(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise TextError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise TextError(f"{path} is not UTF-8 (byte {error.start}); convert it first") from error
-    return np.array([*tokenizer.encode(text), *tokenizer.end_ids], dtype=np.uint16)
 
 
 def _backbone(plan: TrainingPlan) -> GPT2Backbone:

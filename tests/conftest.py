@@ -1,0 +1,85 @@
+"""Tiny real models: a GPT-2 checkpoint written by hand, and what the converter makes of it."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from edgewise_edge import DeviceModel
+from edgewise_edge.tokenizer import END_OF_TEXT, _byte_of_character
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+LAYERS, HEADS, WIDTH, CONTEXT = 2, 2, 16, 192
+MERGES = ["t h", "th e", "Ġ the", "Ġ a", "i n", "e r", "Ġ w"]
+
+
+def write_vocabulary(folder: Path, merges: list[str] = MERGES) -> int:
+    """Write a byte-level vocabulary with a few merges; its size."""
+    tokens = [*_byte_of_character(), *(merge.replace(" ", "") for merge in merges), END_OF_TEXT]
+    ids = {token: index for index, token in enumerate(tokens)}
+    (folder / "vocab.json").write_text(json.dumps(ids), encoding="utf-8")
+    lines = ["#version: 0.2", *merges]
+    (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return len(ids)
+
+
+def write_checkpoint(folder: Path, *, seed: int = 0, merges: list[str] = MERGES) -> Path:
+    """Write a random GPT-2 as Hugging Face's library would: config, weights, vocabulary."""
+    folder.mkdir(parents=True, exist_ok=True)
+    vocabulary_size = write_vocabulary(folder, merges)
+    config = {
+        "model_type": "gpt2",
+        "vocab_size": vocabulary_size,
+        "n_layer": LAYERS,
+        "n_head": HEADS,
+        "n_embd": WIDTH,
+        "n_positions": CONTEXT,
+        "resid_pdrop": 0.1,
+    }
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    generator = np.random.default_rng(seed)
+    shapes = {"wte.weight": (vocabulary_size, WIDTH), "wpe.weight": (CONTEXT, WIDTH)}
+    for layer in range(LAYERS):
+        shapes |= {
+            f"h.{layer}.attn.c_attn.weight": (WIDTH, 3 * WIDTH),
+            f"h.{layer}.attn.c_attn.bias": (3 * WIDTH,),
+            f"h.{layer}.attn.c_proj.weight": (WIDTH, WIDTH),
+            f"h.{layer}.attn.c_proj.bias": (WIDTH,),
+            f"h.{layer}.mlp.c_fc.weight": (WIDTH, 4 * WIDTH),
+            f"h.{layer}.mlp.c_fc.bias": (4 * WIDTH,),
+            f"h.{layer}.mlp.c_proj.weight": (4 * WIDTH, WIDTH),
+            f"h.{layer}.mlp.c_proj.bias": (WIDTH,),
+            **{f"h.{layer}.ln_{n}.{kind}": (WIDTH,) for n in (1, 2) for kind in ("weight", "bias")},
+        }
+    shapes |= {"ln_f.weight": (WIDTH,), "ln_f.bias": (WIDTH,)}
+    tensors = {
+        name: generator.normal(0, 0.3, shape).astype(np.float32) for name, shape in shapes.items()
+    }
+    save_file(tensors, folder / "model.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random GPT-2 in Hugging Face's layout."""
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def exact_folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model for both sides, unquantised: device files and Keras weights."""
+    from edgewise_cloud.conversion import Quantization, convert
+
+    folder = tmp_path_factory.mktemp("models") / "exact"
+    convert(str(checkpoint), folder, Quantization.NONE, keras_weights=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exact_model(exact_folder: Path) -> DeviceModel:
+    """The tiny unquantised model, loaded."""
+    return DeviceModel.load(exact_folder, threads=1)

@@ -1,0 +1,132 @@
+"""The sampler, on logits small enough to reason about."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgewise_edge import RequestError, RuntimeFailedError, SamplingParams, sample
+from edgewise_edge.sampling import sampling_params
+
+LOGITS = np.array([1.0, 4.0, 2.0, 3.0], np.float32)
+
+
+def draws(params: SamplingParams, logits: np.ndarray = LOGITS, count: int = 400) -> set[int]:
+    return {sample(logits, params, [], position) for position in range(count)}
+
+
+def test_temperature_zero_takes_the_likeliest() -> None:
+    """Greedy ignores chance."""
+    assert draws(SamplingParams(temperature=0)) == {1}
+
+
+def test_top_k_keeps_the_likeliest_few() -> None:
+    """With top_k 2 only the two likeliest ever come."""
+    assert draws(SamplingParams(temperature=5, top_k=2)) == {1, 3}
+
+
+def test_no_top_k_lets_every_token_come() -> None:
+    """0 sets no limit."""
+    assert draws(SamplingParams(temperature=5, top_k=0)) == {0, 1, 2, 3}
+
+
+def test_top_p_keeps_the_nucleus() -> None:
+    """The likeliest tokens that reach top_p stay, the one that reaches it included."""
+    # softmax of LOGITS: 0.03, 0.64, 0.09, 0.24
+    assert draws(SamplingParams(temperature=1, top_k=0, top_p=0.6)) == {1}
+    assert draws(SamplingParams(temperature=1, top_k=0, top_p=0.7)) == {1, 3}
+
+
+def test_repetition_penalty_pushes_seen_tokens_down() -> None:
+    """A seen token loses to the next one, whether its score is positive or negative."""
+    params = SamplingParams(temperature=0, repetition_penalty=2)
+    assert sample(LOGITS, params, [1, 1], 0) == 3
+    assert sample(-LOGITS, SamplingParams(temperature=0, repetition_penalty=3), [0], 0) == 2
+
+
+def test_the_seed_and_position_decide_the_draw() -> None:
+    """The same seed and position repeat a draw; other seeds and positions vary it."""
+    logits = np.zeros(1000, np.float32)
+    params = SamplingParams(temperature=1, top_k=0, seed=5)
+    first = [sample(logits, params, [], position) for position in range(20)]
+    assert first == [sample(logits, params, [], position) for position in range(20)]
+    other = SamplingParams(temperature=1, top_k=0, seed=6)
+    assert first != [sample(logits, other, [], position) for position in range(20)]
+    assert len(set(first)) > 10
+
+
+def test_draws_follow_the_distribution() -> None:
+    """Over many positions the share of each token is its probability."""
+    params = SamplingParams(temperature=1, top_k=0)
+    counts = np.bincount([sample(LOGITS, params, [], p) for p in range(4000)], minlength=4)
+    expected = np.exp(LOGITS) / np.exp(LOGITS).sum()
+    assert np.abs(counts / 4000 - expected).max() < 0.03
+
+
+def test_nan_logits_are_a_fault_of_the_runtime() -> None:
+    """NaN never becomes a token."""
+    with pytest.raises(RuntimeFailedError, match="NaN"):
+        sample(np.array([0, math.nan], np.float32), SamplingParams(), [], 0)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"temperature": math.nan},
+        {"temperature": -1},
+        {"temperature": math.inf},
+        {"top_k": -1},
+        {"top_p": 0},
+        {"top_p": math.nan},
+        {"repetition_penalty": 0},
+        {"seed": -1},
+        {"seed": 2**63},
+    ],
+)
+def test_meaningless_values_are_refused(bad: dict[str, float]) -> None:
+    """Each is a RequestError that names the value."""
+    with pytest.raises(RequestError, match=next(iter(bad))):
+        SamplingParams(**bad)
+
+
+def test_what_is_not_chosen_is_recommended() -> None:
+    """None means not chosen; a seed is drawn where nobody gave one."""
+    params = sampling_params({"temperature": 0.5, "top_k": 7}, {"top_k": 3, "temperature": None})
+    assert (params.temperature, params.top_k) == (0.5, 3)
+    assert params.seed != sampling_params({}, {}).seed
+
+
+def test_unknown_settings_are_refused() -> None:
+    """A misspelt setting is not ignored."""
+    with pytest.raises(RequestError, match="warmth"):
+        sampling_params({}, {"warmth": 1})
+
+
+@given(
+    logits=st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=50),
+    temperature=st.floats(0, 100),
+    top_k=st.integers(0, 60),
+    top_p=st.floats(0.001, 1),
+    penalty=st.floats(0.01, 100),
+    seed=st.integers(0, 2**63 - 1),
+    position=st.integers(0, 10_000),
+)
+def test_every_setting_yields_a_token_of_the_vocabulary(
+    logits: list[float],
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    penalty: float,
+    seed: int,
+    position: int,
+) -> None:
+    """Whatever the logits and settings, a token comes out, and the logits are left alone."""
+    array = np.array(logits, np.float32)
+    before = array.copy()
+    params = SamplingParams(
+        temperature=temperature, top_k=top_k, top_p=top_p, repetition_penalty=penalty, seed=seed
+    )
+    assert 0 <= sample(array, params, [0], position) < len(logits)
+    assert (array == before).all()

@@ -1,0 +1,202 @@
+"""Device and cloud together: a real service, a real socket, the same tokens."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edgewise import (
+    CloudRefusedError,
+    CloudUnavailableError,
+    DeviceState,
+    LatencyLog,
+    NoSourceError,
+    Reason,
+    Router,
+    Source,
+    VetoCode,
+    VocabularyMismatchError,
+)
+from edgewise_cloud.conversion import Quantization, convert
+from edgewise_edge import RuntimeFailedError
+from tests.conftest import MERGES, write_checkpoint
+from tests.serving import Running, serving
+
+DRAINED = DeviceState(battery=0.03, charging=False)
+GREEDY = {"temperature": 0.0, "max_tokens": 100}
+PROMPT = "in the winter the water was"
+
+
+@pytest.fixture(scope="module")
+def service(exact_folder: Path) -> Iterator[Running]:
+    with serving(str(exact_folder)) as running:
+        yield running
+
+
+def router_to(
+    address: str | None, folder: Path, state: DeviceState | None = None, **settings: object
+) -> Router:
+    device = state or DeviceState()
+    return Router(
+        folder, cloud=address, device=lambda: device, latency=LatencyLog(), threads=1, **settings
+    )
+
+
+def test_greedy_text_is_the_same_on_both_sides(service: Running, exact_folder: Path) -> None:
+    """Token for token over 100 tokens, for the unquantised model."""
+    with router_to(service.address, exact_folder) as router:
+        on_device = router.generate(PROMPT, **GREEDY)
+        in_cloud = router.generate(PROMPT, **GREEDY, mode="only_in_cloud")
+    assert (on_device.source, in_cloud.source) == (Source.ON_DEVICE, Source.IN_CLOUD)
+    assert len(on_device.token_ids) == 100
+    assert on_device.token_ids == in_cloud.token_ids
+    assert on_device.text == in_cloud.text
+
+
+def test_the_bundled_model_agrees_too(tmp_path: Path) -> None:
+    """tales, unquantised, against its own Keras weights."""
+    convert("tales", tmp_path / "tales", Quantization.NONE)
+    with serving("tales") as running, router_to(running.address, tmp_path / "tales") as router:
+        on_device = router.generate("Once upon a time", **GREEDY)
+        in_cloud = router.generate("Once upon a time", **GREEDY, mode="only_in_cloud")
+    assert len(on_device.token_ids) == 100
+    assert on_device.token_ids == in_cloud.token_ids
+
+
+def test_a_low_battery_goes_to_the_cloud(service: Running, exact_folder: Path) -> None:
+    """With the veto on the device's side, and the cloud's usage and timings."""
+    with router_to(service.address, exact_folder, DRAINED) as router:
+        generation = router.generate(PROMPT, max_tokens=20)
+        assert generation.source is Source.IN_CLOUD
+        assert generation.decision.reason is Reason.OTHER_VETOED
+        assert generation.decision.vetoes[Source.ON_DEVICE].code is VetoCode.BATTERY
+        assert generation.usage.completion_tokens == 20
+        predicted = router.route(PROMPT, max_tokens=20).predicted[Source.IN_CLOUD]
+        assert 0 < predicted.first_token < predicted.total
+
+
+def test_private_stays_on_the_device(service: Running, exact_folder: Path) -> None:
+    """Whatever the battery."""
+    with router_to(service.address, exact_folder, DRAINED) as router:
+        generation = router.generate(PROMPT, max_tokens=5, privacy="private")
+        assert generation.source is Source.ON_DEVICE
+        assert router._in_cloud._model is None  # it was not even asked what it serves
+
+
+def test_a_stopped_cloud_falls_back_to_the_device(exact_folder: Path) -> None:
+    """Before the first token: the answer is whole, and the decision says what happened."""
+    with (
+        serving(str(exact_folder)) as running,
+        router_to(running.address, exact_folder, DRAINED) as router,
+    ):
+        assert router.generate(PROMPT, max_tokens=3).source is Source.IN_CLOUD
+        running.stop()
+        generation = router.generate(PROMPT, max_tokens=10)
+    assert generation.source is Source.ON_DEVICE
+    assert generation.decision.vetoes[Source.IN_CLOUD].code is VetoCode.FAILED
+    assert generation.usage.completion_tokens == 10
+
+
+def test_a_cloud_cut_off_in_the_middle_is_continued_on_the_device(exact_folder: Path) -> None:
+    """After the first token: no token lost, none repeated, and who wrote what is told."""
+    with router_to(None, exact_folder) as alone:
+        unbroken = alone.generate(PROMPT, **GREEDY)
+    with (
+        serving(str(exact_folder), grace=0.0) as running,
+        router_to(running.address, exact_folder, mode="prefer_in_cloud") as router,
+        router.stream(PROMPT, **GREEDY) as stream,
+    ):
+        chunks = [next(stream) for _ in range(5)]
+        running.stop()
+        chunks += list(stream)
+        generation = stream.generation
+    assert "".join(chunk.text for chunk in chunks) == generation.text == unbroken.text
+    assert generation.token_ids == unbroken.token_ids
+    first, second = generation.segments
+    assert (first.source, second.source) == (Source.IN_CLOUD, Source.ON_DEVICE)
+    assert first.tokens + second.tokens == 100
+    assert second.start == first.tokens >= 5
+
+
+def test_a_device_that_fails_in_the_middle_is_continued_in_the_cloud(
+    service: Running, exact_folder: Path
+) -> None:
+    """The other way round."""
+    with router_to(service.address, exact_folder) as router:
+        unbroken = router.generate(PROMPT, **GREEDY)
+        model = router._on_device._model
+        whole = model.stream_tokens
+
+        def failing(request):
+            for count, token in enumerate(whole(request)):
+                if count == 7:
+                    raise RuntimeFailedError("made to fail")
+                yield token
+
+        model.stream_tokens = failing
+        generation = router.generate(PROMPT, **GREEDY)
+        assert generation.token_ids == unbroken.token_ids
+        assert [part.tokens for part in generation.segments] == [7, 93]
+        with pytest.raises(NoSourceError, match="made to fail"):
+            router.generate(PROMPT, **GREEDY, privacy="private")
+
+
+def test_closing_a_stream_frees_the_cloud(service: Running, exact_folder: Path) -> None:
+    """The slot is given back though nobody reads on."""
+    with router_to(service.address, exact_folder, DRAINED) as router:
+        stream = router.stream(PROMPT, max_tokens=150)
+        next(stream)
+        stream.close()
+    slots = service.server._service._slots
+    while slots.held:  # the test's timeout is the limit
+        pass
+    assert stream.generation.finish_reason == "cancelled"
+
+
+def test_a_cloud_with_another_vocabulary_is_refused(exact_folder: Path, tmp_path: Path) -> None:
+    """As the only side, with what to do; otherwise the device answers."""
+    other = write_checkpoint(tmp_path / "other", merges=[*MERGES, "o r"])
+    with serving(str(other)) as running, router_to(running.address, exact_folder) as router:
+        with pytest.raises(NoSourceError, match="same model on both sides") as error:
+            router.generate(PROMPT, max_tokens=3, mode="only_in_cloud")
+        assert isinstance(error.value.__cause__, VocabularyMismatchError)
+        generation = router.generate(PROMPT, max_tokens=3, mode="prefer_in_cloud")
+        assert generation.source is Source.ON_DEVICE
+
+
+def test_a_cloud_that_is_not_there(exact_folder: Path) -> None:
+    """Nothing listens: refused quickly, and after three times left alone."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+        with router_to(address, exact_folder) as router:
+            for _ in range(3):
+                with pytest.raises(NoSourceError, match="edgewise-cloud serve") as error:
+                    router.generate(PROMPT, mode="only_in_cloud")
+                assert isinstance(error.value.__cause__, CloudUnavailableError)
+            with pytest.raises(NoSourceError) as error:
+                router.generate(PROMPT, mode="only_in_cloud")
+            assert error.value.vetoes[Source.IN_CLOUD].code is VetoCode.CIRCUIT_OPEN
+
+
+def test_a_cloud_that_accepts_and_says_nothing(exact_folder: Path) -> None:
+    """It is given up on, and the device answers."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with router_to(address, exact_folder, DRAINED) as router:
+            generation = router.generate(PROMPT, max_tokens=3)
+    assert generation.source is Source.ON_DEVICE
+    assert generation.decision.reason is Reason.LAST_RESORT
+
+
+def test_a_request_over_the_clouds_window_is_refused(service: Running, exact_folder: Path) -> None:
+    """By the service the first time, by the router once it knows the window."""
+    with router_to(service.address, exact_folder) as router:
+        for code in (VetoCode.FAILED, VetoCode.CONTEXT_WINDOW):
+            with pytest.raises(NoSourceError, match="context window") as error:
+                router.generate(PROMPT, max_tokens=500, mode="only_in_cloud")
+            assert error.value.vetoes[Source.IN_CLOUD].code is code
+        assert isinstance(error.value.__cause__, CloudRefusedError | None)

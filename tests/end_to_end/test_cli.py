@@ -1,0 +1,252 @@
+"""The command lines as a user meets them."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edgewise_edge import find_model
+from tests.conftest import MERGES, write_checkpoint
+from tests.serving import Running, serving
+
+BIN = Path(sys.executable).parent
+
+
+def run(
+    *arguments: str | Path, stdin: str | None = None, command: str = "edgewise"
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [BIN / command, *arguments], input=stdin or "", capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measurements of a tiny model have no place in the user's cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Running]:
+    with serving("tales") as running:
+        yield running
+
+
+def test_generate_prints_the_text_alone() -> None:
+    """The text on standard output, how it came about on standard error."""
+    done = run("generate", "Once upon a time", "--max-tokens", "10", "--seed", "1")
+    assert done.returncode == 0
+    assert done.stdout.strip()
+    assert "on_device · preferred · 10 tokens" in done.stderr
+
+
+def test_generate_repeats_itself_for_a_seed() -> None:
+    """40 tokens on the device, the same text again."""
+    arguments = ("generate", "Once upon a time", "--max-tokens", "40", "--seed", "1", "--json")
+    first, again = (json.loads(run(*arguments).stdout) for _ in range(2))
+    assert first["source"] == "on_device"
+    assert first["usage"]["completion_tokens"] == len(first["token_ids"]) == 40
+    assert first["text"] == again["text"]
+    assert first["decision"]["vetoes"]["in_cloud"]["code"] == "no_address"
+
+
+def test_the_prompt_may_come_from_standard_input() -> None:
+    """With or without a dash."""
+    options = ("--max-tokens", "5", "--temperature", "0")
+    argument = run("generate", "Once upon a time", *options).stdout
+    assert argument
+    assert run("generate", *options, stdin="Once upon a time\n").stdout == argument
+    assert run("generate", "-", *options, stdin="Once upon a time").stdout == argument
+
+
+def test_route_names_the_cloud_for_a_drained_battery(service: Running) -> None:
+    """With the reason and the veto; and never for a private prompt."""
+    drained = ("route", "Once upon a time", "--battery", "0.03", "--on-battery")
+    arguments = (*drained, "--cloud", service.address, "--json")
+    decision = json.loads(run(*arguments).stdout)
+    assert decision["source"] == "in_cloud"
+    assert decision["reason"] == "other_vetoed"
+    assert decision["vetoes"]["on_device"]["code"] == "battery"
+    private = json.loads(run(*arguments, "--private").stdout)
+    assert private["source"] == "on_device"
+    assert private["vetoes"]["in_cloud"]["code"] == "private"
+
+
+def test_route_shows_a_table() -> None:
+    """Both sides, with predicted times."""
+    done = run("route", "Once upon a time", "--available-memory", "20GB")
+    assert done.returncode == 0
+    for word in ("on_device (preferred)", "in_cloud", "no_address", "ms"):
+        assert word in done.stdout
+
+
+def test_route_tells_when_there_is_no_way() -> None:
+    """In JSON too: no source, and every veto."""
+    done = run("route", "Once", "--available-memory", "1MB", "--json")
+    assert done.returncode == 2
+    vetoes = json.loads(done.stdout)["vetoes"]
+    assert {side: veto["code"] for side, veto in vetoes.items()} == {
+        "on_device": "memory",
+        "in_cloud": "no_address",
+    }
+
+
+def test_doctor_examines_the_device_and_the_cloud(service: Running) -> None:
+    """What is there, and what the cloud serves."""
+    done = run("doctor", "--cloud", service.address)
+    assert done.returncode == 0
+    for word in ("tales@", "available", "battery", "memory", "serves tales@"):
+        assert word in done.stdout
+    assert "not usable" in run("doctor", "--cloud", "127.0.0.1:1").stdout
+
+
+def test_generate_in_the_cloud(service: Running) -> None:
+    """Over the wire and back into text."""
+    arguments = ("generate", "Once upon a time", "--mode", "only_in_cloud", "--max-tokens", "9")
+    done = run(*arguments, "--cloud", service.address, "--json")
+    generation = json.loads(done.stdout)
+    assert generation["segments"] == [{"source": "in_cloud", "start": 0, "tokens": 9}]
+
+
+def test_ctrl_c_keeps_what_was_generated() -> None:
+    """The text so far, as cancelled, and the exit status of an interrupted command."""
+    with socket.socket() as silent:  # a cloud that never answers: time to press Ctrl-C
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        process = subprocess.Popen(
+            [BIN / "edgewise", "generate", "Once", "--cloud", address, "--mode", "only_in_cloud"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        silent.accept()[0].close()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate()
+    assert process.returncode in (130, 2)  # 2: the failed connection was noticed first
+    assert "Traceback" not in errors
+
+
+def broken_models(folder: Path) -> dict[str, Path]:
+    """Model folders, each broken in its own way."""
+    names = ("truncated", "changed", "unnamed")
+    models = {name: Path(shutil.copytree(find_model("tales"), folder / name)) for name in names}
+    model = models["truncated"] / "model.tflite"
+    model.write_bytes(model.read_bytes()[:100_000])
+    manifest = models["changed"] / "manifest.json"
+    record = json.loads(manifest.read_text())["files"]["model.tflite"]["sha256"]
+    manifest.write_text(manifest.read_text().replace(record, "0" * 64))
+    (models["unnamed"] / "manifest.json").unlink()
+    return models
+
+
+def test_bad_input_is_a_sentence_and_status_2(tmp_path: Path) -> None:
+    """Each says what is wrong and what to do; none shows a traceback."""
+    models = broken_models(tmp_path)
+    cases = {
+        ("generate", ""): "give at least one character",
+        ("generate", "word " * 2000): "exceed the context window",
+        ("generate", "a", "--max-tokens", "0"): "must be 1 or more",
+        ("generate", "a", "--max-tokens", "999999999999"): "must be 1 or more",
+        ("generate", "a", "--max-tokens", "100000"): "exceed the context window",
+        ("generate", "a", "--temperature", "nan"): "must be from 0 to 100",
+        ("generate", "a", "--model", "no-such"): "bundled: tales",
+        ("generate", "a", "--model", str(models["unnamed"])): "edgewise-cloud convert",
+        ("generate", "a", "--model", str(models["truncated"])): "cut short",
+        ("generate", "a", "--model", str(models["changed"])): "sha256 differs",
+        ("generate", "a", "--cloud", "nonsense"): "HOST:PORT",
+        (
+            "generate",
+            "a",
+            "--cloud",
+            "127.0.0.1:1",
+            "--mode",
+            "only_in_cloud",
+        ): "edgewise-cloud serve",
+        ("generate", "a", "--mode", "only_in_cloud", "--private"): "stays on the device",
+        ("route", "a", "--available-memory", "lots"): "200MB",
+        ("generate", "a", "--mode", "sometimes"): "prefer_on_device",
+    }
+    for arguments, words in cases.items():
+        done = run(*arguments)
+        assert done.returncode == 2, (arguments, done.stderr)
+        assert words in " ".join(done.stderr.replace("│", " ").split()), (arguments, done.stderr)
+        assert "Traceback" not in done.stderr
+        assert done.stdout == ""
+
+
+def test_a_cloud_with_another_vocabulary_is_named(tmp_path: Path) -> None:
+    """From the command line too."""
+    other = write_checkpoint(tmp_path / "other", merges=[*MERGES, "o r"])
+    with serving(str(other)) as running:
+        done = run("generate", "a", "--cloud", running.address, "--mode", "only_in_cloud")
+    assert done.returncode == 2
+    assert "use the same model on both sides" in done.stderr
+
+
+def test_convert_makes_a_model_that_generates(tmp_path: Path) -> None:
+    """From a Hugging Face folder to text, saying how well both sides agree."""
+    source = write_checkpoint(tmp_path / "source")
+    out = tmp_path / "device"
+    done = run("convert", source, out, "--quantize", "int8", command="edgewise-cloud")
+    assert done.returncode == 0, done.stderr
+    assert "largest logit difference" in done.stdout
+    assert "top-1" in done.stdout
+    generated = run("generate", "the", "--model", out, "--max-tokens", "5", "--json")
+    assert len(json.loads(generated.stdout)["token_ids"]) == 5
+
+
+def test_the_cloud_command_refuses_in_sentences(tmp_path: Path) -> None:
+    """Unknown models, wrong quantisation, an address for everyone."""
+    cases = {
+        ("convert", "no-such", str(tmp_path / "a")): "no GPT-2 preset",
+        ("convert", "tales", str(tmp_path)): "exists already",
+        ("convert", "tales", str(tmp_path / "b"), "--quantize", "int3"): "int8",
+        ("serve", "--model", "no-such", "--port", "0"): "no GPT-2 preset",
+        ("serve", "--host", "0.0.0.0", "--port", "0"): "loopback",
+        ("train", str(tmp_path / "none.txt"), "--out", str(tmp_path / "c")): "cannot be read",
+    }
+    for arguments, words in cases.items():
+        done = run(*arguments, command="edgewise-cloud")
+        assert done.returncode == 2, (arguments, done.stderr)
+        assert words in done.stderr, (arguments, done.stderr)
+        assert "Traceback" not in done.stderr
+
+
+def test_serve_says_where_and_drains_on_sigterm() -> None:
+    """And leaves with status 0."""
+    process = subprocess.Popen(
+        [BIN / "edgewise-cloud", "serve", "--port", "0"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    line = process.stderr.readline()
+    process.send_signal(signal.SIGTERM)
+    _, rest = process.communicate()
+    assert "serving tales on 127.0.0.1:" in line
+    assert (process.returncode, rest.strip()) == (0, "draining")
+
+
+def test_the_demo_shows_every_choice() -> None:
+    """Readable when piped, each scene with its decision, and no process left behind."""
+    done = subprocess.run(
+        [sys.executable, "router/demo.py"], capture_output=True, text=True, check=True
+    )
+    decisions = [line.split("→")[1] for line in done.stdout.splitlines() if "  → " in line]
+    assert [" · ".join(line.split(" · ")[:2]).strip() for line in decisions] == [
+        "on_device · preferred",
+        "in_cloud · other_vetoed",
+        "on_device · last_resort",
+        "in_cloud · budget",
+        "on_device · last_resort",
+    ]
+    assert "\x1b" not in done.stdout
+    assert done.stderr == ""

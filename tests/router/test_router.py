@@ -1,0 +1,210 @@
+"""The router on the device alone: the real runtime, a tiny model, an invented device state."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgewise import (
+    ConfigurationError,
+    DeviceState,
+    LatencyLog,
+    Limits,
+    Mode,
+    ModelError,
+    NoSourceError,
+    Reason,
+    RequestError,
+    Router,
+    Source,
+    VetoCode,
+)
+
+FINE = DeviceState(available_memory=10**10, battery=0.9, charging=False)
+
+
+def router_on(folder: Path, state: DeviceState = FINE, **settings: object) -> Router:
+    return Router(folder, device=lambda: state, latency=LatencyLog(), threads=1, **settings)
+
+
+def test_three_lines_are_enough() -> None:
+    """The bundled model, no settings, text as it comes."""
+    with Router() as router:
+        text = "".join(chunk.text for chunk in router.stream("Once upon a time", max_tokens=8))
+    assert text
+
+
+def test_generate_folds_over_stream(exact_folder: Path) -> None:
+    """Both give the same text, and the result accounts for every token."""
+    with router_on(exact_folder) as router:
+        options = {"max_tokens": 30, "seed": 4, "temperature": 1.0}
+        whole = router.generate("the", **options)
+        with router.stream("the", **options) as stream:
+            chunks = list(stream)
+    assert "".join(chunk.text for chunk in chunks) == whole.text == stream.generation.text
+    assert sum(len(chunk.token_ids) for chunk in chunks) <= 30
+    assert len(whole.token_ids) == whole.usage.completion_tokens == 30
+    assert whole.usage.total_tokens == whole.usage.prompt_tokens + 30
+    assert [(part.source, part.start, part.tokens) for part in whole.segments] == [
+        (Source.ON_DEVICE, 0, 30)
+    ]
+    assert (whole.finish_reason, whole.source, whole.seed) == ("length", "on_device", 4)
+    assert whole.decision.reason is Reason.PREFERRED
+    assert 0 < whole.timings.time_to_first_token < whole.timings.total
+
+
+def test_closing_cancels_and_keeps_what_was_written(exact_folder: Path) -> None:
+    """The device is free again at once."""
+    with router_on(exact_folder) as router:
+        stream = router.stream("the", max_tokens=100, seed=1)
+        first = [next(stream) for _ in range(3)]
+        stream.close()
+        generation = stream.generation
+        assert generation.finish_reason == "cancelled"
+        assert generation.text.startswith("".join(chunk.text for chunk in first))
+        assert 3 <= len(generation.token_ids) < 100
+        assert router._on_device._queue_length == 0
+        assert list(stream) == []
+
+
+def test_a_stop_string_given_as_one_string(exact_folder: Path) -> None:
+    """Not taken for a list of letters."""
+    with router_on(exact_folder) as router:
+        text = router.generate("the", max_tokens=60, seed=2).text
+        stop = text[5:8]
+        short = router.generate("the", max_tokens=60, seed=2, stop=stop)
+    assert (short.text, short.finish_reason) == (text[: text.index(stop)], "stop")
+
+
+def test_route_explains_without_answering(exact_folder: Path) -> None:
+    """The decision, with the device's time learned from a short calibration."""
+    with router_on(exact_folder) as router:
+        decision = router.route("the", max_tokens=20)
+        assert decision.source is Source.ON_DEVICE
+        assert decision.vetoes[Source.IN_CLOUD].code is VetoCode.NO_ADDRESS
+        predicted = decision.predicted[Source.ON_DEVICE]
+        assert 0 < predicted.first_token < predicted.total
+        longer = router.route("the", max_tokens=150).predicted[Source.ON_DEVICE]
+        assert longer.total > predicted.total
+
+
+def test_a_vetoed_device_is_not_calibrated(exact_folder: Path) -> None:
+    """Where memory is short the model is not loaded just to predict a time."""
+    short = DeviceState(available_memory=1000)
+    with router_on(exact_folder, short, cloud="127.0.0.1:9") as router:
+        decision = router.route("the")
+        assert decision.vetoes[Source.ON_DEVICE].code is VetoCode.MEMORY
+        assert router._on_device._model is None
+
+
+def test_memory_counts_only_until_the_model_is_loaded(exact_folder: Path) -> None:
+    """A loaded model needs no more."""
+    state = FINE
+    with Router(exact_folder, device=lambda: state, latency=LatencyLog()) as router:
+        router.warm_up()
+    short = DeviceState(available_memory=1000)
+    with router_on(exact_folder, short) as unloaded, router_on(exact_folder, short) as loaded:
+        loaded.warm_up()
+        with pytest.raises(NoSourceError, match="memory"):
+            unloaded.generate("the", max_tokens=1)
+        assert loaded.generate("the", max_tokens=1).source is Source.ON_DEVICE
+
+
+def test_offline_needs_no_cloud(exact_folder: Path) -> None:
+    """The switch wins over an address, and over a low battery."""
+    drained = DeviceState(battery=0.01, charging=False)
+    with router_on(exact_folder, drained, cloud="127.0.0.1:9", offline=True) as router:
+        generation = router.generate("the", max_tokens=3)
+    assert generation.decision.reason is Reason.LAST_RESORT
+    assert generation.decision.vetoes[Source.IN_CLOUD].code is VetoCode.OFFLINE
+
+
+def test_limits_are_the_apps_choice(exact_folder: Path) -> None:
+    """A floor of 95 % sends a device at 90 % to the cloud."""
+    limits = Limits(min_battery=0.95)
+    with router_on(exact_folder, limits=limits, cloud="127.0.0.1:9") as router:
+        assert router.route("the").source is Source.IN_CLOUD
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_tokens": 0},
+        {"max_tokens": -3},
+        {"max_tokens": 2**40},
+        {"temperature": float("nan")},
+        {"latency_budget": 0},
+        {"first_token_budget": float("nan")},
+        {"stop": [""]},
+    ],
+)
+def test_meaningless_options_are_refused_at_once(
+    exact_folder: Path, options: dict[str, object]
+) -> None:
+    """By the call itself, not by the first chunk."""
+    with router_on(exact_folder) as router, pytest.raises(RequestError):
+        router.stream("the", **options)
+
+
+def test_an_empty_prompt_is_refused(exact_folder: Path) -> None:
+    """There is nothing to continue."""
+    with router_on(exact_folder) as router, pytest.raises(RequestError, match="empty"):
+        router.generate("")
+
+
+def test_a_prompt_over_the_window_is_refused_with_the_numbers(exact_folder: Path) -> None:
+    """How many tokens there are and how many fit."""
+    with router_on(exact_folder) as router, pytest.raises(NoSourceError, match="192") as error:
+        router.generate("x" * 300)
+    assert error.value.vetoes[Source.ON_DEVICE].code is VetoCode.CONTEXT_WINDOW
+
+
+@pytest.mark.parametrize(
+    "settings", [{"mode": "sometimes"}, {"default_privacy": "secret"}, {"cloud": "nowhere"}]
+)
+def test_settings_that_cannot_work(exact_folder: Path, settings: dict[str, str]) -> None:
+    """Refused when the router is made, with the choices there are."""
+    with pytest.raises(ConfigurationError):
+        router_on(exact_folder, **settings)
+
+
+def test_an_unknown_option_is_an_error(exact_folder: Path) -> None:
+    """As with any Python call."""
+    with router_on(exact_folder) as router, pytest.raises(TypeError, match="max_token"):
+        router.generate("the", max_token=3)
+
+
+def test_an_unknown_model_is_refused() -> None:
+    """When the router is made."""
+    with pytest.raises(ModelError, match="no-such-model"):
+        Router("no-such-model")
+
+
+def test_private_in_only_in_cloud_is_a_contradiction(exact_folder: Path) -> None:
+    """Refused, naming both vetoes; nothing is sent."""
+    with (
+        router_on(exact_folder, cloud="127.0.0.1:9") as router,
+        pytest.raises(NoSourceError) as error,
+    ):
+        router.generate("the", mode=Mode.ONLY_IN_CLOUD, privacy="private")
+    codes = {side: veto.code for side, veto in error.value.vetoes.items()}
+    assert codes == {Source.ON_DEVICE: VetoCode.MODE, Source.IN_CLOUD: VetoCode.PRIVATE}
+
+
+def test_private_is_the_default_where_configured(exact_folder: Path) -> None:
+    """And a request may still say otherwise."""
+    drained = DeviceState(battery=0.01, charging=False)
+    with router_on(exact_folder, drained, default_privacy="private", cloud="127.0.0.1:9") as router:
+        assert router.route("the").source is Source.ON_DEVICE
+        assert router.route("the", privacy="allow_cloud").source is Source.IN_CLOUD
+
+
+def test_grpc_is_imported_only_for_a_cloud() -> None:
+    """A device in offline-only mode has no network stack in memory."""
+    code = (
+        "import sys; from edgewise import Router; Router().generate('Once', max_tokens=2);"
+        "print('grpc' in sys.modules); Router(cloud='127.0.0.1:9'); print('grpc' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]

@@ -1,0 +1,51 @@
+"""A real cloud service on a real socket, for tests."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from edgewise_cloud.server import Server, ServerSettings
+
+
+@dataclass
+class Running:
+    """A server in a thread of its own; `stop` drains it."""
+
+    server: Server
+    address: str
+    _loop: asyncio.AbstractEventLoop
+    _thread: threading.Thread
+    _stopped: bool = field(default=False)
+
+    def stop(self) -> None:
+        """Drain and end it; a second call does nothing."""
+        if not self._stopped:
+            self._stopped = True
+            asyncio.run_coroutine_threadsafe(self.server.drain(), self._loop).result(30)
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(30)
+
+
+@contextmanager
+def serving(model: str, *, load: bool = True, **settings: float) -> Iterator[Running]:
+    """Serve `model` on a free port until the block ends; without `load` it stays NOT_SERVING."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    async def start() -> tuple[Server, int]:
+        server = Server(ServerSettings(**{"model": model, "port": 0, "grace": 1.0, **settings}))
+        port = await server.start()
+        if load:
+            await server.load()
+        return server, port
+
+    server, port = asyncio.run_coroutine_threadsafe(start(), loop).result(120)
+    running = Running(server, f"127.0.0.1:{port}", loop, thread)
+    try:
+        yield running
+    finally:
+        running.stop()
+        loop.close()

@@ -1,0 +1,12 @@
+"""The public API as an app would use it; checked by mypy, never run."""
+
+from edgewise import Decision, Generation, Limits, Mode, Router
+
+with Router("tales", cloud="127.0.0.1:50051", limits=Limits(min_battery=0.1)) as router:
+    for chunk in router.stream("Once upon a time", max_tokens=10, stop=["\n"]):
+        text: str = chunk.text
+    generation: Generation = router.generate("Once", mode=Mode.ONLY_ON_DEVICE, privacy="private")
+    seconds: float | None = generation.timings.time_to_first_token
+    decision: Decision = router.route("Once", latency_budget=1.5)
+    router.generate("Once", max_token=10)  # type: ignore[call-arg]  # misspelt
+    router.generate("Once", temperature="hot")  # type: ignore[arg-type]
