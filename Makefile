@@ -49,9 +49,10 @@ clean:  ## Remove the environment
 
 # The environment is whole when `ready` is newer than all that defines it.
 .venv/ready: requirements/dev.txt requirements/tools.txt $(addsuffix /pyproject.toml,$(PARTS))
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=...")'
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/tools.txt
-	$(BIN)/uv pip sync --quiet --require-hashes requirements/dev.txt
-	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation $(EDITABLE)
-	touch $@
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=...")'
+	@echo "setting up .venv, once; this fetches about 1 GB of packages"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/tools.txt
+	@$(BIN)/uv pip sync --quiet --require-hashes requirements/dev.txt
+	@$(BIN)/uv pip install --quiet --no-deps --no-build-isolation $(EDITABLE)
+	@touch $@

@@ -98,11 +98,15 @@ class Paper:
 
 
 class SlowDevice(LatencyLog):
-    """Measurements of a device that reads 10 tokens a second and writes 4."""
+    """Another log's measurements, but of a device that reads 10 tokens a second and writes 4."""
+
+    def __init__(self, log: LatencyLog) -> None:
+        super().__init__()
+        self._log = log
 
     def measured(self, key: str) -> list[Measurement]:
-        """What was measured, but on the device this."""
-        return [SLOW] if key.startswith("on_device/") else super().measured(key)
+        """The truth about the cloud; about the device, this."""
+        return [SLOW] if key.startswith("on_device/") else self._log.measured(key)
 
 
 def show(title: str, router: Router, **options: Unpack[RequestOptions]) -> None:
@@ -141,7 +145,7 @@ def main() -> None:
         with router_for(address, DRAINED, latency) as router:
             show("The battery is at 3 %: the cloud answers", router)
             show("The same, but private: never the cloud", router, privacy="private")
-        with router_for(address, DeviceState(battery=0.8), SlowDevice()) as router:
+        with router_for(address, DeviceState(battery=0.8), SlowDevice(latency)) as router:
             show(
                 "A slow device (we pretend: 4 tokens a second) and a budget of 6 s: the cloud",
                 router,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from edgewise_edge import DeviceModel
+from edgewise_edge import DeviceModel, SamplingParams, TokenRequest
 from edgewise_edge.tokenizer import END_OF_TEXT, _byte_of_character
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -63,6 +63,16 @@ def write_checkpoint(folder: Path, *, seed: int = 0, merges: list[str] = MERGES)
     return folder
 
 
+def token_request(tokens: list[int], max_tokens: int, **sampling: float) -> TokenRequest:
+    """A fresh request for a prompt of `tokens`."""
+    return TokenRequest(
+        token_ids=tuple(tokens),
+        prompt_tokens=len(tokens),
+        max_tokens=max_tokens,
+        sampling=SamplingParams(**sampling),
+    )
+
+
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random GPT-2 in Hugging Face's layout."""
@@ -72,7 +82,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def exact_folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model for both sides, unquantised: device files and Keras weights."""
-    from edgewise_cloud.conversion import Quantization, convert
+    from edgewise_cloud.conversion import convert
+    from edgewise_cloud.quantization import Quantization
 
     folder = tmp_path_factory.mktemp("models") / "exact"
     convert(str(checkpoint), folder, Quantization.NONE, keras_weights=True)

@@ -1,7 +1,6 @@
 """`edgewise-cloud`: serve, convert, train."""
 
 import asyncio
-import os
 import signal
 import sys
 from pathlib import Path
@@ -11,6 +10,8 @@ import typer
 from rich.console import Console
 
 from edgewise_cloud.errors import CloudError
+from edgewise_cloud.heavy import import_tensorflow
+from edgewise_cloud.quantization import Quantization
 from edgewise_edge.quiet import captured_stderr
 
 app = typer.Typer(
@@ -31,7 +32,6 @@ def serve(
     grace: Annotated[float, typer.Option(min=0, help="Seconds to finish at shutdown.")] = 10.0,
 ) -> None:
     """Serve a Keras GPT-2 over gRPC until SIGTERM or Ctrl-C."""
-    _import_tensorflow()
     from edgewise_cloud.server import ServerSettings, running_server
 
     settings = ServerSettings(
@@ -54,7 +54,9 @@ def serve(
 def convert(
     source: Annotated[str, typer.Argument(help="Bundled model, folder, KerasHub preset or hf://.")],
     out: Annotated[Path, typer.Argument(help="Device model folder to make.")],
-    quantize: Annotated[str, typer.Option(help="int8 or none.")] = "int8",
+    quantize: Annotated[Quantization, typer.Option(help="How weights are stored.")] = (
+        Quantization.INT8
+    ),
     name: Annotated[
         str | None, typer.Option(help="The model's name; the folder's if absent.")
     ] = None,
@@ -69,11 +71,9 @@ def convert(
     repetition_penalty: Annotated[float | None, typer.Option(help="Recommended penalty.")] = None,
 ) -> None:
     """Make a device model from a Keras GPT-2, and check that both agree."""
-    _import_tensorflow()
-    from edgewise_cloud.conversion import Quantization, convert
+    import_tensorflow()
+    from edgewise_cloud.conversion import convert
 
-    if quantize not in list(Quantization):
-        raise CloudError(f"--quantize {quantize} is not known; choose int8 or none")
     recommended = {
         "temperature": temperature,
         "top_k": top_k,
@@ -83,7 +83,7 @@ def convert(
         manifest, agreement = convert(
             source,
             out,
-            Quantization(quantize),
+            quantize,
             name=name,
             keras_weights=keras_weights,
             sampling={key: value for key, value in recommended.items() if value is not None},
@@ -113,7 +113,7 @@ def train(
     seed: Annotated[int, typer.Option(min=0)] = 1,
 ) -> None:
     """Train a small GPT-2 and its vocabulary from scratch."""
-    _import_tensorflow()
+    import_tensorflow()
     from edgewise_cloud.training import TrainingPlan, train
 
     plan = TrainingPlan(
@@ -135,16 +135,6 @@ def _read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise CloudError(f"{path} cannot be read as UTF-8 text: {error}") from error
-
-
-def _import_tensorflow() -> None:
-    """Import the heavy part here, once a command needs it, and without its banners."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with captured_stderr():
-        import keras_hub  # noqa: F401
-        import tensorflow as tf
-
-        tf.constant(0)  # the device list, with its complaints about absent GPUs
 
 
 def main() -> None:

@@ -5,7 +5,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
 
 import tensorflow as tf
@@ -14,6 +13,7 @@ from edgewise_cloud.agreement import Agreement, measure_agreement
 from edgewise_cloud.checkpoint import CHECKPOINT_FILES, save_checkpoint, weights
 from edgewise_cloud.errors import ConversionError
 from edgewise_cloud.graph import StepGraph
+from edgewise_cloud.quantization import Quantization
 from edgewise_cloud.sources import KerasModel, load_keras
 from edgewise_edge.errors import EdgeError
 from edgewise_edge.manifest import MODEL_FILE, FileRecord, Manifest
@@ -22,13 +22,6 @@ from edgewise_edge.trial import try_model
 
 PREFILL_CHUNK = 64
 CACHE_BUCKETS = (128, 512)  # and the context window; a short text should not pay for a long one
-
-
-class Quantization(StrEnum):
-    """What the weights are stored as; arithmetic stays in float32."""
-
-    NONE = "none"
-    INT8 = "int8"
 
 
 def convert(

@@ -7,18 +7,21 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from edgewise_cloud.engine import Engine
 from edgewise_cloud.errors import ServeError
+from edgewise_cloud.heavy import import_tensorflow
 from edgewise_cloud.service import GeneratorService
 from edgewise_cloud.slots import Slots
-from edgewise_cloud.sources import load_keras
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
+
+if TYPE_CHECKING:
+    from edgewise_cloud.engine import Engine
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Generator"].full_name
 # Everything a request may hold fits; 10 MB of ids does not.
@@ -98,7 +101,11 @@ async def running_server(settings: ServerSettings) -> AsyncIterator[int]:
         await server.drain()
 
 
-def _load_engine(model: str) -> Engine:
+def _load_engine(model: str) -> "Engine":
+    import_tensorflow()  # takes seconds: the socket is open by now, and the address was good
+    from edgewise_cloud.engine import Engine
+    from edgewise_cloud.sources import load_keras
+
     with tempfile.TemporaryDirectory() as workspace:
         engine = Engine(load_keras(model, Path(workspace)))
     engine.warm_up()

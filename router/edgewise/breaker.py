@@ -6,7 +6,10 @@ from collections.abc import Callable
 
 
 class CircuitBreaker:
-    """Opens after `threshold` failures in a row, for `rest` seconds; then one request may try."""
+    """Opens after `threshold` failures in a row, for `rest` seconds.
+
+    After that requests may try again; the next failure opens it at once, a success closes it.
+    """
 
     def __init__(
         self,

@@ -166,12 +166,12 @@ def _what_if(
 
 def parse_size(text: str) -> int:
     """Bytes of '200MB', '1.5 GiB' or '4096'; raises RequestError for anything else."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKMG]?)(i?)B?\s*", text)
+    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?(?:([kKMGT])(i?)B?|B)?", text.strip())
     if not match:
         raise RequestError(f"'{text}' is no size; write it like 200MB or 1.5GiB")
     number, prefix, binary = match.groups()
-    power = " KMG".index(prefix.upper() or " ")
-    return int(float(number) * (1024 if binary else 1000) ** power)
+    unit: int = (1024 if binary else 1000) ** " KMGT".index((prefix or " ").upper())
+    return round(float(number) * unit)
 
 
 def main() -> None:

@@ -1,13 +1,16 @@
 """Predicted times, from what was measured on this machine and kept across runs."""
 
+import contextlib
 import json
+import math
+import os
 import statistics
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
@@ -48,7 +51,7 @@ def predict_in_cloud(measured: Iterable[Measurement], max_tokens: int) -> Predic
     if not measured:
         return PredictedTime()
     first_tokens = sorted(m.first_token for m in measured)
-    first_token = first_tokens[int(_LATE * (len(first_tokens) - 1))]
+    first_token = first_tokens[math.ceil(_LATE * (len(first_tokens) - 1))]
     gaps = [m.gap for m in measured if m.gap is not None]
     total = first_token + statistics.median(gaps) * (max_tokens - 1) if gaps else None
     return PredictedTime(first_token, total)
@@ -87,22 +90,27 @@ def _load(path: Path) -> dict[str, deque[Measurement]]:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         return {
-            key: deque((Measurement(**row) for row in rows), maxlen=WINDOW)
+            key: deque((_measurement(row) for row in rows), maxlen=WINDOW)
             for key, rows in raw.items()
         }
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return {}
+
+
+def _measurement(row: dict[str, Any]) -> Measurement:
+    read = Measurement(**row)
+    gap = None if read.gap is None else float(read.gap)
+    return Measurement(int(read.prompt_tokens), float(read.first_token), gap)
 
 
 def _save(path: Path, measured: dict[str, deque[Measurement]]) -> None:
     text = json.dumps({key: [asdict(row) for row in rows] for key, rows in measured.items()})
+    # Written beside and renamed: another process never reads half a file.
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Written beside and renamed: another process never reads half a file.
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, delete=False, encoding="utf-8"
-        ) as file:
-            file.write(text)
-        Path(file.name).replace(path)
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
     except OSError:
-        return
+        with contextlib.suppress(OSError):
+            partial.unlink()

@@ -4,6 +4,7 @@ In a container /proc/meminfo speaks of the host; the limits that end a process a
 control group and of every group above it (cgroups(7); Documentation/admin-guide/cgroup-v2.rst).
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,11 +61,7 @@ def _cgroup_headrooms(proc: Path) -> Iterator[int]:
 
 def _memberships(proc: Path) -> Iterator[tuple[_Controller, Path, Path]]:
     """(version, mount point, this process's group below it) for each memory hierarchy."""
-    try:
-        groups = (proc / "self/cgroup").read_text().splitlines()
-        mounts = (proc / "self/mountinfo").read_text().splitlines()
-    except OSError:
-        return
+    groups, mounts = _lines(proc / "self/cgroup"), _lines(proc / "self/mountinfo")
     for line in groups:
         hierarchy, names, group = line.split(":", 2)
         if hierarchy == "0":
@@ -80,13 +77,26 @@ def _memberships(proc: Path) -> Iterator[tuple[_Controller, Path, Path]]:
                 yield controller, mount, Path("/") / below.relative_to(root)
 
 
+def _lines(path: Path) -> list[str]:
+    """The file's lines; none where it cannot be read. Mount points may hold any bytes but these."""
+    try:
+        return path.read_text(errors="surrogateescape").split("\n")[:-1]
+    except OSError:
+        return []
+
+
 def _mounts(lines: list[str], kind: str) -> Iterator[tuple[Path, Path]]:
     """(root, mount point) of each mount of that kind that has memory (proc_pid_mountinfo(5))."""
     for line in lines:
         before, _, after = line.partition(" - ")
         fields, tail = before.split(), after.split()
         if tail[0] == kind and (kind == "cgroup2" or "memory" in tail[-1].split(",")):
-            yield Path(fields[3]), Path(fields[4])
+            yield Path(_unescaped(fields[3])), Path(_unescaped(fields[4]))
+
+
+def _unescaped(field: str) -> str:
+    """A mountinfo field with its octal escapes (\\040 for a space) undone."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
 
 
 def _headroom(folder: Path, controller: _Controller) -> int | None:
@@ -96,7 +106,7 @@ def _headroom(folder: Path, controller: _Controller) -> int | None:
             return None
         current = int((folder / controller.current).read_text())
         stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        reclaimable = sum(int(stat.get(controller.prefix + name, 0)) for name in _RECLAIMABLE)
     except (OSError, ValueError):
         return None
-    reclaimable = sum(int(stat.get(controller.prefix + name, 0)) for name in _RECLAIMABLE)
     return max(0, int(limit) - max(0, current - reclaimable))

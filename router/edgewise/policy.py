@@ -212,24 +212,28 @@ def _choose(
         return preferred, Reason.BUDGET_MISSED
     if _fits(request, predicted[preferred.other]):
         return preferred.other, Reason.BUDGET
-    return _faster(predicted), Reason.BUDGET_MISSED
+    return _faster(request, predicted), Reason.BUDGET_MISSED
 
 
 def _fits(request: RoutingRequest, predicted: PredictedTime) -> bool:
     """Whether the prediction keeps the budgets; what is unknown gets the benefit of the doubt."""
+    return _overrun(request, predicted) <= 0
+
+
+def _faster(request: RoutingRequest, predicted: Mapping[Source, PredictedTime]) -> Source:
+    """The side that overruns the budgets by less; a tie goes to the device."""
+    device, cloud = (_overrun(request, predicted[side]) for side in Source)
+    return Source.IN_CLOUD if cloud < device else Source.ON_DEVICE
+
+
+def _overrun(request: RoutingRequest, predicted: PredictedTime) -> float:
+    """Seconds by which the worst missed budget is missed; 0 where all are kept."""
     pairs = (
         (predicted.first_token, request.first_token_budget),
         (predicted.total, request.latency_budget),
     )
-    return all(time is None or budget is None or time <= budget for time, budget in pairs)
-
-
-def _faster(predicted: Mapping[Source, PredictedTime]) -> Source:
-    # Both times are known here: what is unknown would have fitted. A tie goes to the device.
-    device, cloud = predicted[Source.ON_DEVICE], predicted[Source.IN_CLOUD]
-    if device.total is not None and cloud.total is not None:
-        return Source.IN_CLOUD if cloud.total < device.total else Source.ON_DEVICE
-    return Source.ON_DEVICE
+    known = [t - budget for t, budget in pairs if t is not None and budget is not None]
+    return max(0.0, *known) if known else 0.0
 
 
 def _cloud_veto(request: RoutingRequest, cloud: CloudState) -> Veto | None:
@@ -240,8 +244,8 @@ def _cloud_veto(request: RoutingRequest, cloud: CloudState) -> Veto | None:
         return Veto(VetoCode.MODE, "the mode is only_on_device")
     if request.offline:
         return Veto(VetoCode.OFFLINE, "the offline switch is on")
-    if failure := request.failed.get(Source.IN_CLOUD):
-        return Veto(VetoCode.FAILED, failure)
+    if Source.IN_CLOUD in request.failed:
+        return Veto(VetoCode.FAILED, request.failed[Source.IN_CLOUD])
     if cloud.address is None:
         return Veto(VetoCode.NO_ADDRESS, "no cloud address is set")
     if cloud.circuit_open:
@@ -256,8 +260,8 @@ def _device_veto(
 ) -> Veto | None:
     if request.mode is Mode.ONLY_IN_CLOUD:
         return Veto(VetoCode.MODE, "the mode is only_in_cloud")
-    if failure := request.failed.get(Source.ON_DEVICE):
-        return Veto(VetoCode.FAILED, failure)
+    if Source.ON_DEVICE in request.failed:
+        return Veto(VetoCode.FAILED, request.failed[Source.ON_DEVICE])
     if edge.availability is not Availability.AVAILABLE:
         return Veto(VetoCode.MODEL_UNAVAILABLE, edge.detail or f"the model is {edge.availability}")
     if request.prompt_tokens + request.max_tokens > edge.context_window:

@@ -44,16 +44,26 @@ def _from_sysfs(supplies: Path) -> Power:
     """Linux's own files: psutil takes the first battery, which may be that of a mouse."""
     charges, online, statuses = [], [], []
     for supply in sorted(supplies.glob("*")):
-        if _read(supply / "type") in ("Mains", "USB"):
-            online.append(_read(supply / "online") == "1")
-        elif _read(supply / "type") == "Battery" and _read(supply / "scope") != "Device":
-            if (capacity := _read(supply / "capacity")) and capacity.isdigit():
+        if _read(supply / "scope") == "Device":  # feeds or is fed by something plugged in
+            continue
+        kind = _read(supply / "type")
+        if kind in ("Mains", "USB"):
+            # 1: fixed, 2: programmable (Documentation/ABI/testing/sysfs-class-power)
+            online.append(_read(supply / "online") not in (None, "0"))
+        elif kind == "Battery":
+            if (capacity := _read(supply / "capacity")) and capacity.isdecimal():
                 charges.append(min(int(capacity), 100) / 100)
             statuses.append(_read(supply / "status"))
     if not charges:
         return Power()
-    fed = any(online) or any(status in ("Charging", "Full") for status in statuses)
-    return Power(battery=sum(charges) / len(charges), charging=fed)
+    return Power(battery=sum(charges) / len(charges), charging=_charging(online, statuses))
+
+
+def _charging(online: list[bool], statuses: list[str | None]) -> bool | None:
+    if any(online) or any(status in ("Charging", "Full") for status in statuses):
+        return True
+    known = bool(online) or any(status not in (None, "Unknown") for status in statuses)
+    return False if known else None
 
 
 def _from_psutil() -> Power:
@@ -69,5 +79,5 @@ def _from_psutil() -> Power:
 def _read(path: Path) -> str | None:
     try:
         return path.read_text().strip()
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return None

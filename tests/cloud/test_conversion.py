@@ -11,8 +11,9 @@ from safetensors.numpy import load_file
 
 from edgewise_cloud.agreement import measure_agreement
 from edgewise_cloud.checkpoint import save_checkpoint
-from edgewise_cloud.conversion import Quantization, convert
+from edgewise_cloud.conversion import convert
 from edgewise_cloud.errors import ConversionError, SourceError
+from edgewise_cloud.quantization import Quantization
 from edgewise_cloud.sources import load_keras
 from edgewise_edge import DeviceModel, Manifest
 from edgewise_edge.manifest import MODEL_FILE

@@ -14,9 +14,10 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from edgewise_cloud.errors import ServeError
 from edgewise_cloud.server import SERVICE
-from edgewise_edge import DeviceModel, SamplingParams, TokenRequest
+from edgewise_edge import DeviceModel
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
+from tests.conftest import token_request
 from tests.serving import Running, serving
 
 PROMPT = [5, 17, 100, 42]
@@ -55,14 +56,7 @@ def test_it_streams_the_tokens_one_by_one(
 ) -> None:
     """With their positions, and at the end the reason, the usage and the timings."""
     *tokens, last = stub.Generate(message(vocabulary))
-    expected = exact_model.stream_tokens(
-        TokenRequest(
-            token_ids=tuple(PROMPT),
-            prompt_tokens=len(PROMPT),
-            max_tokens=20,
-            sampling=SamplingParams(temperature=0),
-        )
-    )
+    expected = exact_model.stream_tokens(token_request(PROMPT, 20, temperature=0))
     assert [token.token_ids[0] for token in tokens] == list(expected)
     assert [token.position for token in tokens] == list(range(4, 24))
     assert last.finish_reason == pb.FINISH_REASON_LENGTH

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from edgewise_cloud.conversion import Quantization, convert
+from edgewise_cloud.conversion import convert
 from edgewise_cloud.errors import TextError
+from edgewise_cloud.quantization import Quantization
 from edgewise_cloud.training import TrainingPlan, train
 
 PLAN = TrainingPlan(

@@ -19,22 +19,13 @@ from edgewise_edge import (
 )
 from edgewise_edge.manifest import MODEL_FILE, Architecture
 from edgewise_edge.runtime import Runtime, Session
-from tests.conftest import CONTEXT
+from tests.conftest import CONTEXT, token_request
 
 TOKENS = [int(token) for token in np.random.default_rng(1).integers(0, 250, 180)]
 
 
 def session(model: DeviceModel) -> Session:
     return model._runtime.session()
-
-
-def request(tokens: list[int], max_tokens: int, **sampling: float) -> TokenRequest:
-    return TokenRequest(
-        token_ids=tuple(tokens),
-        prompt_tokens=len(tokens),
-        max_tokens=max_tokens,
-        sampling=SamplingParams(**sampling),
-    )
 
 
 def test_chunks_do_not_show_in_the_logits(exact_model: DeviceModel) -> None:
@@ -65,30 +56,30 @@ def test_growing_the_cache_does_not_show(exact_model: DeviceModel) -> None:
 def test_a_continuation_draws_what_the_unbroken_run_drew(exact_model: DeviceModel) -> None:
     """Stopped anywhere and asked again with the tokens so far, the text is the same."""
     settings = {"temperature": 1.0, "top_k": 0, "seed": 3, "repetition_penalty": 1.3}
-    unbroken = list(exact_model.stream_tokens(request(TOKENS[:10], 40, **settings)))
+    unbroken = list(exact_model.stream_tokens(token_request(TOKENS[:10], 40, **settings)))
     for cut in (1, 17, 39):
-        resumed = request([*TOKENS[:10], *unbroken[:cut]], 40 - cut, **settings)
+        resumed = token_request([*TOKENS[:10], *unbroken[:cut]], 40 - cut, **settings)
         assert list(exact_model.stream_tokens(resumed)) == unbroken[cut:]
 
 
 def test_the_whole_window_can_be_used(exact_model: DeviceModel) -> None:
     """Prompt and answer may fill the context window to the last token, and no further."""
-    tokens = list(exact_model.stream_tokens(request(TOKENS[:100], CONTEXT - 100)))
+    tokens = list(exact_model.stream_tokens(token_request(TOKENS[:100], CONTEXT - 100)))
     assert len(tokens) == CONTEXT - 100
     with pytest.raises(ContextOverflowError, match=str(CONTEXT)):
-        exact_model.stream_tokens(request(TOKENS[:100], CONTEXT - 99))
+        exact_model.stream_tokens(token_request(TOKENS[:100], CONTEXT - 99))
 
 
 def test_requests_nobody_could_answer_are_refused_at_once(exact_model: DeviceModel) -> None:
     """No prompt, no tokens wanted, ids that do not exist."""
     for tokens, count in (([], 1), ([1], 0), ([1], -5), ([100_000], 1)):
         with pytest.raises(RequestError):
-            exact_model.stream_tokens(request(tokens, count))
+            exact_model.stream_tokens(token_request(tokens, count))
 
 
 def test_sessions_in_threads_do_not_disturb_each_other(exact_model: DeviceModel) -> None:
     """Four texts written at once are those written one after the other."""
-    requests = [request(TOKENS[n : n + 10], 30, seed=n) for n in range(4)]
+    requests = [token_request(TOKENS[n : n + 10], 30, seed=n) for n in range(4)]
     expected = [list(exact_model.stream_tokens(one)) for one in requests]
     found: dict[int, list[int]] = {}
 
@@ -105,7 +96,7 @@ def test_sessions_in_threads_do_not_disturb_each_other(exact_model: DeviceModel)
 
 def test_closing_stops_between_tokens(exact_model: DeviceModel) -> None:
     """A closed generator yields nothing more."""
-    tokens = exact_model.stream_tokens(request(TOKENS[:5], 50))
+    tokens = exact_model.stream_tokens(token_request(TOKENS[:5], 50))
     next(tokens)
     tokens.close()
     assert list(tokens) == []
@@ -113,7 +104,7 @@ def test_closing_stops_between_tokens(exact_model: DeviceModel) -> None:
 
 def test_an_end_token_ends_the_text(exact_model: DeviceModel) -> None:
     """It is yielded, so that whoever counts positions sees it, and nothing after it."""
-    unbroken = list(exact_model.stream_tokens(request(TOKENS[:5], 20, seed=1)))
+    unbroken = list(exact_model.stream_tokens(token_request(TOKENS[:5], 20, seed=1)))
     end = unbroken[7]
     ending = TokenRequest(
         token_ids=tuple(TOKENS[:5]),

@@ -115,9 +115,27 @@ def test_generate_in_the_cloud(service: Running) -> None:
     assert generation["segments"] == [{"source": "in_cloud", "start": 0, "tokens": 9}]
 
 
-def test_ctrl_c_keeps_what_was_generated() -> None:
-    """The text so far, as cancelled, and the exit status of an interrupted command."""
-    with socket.socket() as silent:  # a cloud that never answers: time to press Ctrl-C
+def test_ctrl_c_keeps_what_was_generated(service: Running) -> None:
+    """The text so far stays, it counts as cancelled, and the shell learns of the interrupt."""
+    arguments = ("Once upon a time", "--cloud", service.address, "--mode", "only_in_cloud")
+    process = subprocess.Popen(
+        [BIN / "edgewise", "generate", *arguments, "--max-tokens", "480"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    begun = process.stdout.read(5)
+    process.send_signal(signal.SIGINT)
+    rest, errors = process.communicate()
+    assert process.returncode == 130
+    assert begun + rest
+    assert "cancelled" in errors
+    assert "Traceback" not in errors
+
+
+def test_ctrl_c_before_the_first_token() -> None:
+    """While a silent cloud is waited for."""
+    with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         address = f"127.0.0.1:{silent.getsockname()[1]}"
@@ -127,10 +145,11 @@ def test_ctrl_c_keeps_what_was_generated() -> None:
             stderr=subprocess.PIPE,
             text=True,
         )
-        silent.accept()[0].close()
+        connection, _ = silent.accept()
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate()
-    assert process.returncode in (130, 2)  # 2: the failed connection was noticed first
+        connection.close()
+    assert process.returncode == 130
     assert "Traceback" not in errors
 
 

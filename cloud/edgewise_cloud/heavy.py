@@ -1,0 +1,15 @@
+"""Importing TensorFlow and Keras: late, once a command needs them, and without their banners."""
+
+import os
+
+from edgewise_edge.quiet import captured_stderr
+
+
+def import_tensorflow() -> None:
+    """Import both, with their complaints about absent GPUs kept off standard error."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with captured_stderr():
+        import keras_hub  # noqa: F401
+        import tensorflow as tf
+
+        tf.constant(0)  # lists the devices
