@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from edgewise_edge.errors import RequestError, RuntimeFailedError
 
 MAX_SEED = 2**63 - 1
+# Below this, dividing by the temperature would overflow, and the likeliest token is certain anyway.
+_COLDEST = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +69,7 @@ def sample(
             "the model returned NaN logits; its file or this runtime is broken"
         )
     scores = _penalised(logits.astype(np.float64), params.repetition_penalty, history)
-    if params.temperature == 0:
+    if params.temperature < _COLDEST:
         return int(scores.argmax())
     probabilities = _softmax(_top_k(scores, params.top_k) / params.temperature)
     cumulative = _top_p(probabilities, params.top_p).cumsum()

@@ -22,6 +22,11 @@ def test_temperature_zero_takes_the_likeliest() -> None:
     assert draws(SamplingParams(temperature=0)) == {1}
 
 
+def test_a_temperature_next_to_zero_does_not_overflow() -> None:
+    """It is as good as zero."""
+    assert draws(SamplingParams(temperature=1e-308), count=3) == {1}
+
+
 def test_top_k_keeps_the_likeliest_few() -> None:
     """With top_k 2 only the two likeliest ever come."""
     assert draws(SamplingParams(temperature=5, top_k=2)) == {1, 3}
