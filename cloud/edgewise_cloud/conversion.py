@@ -12,6 +12,7 @@ import tensorflow as tf
 from edgewise_cloud.agreement import Agreement, measure_agreement
 from edgewise_cloud.checkpoint import CHECKPOINT_FILES, save_checkpoint, weights
 from edgewise_cloud.errors import ConversionError
+from edgewise_cloud.flatbuffer import share_buffers
 from edgewise_cloud.graph import StepGraph
 from edgewise_cloud.quantization import Quantization
 from edgewise_cloud.sources import KerasModel, load_keras
@@ -90,7 +91,8 @@ def _written_whole(out: Path) -> Iterator[Path]:
 def _to_tflite(model: KerasModel, quantization: Quantization) -> bytes:
     window = model.architecture.context_window
     buckets = [*(size for size in CACHE_BUCKETS if size < window), window]
-    graph = StepGraph(weights(model.backbone), model.architecture)
+    int8 = quantization is Quantization.INT8
+    graph = StepGraph(weights(model.backbone), model.architecture, int8_tables=int8)
     # A chunk must be longer than a decode step and fit the smallest cache.
     signatures = dict(graph.signatures(min(PREFILL_CHUNK, buckets[0] - 1), buckets))
     with tempfile.TemporaryDirectory() as folder:
@@ -99,7 +101,6 @@ def _to_tflite(model: KerasModel, quantization: Quantization) -> bytes:
             folder, signature_keys=list(signatures)
         )
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        if quantization is Quantization.INT8:
+        if int8:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converted: bytes = converter.convert()
-    return converted
+        return share_buffers(converter.convert())
