@@ -46,11 +46,13 @@ class Engine:
             session.prefill([0])
             session.decode(0)
 
-    def generate(self, request: TokenRequest) -> Generator[int, None, None]:
-        """The new tokens of `request`; raises RequestError before any work."""
+    def generate(
+        self, request: TokenRequest, cancelled: threading.Event | None = None
+    ) -> Generator[int, None, None]:
+        """The new tokens of `request`, until `cancelled`; raises RequestError before any work."""
         shape = self.model.architecture
         request.check(shape.context_window, shape.vocabulary_size)
-        return generate_tokens(KerasSession(self), request, self.chunk)
+        return generate_tokens(KerasSession(self), request, self.chunk, cancelled)
 
     def new_cache(self, bucket: int) -> tf.Tensor:
         """Zeros (1, layers, 2, bucket, heads, head size), KerasHub's layout."""

@@ -136,11 +136,9 @@ class GeneratorService(pb_grpc.GeneratorServicer):
 
         def work() -> None:
             try:
-                with closing(engine.generate(request)) as tokens:
+                with closing(engine.generate(request, abandoned)) as tokens:
                     for token in tokens:
                         loop.call_soon_threadsafe(queue.put_nowait, token)
-                        if abandoned.is_set():
-                            return
             finally:
                 loop.call_soon_threadsafe(queue.put_nowait, None)
 
@@ -151,6 +149,7 @@ class GeneratorService(pb_grpc.GeneratorServicer):
             await worker
         finally:
             abandoned.set()
+            await asyncio.wait([worker])  # the slot is free when its thread is
 
 
 async def _refuse_full(context: "Context") -> NoReturn:

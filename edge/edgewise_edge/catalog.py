@@ -17,8 +17,12 @@ def find_model(model: str | Path) -> Path:
     """The folder of a bundled model's name or of a path; ModelNotFoundError for neither."""
     if isinstance(model, str) and model in bundled_models():
         return BUNDLED / model
-    folder = Path(model).expanduser()
-    if not folder.is_dir():
+    try:
+        folder = Path(model).expanduser()
+        found = folder.is_dir()
+    except (OSError, RuntimeError, ValueError):  # a name too long, no such home, a null byte
+        found = False
+    if not found:
         raise ModelNotFoundError(
             f"no model named '{model}' is bundled and no folder lies at that path; bundled: "
             f"{', '.join(bundled_models()) or 'none'}"

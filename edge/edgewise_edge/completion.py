@@ -33,7 +33,7 @@ def complete(
     *,
     model: str | Path = "tales",
     max_tokens: int = 128,
-    stop: Sequence[str] = (),
+    stop: Sequence[str] | str = (),
     **sampling: Any,
 ) -> Completion:
     """Complete `prompt` on this device; the model stays loaded for the next call.

@@ -1,5 +1,6 @@
 """From prompt ids to token ids, one at a time; the words both sides use for it."""
 
+import threading
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -76,17 +77,25 @@ class StepSession(Protocol):
 
 
 def generate_tokens(
-    session: StepSession, request: TokenRequest, chunk: int
+    session: StepSession,
+    request: TokenRequest,
+    chunk: int,
+    cancelled: threading.Event | None = None,
 ) -> Generator[int, None, None]:
     """The new tokens of a checked `request`, prefilled `chunk` tokens at a time.
 
     Ends after `max_tokens`, or with the first of `end_ids`, which it still yields. Closing the
-    iterator stops the work.
+    iterator stops the work, as does setting `cancelled`, from any thread, after the step in hand.
     """
+    stop = cancelled or threading.Event()
     history = list(request.token_ids)
     for start in range(0, len(history) - 1, chunk):
+        if stop.is_set():
+            return
         session.prefill(history[start : min(start + chunk, len(history) - 1)])
     for _ in range(request.max_tokens):
+        if stop.is_set():
+            return
         logits = session.decode(history[-1])
         token = sample(logits, request.sampling, history, position=len(history))
         history.append(token)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,6 +24,13 @@ class Architecture:
     heads: int
     width: int
 
+    def __post_init__(self) -> None:
+        """Raise TypeError for sizes that are none."""
+        if not all(isinstance(size, int) and size > 0 for size in astuple(self)):
+            raise TypeError(f"sizes must be whole numbers above 0: {self}")
+        if self.width % self.heads:
+            raise TypeError(f"{self.heads} heads do not divide a width of {self.width}")
+
     @property
     def head_size(self) -> int:
         """Floats of one head's key."""
@@ -36,6 +43,11 @@ class FileRecord:
 
     size: int
     sha256: str
+
+    def __post_init__(self) -> None:
+        """Raise TypeError for values of other types, as JSON may bring."""
+        if not (isinstance(self.size, int) and isinstance(self.sha256, str)):
+            raise TypeError(f"not a file's size and sha256: {self}")
 
     @classmethod
     def of(cls, path: Path) -> Self:
@@ -61,6 +73,14 @@ class Manifest:
     memory: int
     sampling: dict[str, float] = field(default_factory=dict)
     conversion: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raise TypeError for values of other types, as JSON may bring."""
+        texts = (self.name, self.revision, self.vocabulary)
+        if not (isinstance(self.memory, int) and all(isinstance(text, str) for text in texts)):
+            raise TypeError("name, revision and vocabulary must be text, memory a whole number")
+        if not (isinstance(self.sampling, dict) and isinstance(self.conversion, dict)):
+            raise TypeError("sampling and conversion must be objects")
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -100,12 +120,17 @@ class Manifest:
     def verify(self, folder: Path, names: Iterable[str]) -> None:
         """Raise ModelCorruptError unless each file of `names` is the one recorded here."""
         for name in names:
-            if name not in self.files:
-                raise ModelCorruptError(f"{folder}: its manifest records no {name}")
-            _verify_file(folder / name, self.files[name])
+            self.verify_size(folder, name)
+            _verify_content(folder / name, self.files[name])
+
+    def verify_size(self, folder: Path, name: str) -> None:
+        """The cheap half of `verify`: the file is there and has its size."""
+        if name not in self.files:
+            raise ModelCorruptError(f"{folder}: its manifest records no {name}")
+        _verify_size(folder / name, self.files[name])
 
 
-def _verify_file(path: Path, expected: FileRecord) -> None:
+def _verify_size(path: Path, expected: FileRecord) -> None:
     if not path.is_file():
         raise ModelCorruptError(f"{path} is missing; fetch or convert the model again")
     if (size := path.stat().st_size) != expected.size:
@@ -113,6 +138,9 @@ def _verify_file(path: Path, expected: FileRecord) -> None:
             f"{path} has {size:,} bytes where its manifest says {expected.size:,}: cut short or "
             "replaced; fetch or convert the model again"
         )
+
+
+def _verify_content(path: Path, expected: FileRecord) -> None:
     if FileRecord.of(path).sha256 != expected.sha256:
         raise ModelCorruptError(
             f"{path} is not the file its manifest names (sha256 differs); fetch or convert the "

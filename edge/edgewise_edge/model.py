@@ -1,6 +1,7 @@
 """A device model: its manifest, its vocabulary and the runtime that runs it."""
 
 import os
+import threading
 from collections.abc import Generator
 from pathlib import Path
 from typing import Self
@@ -42,11 +43,13 @@ class DeviceModel:
         )
         return cls(manifest, tokenizer, runtime)
 
-    def stream_tokens(self, request: TokenRequest) -> Generator[int, None, None]:
-        """The new tokens of `request`; raises RequestError before any work."""
+    def stream_tokens(
+        self, request: TokenRequest, cancelled: threading.Event | None = None
+    ) -> Generator[int, None, None]:
+        """The new tokens of `request`, until `cancelled`; raises RequestError before any work."""
         shape = self.manifest.architecture
         request.check(shape.context_window, shape.vocabulary_size)
-        return generate_tokens(self._runtime.session(), request, self._runtime.chunk)
+        return generate_tokens(self._runtime.session(), request, self._runtime.chunk, cancelled)
 
 
 def load_tokenizer(folder: Path, manifest: Manifest) -> Tokenizer:

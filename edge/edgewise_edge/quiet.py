@@ -1,4 +1,4 @@
-"""Keeping LiteRT's log lines off the app's standard error.
+"""Keeping the log lines of native libraries off the app's standard error.
 
 LiteRT 2.3 writes a dozen INFO lines when it loads a model and some more when the process ends,
 and has no switch for it in Python.
@@ -8,25 +8,33 @@ import contextlib
 import ctypes
 import functools
 import os
+import re
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
+from typing import IO
+
+# LiteRT's and TensorFlow's own lines, and the continuation of a LiteRT error.
+_NATIVE = re.compile(r"(INFO|WARNING|ERROR|VERBOSE): |[IWEF]\d{4} |└|To enable the following")
+_one_at_a_time = threading.Lock()
 
 
 @contextlib.contextmanager
 def captured_stderr() -> Iterator[list[str]]:
-    """Collect what native code writes to file descriptor 2; the list is filled at the end.
+    """Collect the lines that native libraries write to file descriptor 2; filled at the end.
 
-    It is the whole process's descriptor: what other threads write meanwhile is collected too.
+    The descriptor is the whole process's: what others write meanwhile is passed on afterwards.
     """
     lines: list[str] = []
-    try:
-        sys.stderr.flush()
-        saved = os.dup(2)
-    except (OSError, ValueError, AttributeError):  # an app without a standard error
-        yield lines
-        return
-    with tempfile.TemporaryFile() as log:
+    with _one_at_a_time, contextlib.ExitStack() as stack:
+        try:
+            sys.stderr.flush()
+            saved = os.dup(2)
+            log = stack.enter_context(_memory_file())
+        except (OSError, ValueError, AttributeError):  # no standard error, or nowhere to write
+            yield lines
+            return
         os.dup2(log.fileno(), 2)
         try:
             yield lines
@@ -34,7 +42,18 @@ def captured_stderr() -> Iterator[list[str]]:
             os.dup2(saved, 2)
             os.close(saved)
             log.seek(0)
-            lines += log.read().decode(errors="replace").splitlines()
+            for line in log.read().decode(errors="replace").splitlines(keepends=True):
+                if _NATIVE.match(line):
+                    lines.append(line.rstrip("\n"))
+                else:
+                    os.write(2, line.encode(errors="replace"))
+
+
+def _memory_file() -> IO[bytes]:
+    """A file that touches no disk, where the system has such."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("edgewise-log"), "w+b")
+    return tempfile.TemporaryFile()
 
 
 @functools.cache

@@ -6,6 +6,7 @@ adds (edgewise_cloud/graph.py), and they are written behind the rows already the
 
 import ctypes
 import functools
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -96,10 +97,10 @@ class Runtime:
                 runtime = cls(model, architecture)
                 runtime.session().decode(0)  # LiteRT's last preparations, and a first proof
         except (RuntimeError, ValueError) as error:
-            raise ModelIncompatibleError(
-                f"{path} cannot be loaded by LiteRT: {error}; {log[-1:]}"
-            ) from error
-        silence_native_exit()
+            reason = " ".join([str(error), *log[-1:]])
+            raise ModelIncompatibleError(f"{path} cannot be loaded by LiteRT: {reason}") from error
+        finally:
+            silence_native_exit()
         return runtime
 
     def session(self) -> "Session":
@@ -137,12 +138,11 @@ class Runtime:
         found = []
         for name, ends in self._model.get_signature_list().items():
             if parsed := parse_name(name):
-                index = self._model.get_signature_index(name)
-                found.append(self._signature(index, ends, *parsed))
+                found.append(self._signature(name, ends, *parsed))
         return found
 
     def _signature(
-        self, index: int, ends: dict[str, list[str]], length: int, bucket: int
+        self, name: str, ends: dict[str, list[str]], length: int, bucket: int
     ) -> _Signature:
         shape = self.architecture
         rows_shape = (shape.layers, 2, shape.heads, length, shape.head_size)
@@ -158,9 +158,12 @@ class Runtime:
                 f"the model's step takes {sorted(ends['inputs'])} and returns "
                 f"{sorted(ends['outputs'])}; expected {sorted(expected)} and {sorted(wanted)}"
             )
+        layer = shape.heads * bucket * shape.head_size
+        sizes = dict.fromkeys(Cache.names(shape), layer) | {"tokens": length, "position": 1}
+        self._require_sizes(name, sizes | {end: arrays[end].size for end in wanted})
         shared = TensorBuffer.create_from_host_memory
         return _Signature(
-            index=index,
+            index=self._model.get_signature_index(name),
             inputs=tuple(ends["inputs"]),
             length=length,
             bucket=bucket,
@@ -169,8 +172,19 @@ class Runtime:
             rows=arrays["rows"].reshape(rows_shape),
             logits=arrays["logits"],
             fixed={"tokens": shared(tokens), "position": shared(position)},
-            outputs=tuple(shared(arrays[name]) for name in ends["outputs"]),
+            outputs=tuple(shared(arrays[end]) for end in ends["outputs"]),
         )
+
+    def _require_sizes(self, name: str, sizes: dict[str, int]) -> None:
+        """LiteRT writes past the end of memory that is too small: compare before sharing any."""
+        details = self._model.get_input_tensor_details(name)
+        details |= self._model.get_output_tensor_details(name)
+        for end, detail in details.items():
+            if math.prod(detail["shape"]) != sizes[end]:
+                raise ModelIncompatibleError(
+                    f"{name} has {end} of shape {detail['shape']} where its manifest means "
+                    f"{sizes[end]} numbers; convert the model again"
+                )
 
 
 class Cache:

@@ -28,6 +28,9 @@ class SamplingParams:
 
     def __post_init__(self) -> None:
         """Check every value."""
+        for name in ("top_k", "seed"):
+            if not isinstance(getattr(self, name), int):
+                raise RequestError(f"{name} is {getattr(self, name)!r}; it must be a whole number")
         _require(0 <= self.temperature <= 100, "temperature", self.temperature, "from 0 to 100")
         _require(0 <= self.top_k <= 2**31 - 1, "top_k", self.top_k, "0 (no limit) or more")
         _require(0 < self.top_p <= 1, "top_p", self.top_p, "above 0 and at most 1")

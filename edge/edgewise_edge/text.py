@@ -13,10 +13,10 @@ class TextAssembler:
     a stop string. After a stop string `stopped` is true, and its text and all after it is dropped.
     """
 
-    def __init__(self, stop: Sequence[str] = ()) -> None:
-        if any(not text for text in stop):
-            raise RequestError("a stop string is empty; give at least one character")
-        self._stop = tuple(stop)
+    def __init__(self, stop: Sequence[str] | str = ()) -> None:
+        self._stop = (stop,) if isinstance(stop, str) else tuple(stop)
+        if not all(isinstance(text, str) and text for text in self._stop):
+            raise RequestError("a stop string must be text of at least one character")
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._held = ""
         self.stopped = False

@@ -10,7 +10,9 @@ from edgewise_edge.tokenizer import Tokenizer
 class Transcript:
     """Takes in tokens, whoever made them, and gives out text until the text is finished."""
 
-    def __init__(self, tokenizer: Tokenizer, max_tokens: int, stop: Sequence[str] = ()) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, max_tokens: int, stop: Sequence[str] | str = ()
+    ) -> None:
         self.token_ids: list[int] = []
         self.finish_reason: FinishReason | None = None
         self._tokenizer = tokenizer
