@@ -43,7 +43,11 @@ def cloud_service() -> Iterator[tuple[str, Callable[[], None]]]:
 
         def stop() -> None:
             process.send_signal(signal.SIGTERM)
-            process.wait(10)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
         try:
             wait_for_health(f"127.0.0.1:{port}", process)
@@ -56,7 +60,8 @@ def cloud_service() -> Iterator[tuple[str, Callable[[], None]]]:
 def wait_for_health(address: str, process: "subprocess.Popen[str]") -> None:
     """Return once the service says SERVING."""
     deadline = time.monotonic() + STARTUP
-    with grpc.insecure_channel(address) as channel:
+    options = [("grpc.enable_http_proxy", 0)]
+    with grpc.insecure_channel(address, options=options) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         while time.monotonic() < deadline and process.poll() is None:
             with contextlib.suppress(grpc.RpcError):
@@ -158,4 +163,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("\nstopped; the cloud service has ended too")

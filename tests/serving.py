@@ -23,9 +23,17 @@ class Running:
         """Drain and end it; a second call does nothing."""
         if not self._stopped:
             self._stopped = True
-            asyncio.run_coroutine_threadsafe(self.server.drain(), self._loop).result(30)
+            asyncio.run_coroutine_threadsafe(self._drain(), self._loop).result(30)
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(30)
+
+    async def _drain(self) -> None:
+        await self.server.drain()
+        # What asyncio.run does at its end.
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
 
 
 @contextmanager

@@ -12,12 +12,18 @@ from rich.console import Console
 from edgewise_cloud.errors import CloudError
 from edgewise_cloud.heavy import import_tensorflow
 from edgewise_cloud.quantization import Quantization
+from edgewise_edge.errors import EdgeError
 from edgewise_edge.quiet import captured_stderr
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
 )
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(text: str, style: str | None = None) -> None:
+    """Print to standard error, as it is: names and paths may look like markup."""
+    console.print(text, style=style, markup=False)
 
 
 @app.command()
@@ -40,13 +46,15 @@ def serve(
 
     async def run() -> None:
         stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
         async with running_server(settings) as bound:
-            console.print(f"serving {model} on {host}:{bound}")
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            say(f"serving {model} on {host}:{bound}")
             await stop.wait()
-            console.print("draining")
+            say("draining")
 
+    # While the model loads there is nothing to drain: Ctrl-C, like SIGTERM, ends it at once.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     asyncio.run(run())
 
 
@@ -79,7 +87,7 @@ def convert(
         "top_k": top_k,
         "repetition_penalty": repetition_penalty,
     }
-    with console.status(f"converting {source}"), captured_stderr():
+    with console.status("converting"), captured_stderr():
         manifest, agreement = convert(
             source,
             out,
@@ -127,7 +135,7 @@ def train(
         learning_rate=learning_rate,
         seed=seed,
     )
-    train(texts, out, plan, report=console.print)
+    train(texts, out, plan, report=say)
 
 
 def _read_text(path: Path) -> str:
@@ -141,6 +149,6 @@ def main() -> None:
     """Run the command line; what goes wrong is one sentence and exit status 2."""
     try:
         app()
-    except CloudError as error:
-        console.print(f"[red]error:[/] {error}", soft_wrap=True)
+    except (CloudError, EdgeError) as error:
+        say(f"error: {error}", style="red")
         sys.exit(2)

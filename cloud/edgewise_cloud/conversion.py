@@ -1,6 +1,5 @@
 """From a Keras GPT-2 to a device model folder."""
 
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,10 +17,10 @@ from edgewise_cloud.quantization import Quantization
 from edgewise_cloud.sources import KerasModel, load_keras
 from edgewise_edge.errors import EdgeError
 from edgewise_edge.manifest import MODEL_FILE, FileRecord, Manifest
+from edgewise_edge.signatures import PREFILL_CHUNK
 from edgewise_edge.tokenizer import TOKENIZER_FILES
 from edgewise_edge.trial import try_model
 
-PREFILL_CHUNK = 64
 CACHE_BUCKETS = (128, 512)  # and the context window; a short text should not pay for a long one
 
 
@@ -74,18 +73,17 @@ def convert(
 @contextmanager
 def _written_whole(out: Path) -> Iterator[Path]:
     """A folder beside `out` that takes its name only when the work is done."""
-    if out.exists():
-        raise ConversionError(f"{out} exists already; give a new folder, or remove it first")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
-        yield partial
-        partial.chmod(0o755)
-        partial.rename(out)
+        if out.exists():
+            raise ConversionError(f"{out} exists already; give a new folder, or remove it first")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:
+            partial = Path(folder) / out.name
+            partial.mkdir()
+            yield partial
+            partial.rename(out)
     except OSError as error:
         raise ConversionError(f"{out} cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _to_tflite(model: KerasModel, quantization: Quantization) -> bytes:

@@ -45,7 +45,8 @@ class Server:
 
     def __init__(self, settings: ServerSettings) -> None:
         self._settings = settings
-        self._service = GeneratorService(Slots(settings.slots, settings.queue), settings.slots)
+        self._slots = Slots(settings.slots, settings.queue)
+        self._service = GeneratorService(self._slots, settings.slots)
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
             options=[
@@ -64,7 +65,8 @@ class Server:
         reflection.enable_server_reflection(names, self._server)
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         try:
-            port = self._server.add_insecure_port(f"{settings.host}:{settings.port}")
+            host = f"[{settings.host}]" if ":" in settings.host else settings.host
+            port = self._server.add_insecure_port(f"{host}:{settings.port}")
         except RuntimeError as error:
             raise ServeError(
                 f"cannot listen on {settings.host}:{settings.port}; is another program using it? "
@@ -83,6 +85,7 @@ class Server:
         self._service.draining = True
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         await self._server.stop(self._settings.grace)
+        await self._slots.idle()
 
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for name in ("", SERVICE):

@@ -16,6 +16,12 @@ class Slots:
         self._free = asyncio.Semaphore(running)
         self._capacity = running + waiting
         self.held = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def idle(self) -> None:
+        """Return once no slot is held."""
+        await self._idle.wait()
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
@@ -23,8 +29,11 @@ class Slots:
         if self.held >= self._capacity:
             raise SlotsFullError
         self.held += 1
+        self._idle.clear()
         try:
             async with self._free:
                 yield
         finally:
             self.held -= 1
+            if not self.held:
+                self._idle.set()

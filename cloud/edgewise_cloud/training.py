@@ -30,7 +30,7 @@ class TrainingPlan:
     heads: int = 5
     context_window: int = 512
     batch_size: int = 16
-    steps: int = 3000
+    steps: int = 3400
     learning_rate: float = 2.5e-3
     held_out: float = 0.01  # share of the text, its end, that is never trained on
     steps_per_round: int = 100  # between two checkpoints

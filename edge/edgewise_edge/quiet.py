@@ -17,7 +17,7 @@ from typing import IO
 
 # LiteRT's and TensorFlow's own lines, and the continuation of a LiteRT error.
 _NATIVE = re.compile(r"(INFO|WARNING|ERROR|VERBOSE): |[IWEF]\d{4} |└|To enable the following")
-_one_at_a_time = threading.Lock()
+_one_at_a_time = threading.RLock()  # a conversion is quiet, and so is the load inside it
 
 
 @contextlib.contextmanager

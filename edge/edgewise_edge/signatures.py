@@ -2,6 +2,8 @@
 
 import re
 
+PREFILL_CHUNK = 64  # prompt tokens a step reads in the models our converter makes
+
 _NAME = re.compile(r"(?:decode|prefill_(?P<chunk>\d+))_(?P<bucket>\d+)")
 
 

@@ -8,6 +8,7 @@ with Router() as router:
 """
 
 from edgewise.errors import (
+    CloudBusyError,
     CloudRefusedError,
     CloudUnavailableError,
     ConfigurationError,
@@ -39,6 +40,7 @@ from edgewise_edge.generation import FinishReason, Usage
 __all__ = [
     "Availability",
     "Chunk",
+    "CloudBusyError",
     "CloudRefusedError",
     "CloudUnavailableError",
     "ConfigurationError",

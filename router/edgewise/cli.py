@@ -21,7 +21,7 @@ from edgewise_edge import EdgeError, RequestError
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
 )
-notes = Console(stderr=True, highlight=False, soft_wrap=True)
+notes = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 INTERRUPTED = 130  # what shells report after Ctrl-C
 
@@ -87,7 +87,7 @@ def generate(
             print(json.dumps(generation.as_dict(), ensure_ascii=False, indent=2))
         else:
             print(flush=True)
-            notes.print(f"[dim]{summary(generation)}[/]")
+            notes.print(summary(generation), style="dim")
     if interrupted:
         sys.exit(INTERRUPTED)
 
@@ -105,7 +105,9 @@ def route(
     battery: Annotated[
         float | None, typer.Option(min=0, max=1, help="What if the charge were this, 0 to 1?")
     ] = None,
-    on_battery: Annotated[bool, typer.Option("--on-battery", help="... and not charging?")] = False,
+    on_battery: Annotated[
+        bool, typer.Option("--on-battery", help="... and no charger fed it?")
+    ] = False,
     available_memory: Annotated[
         str | None, typer.Option(metavar="SIZE", help="What if this were free, e.g. 200MB?")
     ] = None,
@@ -143,10 +145,10 @@ def doctor(model: ModelOption = "tales", cloud: CloudOption = None) -> None:
 def _prompt(argument: str | None) -> str:
     if argument is not None and argument != "-":
         return argument
-    if sys.stdin.isatty():
+    if sys.stdin is None or sys.stdin.isatty():
         raise RequestError("no prompt; give one as an argument or on standard input")
     try:
-        return sys.stdin.read().rstrip("\n")
+        return sys.stdin.buffer.read().decode().rstrip("\n")
     except UnicodeDecodeError as error:
         raise RequestError(f"standard input is not UTF-8: {error}") from error
 
@@ -179,8 +181,5 @@ def main() -> None:
     try:
         app()
     except (EdgewiseError, EdgeError) as error:
-        notes.print(f"[red]error:[/] {error}")
+        notes.print(f"error: {error}", style="red")
         sys.exit(2)
-    except BrokenPipeError:  # the reader has seen enough
-        sys.stderr.close()
-        sys.exit(0)

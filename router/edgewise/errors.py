@@ -5,13 +5,22 @@ EdgewiseError
 ├── ConfigurationError (also a ValueError)
 └── SourceFailedError
     ├── CloudUnavailableError
+    │   └── CloudBusyError
     └── CloudRefusedError
         └── VocabularyMismatchError
 
 What the edge runtime raises (ModelError, RequestError) passes through unchanged.
 """
 
-from edgewise.policy import NoSource, Source, Veto
+from edgewise.policy import NoSource, Source, Veto, VetoCode
+
+# What to do about it, the likeliest help first.
+_ADVICE = {
+    VetoCode.MODE: ". Choose another mode for this request, or drop what forbids the other side",
+    VetoCode.MEMORY: ". Free some memory, or set a cloud address for what is not private",
+    VetoCode.TEMPERATURE: ". Let the device cool down, or set a cloud address",
+    VetoCode.QUEUE_FULL: ". Try again when one of them has ended",
+}
 
 
 class EdgewiseError(Exception):
@@ -24,7 +33,9 @@ class NoSourceError(EdgewiseError):
     def __init__(self, refusal: NoSource) -> None:
         self.vetoes: dict[Source, Veto] = dict(refusal.vetoes)
         reasons = "; ".join(f"{side}: {veto.detail}" for side, veto in self.vetoes.items())
-        super().__init__(f"no side can answer. {reasons}")
+        codes = {veto.code for veto in self.vetoes.values()}
+        advice = next((text for code, text in _ADVICE.items() if code in codes), "")
+        super().__init__(f"no side can answer. {reasons}{advice}")
 
 
 class ConfigurationError(EdgewiseError, ValueError):
@@ -36,7 +47,11 @@ class SourceFailedError(EdgewiseError):
 
 
 class CloudUnavailableError(SourceFailedError):
-    """The cloud cannot be reached, is starting or stopping, or has no slot free."""
+    """The cloud cannot be reached, is starting or stopping, or fell silent."""
+
+
+class CloudBusyError(CloudUnavailableError):
+    """The cloud is there and has no slot free."""
 
 
 class CloudRefusedError(SourceFailedError):

@@ -10,7 +10,10 @@ from edgewise_edge import FinishReason, Usage
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of text, the tokens that completed it, and who made them."""
+    """A piece of text, the tokens that completed it, and who made them.
+
+    Tokens whose text fell to a stop string are in no chunk, only in the Generation.
+    """
 
     text: str
     token_ids: tuple[int, ...]

@@ -8,6 +8,7 @@ import grpc
 
 from edgewise.breaker import CircuitBreaker
 from edgewise.errors import (
+    CloudBusyError,
     CloudRefusedError,
     CloudUnavailableError,
     ConfigurationError,
@@ -15,17 +16,17 @@ from edgewise.errors import (
     VocabularyMismatchError,
 )
 from edgewise.policy import CloudState, PredictedTime
+from edgewise.watchdog import Watchdog
 from edgewise_edge import TokenRequest
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
 
 CONNECT_TIMEOUT = 2.0  # seconds, for the first word from a cloud
-FIRST_TOKEN_TIMEOUT = 10.0  # seconds
+SILENCE_TIMEOUT = 10.0  # seconds without a token, the first included
 
 _UNAVAILABLE = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.RESOURCE_EXHAUSTED,
     grpc.StatusCode.CANCELLED,
     grpc.StatusCode.INTERNAL,
     grpc.StatusCode.UNKNOWN,
@@ -40,7 +41,8 @@ class InCloud:
         self.address = address
         self.key = f"in_cloud/{address}"
         self._vocabulary = vocabulary
-        self._channel = grpc.insecure_channel(address)
+        # A proxy set for web pages is not meant for this, and would read the tokens.
+        self._channel = grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)])
         self._stub = pb_grpc.GeneratorStub(self._channel)
         self._model: pb.GetModelResponse | None = None
         self._breaker = CircuitBreaker()
@@ -54,10 +56,12 @@ class InCloud:
             predicted=predicted,
         )
 
-    def stream(self, request: TokenRequest) -> Generator[int, None, None]:
+    def stream(
+        self, request: TokenRequest, cancelled: threading.Event
+    ) -> Generator[int, None, None]:
         """The new tokens. Raises SourceFailedError; closing it cancels the work in the cloud."""
         with self._watched():
-            yield from self._generate(request, self.describe())
+            yield from self._generate(request, cancelled, self.describe())
 
     def prepare(self) -> None:
         """Get to know the model served there. Raises SourceFailedError."""
@@ -67,10 +71,8 @@ class InCloud:
     def describe(self) -> pb.GetModelResponse:
         """The model served there, asked once. Raises CloudUnavailableError or a refusal."""
         if self._model is None:
-            try:
+            with self._translated():
                 model = self._stub.GetModel(pb.GetModelRequest(), timeout=CONNECT_TIMEOUT)
-            except grpc.RpcError as error:
-                raise self._failure(error) from error
             if model.vocabulary != self._vocabulary:
                 raise VocabularyMismatchError(
                     f"{self.address} serves '{model.name}', whose vocabulary is not this device's; "
@@ -83,53 +85,65 @@ class InCloud:
         """Close the connection."""
         self._channel.close()
 
+    def _generate(
+        self, request: TokenRequest, cancelled: threading.Event, model: pb.GetModelResponse
+    ) -> Generator[int, None, None]:
+        if request.position + request.max_tokens > model.context_window:
+            raise CloudRefusedError(
+                f"{request.position} tokens + {request.max_tokens} new ones exceed the context "
+                f"window of {model.context_window}; shorten the prompt or lower max_tokens"
+            )
+        position = request.position
+        with self._translated():
+            call = self._stub.Generate(_message(request, self._vocabulary))
+            with Watchdog(SILENCE_TIMEOUT, call.cancel) as watchdog:
+                try:
+                    for response in call:
+                        watchdog.feed()
+                        self._breaker.succeeded()
+                        _check(response, position, model.vocabulary_size)
+                        yield from response.token_ids
+                        position += len(response.token_ids)
+                        if response.finish_reason or cancelled.is_set():
+                            return
+                        watchdog.feed()  # the reader's own time is not the cloud's
+                except grpc.RpcError as error:
+                    if watchdog.bit:
+                        raise CloudUnavailableError(
+                            f"{self.address} sent nothing for {SILENCE_TIMEOUT:.0f} s"
+                        ) from error
+                    raise
+                finally:
+                    call.cancel()
+        raise CloudUnavailableError(f"{self.address} ended its answer without finishing it")
+
     @contextmanager
     def _watched(self) -> Iterator[None]:
+        """Tell the circuit breaker of a cloud that is not there; a busy one is."""
         try:
             yield
+        except CloudBusyError:
+            raise
         except CloudUnavailableError:
             self._breaker.failed()
             raise
 
-    def _generate(
-        self, request: TokenRequest, model: pb.GetModelResponse
-    ) -> Generator[int, None, None]:
-        call = self._stub.Generate(_message(request, self._vocabulary))
-        late = threading.Event()
-
-        def give_up() -> None:
-            late.set()
-            call.cancel()
-
-        timer = threading.Timer(FIRST_TOKEN_TIMEOUT, give_up)
-        timer.daemon = True
-        timer.start()
-        position = request.position
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
         try:
-            for response in call:
-                timer.cancel()
-                self._breaker.succeeded()
-                _check(response, position, model.vocabulary_size)
-                yield from response.token_ids
-                position += len(response.token_ids)
-                if response.finish_reason:
-                    return
-            raise CloudUnavailableError(f"{self.address} ended its answer without finishing it")
+            yield
         except grpc.RpcError as error:
-            if late.is_set():
-                raise CloudUnavailableError(
-                    f"{self.address} sent no token within {FIRST_TOKEN_TIMEOUT:.0f} s"
-                ) from error
             raise self._failure(error) from error
-        finally:
-            timer.cancel()
-            call.cancel()
+        except ValueError as error:  # what gRPC says of a closed channel
+            raise CloudUnavailableError(f"the connection to {self.address} is closed") from error
 
     def _failure(self, error: grpc.RpcError) -> SourceFailedError:
         code, details = error.code(), error.details()
         if code is grpc.StatusCode.FAILED_PRECONDITION:
             self._model = None  # another model is served now: ask again next time
             return VocabularyMismatchError(f"{self.address}: {details}")
+        if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return CloudBusyError(f"{self.address} is busy: {details}")
         if code in _UNAVAILABLE:
             return CloudUnavailableError(
                 f"{self.address} does not answer ({code.name}); check that 'edgewise-cloud serve' "
@@ -167,5 +181,5 @@ def _message(request: TokenRequest, vocabulary: str) -> pb.GenerateRequest:
 
 def _check_address(address: str) -> None:
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 2**16:
+    if not host or not port.isdecimal() or not port.isascii() or not 0 < int(port) < 2**16:
         raise ConfigurationError(f"the cloud's address is '{address}'; it must be HOST:PORT")

@@ -15,6 +15,7 @@ from typing import Any
 import platformdirs
 
 from edgewise.policy import PredictedTime
+from edgewise_edge.signatures import PREFILL_CHUNK
 
 WINDOW = 32  # generations remembered per side
 _LATE = 0.9  # the quantile a cloud's first token is predicted by: queues and networks have tails
@@ -32,17 +33,26 @@ class Measurement:
 def predict_on_device(
     measured: Iterable[Measurement], prompt_tokens: int, max_tokens: int
 ) -> PredictedTime:
-    """Reading takes time in proportion to the prompt, writing in proportion to the answer."""
+    """Reading takes time for each chunk of the prompt, writing for each token of the answer."""
     measured = list(measured)
     gaps = [m.gap for m in measured if m.gap is not None]
     if not gaps:
         return PredictedTime()
     gap = statistics.median(gaps)
-    reading = statistics.median(
-        max(0.0, m.first_token - gap) / max(1, m.prompt_tokens - 1) for m in measured
-    )
-    first_token = reading * (prompt_tokens - 1) + gap
+    # A prompt that is one token long is not read in chunks at all.
+    per_chunk = [
+        max(0.0, m.first_token - gap) / _chunks(m.prompt_tokens)
+        for m in measured
+        if m.prompt_tokens > 1
+    ]
+    reading = statistics.median(per_chunk) if per_chunk else 0.0
+    first_token = reading * _chunks(prompt_tokens) + gap
     return PredictedTime(first_token, first_token + gap * (max_tokens - 1))
+
+
+def _chunks(prompt_tokens: int) -> int:
+    """Steps that read a prompt: whole chunks, but for its last token, which begins the answer."""
+    return math.ceil((prompt_tokens - 1) / PREFILL_CHUNK)
 
 
 def predict_in_cloud(measured: Iterable[Measurement], max_tokens: int) -> PredictedTime:
@@ -93,13 +103,15 @@ def _load(path: Path) -> dict[str, deque[Measurement]]:
             key: deque((_measurement(row) for row in rows), maxlen=WINDOW)
             for key, rows in raw.items()
         }
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return {}
 
 
 def _measurement(row: dict[str, Any]) -> Measurement:
     read = Measurement(**row)
     gap = None if read.gap is None else float(read.gap)
+    if not all(math.isfinite(time) for time in (float(read.first_token), gap or 0.0)):
+        raise ValueError(f"not a time: {row}")
     return Measurement(int(read.prompt_tokens), float(read.first_token), gap)
 
 

@@ -128,7 +128,7 @@ class EdgeState:
     detail: str = ""  # why it is not available
     context_window: int = 0  # tokens
     memory_needed: int = 0  # bytes still to be loaded; 0 once it is
-    queue_length: int = 0  # requests running or waiting
+    queue_length: int = 0  # requests running
     predicted: PredictedTime = PredictedTime()
 
 
@@ -150,7 +150,7 @@ class Limits:
     memory_reserve: int = 64 * 2**20  # bytes left to others beyond what the model needs
     max_memory_pressure: float = 0.4  # share of time
     max_temperature: float = 90.0  # degrees Celsius
-    max_queue: int = 4  # requests running or waiting on the device
+    max_queue: int = 4  # requests running on the device at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,7 +205,8 @@ def _choose(
     cloud_first = request.mode in (Mode.PREFER_IN_CLOUD, Mode.ONLY_IN_CLOUD)
     preferred = Source.IN_CLOUD if cloud_first else Source.ON_DEVICE
     if preferred in vetoes:
-        return preferred.other, Reason.OTHER_VETOED
+        fits = _fits(request, predicted[preferred.other])
+        return preferred.other, Reason.OTHER_VETOED if fits else Reason.BUDGET_MISSED
     if _fits(request, predicted[preferred]):
         return preferred, Reason.PREFERRED
     if preferred.other in vetoes:
@@ -275,7 +276,7 @@ def _device_veto(
             f"{limits.max_temperature:.0f}",
         )
     if edge.queue_length >= limits.max_queue:
-        return Veto(VetoCode.QUEUE_FULL, f"{edge.queue_length} requests run or wait on the device")
+        return Veto(VetoCode.QUEUE_FULL, f"{edge.queue_length} requests run on the device already")
     # Last, since these yield where all else fails.
     return _power_veto(device, limits)
 
@@ -311,5 +312,5 @@ def _power_veto(device: DeviceState, limits: Limits) -> Veto | None:
 def _too_long(request: RoutingRequest, context_window: int) -> str:
     return (
         f"{request.prompt_tokens} prompt tokens + {request.max_tokens} new ones exceed the context "
-        f"window of {context_window}"
+        f"window of {context_window}; shorten the prompt or lower max_tokens"
     )

@@ -1,10 +1,12 @@
 """Decisions and devices as tables for people."""
 
+from rich.markup import escape
 from rich.table import Table
 
 from edgewise.errors import SourceFailedError
 from edgewise.policy import Decision, PredictedTime, Source
 from edgewise.router import Router
+from edgewise_edge import ModelError
 
 UNKNOWN = "unknown"
 
@@ -19,7 +21,7 @@ def decision_table(decision: Decision) -> Table:
         times = decision.predicted.get(side, PredictedTime())
         table.add_row(
             f"[bold]{side}[/]" if side is decision.source else side,
-            f"{veto.code}: {veto.detail}" if veto else "-",
+            escape(f"{veto.code}: {veto.detail}") if veto else "-",
             seconds(times.first_token),
             seconds(times.total),
         )
@@ -38,7 +40,7 @@ def doctor_table(router: Router) -> Table:
     state, model = router.device_state(), router.model
     shape = model.architecture
     rows = {
-        "model": f"{model.name}@{model.revision}, {router.availability()}",
+        "model": f"{model.name}@{model.revision}, {_model(router)}",
         "size": f"{shape.layers} layers of {shape.width}, {shape.vocabulary_size:,} tokens in the "
         f"vocabulary, context window {shape.context_window}",
         "memory it needs": _megabytes(model.memory),
@@ -51,8 +53,16 @@ def doctor_table(router: Router) -> Table:
     }
     table = Table(show_header=False)
     for name, value in rows.items():
-        table.add_row(name, value)
+        table.add_row(name, escape(value))
     return table
+
+
+def _model(router: Router) -> str:
+    try:
+        router.verify_model()
+    except ModelError as error:
+        return f"not usable: {error}"
+    return str(router.availability())
 
 
 def _cloud(router: Router) -> str:

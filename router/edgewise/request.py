@@ -46,8 +46,12 @@ class Request:
         """Raise RequestError for what neither side could answer."""
         if not self.prompt_ids:
             raise RequestError("the prompt is empty; give at least one character")
+        if not isinstance(self.max_tokens, int):
+            raise RequestError(f"max_tokens is {self.max_tokens!r}; it must be a whole number")
         if not 1 <= self.max_tokens <= MOST_MAX_TOKENS:
-            raise RequestError(f"max_tokens is {self.max_tokens}; it must be 1 or more")
+            raise RequestError(
+                f"max_tokens is {self.max_tokens}; it must be from 1 to {MOST_MAX_TOKENS}"
+            )
         for name in ("first_token_budget", "latency_budget"):
             budget = getattr(self, name)
             if budget is not None and not (math.isfinite(budget) and budget > 0):

@@ -1,5 +1,6 @@
 """The router: gathers what is known, decides, and acts on the decision."""
 
+import threading
 import time
 from collections.abc import Mapping
 from contextlib import closing
@@ -33,7 +34,7 @@ from edgewise.policy import (
     decide,
 )
 from edgewise.request import DEFAULT_MAX_TOKENS, Request, RequestOptions, word
-from edgewise.stream import Failure, TextStream, TokenSource
+from edgewise.stream import Failure, TextStream, TokenSource, Writing
 from edgewise_edge import Manifest
 from edgewise_edge.sampling import sampling_params
 
@@ -83,10 +84,10 @@ class Router:
         """
         started = time.monotonic()
         request = self._request(prompt, options)
-        budgeted = request.first_token_budget or request.latency_budget
-        decision = self._decided(request, calibrate=bool(budgeted))
+        budgeted = bool(request.first_token_budget or request.latency_budget)
+        decision = self._decided(request, calibrate=budgeted)
         manifest = self._on_device.manifest
-        return TextStream(
+        writing = Writing(
             request,
             decision,
             decide=self._decide,
@@ -96,6 +97,7 @@ class Router:
             model=f"{manifest.name}@{manifest.revision}",
             started=started,
         )
+        return TextStream(writing)
 
     def generate(self, prompt: str, **options: Unpack[RequestOptions]) -> Generation:
         """Answer `prompt` and return the whole of it; see `stream`."""
@@ -116,6 +118,10 @@ class Router:
     def model(self) -> Manifest:
         """What the device's model says of itself."""
         return self._on_device.manifest
+
+    def verify_model(self) -> None:
+        """Compare the device's model with its manifest, byte for byte. Raises ModelError."""
+        self._on_device.verify()
 
     def describe_cloud(self) -> str | None:
         """Ask the cloud what it serves; None without one. Raises SourceFailedError."""
@@ -234,7 +240,7 @@ class Router:
         """Learn this device's speed from a short piece of work."""
         self._on_device.prepare()
         request, started = self._on_device.calibration_request(), time.monotonic()
-        with closing(self._on_device.stream(request)) as tokens:
+        with closing(self._on_device.stream(request, threading.Event())) as tokens:
             times = [time.monotonic() for _ in tokens]
         gap = (times[-1] - times[0]) / (len(times) - 1)
         measurement = Measurement(request.position, times[0] - started, gap)

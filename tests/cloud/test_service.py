@@ -149,7 +149,7 @@ def hold_slots(
 
 def wait_until_idle(service: Running) -> None:
     """Return when no slot is held; the test's timeout is the limit."""
-    while service.server._service._slots.held:
+    while service.server._slots.held:
         time.sleep(0.01)
 
 
@@ -160,7 +160,7 @@ def test_a_full_service_refuses_at_once(
     wait_until_idle(service)
     calls = hold_slots(stub, vocabulary, 2)
     calls.append(stub.Generate(message(vocabulary)))
-    while service.server._service._slots.held < 3:
+    while service.server._slots.held < 3:
         time.sleep(0.01)
     with pytest.raises(grpc.RpcError) as error:
         list(stub.Generate(message(vocabulary)))
@@ -198,6 +198,36 @@ def test_nobody_waiting_means_nothing_running(
         assert len(steps) == done < 180
     finally:
         engine.run_decode = decode
+
+
+def test_a_call_cancelled_while_its_prompt_is_read_stops_reading(
+    service: Running, stub: pb_grpc.GeneratorStub, vocabulary: str
+) -> None:
+    """The slot is held until the computation has ended, and that is soon."""
+    wait_until_idle(service)
+    engine = service.server._service.engine
+    chunks: list[int] = []
+    reading = threading.Event()
+    prefill = engine.run_prefill
+
+    def slow(*step: object) -> object:
+        chunks.append(1)
+        reading.set()
+        time.sleep(0.2)
+        return prefill(*step)
+
+    engine.run_prefill = slow
+    try:
+        prompt = [7] * 190
+        call = stub.Generate(
+            message(vocabulary, token_ids=prompt, prompt_tokens=len(prompt), max_tokens=2)
+        )
+        reading.wait()
+        call.cancel()
+        wait_until_idle(service)
+    finally:
+        engine.run_prefill = prefill
+    assert len(chunks) < 3  # of three
 
 
 def test_health_and_reflection(service: Running) -> None:

@@ -11,13 +11,15 @@ from edgewise_edge import (
     DeviceModel,
     Manifest,
     ModelCorruptError,
+    ModelError,
     ModelIncompatibleError,
     ModelNotFoundError,
     complete,
-    find_model,
 )
 from edgewise_edge.manifest import MODEL_FILE, FileRecord
 from edgewise_edge.trial import try_model
+
+SHAPE = {"vocabulary_size": 264, "context_window": 192, "layers": 2, "heads": 2, "width": 16}
 
 
 @pytest.fixture
@@ -89,10 +91,11 @@ def test_a_folder_without_a_manifest_is_no_model(tmp_path: Path) -> None:
         DeviceModel.load(tmp_path)
 
 
-def test_an_unknown_name_lists_the_bundled_models() -> None:
+@pytest.mark.parametrize("name", ["no-such-model", "~nobody/x", "x" * 300, "a\0b", ""])
+def test_an_unknown_name_lists_the_bundled_models(name: str) -> None:
     """Which is what the reader wants to know."""
-    with pytest.raises(ModelNotFoundError, match="tales"):
-        find_model("no-such-model")
+    with pytest.raises(ModelError, match=r"tales|not a model folder"):
+        DeviceModel.load(name)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +105,12 @@ def test_an_unknown_name_lists_the_bundled_models() -> None:
         ({"files": None}, ModelCorruptError),
         ({"surprise": 1}, ModelCorruptError),
         ({"architecture": {}}, ModelCorruptError),
+        ({"memory": "much"}, ModelCorruptError),
+        ({"sampling": []}, ModelCorruptError),
+        ({"files": {"model.tflite": {"size": "x", "sha256": ""}}}, ModelCorruptError),
+        ({"architecture": SHAPE | {"heads": 0}}, ModelCorruptError),
+        ({"architecture": SHAPE | {"layers": "2"}}, ModelCorruptError),
+        ({"architecture": SHAPE | {"width": 15}}, ModelCorruptError),
     ],
 )
 def test_a_broken_manifest_is_refused(

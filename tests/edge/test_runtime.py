@@ -1,5 +1,6 @@
 """The runtime against itself: chunks, caches that grow, sessions side by side."""
 
+import dataclasses
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ import pytest
 from edgewise_edge import (
     ContextOverflowError,
     DeviceModel,
+    Manifest,
     ModelIncompatibleError,
     RequestError,
     SamplingParams,
@@ -123,6 +125,41 @@ def test_a_model_of_another_shape_is_refused(exact_folder: Path) -> None:
         Runtime.load(exact_folder / MODEL_FILE, wrong, threads=1)
 
 
+def test_a_vocabulary_of_another_size_is_refused(exact_folder: Path) -> None:
+    """LiteRT would write its logits past the end of the memory made for them."""
+    shape = Manifest.read(exact_folder).architecture
+    for size in (shape.vocabulary_size - 10, shape.vocabulary_size + 10):
+        wrong = dataclasses.replace(shape, vocabulary_size=size)
+        with pytest.raises(ModelIncompatibleError, match="logits of shape"):
+            Runtime.load(exact_folder / MODEL_FILE, wrong, threads=1)
+
+
+def test_reading_a_prompt_can_be_cancelled(exact_model: DeviceModel) -> None:
+    """Before the first token, from outside."""
+    cancelled = threading.Event()
+    cancelled.set()
+    assert list(exact_model.stream_tokens(token_request(TOKENS, 5), cancelled)) == []
+
+
+def test_models_loading_at_once_leave_standard_error_alone(exact_folder: Path) -> None:
+    """What other threads write to it meanwhile arrives, and LiteRT's lines do not."""
+    code = """
+import sys, threading
+from edgewise_edge import DeviceModel
+loads = [threading.Thread(target=DeviceModel.load, args=(sys.argv[1],)) for _ in range(4)]
+for load in loads: load.start()
+for n in range(200): print("line", n, file=sys.stderr, flush=True)
+for load in loads: load.join()
+print("end", file=sys.stderr)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, exact_folder], capture_output=True, text=True, check=True
+    )
+    assert sorted(done.stderr.split("\n")) == sorted(
+        [*(f"line {n}" for n in range(200)), "end", ""]
+    )
+
+
 def test_complete_is_one_call() -> None:
     """The bundled model, a seed, a text: the same again when asked again."""
     first = complete("Once upon a time", max_tokens=12, seed=1)
@@ -136,7 +173,7 @@ def test_complete_stops_at_a_stop_string() -> None:
     """The stop string and what follows are not part of the text."""
     whole = complete("Once upon a time", max_tokens=40, seed=1).text
     stop = whole[10:14]
-    short = complete("Once upon a time", max_tokens=40, seed=1, stop=[stop])
+    short = complete("Once upon a time", max_tokens=40, seed=1, stop=stop)
     assert short.text == whole[: whole.index(stop)]
     assert short.finish_reason == "stop"
 

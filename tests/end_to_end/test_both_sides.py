@@ -129,8 +129,8 @@ def test_a_device_that_fails_in_the_middle_is_continued_in_the_cloud(
         model = router._on_device._model
         whole = model.stream_tokens
 
-        def failing(request):
-            for count, token in enumerate(whole(request)):
+        def failing(request, cancelled):
+            for count, token in enumerate(whole(request, cancelled)):
                 if count == 7:
                     raise RuntimeFailedError("made to fail")
                 yield token
@@ -149,10 +149,33 @@ def test_closing_a_stream_frees_the_cloud(service: Running, exact_folder: Path) 
         stream = router.stream(PROMPT, max_tokens=150)
         next(stream)
         stream.close()
-    slots = service.server._service._slots
+    slots = service.server._slots
     while slots.held:  # the test's timeout is the limit
         pass
     assert stream.generation.finish_reason == "cancelled"
+
+
+def test_a_reader_who_walks_away_frees_the_cloud(service: Running, exact_folder: Path) -> None:
+    """Dropping the stream is enough."""
+    with router_to(service.address, exact_folder, DRAINED) as router:
+        for _ in router.stream(PROMPT, max_tokens=150):
+            break
+        while service.server._slots.held:  # the test's timeout is the limit
+            pass
+
+
+def test_a_full_cloud_is_busy_and_the_device_answers(exact_folder: Path) -> None:
+    """It says so, and is not taken for broken."""
+    with (
+        serving(str(exact_folder), slots=1, queue=0) as running,
+        router_to(running.address, exact_folder, DRAINED) as router,
+        router.stream(PROMPT, max_tokens=150) as held,
+    ):
+        next(held)
+        for _ in range(4):
+            veto = router.generate(PROMPT, max_tokens=3).decision.vetoes[Source.IN_CLOUD]
+            assert veto.code is VetoCode.FAILED
+            assert "is busy" in veto.detail
 
 
 def test_a_cloud_with_another_vocabulary_is_refused(exact_folder: Path, tmp_path: Path) -> None:
@@ -194,7 +217,7 @@ def test_a_cloud_that_accepts_and_says_nothing(exact_folder: Path) -> None:
 
 
 def test_a_request_over_the_clouds_window_is_refused(service: Running, exact_folder: Path) -> None:
-    """By the service the first time, by the router once it knows the window."""
+    """Before anything is sent but the question which model it serves."""
     with router_to(service.address, exact_folder) as router:
         for code in (VetoCode.FAILED, VetoCode.CONTEXT_WINDOW):
             with pytest.raises(NoSourceError, match="context window") as error:

@@ -171,12 +171,14 @@ def test_bad_input_is_a_sentence_and_status_2(tmp_path: Path) -> None:
     models = broken_models(tmp_path)
     cases = {
         ("generate", ""): "give at least one character",
-        ("generate", "word " * 2000): "exceed the context window",
-        ("generate", "a", "--max-tokens", "0"): "must be 1 or more",
-        ("generate", "a", "--max-tokens", "999999999999"): "must be 1 or more",
+        ("generate", "word " * 2000): "shorten the prompt or lower max_tokens",
+        ("generate", "a", "--max-tokens", "0"): "must be from 1",
+        ("generate", "a", "--max-tokens", "999999999999"): "must be from 1 to 2147483647",
         ("generate", "a", "--max-tokens", "100000"): "exceed the context window",
         ("generate", "a", "--temperature", "nan"): "must be from 0 to 100",
         ("generate", "a", "--model", "no-such"): "bundled: tales",
+        ("generate", "a", "--model", "[/]"): "'[/]'",
+        ("generate", "a", "--cloud", "[red]x"): "'[red]x'",
         ("generate", "a", "--model", str(models["unnamed"])): "edgewise-cloud convert",
         ("generate", "a", "--model", str(models["truncated"])): "cut short",
         ("generate", "a", "--model", str(models["changed"])): "sha256 differs",
@@ -189,7 +191,7 @@ def test_bad_input_is_a_sentence_and_status_2(tmp_path: Path) -> None:
             "--mode",
             "only_in_cloud",
         ): "edgewise-cloud serve",
-        ("generate", "a", "--mode", "only_in_cloud", "--private"): "stays on the device",
+        ("generate", "a", "--mode", "only_in_cloud", "--private"): "Choose another mode",
         ("route", "a", "--available-memory", "lots"): "200MB",
         ("generate", "a", "--mode", "sometimes"): "prefer_on_device",
     }
@@ -199,6 +201,40 @@ def test_bad_input_is_a_sentence_and_status_2(tmp_path: Path) -> None:
         assert words in " ".join(done.stderr.replace("│", " ").split()), (arguments, done.stderr)
         assert "Traceback" not in done.stderr
         assert done.stdout == ""
+
+
+def test_input_that_is_not_text_is_refused() -> None:
+    """In any locale."""
+    done = subprocess.run(
+        [BIN / "edgewise", "generate"],
+        input=b"\xff\xfe\x00",
+        capture_output=True,
+        check=False,
+        env=os.environ | {"LC_ALL": "C"},
+    )
+    assert done.returncode == 2
+    assert b"not UTF-8" in done.stderr
+
+
+def test_doctor_examines_the_model(tmp_path: Path) -> None:
+    """Byte for byte."""
+    models = broken_models(tmp_path)
+    for name, words in {"changed": "sha256 differs", "truncated": "cut short"}.items():
+        done = run("doctor", "--model", models[name])
+        assert words in " ".join(done.stdout.replace("│", " ").split())
+
+
+def test_a_proxy_for_web_pages_is_not_asked(service: Running) -> None:
+    """Token ids go to the cloud that was named, and nowhere else."""
+    arguments = ("Once", "--cloud", service.address, "--mode", "only_in_cloud", "--max-tokens", "3")
+    done = subprocess.run(
+        [BIN / "edgewise", "generate", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"http_proxy": "http://127.0.0.1:1", "https_proxy": "http://127.0.0.1:1"},
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_cloud_with_another_vocabulary_is_named(tmp_path: Path) -> None:
@@ -230,6 +266,7 @@ def test_the_cloud_command_refuses_in_sentences(tmp_path: Path) -> None:
         ("convert", "tales", str(tmp_path / "b"), "--quantize", "int3"): "int8",
         ("serve", "--model", "no-such", "--port", "0"): "no GPT-2 preset",
         ("serve", "--host", "0.0.0.0", "--port", "0"): "loopback",
+        ("serve", "--model", "[/x]", "--port", "0"): "'[/x]'",
         ("train", str(tmp_path / "none.txt"), "--out", str(tmp_path / "c")): "cannot be read",
     }
     for arguments, words in cases.items():

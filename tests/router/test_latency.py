@@ -55,10 +55,10 @@ def test_a_measured_request_is_predicted_to_take_as_long_again():
 
 
 @pytest.mark.parametrize(
-    ("prompt_tokens", "first_token"), [(1, 0.1), (51, 0.6), (101, 1.1), (1001, 10.1)]
+    ("prompt_tokens", "first_token"), [(1, 0.1), (2, 0.6), (65, 0.6), (66, 1.1), (1001, 8.1)]
 )
-def test_reading_takes_time_in_proportion_to_the_prompt(prompt_tokens, first_token):
-    """The first token waits for the prompt before its last token, and for one step."""
+def test_reading_takes_time_for_each_chunk_of_the_prompt(prompt_tokens, first_token):
+    """The first token waits for every chunk of 64 begun before the last token, and for one step."""
     assert on_device([STEADY], prompt_tokens, 1) == seconds(first_token, first_token)
 
 

@@ -2,6 +2,9 @@
 
 import subprocess
 import sys
+import threading
+import time
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -66,6 +69,53 @@ def test_closing_cancels_and_keeps_what_was_written(exact_folder: Path) -> None:
         assert 3 <= len(generation.token_ids) < 100
         assert router._on_device._queue_length == 0
         assert list(stream) == []
+
+
+def test_a_reader_who_walks_away_frees_the_device(exact_folder: Path) -> None:
+    """Breaking out of the loop is enough; the next request is answered."""
+    with router_on(exact_folder) as router:
+        for _ in router.stream("the", max_tokens=100):
+            break
+        assert router._on_device._queue_length == 0
+        assert router.generate("the", max_tokens=3).usage.completion_tokens == 3
+
+
+def test_two_streams_may_be_read_in_turn(exact_folder: Path) -> None:
+    """In one thread, each gets what it would get alone."""
+    options = {"max_tokens": 20, "temperature": 0}
+    with router_on(exact_folder) as router:
+        alone = [router.generate(prompt, **options).text for prompt in ("the", "win")]
+        with router.stream("the", **options) as one, router.stream("win", **options) as two:
+            texts = ["", ""]
+            for first, second in zip_longest(one, two):
+                texts[0] += first.text if first else ""
+                texts[1] += second.text if second else ""
+    assert texts == alone
+
+
+def test_another_thread_may_close_a_stream(exact_folder: Path) -> None:
+    """The reader's loop ends, and what was written counts as cancelled."""
+    with router_on(exact_folder) as router:
+        stream = router.stream("the", max_tokens=150)
+        next(stream)
+        closer = threading.Timer(0.01, stream.close)
+        closer.start()
+        for _ in stream:
+            pass
+        closer.join()
+    generation = stream.generation
+    # On a very fast machine the text may have ended by itself.
+    expected = "cancelled" if len(generation.token_ids) < 150 else "length"
+    assert generation.finish_reason == expected
+
+
+def test_a_slow_reader_does_not_make_the_device_slow(exact_folder: Path) -> None:
+    """Predictions come from the time tokens take, not from the time they are read in."""
+    with router_on(exact_folder) as router:
+        for _ in router.stream("the", max_tokens=5, temperature=0):
+            time.sleep(0.3)
+        predicted = router.route("the", max_tokens=5).predicted[Source.ON_DEVICE]
+    assert predicted.total < 0.9  # five tokens that were read over 1.5 s
 
 
 def test_a_stop_string_given_as_one_string(exact_folder: Path) -> None:
@@ -137,6 +187,9 @@ def test_limits_are_the_apps_choice(exact_folder: Path) -> None:
         {"latency_budget": 0},
         {"first_token_budget": float("nan")},
         {"stop": [""]},
+        {"stop": [3]},
+        {"max_tokens": "5"},
+        {"top_k": 2.5},
     ],
 )
 def test_meaningless_options_are_refused_at_once(

@@ -1,0 +1,43 @@
+"""Giving up on someone who falls silent."""
+
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+
+class Watchdog:
+    """Calls `bite` once when `feed` was not called for `patience` seconds; ends with its `with`."""
+
+    def __init__(self, patience: float, bite: Callable[[], object]) -> None:
+        self._patience, self._bite = patience, bite
+        self._fed = threading.Event()
+        self._done = False
+        self.bit = False
+
+    def feed(self) -> None:
+        """Start the wait anew; cheap enough for every token."""
+        self._fed.set()
+
+    def __enter__(self) -> Self:
+        """Begin to wait."""
+        threading.Thread(target=self._watch, daemon=True).start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Wait no more."""
+        self._done = True
+        self._fed.set()
+
+    def _watch(self) -> None:
+        while self._fed.wait(self._patience):
+            if self._done:
+                return
+            self._fed.clear()
+        self.bit = True
+        self._bite()
