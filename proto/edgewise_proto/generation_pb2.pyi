@@ -199,15 +199,19 @@ class GenerateResponse(_message.Message):
     position: _builtins.int
     """Position of the first of token_ids in the whole sequence, counting from 0."""
     finish_reason: Global___FinishReason.ValueType
-    """Set in the last message only, as are usage and timings."""
+    """Why the generation ended. Set in the last message only, which holds no tokens."""
     @_builtins.property
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """New tokens, in order."""
 
     @_builtins.property
-    def usage(self) -> Global___Usage: ...
+    def usage(self) -> Global___Usage:
+        """What was read and written. Set in the last message only."""
+
     @_builtins.property
-    def timings(self) -> Global___Timings: ...
+    def timings(self) -> Global___Timings:
+        """How long it took. Set in the last message only."""
+
     def __init__(
         self,
         *,
