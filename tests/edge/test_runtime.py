@@ -148,7 +148,7 @@ import sys, threading
 from edgewise_edge import DeviceModel
 loads = [threading.Thread(target=DeviceModel.load, args=(sys.argv[1],)) for _ in range(4)]
 for load in loads: load.start()
-for n in range(200): print("line", n, file=sys.stderr, flush=True)
+for n in range(200): sys.stderr.write(f"line {n}\\n")
 for load in loads: load.join()
 print("end", file=sys.stderr)
 """
