@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from types import TracebackType
 from typing import Protocol, Self
 
 from edgewise.errors import NoSourceError, SourceFailedError
@@ -73,12 +72,7 @@ class TextStream(Iterator[Chunk]):
         """Use as a context manager to be sure that it is closed."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close."""
         self.close()
 
