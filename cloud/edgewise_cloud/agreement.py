@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise_cloud.errors import ConversionError
+from edgewise_cloud.errors import ConversionError, TextError
 from edgewise_cloud.sources import KerasModel
 from edgewise_edge.manifest import MODEL_FILE
 from edgewise_edge.model import default_threads
@@ -52,9 +52,14 @@ class Agreement:
 
 
 def measure_agreement(model: KerasModel, folder: Path, text: str | None = None) -> Agreement:
-    """Read `text` (its first 256 tokens) with both and compare the logits at every position."""
+    """Read `text` (its first 256 tokens) with both and compare the logits over its second half.
+
+    Raises TextError for a text of less than two tokens.
+    """
     most = min(MOST_TOKENS, model.architecture.context_window)
     tokens = model.tokenizer.encode(text or PASSAGE)[:most]
+    if len(tokens) < 2:
+        raise TextError("the text to compare on has fewer than two tokens; give more")
     runtime = Runtime.load(folder / MODEL_FILE, model.architecture, default_threads())
     session = runtime.session()
     # Half of it in prefill's chunks: the compared half then reads what prefill wrote.

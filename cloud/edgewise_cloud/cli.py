@@ -13,6 +13,7 @@ from edgewise_cloud.errors import CloudError
 from edgewise_cloud.heavy import import_tensorflow
 from edgewise_cloud.quantization import Quantization
 from edgewise_edge.errors import EdgeError
+from edgewise_edge.manifest import MODEL_FILE
 from edgewise_edge.quiet import captured_stderr
 
 app = typer.Typer(
@@ -97,7 +98,7 @@ def convert(
             sampling={key: value for key, value in recommended.items() if value is not None},
             text=_read_text(text) if text else None,
         )
-    model_file = manifest.files["model.tflite"]
+    model_file = manifest.files[MODEL_FILE]
     print(
         f"{out}: {model_file.size / 1e6:.1f} MB, needs {manifest.memory / 1e6:.0f} MB of memory\n"
         f"agreement with Keras over {agreement.tokens} tokens: largest logit difference "

@@ -36,9 +36,10 @@ def convert(
 ) -> tuple[Manifest, Agreement]:
     """Write a device model folder `out` from the Keras model `source`, and check it.
 
-    `keras_weights` adds the Keras weights (float16), for a folder that serves both sides. The
-    agreement is measured over `text`, or a passage of our own. Raises SourceError or
-    ConversionError; `out` is written whole or not at all.
+    `keras_weights` adds the Keras weights (float16), for a folder that serves both sides.
+    `sampling` is recommended on top of what the source recommends. The agreement is measured over
+    `text`, or a passage of our own. Raises SourceError, TextError or ConversionError; `out` is
+    written whole or not at all.
     """
     with _written_whole(out) as folder:
         model = load_keras(source, folder)
@@ -55,7 +56,7 @@ def convert(
             vocabulary=model.tokenizer.fingerprint,
             files=records,
             memory=0,
-            sampling=sampling or {},
+            sampling=model.sampling | (sampling or {}),
         )
         manifest.write(folder)
         try:

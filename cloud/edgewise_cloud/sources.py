@@ -23,6 +23,7 @@ class KerasModel:
     revision: str
     backbone: GPT2Backbone
     tokenizer: Tokenizer
+    sampling: dict[str, float]  # settings its makers recommend
 
     @property
     def architecture(self) -> Architecture:
@@ -44,7 +45,7 @@ def load_keras(source: str, workspace: Path) -> KerasModel:
     """
     folder = _folder(source)
     preset = str(folder) if folder else source
-    revision = _check_folder(folder) if folder else "preset"
+    manifest = _check_folder(folder) if folder else None
     try:
         backbone = GPT2Backbone.from_preset(preset)
         keras_tokenizer = GPT2Tokenizer.from_preset(preset)
@@ -63,7 +64,13 @@ def load_keras(source: str, workspace: Path) -> KerasModel:
             f"{source}: the vocabulary has {tokenizer.size} tokens, the weights only "
             f"{backbone.vocabulary_size}; they do not belong together"
         )
-    return KerasModel(folder.name if folder else _short(source), revision, backbone, tokenizer)
+    return KerasModel(
+        name=folder.name if folder else _short(source),
+        revision=manifest.revision if manifest else "unversioned",
+        backbone=backbone,
+        tokenizer=tokenizer,
+        sampling=manifest.sampling if manifest else {},
+    )
 
 
 def _folder(source: str) -> Path | None:
@@ -77,8 +84,8 @@ def _folder(source: str) -> Path | None:
     )
 
 
-def _check_folder(folder: Path) -> str:
-    """Refuse early what KerasHub would refuse in its own words; the folder's revision."""
+def _check_folder(folder: Path) -> Manifest | None:
+    """Refuse early what KerasHub would refuse in its own words; the folder's manifest, if any."""
     try:
         config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -91,13 +98,13 @@ def _check_folder(folder: Path) -> str:
             f"{folder} holds a '{config['model_type']}' model; only GPT-2 is supported"
         )
     if not (folder / MANIFEST_FILE).exists():
-        return "folder"
+        return None
     try:
         manifest = Manifest.read(folder)
         manifest.verify(folder, [*CHECKPOINT_FILES, *TOKENIZER_FILES])
     except EdgeError as error:
         raise SourceError(str(error)) from error
-    return manifest.revision
+    return manifest
 
 
 def _write_vocabulary(tokenizer: GPT2Tokenizer, folder: Path) -> None:

@@ -1,6 +1,8 @@
 """Keras models of every origin become device models that say the same."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from safetensors.numpy import load_file
 from edgewise_cloud.agreement import measure_agreement
 from edgewise_cloud.checkpoint import save_checkpoint
 from edgewise_cloud.conversion import convert
-from edgewise_cloud.errors import ConversionError, SourceError
+from edgewise_cloud.errors import ConversionError, SourceError, TextError
 from edgewise_cloud.quantization import Quantization
 from edgewise_cloud.sources import load_keras
 from edgewise_edge import DeviceModel, Manifest, find_model
@@ -159,11 +161,27 @@ def test_weights_too_small_for_the_vocabulary(tmp_path: Path) -> None:
 
 def test_a_changed_checkpoint_of_ours_is_refused(exact_folder: Path, tmp_path: Path) -> None:
     """Where there is a manifest, its sha256 counts for the Keras weights too."""
-    import shutil
-
     folder = Path(shutil.copytree(exact_folder, tmp_path / "copy"))
     weights = bytearray((folder / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (folder / "model.safetensors").write_bytes(weights)
     with pytest.raises(SourceError, match="sha256"):
         load_keras(str(folder), tmp_path)
+
+
+def test_what_the_source_recommends_is_kept(exact_folder: Path, tmp_path: Path) -> None:
+    """And what the converter is told comes on top."""
+    source = Path(shutil.copytree(exact_folder, tmp_path / "source"))
+    manifest = Manifest.read(source)
+    replace(manifest, sampling={"top_k": 5, "temperature": 0.5}).write(source)
+    made, _ = convert(
+        str(source), tmp_path / "out", Quantization.NONE, sampling={"temperature": 0.9}
+    )
+    assert made.sampling == {"top_k": 5, "temperature": 0.9}
+
+
+def test_a_text_too_short_to_compare_on(checkpoint: Path, tmp_path: Path) -> None:
+    """One token says nothing about agreement."""
+    with pytest.raises(TextError, match="give more"):
+        convert(str(checkpoint), tmp_path / "out", Quantization.NONE, text="a")
+    assert not (tmp_path / "out").exists()
