@@ -83,8 +83,10 @@ class Router:
         """
         started = time.monotonic()
         request = self._request(prompt, options)
+        # Where the cloud is chosen anyway, the device's model need not be loaded to time it.
         budgeted = bool(request.first_token_budget or request.latency_budget)
-        decision = self._decided(request, calibrate=budgeted)
+        sides = {Source.ON_DEVICE} if budgeted else set[Source]()
+        decision = self._decided(request, calibrate_for=sides)
         manifest = self._on_device.manifest
         writing = Writing(
             request,
@@ -107,7 +109,7 @@ class Router:
 
     def route(self, prompt: str, **options: Unpack[RequestOptions]) -> Decision:
         """Which side would answer now, and why, without answering. Raises as `stream` does."""
-        return self._decided(self._request(prompt, options), calibrate=True)
+        return self._decided(self._request(prompt, options), calibrate_for=set(Source))
 
     def availability(self) -> Availability:
         """Whether the model is on this device."""
@@ -174,10 +176,16 @@ class Router:
             **given,  # nothing, or what Python calls an unexpected argument
         )
 
-    def _decided(self, request: Request, *, calibrate: bool) -> Decision:
+    def _decided(self, request: Request, *, calibrate_for: set[Source]) -> Decision:
+        """Decide, timing the device first if it may run and a side of `calibrate_for` is chosen."""
         tokens, failed = len(request.prompt_ids), dict[Source, str]()
         outcome = self._decide(request, tokens, failed)
-        if calibrate and self._may_run(outcome) and not self._measured(self._on_device):
+        if (
+            isinstance(outcome, Decision)
+            and outcome.source in calibrate_for
+            and Source.ON_DEVICE not in outcome.vetoes
+            and not self._measured(self._on_device)
+        ):
             try:
                 self._calibrate()
             except Failure as error:
@@ -186,9 +194,6 @@ class Router:
         if isinstance(outcome, NoSource):
             raise NoSourceError(outcome)
         return outcome
-
-    def _may_run(self, outcome: Decision | NoSource) -> bool:
-        return isinstance(outcome, Decision) and Source.ON_DEVICE not in outcome.vetoes
 
     def _decide(
         self, request: Request, tokens: int, failed: Mapping[Source, str]

@@ -152,6 +152,15 @@ def test_a_vetoed_device_is_not_calibrated(exact_folder: Path) -> None:
         assert router._on_device._model is None
 
 
+def test_a_budget_does_not_load_the_model_for_a_request_of_the_clouds(exact_folder: Path) -> None:
+    """Only where the device would answer is it timed beforehand."""
+    with router_on(exact_folder, cloud="127.0.0.1:9") as router:
+        router.stream("the", mode="prefer_in_cloud", latency_budget=5.0).close()
+        assert router._on_device._model is None
+        router.stream("the", latency_budget=5.0).close()
+        assert router._on_device._model is not None
+
+
 def test_memory_counts_only_until_the_model_is_loaded(exact_folder: Path) -> None:
     """A loaded model needs no more."""
     short = DeviceState(available_memory=1000)

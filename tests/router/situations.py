@@ -1,0 +1,95 @@
+"""A situation for decide(), and what is made of changes to it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from edgewise.policy import (
+    Availability,
+    CloudState,
+    Decision,
+    DeviceState,
+    EdgeState,
+    Limits,
+    Mode,
+    NoSource,
+    Privacy,
+    Reason,
+    RoutingRequest,
+    Source,
+    VetoCode,
+    decide,
+)
+
+ON_DEVICE, IN_CLOUD = Source.ON_DEVICE, Source.IN_CLOUD
+LIMITS = Limits()
+RESERVE = LIMITS.memory_reserve
+
+
+REQUEST = RoutingRequest(
+    mode=Mode.PREFER_ON_DEVICE, privacy=Privacy.ALLOW_CLOUD, prompt_tokens=10, max_tokens=20
+)
+DEVICE = DeviceState()
+EDGE = EdgeState(availability=Availability.AVAILABLE, context_window=128)
+CLOUD = CloudState(address="cloud:1", context_window=128)
+
+
+@dataclass(frozen=True)
+class Situation:
+    """All that decide() looks at; as it stands, both sides may answer."""
+
+    request: RoutingRequest = REQUEST
+    device: DeviceState = DEVICE
+    edge: EdgeState = EDGE
+    cloud: CloudState = CLOUD
+    limits: Limits = LIMITS
+
+    def but(self, changes: Mapping[str, Mapping[str, Any]]) -> "Situation":
+        """The same with some attributes of some parts changed."""
+        return replace(
+            self, **{part: replace(getattr(self, part), **new) for part, new in changes.items()}
+        )
+
+    def decide(self) -> Decision | NoSource:
+        """Ask the policy."""
+        return decide(self.request, self.device, self.edge, self.cloud, self.limits)
+
+
+def outcome(**changes: Mapping[str, Any]) -> Decision | NoSource:
+    """What is decided with these changes to the unproblematic situation."""
+    return Situation().but(changes).decide()
+
+
+def decided(**changes: Mapping[str, Any]) -> tuple[Source, Reason]:
+    """The source and the reason, where there is a decision."""
+    decision = outcome(**changes)
+    assert isinstance(decision, Decision)
+    return decision.source, decision.reason
+
+
+def veto_codes(decision: Decision | NoSource) -> dict[Source, VetoCode]:
+    """The code of each side's veto."""
+    return {side: veto.code for side, veto in decision.vetoes.items()}
+
+
+# Each with the changes that bring it about, in the order in which they are looked for.
+CLOUD_VETOES = [
+    (VetoCode.PRIVATE, {"request": {"privacy": Privacy.PRIVATE}}),
+    (VetoCode.MODE, {"request": {"mode": Mode.ONLY_ON_DEVICE}}),
+    (VetoCode.OFFLINE, {"request": {"offline": True}}),
+    (VetoCode.FAILED, {"request": {"failed": {IN_CLOUD: "it hung up"}}}),
+    (VetoCode.NO_ADDRESS, {"cloud": {"address": None}}),
+    (VetoCode.CIRCUIT_OPEN, {"cloud": {"circuit_open": True}}),
+    (VetoCode.CONTEXT_WINDOW, {"cloud": {"context_window": 29}}),
+]
+DEVICE_VETOES = [
+    (VetoCode.MODE, {"request": {"mode": Mode.ONLY_IN_CLOUD}}),
+    (VetoCode.FAILED, {"request": {"failed": {ON_DEVICE: "it crashed"}}}),
+    (VetoCode.MODEL_UNAVAILABLE, {"edge": {"availability": Availability.UNAVAILABLE}}),
+    (VetoCode.CONTEXT_WINDOW, {"edge": {"context_window": 29}}),
+    (VetoCode.MEMORY, {"device": {"memory_pressure": 0.9}}),
+    (VetoCode.TEMPERATURE, {"device": {"temperature": 99.0}}),
+    (VetoCode.QUEUE_FULL, {"edge": {"queue_length": 4}}),
+    (VetoCode.BATTERY, {"device": {"battery": 0.1}}),
+    (VetoCode.LOW_POWER, {"device": {"low_power_mode": True}}),
+]

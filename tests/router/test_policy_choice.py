@@ -1,0 +1,220 @@
+"""decide(): budgets, and what happens when no side is left."""
+
+import pytest
+
+from edgewise.policy import (
+    Decision,
+    Mode,
+    NoSource,
+    PredictedTime,
+    Privacy,
+    Reason,
+    Source,
+    VetoCode,
+)
+from tests.router.situations import (
+    CLOUD_VETOES,
+    DEVICE_VETOES,
+    IN_CLOUD,
+    ON_DEVICE,
+    Situation,
+    decided,
+    outcome,
+    veto_codes,
+)
+
+# Budgets.
+
+FASTER, FAST, SLOW, SLOWER = (PredictedTime(first, first * 10) for first in (0.01, 0.1, 1.0, 2.0))
+UNKNOWN = PredictedTime()
+either_budget = pytest.mark.parametrize(
+    "budget", [{"latency_budget": 2.0}, {"first_token_budget": 0.2}]
+)
+either_preference = pytest.mark.parametrize(
+    "preferred", [Mode.PREFER_ON_DEVICE, Mode.PREFER_IN_CLOUD]
+)
+
+
+def budgeted(budget, preferred, *, edge, cloud):
+    """What is decided under a budget, given the predicted time on each side."""
+    return decided(
+        request={"mode": preferred} | budget, edge={"predicted": edge}, cloud={"predicted": cloud}
+    )
+
+
+@either_budget
+@pytest.mark.parametrize(
+    ("preferred", "edge", "cloud", "source"),
+    [
+        (Mode.PREFER_ON_DEVICE, FAST, FASTER, ON_DEVICE),
+        (Mode.PREFER_ON_DEVICE, FAST, SLOW, ON_DEVICE),
+        (Mode.PREFER_ON_DEVICE, UNKNOWN, FAST, ON_DEVICE),
+        (Mode.PREFER_IN_CLOUD, FASTER, FAST, IN_CLOUD),
+        (Mode.PREFER_IN_CLOUD, SLOW, FAST, IN_CLOUD),
+        (Mode.PREFER_IN_CLOUD, FAST, UNKNOWN, IN_CLOUD),
+    ],
+)
+def test_a_preferred_side_within_its_budget_answers(budget, preferred, edge, cloud, source):
+    """A preferred side that fits, or was never measured, answers however fast the other is."""
+    assert budgeted(budget, preferred, edge=edge, cloud=cloud) == (source, Reason.PREFERRED)
+
+
+@either_budget
+@pytest.mark.parametrize(
+    ("preferred", "edge", "cloud", "source"),
+    [
+        (Mode.PREFER_ON_DEVICE, SLOW, FAST, IN_CLOUD),
+        (Mode.PREFER_ON_DEVICE, SLOW, UNKNOWN, IN_CLOUD),
+        (Mode.PREFER_IN_CLOUD, FAST, SLOW, ON_DEVICE),
+        (Mode.PREFER_IN_CLOUD, UNKNOWN, SLOW, ON_DEVICE),
+    ],
+)
+def test_a_late_preferred_side_makes_way(budget, preferred, edge, cloud, source):
+    """Where the preferred side is late, one that fits, or was never measured, answers."""
+    assert budgeted(budget, preferred, edge=edge, cloud=cloud) == (source, Reason.BUDGET)
+
+
+@either_budget
+@either_preference
+@pytest.mark.parametrize(
+    ("edge", "cloud", "source"),
+    [
+        (SLOWER, SLOW, IN_CLOUD),
+        (SLOW, SLOWER, ON_DEVICE),
+        (SLOW, SLOW, ON_DEVICE),  # a tie
+    ],
+)
+def test_where_both_are_late_the_faster_answers(budget, preferred, edge, cloud, source):
+    """Where no side fits, the faster one answers whatever is preferred; ties go to the device."""
+    assert budgeted(budget, preferred, edge=edge, cloud=cloud) == (source, Reason.BUDGET_MISSED)
+
+
+@pytest.mark.parametrize(
+    ("changes", "source"),
+    [
+        ({"cloud": {"address": None}}, ON_DEVICE),
+        ({"request": {"mode": Mode.PREFER_IN_CLOUD}, "device": {"battery": 0.1}}, IN_CLOUD),
+        ({"request": {"privacy": Privacy.PRIVATE}}, ON_DEVICE),
+        ({"request": {"mode": Mode.ONLY_IN_CLOUD}}, IN_CLOUD),
+    ],
+)
+def test_the_only_side_left_answers_late_rather_than_not(changes, source):
+    """A budget never overrides a veto: a side alone answers, and the reason says it is late."""
+    late = Situation().but(
+        {"edge": {"predicted": SLOW}, "cloud": {"predicted": SLOW}}
+        | {"request": {"latency_budget": 1.0}}
+    )
+    decision = late.but(changes).decide()
+    assert isinstance(decision, Decision)
+    assert (decision.source, decision.reason) == (source, Reason.BUDGET_MISSED)
+
+
+@pytest.mark.parametrize("budget", [{"latency_budget": 10.0}, {"first_token_budget": 1.0}])
+def test_a_budget_met_exactly_is_met(budget):
+    """A predicted time equal to the budget fits."""
+    assert budgeted(budget, Mode.PREFER_ON_DEVICE, edge=SLOW, cloud=FAST) == (
+        ON_DEVICE,
+        Reason.PREFERRED,
+    )
+
+
+@pytest.mark.parametrize(
+    "budget",
+    [
+        {"latency_budget": 2.0, "first_token_budget": 99.0},
+        {"latency_budget": 99.0, "first_token_budget": 0.2},
+    ],
+)
+def test_both_budgets_must_be_kept(budget):
+    """A side that keeps one of two budgets does not fit."""
+    assert budgeted(budget, Mode.PREFER_ON_DEVICE, edge=SLOW, cloud=FAST) == (
+        IN_CLOUD,
+        Reason.BUDGET,
+    )
+
+
+def test_without_a_budget_time_does_not_matter():
+    """With no budget the preferred side answers, however slow."""
+    assert budgeted({}, Mode.PREFER_ON_DEVICE, edge=SLOWER, cloud=FAST) == (
+        ON_DEVICE,
+        Reason.PREFERRED,
+    )
+
+
+def test_the_decision_tells_both_predicted_times():
+    """A decision carries the predicted time on each side, as it was given."""
+    decision = outcome(edge={"predicted": SLOW}, cloud={"predicted": FAST})
+    assert isinstance(decision, Decision)
+    assert decision.predicted == {ON_DEVICE: SLOW, IN_CLOUD: FAST}
+
+
+# No side left.
+
+
+@pytest.mark.parametrize("device", [{"battery": 0.1}, {"low_power_mode": True}])
+@pytest.mark.parametrize(("code", "changes"), CLOUD_VETOES)
+def test_where_the_cloud_cannot_answer_a_veto_of_power_yields(device, code, changes):
+    """Low on power, the device still answers what nobody else can, and both vetoes are told."""
+    decision = outcome(device=device, **changes)
+    assert isinstance(decision, Decision)
+    assert (decision.source, decision.reason) == (ON_DEVICE, Reason.LAST_RESORT)
+    assert decision.vetoes[IN_CLOUD].code is code
+    assert ON_DEVICE in decision.vetoes
+
+
+def test_the_last_resort_is_not_bound_by_a_budget():
+    """With nowhere else to go, the device answers late and says why it answers at all."""
+    assert decided(
+        request={"offline": True, "latency_budget": 1.0},
+        device={"battery": 0.1},
+        edge={"predicted": SLOW},
+    ) == (ON_DEVICE, Reason.LAST_RESORT)
+
+
+LASTING_DEVICE_VETOES = [
+    (code, changes)
+    for code, changes in DEVICE_VETOES
+    if code not in (VetoCode.BATTERY, VetoCode.LOW_POWER)
+]
+
+
+@pytest.mark.parametrize(("code", "changes"), LASTING_DEVICE_VETOES)
+def test_other_vetoes_of_the_device_do_not_yield(code, changes):
+    """Where neither side may answer, both vetoes are given and there is no decision."""
+    refused = outcome(**changes, cloud={"address": None})
+    assert isinstance(refused, NoSource)
+    assert veto_codes(refused) == {ON_DEVICE: code, IN_CLOUD: VetoCode.NO_ADDRESS}
+
+
+def test_a_low_battery_does_not_hide_a_lasting_veto():
+    """Too little memory stops the device even where its low battery would have yielded."""
+    refused = outcome(
+        device={"available_memory": 0, "battery": 0.1},
+        edge={"memory_needed": 1000},
+        cloud={"address": None},
+    )
+    assert isinstance(refused, NoSource)
+    assert refused.vetoes[ON_DEVICE].code is VetoCode.MEMORY
+
+
+def test_a_private_request_for_the_cloud_only_has_no_source():
+    """What must not leave the device and must not be answered there is refused."""
+    refused = outcome(request={"mode": Mode.ONLY_IN_CLOUD, "privacy": Privacy.PRIVATE})
+    assert isinstance(refused, NoSource)
+    assert veto_codes(refused) == {ON_DEVICE: VetoCode.MODE, IN_CLOUD: VetoCode.PRIVATE}
+
+
+def test_both_sides_failed():
+    """Where both sides have failed already, there is no third try."""
+    refused = outcome(request={"failed": {ON_DEVICE: "it crashed", IN_CLOUD: "it hung up"}})
+    assert isinstance(refused, NoSource)
+    assert veto_codes(refused) == {ON_DEVICE: VetoCode.FAILED, IN_CLOUD: VetoCode.FAILED}
+
+
+def test_only_the_missed_budget_is_compared():
+    """A cloud that is late by less for the first token wins, however long the rest takes."""
+    assert decided(
+        request={"first_token_budget": 0.1},
+        edge={"predicted": PredictedTime(5.0, 10.0)},
+        cloud={"predicted": PredictedTime(0.2, 11.0)},
+    ) == (Source.IN_CLOUD, Reason.BUDGET_MISSED)

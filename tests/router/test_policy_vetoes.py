@@ -1,0 +1,224 @@
+"""decide(): what vetoes a side, in its order."""
+
+import pytest
+
+from edgewise.policy import (
+    Availability,
+    Decision,
+    Mode,
+    Reason,
+    VetoCode,
+)
+from tests.router.situations import (
+    CLOUD_VETOES,
+    DEVICE_VETOES,
+    IN_CLOUD,
+    LIMITS,
+    ON_DEVICE,
+    RESERVE,
+    Situation,
+    decided,
+    outcome,
+    veto_codes,
+)
+
+
+def test_nothing_against_the_device_keeps_the_request_there():
+    """With both sides able, the device answers and there are no vetoes."""
+    decision = outcome()
+    assert isinstance(decision, Decision)
+    assert (decision.source, decision.reason) == (ON_DEVICE, Reason.PREFERRED)
+    assert decision.vetoes == {}
+
+
+@pytest.mark.parametrize(("code", "changes"), CLOUD_VETOES)
+def test_cloud_vetoes(code, changes):
+    """Each rule against the cloud vetoes it, and it alone."""
+    decision = outcome(**changes)
+    assert isinstance(decision, Decision)
+    assert decision.source is ON_DEVICE
+    assert veto_codes(decision) == {IN_CLOUD: code}
+
+
+@pytest.mark.parametrize(("code", "changes"), CLOUD_VETOES)
+def test_a_vetoed_cloud_is_not_chosen_though_preferred(code, changes):
+    """Where the cloud is preferred but vetoed, the device answers."""
+    mode = {"mode": Mode.PREFER_IN_CLOUD} | changes.get("request", {})
+    assert decided(**changes | {"request": mode})[0] is ON_DEVICE
+
+
+@pytest.mark.parametrize(("code", "changes"), DEVICE_VETOES)
+def test_device_vetoes(code, changes):
+    """Each rule against the device vetoes it, and it alone."""
+    decision = outcome(**changes)
+    assert isinstance(decision, Decision)
+    assert decision.source is IN_CLOUD
+    assert veto_codes(decision) == {ON_DEVICE: code}
+
+
+def all_from(vetoes, index):
+    """The situation in which every veto from `index` on applies."""
+    situation = Situation()
+    for _, changes in vetoes[index:]:
+        situation = situation.but(changes)
+    return situation
+
+
+@pytest.mark.parametrize("index", range(len(CLOUD_VETOES)))
+def test_the_first_cloud_veto_is_told(index):
+    """Of several vetoes against the cloud, the earliest rule's is the one given."""
+    decision = all_from(CLOUD_VETOES, index).decide()
+    assert decision.vetoes[IN_CLOUD].code is CLOUD_VETOES[index][0]
+
+
+@pytest.mark.parametrize("index", range(len(DEVICE_VETOES)))
+def test_the_first_device_veto_is_told(index):
+    """Of several vetoes against the device, the earliest rule's is the one given."""
+    decision = all_from(DEVICE_VETOES, index).decide()
+    assert decision.vetoes[ON_DEVICE].code is DEVICE_VETOES[index][0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "side", "words"),
+    [
+        ({"request": {"failed": {IN_CLOUD: "it hung up"}}}, IN_CLOUD, ["it hung up"]),
+        ({"request": {"failed": {ON_DEVICE: "it crashed"}}}, ON_DEVICE, ["it crashed"]),
+        ({"cloud": {"circuit_open": True}}, IN_CLOUD, ["cloud:1"]),
+        ({"cloud": {"context_window": 29}}, IN_CLOUD, ["10", "20", "29"]),
+        ({"edge": {"context_window": 29}}, ON_DEVICE, ["10", "20", "29"]),
+        ({"device": {"memory_pressure": 0.55}}, ON_DEVICE, ["55%", "40%"]),
+        ({"device": {"temperature": 99.0}}, ON_DEVICE, ["99 °C", "90"]),
+        ({"device": {"battery": 0.19}}, ON_DEVICE, ["19%", "20%"]),
+        ({"edge": {"queue_length": 7}}, ON_DEVICE, ["7"]),
+        (
+            {"edge": {"memory_needed": 300_000_000}, "device": {"available_memory": 150_000_000}},
+            ON_DEVICE,
+            ["150 MB", "300", "67"],
+        ),
+    ],
+)
+def test_a_veto_tells_the_figures(changes, side, words):
+    """The sentence of a veto names what was found and the limit it broke."""
+    detail = outcome(**changes).vetoes[side].detail
+    assert [word for word in words if word not in detail] == []
+
+
+@pytest.mark.parametrize("side", ["edge", "cloud"])
+def test_a_full_window_fits(side):
+    """Prompt and answer may fill the context window to the last token."""
+    assert outcome(**{side: {"context_window": 30}}).vetoes == {}
+
+
+def test_an_unknown_window_of_the_cloud_is_no_veto():
+    """A cloud that was not asked yet gets the benefit of the doubt."""
+    assert outcome(cloud={"context_window": None}).vetoes == {}
+
+
+@pytest.mark.parametrize(
+    "availability", [Availability.UNAVAILABLE, Availability.DOWNLOADABLE, Availability.DOWNLOADING]
+)
+def test_only_a_model_on_the_device_can_answer(availability):
+    """A model that could be or is being downloaded is as good as none, and its veto says which."""
+    veto = outcome(edge={"availability": availability}).vetoes[ON_DEVICE]
+    assert veto.code is VetoCode.MODEL_UNAVAILABLE
+    assert availability in veto.detail
+
+
+def test_the_models_own_words_say_why_it_is_unavailable():
+    """Where it is known why the model is unavailable, the veto says that."""
+    edge = {"availability": Availability.UNAVAILABLE, "detail": "its checksum is wrong"}
+    assert outcome(edge=edge).vetoes[ON_DEVICE].detail == "its checksum is wrong"
+
+
+@pytest.mark.parametrize(
+    ("available", "vetoed"),
+    [(1000 + RESERVE - 1, True), (1000 + RESERVE, False), (0, True), (None, False)],
+)
+def test_memory_must_hold_the_model_and_the_reserve(available, vetoed):
+    """What is not loaded yet must fit beside the reserve; unknown memory is no constraint."""
+    decision = outcome(device={"available_memory": available}, edge={"memory_needed": 1000})
+    assert (ON_DEVICE in decision.vetoes) is vetoed
+
+
+def test_a_loaded_model_needs_no_memory():
+    """With nothing left to load, no free memory is no veto."""
+    assert outcome(device={"available_memory": 0}, edge={"memory_needed": 0}).vetoes == {}
+
+
+def test_memory_pressure_stops_a_loaded_model_too():
+    """A device that stalls for memory is left alone even by a loaded model."""
+    decision = outcome(device={"memory_pressure": 0.9}, edge={"memory_needed": 0})
+    assert veto_codes(decision) == {ON_DEVICE: VetoCode.MEMORY}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"device": {"memory_pressure": LIMITS.max_memory_pressure}},
+        {"device": {"temperature": LIMITS.max_temperature}},
+        {"device": {"battery": LIMITS.min_battery}},
+        {"edge": {"queue_length": LIMITS.max_queue - 1}},
+    ],
+)
+def test_a_limit_reached_is_not_crossed(changes):
+    """What is exactly at its limit is no veto; for the queue, one place must be left."""
+    assert outcome(**changes).vetoes == {}
+
+
+@pytest.mark.parametrize(
+    ("limits", "changes"),
+    [
+        ({"max_memory_pressure": 0.1}, {"device": {"memory_pressure": 0.2}}),
+        ({"max_temperature": 40.0}, {"device": {"temperature": 50.0}}),
+        ({"min_battery": 0.8}, {"device": {"battery": 0.7}}),
+        ({"max_queue": 1}, {"edge": {"queue_length": 1}}),
+        (
+            {"memory_reserve": 2**30},
+            {"device": {"available_memory": 2**30}, "edge": {"memory_needed": 1}},
+        ),
+    ],
+)
+def test_limits_can_be_set(limits, changes):
+    """Where the device's comfort ends is the user's to say."""
+    assert outcome(**changes).vetoes == {}
+    assert ON_DEVICE in outcome(limits=limits, **changes).vetoes
+
+
+@pytest.mark.parametrize(
+    ("battery", "charging", "vetoed"),
+    [
+        (0.1, False, True),
+        (0.1, None, True),  # not known to charge
+        (0.1, True, False),
+        (0.9, False, False),
+        (None, False, False),  # no battery
+    ],
+)
+def test_a_low_battery_vetoes_unless_it_charges(battery, charging, vetoed):
+    """A charge below the floor counts unless it charges; no battery is no constraint."""
+    decision = outcome(device={"battery": battery, "charging": charging})
+    assert (ON_DEVICE in decision.vetoes) is vetoed
+
+
+@pytest.mark.parametrize("low_power_mode", [False, None])
+def test_only_a_low_power_mode_that_is_on_vetoes(low_power_mode):
+    """A low-power mode that is off, or that the device does not have, is no constraint."""
+    assert outcome(device={"low_power_mode": low_power_mode}).vetoes == {}
+
+
+@pytest.mark.parametrize("mode", [Mode.PREFER_IN_CLOUD, Mode.ONLY_IN_CLOUD])
+def test_modes_of_the_cloud_choose_the_cloud(mode):
+    """Where the cloud is wanted and may answer, it does."""
+    assert decided(request={"mode": mode}) == (IN_CLOUD, Reason.PREFERRED)
+
+
+@pytest.mark.parametrize(
+    ("mode", "changes", "source"),
+    [
+        (Mode.PREFER_ON_DEVICE, {"device": {"battery": 0.1}}, IN_CLOUD),
+        (Mode.PREFER_IN_CLOUD, {"cloud": {"address": None}}, ON_DEVICE),
+    ],
+)
+def test_the_other_side_stands_in_for_a_vetoed_one(mode, changes, source):
+    """Where the preferred side may not answer, the other does."""
+    assert decided(request={"mode": mode}, **changes) == (source, Reason.OTHER_VETOED)
