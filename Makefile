@@ -42,6 +42,7 @@ lock: .venv/ready  ## Resolve the requirements anew
 	$(COMPILE) requirements/dev.in $(addsuffix /pyproject.toml,$(PARTS)) -o requirements/dev.txt
 	$(COMPILE) $(addsuffix /pyproject.toml,router edge proto) -c requirements/dev.txt -o requirements/device.txt
 	$(COMPILE) $(addsuffix /pyproject.toml,cloud edge proto) -c requirements/dev.txt -o requirements/cloud.txt
+	$(COMPILE) requirements/tflite-runtime.in -o requirements/tflite-runtime.txt
 	$(COMPILE) --no-annotate requirements/tools.in -o requirements/tools.txt
 
 clean:  ## Remove the environment

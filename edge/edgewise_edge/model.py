@@ -26,7 +26,7 @@ class DeviceModel:
     def __init__(self, manifest: Manifest, tokenizer: Tokenizer, runtime: Runtime) -> None:
         self.manifest = manifest
         self.tokenizer = tokenizer
-        self._runtime = runtime
+        self.runtime = runtime
 
     @classmethod
     def load(cls, model: str | Path = "tales", *, threads: int | None = None) -> Self:
@@ -49,7 +49,7 @@ class DeviceModel:
         """The new tokens of `request`, until `cancelled`; raises RequestError before any work."""
         shape = self.manifest.architecture
         request.check(shape.context_window, shape.vocabulary_size)
-        return generate_tokens(self._runtime.session(), request, self._runtime.chunk, cancelled)
+        return generate_tokens(self.runtime.session(), request, self.runtime.chunk, cancelled)
 
 
 def load_tokenizer(folder: Path, manifest: Manifest) -> Tokenizer:

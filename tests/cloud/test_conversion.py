@@ -110,7 +110,7 @@ def test_a_short_context_window_needs_one_bucket(tmp_path: Path) -> None:
     (source / "config.json").write_text(json.dumps(config | {"n_positions": 40}))
     convert(str(source), tmp_path / "device", Quantization.NONE)
     model = DeviceModel.load(tmp_path / "device", threads=1)
-    assert model._runtime.buckets == [40]
+    assert model.runtime.buckets == [40]
 
 
 def test_an_existing_folder_is_never_overwritten(checkpoint: Path, tmp_path: Path) -> None:
