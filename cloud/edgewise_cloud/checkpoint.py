@@ -9,7 +9,10 @@ from typing import Any
 
 import numpy as np
 from keras_hub.models import GPT2Backbone
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
+
+from edgewise_cloud.whole_files import replaced_whole
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -17,13 +20,21 @@ CHECKPOINT_FILES = (CONFIG_FILE, WEIGHTS_FILE)
 
 
 def save_checkpoint(backbone: GPT2Backbone, folder: Path, dtype: str = "float32") -> None:
-    """Write `config.json` and `model.safetensors` (weights as `dtype`) into `folder`."""
+    """Write `config.json` and `model.safetensors` (weights as `dtype`) into `folder`.
+
+    The weights come last, and whole: where they are, there is a model. Raises OSError.
+    """
     tensors = {
         name: np.ascontiguousarray(value, dtype) for name, value in weights(backbone).items()
     }
-    save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "np"})
-    (folder / WEIGHTS_FILE).chmod(0o644)  # safetensors leaves it to its owner alone
-    (folder / CONFIG_FILE).write_text(json.dumps(_config(backbone), indent=2) + "\n")
+    with replaced_whole(folder / CONFIG_FILE) as partial:
+        partial.write_text(json.dumps(_config(backbone), indent=2) + "\n")
+    with replaced_whole(folder / WEIGHTS_FILE) as partial:
+        try:
+            save_file(tensors, partial, metadata={"format": "np"})
+        except SafetensorError as error:  # a full disk, say
+            raise OSError(str(error)) from error
+        partial.chmod(0o644)  # safetensors leaves it to its owner alone
 
 
 def _config(backbone: GPT2Backbone) -> dict[str, Any]:

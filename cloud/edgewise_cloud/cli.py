@@ -1,24 +1,45 @@
-"""`edgewise-cloud`: serve, convert, train."""
+"""`edgewise-cloud`: serve, convert, evaluate, train, finetune."""
 
 import asyncio
 import signal
 import sys
+from json import dumps
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
 
 from edgewise_cloud.errors import CloudError
 from edgewise_cloud.heavy import import_tensorflow
-from edgewise_cloud.quantization import Quantization
+from edgewise_cloud.quantization import Quantization, Target
 from edgewise_edge.errors import EdgeError
 from edgewise_edge.manifest import MODEL_FILE
 from edgewise_edge.quiet import captured_stderr
 
+if TYPE_CHECKING:
+    from edgewise_cloud.evaluation import Evaluation
+
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
 )
+
+Texts = Annotated[list[Path], typer.Option(help="UTF-8 text files; <|endoftext|> parts documents.")]
+MoreTexts = Annotated[
+    list[Path] | None, typer.Argument(metavar="[FILE]...", help="More, as in --text *.txt.")
+]
+Steps = Annotated[int, typer.Option(min=1)]
+BatchTokens = Annotated[int, typer.Option(min=1, help="Tokens a step reads.")]
+LearningRate = Annotated[float, typer.Option(min=0, help="The highest.")]
+HeldOut = Annotated[float, typer.Option(min=0, max=0.5, help="Share of the text to judge by.")]
+BFloat16 = Annotated[
+    bool,
+    typer.Option("--bfloat16", help="Compute in bfloat16, for processors that are fast at it."),
+]
+Seed = Annotated[int, typer.Option(min=0)]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the training in --out.")]
+
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -66,84 +87,167 @@ def convert(
     quantize: Annotated[Quantization, typer.Option(help="How weights are stored.")] = (
         Quantization.INT8
     ),
+    target: Annotated[Target, typer.Option(help="The runtime it is for.")] = Target.LITERT,
     name: Annotated[
         str | None, typer.Option(help="The model's name; the folder's if absent.")
     ] = None,
     text: Annotated[
-        Path | None, typer.Option(help="UTF-8 text to measure the agreement on.")
+        list[Path] | None, typer.Option(help="UTF-8 text to measure what is lost on.")
     ] = None,
     keras_weights: Annotated[
         bool, typer.Option(help="Add the Keras weights, so that the folder serves both sides.")
     ] = False,
     temperature: Annotated[float | None, typer.Option(help="Recommended temperature.")] = None,
     top_k: Annotated[int | None, typer.Option(help="Recommended top_k.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Recommended top_p.")] = None,
     repetition_penalty: Annotated[float | None, typer.Option(help="Recommended penalty.")] = None,
 ) -> None:
-    """Make a device model from a Keras GPT-2, and check that both agree."""
+    """Make a device model from a Keras GPT-2, and measure what it lost."""
     import_tensorflow()
     from edgewise_cloud.conversion import convert
+    from edgewise_cloud.corpus import read_documents
 
     recommended = {
         "temperature": temperature,
         "top_k": top_k,
+        "top_p": top_p,
         "repetition_penalty": repetition_penalty,
     }
+    documents = read_documents(text) if text else None
     with console.status("converting"), captured_stderr():
-        manifest, agreement = convert(
+        manifest, evaluation = convert(
             source,
             out,
             quantize,
+            target,
             name=name,
             keras_weights=keras_weights,
             sampling={key: value for key, value in recommended.items() if value is not None},
-            text=_read_text(text) if text else None,
+            documents=documents,
         )
     model_file = manifest.files[MODEL_FILE]
     print(
         f"{out}: {model_file.size / 1e6:.1f} MB, needs {manifest.memory / 1e6:.0f} MB of memory\n"
-        f"agreement with Keras over {agreement.tokens} tokens: largest logit difference "
-        f"{agreement.largest_logit_difference:.3g} (the logits spread by "
-        f"{agreement.logit_spread:.3g}), top-1 {agreement.top1_agreement:.1%}"
+        f"{_summary(evaluation)}"
+    )
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Bundled model or device model folder.")],
+    text: Annotated[list[Path], typer.Option(help="UTF-8 text to predict.")],
+    more: MoreTexts = None,
+    keras: Annotated[
+        str | None, typer.Option(help="The Keras model it was made from; MODEL itself if absent.")
+    ] = None,
+    most_tokens: Annotated[
+        int | None, typer.Option(min=2, help="Read the first so many tokens only.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say how well a model predicts a text, in Keras and on the device, and how both agree."""
+    import_tensorflow()
+    from edgewise_cloud.corpus import read_documents
+    from edgewise_cloud.evaluation import evaluate_model
+
+    documents = read_documents([*text, *(more or [])])
+    with Progress(*Progress.get_default_columns(), console=console, transient=True) as bar:
+        task = bar.add_task("reading", total=None)
+        evaluation = evaluate_model(
+            model,
+            keras or model,
+            documents,
+            most_tokens,
+            lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    print(dumps(evaluation.as_dict(), indent=2) if json else _summary(evaluation))
+
+
+def _summary(evaluation: "Evaluation") -> str:
+    return (
+        f"over {evaluation.tokens:,} tokens, {evaluation.text_bytes:,} bytes:\n"
+        f"  Keras   {evaluation.keras.bits_per_byte:.3f} bits per byte, "
+        f"perplexity {evaluation.keras.perplexity:.2f}\n"
+        f"  device  {evaluation.device.bits_per_byte:.3f} bits per byte, "
+        f"perplexity {evaluation.device.perplexity:.2f} ({evaluation.lost:+.2%} bits)\n"
+        f"  top-1 agreement {evaluation.top1_agreement:.1%}; the largest logit difference is {evaluation.largest_logit_difference:.3g} (the logits "
+        f"spread by {evaluation.logit_spread:.3g})"
     )
 
 
 @app.command()
 def train(
-    texts: Annotated[list[Path], typer.Argument(help="UTF-8 text files.")],
-    out: Annotated[Path, typer.Option(help="Folder for the checkpoint; resumes what lies there.")],
-    vocabulary_size: Annotated[int, typer.Option(min=300, max=65535)] = 3072,
-    layers: Annotated[int, typer.Option(min=1)] = 4,
-    width: Annotated[int, typer.Option(min=8)] = 160,
-    heads: Annotated[int, typer.Option(min=1)] = 5,
+    out: Annotated[Path, typer.Option(help="Folder for the model.")],
+    text: Texts,
+    more: MoreTexts = None,
+    vocabulary_size: Annotated[int, typer.Option(min=300, max=65535)] = 4096,
+    layers: Annotated[int, typer.Option(min=1)] = 6,
+    width: Annotated[int, typer.Option(min=8)] = 256,
+    heads: Annotated[int, typer.Option(min=1)] = 4,
     context_window: Annotated[int, typer.Option(min=16)] = 512,
-    batch_size: Annotated[int, typer.Option(min=1)] = 16,
-    steps: Annotated[int, typer.Option(min=1)] = 3400,
-    learning_rate: Annotated[float, typer.Option(min=0)] = 2.5e-3,
-    seed: Annotated[int, typer.Option(min=0)] = 1,
+    steps: Steps = 7500,
+    batch_tokens: BatchTokens = 4096,
+    learning_rate: LearningRate = 4e-3,
+    held_out: HeldOut = 0.01,
+    bfloat16: BFloat16 = False,
+    seed: Seed = 1,
+    resume: Resume = False,
 ) -> None:
     """Train a small GPT-2 and its vocabulary from scratch."""
     import_tensorflow()
-    from edgewise_cloud.training import TrainingPlan, train
+    from edgewise_cloud.schedule import Schedule
+    from edgewise_cloud.training import Size, train
 
-    plan = TrainingPlan(
+    size = Size(
         vocabulary_size=vocabulary_size,
         layers=layers,
         width=width,
         heads=heads,
         context_window=context_window,
-        batch_size=batch_size,
+    )
+    schedule = Schedule(
         steps=steps,
+        batch_tokens=batch_tokens,
         learning_rate=learning_rate,
+        held_out=held_out,
+        bfloat16=bfloat16,
         seed=seed,
     )
-    train(texts, out, plan, report=say)
+    train([*text, *(more or [])], out, size, schedule, resume=resume, report=say)
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CloudError(f"{path} cannot be read as UTF-8 text: {error}") from error
+@app.command()
+def finetune(
+    preset: Annotated[str, typer.Option(help="Bundled model, folder, KerasHub preset or hf://.")],
+    out: Annotated[Path, typer.Option(help="Folder for the model.")],
+    text: Texts,
+    more: MoreTexts = None,
+    lora: Annotated[
+        int | None, typer.Option(min=1, help="Learn a LoRA of this rank, and merge it.")
+    ] = None,
+    steps: Steps = 500,
+    batch_tokens: BatchTokens = 2048,
+    learning_rate: LearningRate = 1e-4,
+    held_out: HeldOut = 0.05,
+    bfloat16: BFloat16 = False,
+    seed: Seed = 1,
+    resume: Resume = False,
+) -> None:
+    """Customise a pretrained GPT-2 on your own text."""
+    import_tensorflow()
+    from edgewise_cloud.finetuning import finetune
+    from edgewise_cloud.schedule import Schedule
+
+    schedule = Schedule(
+        steps=steps,
+        batch_tokens=batch_tokens,
+        learning_rate=learning_rate,
+        held_out=held_out,
+        bfloat16=bfloat16,
+        seed=seed,
+    )
+    texts = [*text, *(more or [])]
+    finetune(preset, texts, out, schedule, lora_rank=lora, resume=resume, report=say)
 
 
 def main() -> None:

@@ -8,42 +8,63 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from edgewise_cloud.agreement import Agreement, measure_agreement
 from edgewise_cloud.checkpoint import CHECKPOINT_FILES, save_checkpoint, weights
 from edgewise_cloud.errors import ConversionError
-from edgewise_cloud.flatbuffer import share_buffers
+from edgewise_cloud.evaluation import PASSAGE, Evaluation, evaluate
 from edgewise_cloud.graph import StepGraph
-from edgewise_cloud.quantization import Quantization
+from edgewise_cloud.quantization import BLOCK, Quantization, Target
 from edgewise_cloud.sources import KerasModel, load_keras
+from edgewise_cloud.storage import FORMS, stored
 from edgewise_edge.errors import EdgeError
 from edgewise_edge.manifest import MODEL_FILE, FileRecord, Manifest
+from edgewise_edge.model import default_threads
+from edgewise_edge.runtime import Runtime
 from edgewise_edge.signatures import PREFILL_CHUNK
 from edgewise_edge.tokenizer import TOKENIZER_FILES
 from edgewise_edge.trial import try_model
 
 CACHE_BUCKETS = (128, 512)  # and the context window; a short text should not pay for a long one
+MOST_TOKENS = 4096  # of the text that a conversion is judged on
+# The largest logit difference a conversion may make, in standard deviations of the logits. Float32
+# on two runtimes differs by rounding alone; in fewer bits, a model that differs by more is broken.
+ALLOWED = {
+    Quantization.NONE: 0.001,
+    Quantization.FLOAT16: 0.05,
+    Quantization.INT8: 1.0,
+    Quantization.INT4: 2.0,
+}
 
 
 def convert(
     source: str,
     out: Path,
     quantization: Quantization,
+    target: Target = Target.LITERT,
     *,
     name: str | None = None,
     keras_weights: bool = False,
     sampling: dict[str, float] | None = None,
-    text: str | None = None,
-) -> tuple[Manifest, Agreement]:
-    """Write a device model folder `out` from the Keras model `source`, and check it.
+    documents: list[str] | None = None,
+) -> tuple[Manifest, Evaluation]:
+    """Write a device model folder `out` from the Keras model `source`, and judge it.
 
     `keras_weights` adds the Keras weights (float16), for a folder that serves both sides.
-    `sampling` is recommended on top of what the source recommends. The agreement is measured over
-    `text`, or a passage of our own. Raises SourceError, TextError or ConversionError; `out` is
-    written whole or not at all.
+    `sampling` is recommended on top of what the source recommends. What the model lost is measured
+    on the first tokens of `documents`, or a passage of our own. Raises SourceError, TextError or
+    ConversionError; `out` is written whole or not at all.
     """
+    if quantization is not Quantization.NONE and (quantization, target) not in FORMS:
+        raise ConversionError(
+            f"{target} cannot run {quantization} models; give another --quantize or --target"
+        )
     with _written_whole(out) as folder:
         model = load_keras(source, folder)
-        (folder / MODEL_FILE).write_bytes(_to_tflite(model, quantization))
+        if quantization is Quantization.INT4 and model.architecture.width % BLOCK:
+            raise ConversionError(
+                f"int4 needs a width that {BLOCK} divides, and {source} has one of "
+                f"{model.architecture.width}; give another --quantize"
+            )
+        (folder / MODEL_FILE).write_bytes(_to_tflite(model, quantization, target))
         files = [MODEL_FILE, *TOKENIZER_FILES]
         if keras_weights:
             save_checkpoint(model.backbone, folder, dtype="float16")
@@ -61,14 +82,25 @@ def convert(
         manifest.write(folder)
         try:
             memory = try_model(folder)
-            agreement = measure_agreement(model, folder, text)
+            runtime = Runtime.load(folder / MODEL_FILE, model.architecture, default_threads())
+            evaluation = evaluate(model, runtime, documents or [PASSAGE], most_tokens=MOST_TOKENS)
         except EdgeError as error:
             raise ConversionError(f"the converted model does not work: {error}") from error
-        agreement.require(exact=quantization is Quantization.NONE)
-        made = {"source": model.name, "quantize": str(quantization), **agreement.as_dict()}
-        manifest = replace(manifest, memory=memory, conversion=made)
+        _require_agreement(evaluation, quantization)
+        made = {"source": model.name, "quantize": quantization, "target": target}
+        manifest = replace(manifest, memory=memory, conversion=made | evaluation.as_dict())
         manifest.write(folder)
-    return manifest, agreement
+    return manifest, evaluation
+
+
+def _require_agreement(evaluation: Evaluation, quantization: Quantization) -> None:
+    allowed = evaluation.logit_spread * ALLOWED[quantization]
+    if not evaluation.largest_logit_difference <= allowed:
+        raise ConversionError(
+            f"the device model's logits differ from Keras's by up to "
+            f"{evaluation.largest_logit_difference:.3g}, where {allowed:.3g} is allowed: the "
+            "conversion went wrong"
+        )
 
 
 @contextmanager
@@ -87,11 +119,10 @@ def _written_whole(out: Path) -> Iterator[Path]:
         raise ConversionError(f"{out} cannot be written: {error.strerror or error}") from error
 
 
-def _to_tflite(model: KerasModel, quantization: Quantization) -> bytes:
+def _to_tflite(model: KerasModel, quantization: Quantization, target: Target) -> bytes:
     window = model.architecture.context_window
     buckets = [*(size for size in CACHE_BUCKETS if size < window), window]
-    int8 = quantization is Quantization.INT8
-    graph = StepGraph(weights(model.backbone), model.architecture, int8_tables=int8)
+    graph = StepGraph(weights(model.backbone), model.architecture)
     # A chunk must be longer than a decode step and fit the smallest cache.
     signatures = dict(graph.signatures(min(PREFILL_CHUNK, buckets[0] - 1), buckets))
     with tempfile.TemporaryDirectory() as folder:
@@ -100,6 +131,4 @@ def _to_tflite(model: KerasModel, quantization: Quantization) -> bytes:
             folder, signature_keys=list(signatures)
         )
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        if int8:
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        return share_buffers(converter.convert())
+        return stored(converter.convert(), quantization, target)

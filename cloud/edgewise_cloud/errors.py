@@ -3,6 +3,7 @@
 CloudError
 ├── SourceError
 ├── TextError
+├── TrainingError
 ├── ConversionError
 └── ServeError
 """
@@ -18,6 +19,10 @@ class SourceError(CloudError):
 
 class TextError(CloudError):
     """Training text that cannot be used."""
+
+
+class TrainingError(CloudError):
+    """A training that cannot be begun, gone on with or saved."""
 
 
 class ConversionError(CloudError):

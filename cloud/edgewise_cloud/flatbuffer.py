@@ -1,27 +1,131 @@
-"""Editing `.tflite` files through LiteRT's own schema classes."""
+"""Reading, changing and writing `.tflite` files through LiteRT's own schema classes."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import flatbuffers
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
+
+Op = schema.BuiltinOperator
+Type = schema.TensorType
 
 
-def share_buffers(model: bytes) -> bytes:
-    """The same model with constants of equal bytes stored once.
+def parsed(model: bytes) -> Any:
+    """The model as objects that can be changed (schema.ModelT)."""
+    return schema.ModelT.InitFromObj(schema.Model.GetRootAs(model))
+
+
+def packed(model: Any) -> bytes:
+    """The file of a `parsed` model: equal constants stored once, and none that nothing reads.
 
     The converter stores a constant anew for each type of use: an embedding table that is looked up
     and multiplied with would lie in the file twice.
     """
-    parsed = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model))
     first: dict[bytes, int] = {}
-    same = {}
-    for index, buffer in enumerate(parsed.buffers):
-        if buffer.data is not None and len(buffer.data):
-            same[index] = first.setdefault(bytes(buffer.data), index)
-    for subgraph in parsed.subgraphs:
+    for subgraph in model.subgraphs:
         for tensor in subgraph.tensors:
-            tensor.buffer = same.get(tensor.buffer, tensor.buffer)
-    for index, kept in same.items():
-        if index != kept:
-            parsed.buffers[index].data = None
-    builder = flatbuffers.Builder(len(model))
-    builder.Finish(parsed.Pack(builder), b"TFL3")
+            data = model.buffers[tensor.buffer].data
+            if data is not None and len(data):
+                tensor.buffer = first.setdefault(bytes(data), tensor.buffer)
+    kept = set(first.values())
+    for index, buffer in enumerate(model.buffers):
+        if index not in kept:
+            buffer.data = None
+    builder = flatbuffers.Builder(1 << 20)
+    builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
+
+
+class SharedQuantization(schema.QuantizationParametersT):  # type: ignore[misc]  # untyped
+    """Scales, written into the file once for all the tensors that refer to them."""
+
+    def __init__(self, **fields: Any) -> None:
+        super().__init__(**fields)
+        self._written: tuple[flatbuffers.Builder, int] | None = None
+
+    @classmethod
+    def blockwise(cls, scales: int, size: int) -> "SharedQuantization":
+        """A scale for each `size` weights of a row, in the tensor `scales`."""
+        blocks = schema.BlockwiseQuantizationT(scales=scales, zeroPoints=-1, blockSize=size)
+        return cls(detailsType=schema.QuantizationDetails.BlockwiseQuantization, details=blocks)
+
+    def Pack(self, builder: flatbuffers.Builder) -> int:  # noqa: N802  # the schema's name
+        """Write the scales, or say where they lie."""
+        if not self._written or self._written[0] is not builder:
+            self._written = (builder, super().Pack(builder))
+        return self._written[1]
+
+
+class Graph:
+    """One subgraph of a parsed model, with what it takes to add to it."""
+
+    def __init__(self, model: Any, subgraph: Any) -> None:
+        self._model = model
+        self.tensors: list[Any] = subgraph.tensors
+
+    def kind(self, operator: Any) -> int:
+        """The operator's BuiltinOperator."""
+        return int(self._model.operatorCodes[operator.opcodeIndex].builtinCode)
+
+    def constant(self, buffer: int) -> bool:
+        """Whether a buffer holds a constant."""
+        data = self._model.buffers[buffer].data
+        return data is not None and len(data) > 0
+
+    def floats(self, tensor: Any) -> NDArray[np.float32]:
+        """The numbers of a constant float32 tensor, in its shape."""
+        data = np.asarray(self._model.buffers[tensor.buffer].data, np.uint8)
+        return data.view(np.float32).reshape(tensor.shape)
+
+    def add_buffer(self, data: NDArray[Any]) -> int:
+        """A new buffer with the bytes of `data`."""
+        flat = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
+        self._model.buffers.append(schema.BufferT(data=flat))
+        return len(self._model.buffers) - 1
+
+    def tensor(
+        self,
+        name: str | bytes,
+        shape: Sequence[int],
+        type_: int,
+        buffer: int,
+        quantization: SharedQuantization | None = None,
+    ) -> int:
+        """A new tensor."""
+        self.tensors.append(
+            schema.TensorT(
+                name=name,
+                shape=np.array(shape, np.int32),
+                type=type_,
+                buffer=buffer,
+                quantization=quantization,
+                hasRank=True,
+            )
+        )
+        return len(self.tensors) - 1
+
+    def computed(self, name: str, shape: Sequence[int], type_: int) -> int:
+        """A new tensor for an op to write: buffer 0 is the empty one."""
+        return self.tensor(name, shape, type_, 0)
+
+    def operator(self, kind: int, version: int, inputs: list[int], out: int) -> Any:
+        """A new operator with the default options of its kind."""
+        codes = self._model.operatorCodes
+        known = [index for index, code in enumerate(codes) if code.builtinCode == kind]
+        if not known:
+            known = [len(codes)]
+            codes.append(schema.OperatorCodeT(builtinCode=kind, deprecatedBuiltinCode=kind))
+        made = schema.OperatorT(
+            opcodeIndex=known[0],
+            inputs=np.array(inputs, np.int32),
+            outputs=np.array([out], np.int32),
+        )
+        self.require_version(made, version)
+        return made
+
+    def require_version(self, operator: Any, version: int) -> None:
+        """Say that the operator's kind is used as of `version` of its definition."""
+        code = self._model.operatorCodes[operator.opcodeIndex]
+        code.version = max(code.version, version)

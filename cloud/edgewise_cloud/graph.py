@@ -12,33 +12,19 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from edgewise_cloud.int8_table import Int8Table
 from edgewise_edge.manifest import Architecture
 from edgewise_edge.signatures import decode_name, prefill_name
 
 HEAD = "wte.weight"  # GPT-2 ties its head to its token embedding
-TABLES = (HEAD, "wpe.weight")
 MASKED = -1e9  # finite: a row that is masked throughout must not become NaN
 
 
 class StepGraph(tf.Module):  # type: ignore[misc]  # TensorFlow ships no types
-    """The step over one model's weights; `weights` has the names of checkpoint.weights().
+    """The step over one model's weights; `weights` has the names of checkpoint.weights()."""
 
-    With `int8_tables` the embedding tables are held as int8 with a scale for each row; every other
-    weight is left to the converter.
-    """
-
-    def __init__(
-        self, weights: dict[str, np.ndarray], shape: Architecture, *, int8_tables: bool
-    ) -> None:
+    def __init__(self, weights: dict[str, np.ndarray], shape: Architecture) -> None:
         super().__init__()
         self._shape = shape
-        self._tables = {}
-        if int8_tables:
-            self._tables = {name: Int8Table.of(weights[name]) for name in TABLES}
-            # The head reads the same numbers, so that the converter's int8 form of it is the
-            # table's, byte for byte, and the file needs to hold it only once.
-            weights = weights | {HEAD: self._tables[HEAD].floats()}
         self._weights = {name: tf.Variable(value) for name, value in weights.items()}
 
     def signatures(
@@ -72,7 +58,8 @@ class StepGraph(tf.Module):  # type: ignore[misc]  # TensorFlow ships no types
         position = inputs["position"]
         # The padding of a last chunk may reach beyond the window; its rows are never used.
         positions = tf.minimum(position + tf.range(length), shape.context_window - 1)
-        x = self._rows("wte.weight", inputs["tokens"]) + self._rows("wpe.weight", positions)
+        x = tf.gather(self._weights[HEAD], inputs["tokens"])
+        x += tf.gather(self._weights["wpe.weight"], positions)
         mask = _mask(position, length, bucket)
         for layer in range(shape.layers):
             caches = [
@@ -87,11 +74,6 @@ class StepGraph(tf.Module):  # type: ignore[misc]  # TensorFlow ships no types
             logits = tf.matmul(x, self._weights[HEAD], transpose_b=True)
             outputs["logits"] = tf.reshape(logits, [shape.vocabulary_size])
         return outputs
-
-    def _rows(self, name: str, ids: tf.Tensor) -> tf.Tensor:
-        if table := self._tables.get(name):
-            return table.rows(ids)
-        return tf.gather(self._weights[name], ids)
 
     def _block(
         self, name: str, x: tf.Tensor, caches: list[tf.Tensor], mask: tf.Tensor
@@ -115,8 +97,10 @@ class StepGraph(tf.Module):  # type: ignore[misc]  # TensorFlow ships no types
     def _norm(self, name: str, x: tf.Tensor) -> tf.Tensor:
         centred = x - tf.reduce_mean(x, axis=-1, keepdims=True)
         variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
-        normed = centred * tf.math.rsqrt(variance + 1e-5)
-        return normed * self._weights[f"{name}.weight"] + self._weights[f"{name}.bias"]
+        # The gain goes with the variance, or the converter would multiply it into the matrix that
+        # follows, and what it holds down would fill the range that activations are rounded in.
+        gain = tf.math.rsqrt(variance + 1e-5) * self._weights[f"{name}.weight"]
+        return centred * gain + self._weights[f"{name}.bias"]
 
 
 def _mask(position: tf.Tensor, length: int, bucket: int) -> tf.Tensor:

@@ -38,7 +38,7 @@ class KerasModel:
         )
 
 
-def load_keras(source: str, workspace: Path) -> KerasModel:
+def load_keras(source: str, workspace: Path, *, dtype: str = "float32") -> KerasModel:
     """The model `source` names: a bundled model, a folder, or a preset KerasHub can fetch.
 
     The vocabulary's files are written to `workspace`. Raises SourceError.
@@ -47,7 +47,7 @@ def load_keras(source: str, workspace: Path) -> KerasModel:
     preset = str(folder) if folder else source
     manifest = _check_folder(folder) if folder else None
     try:
-        backbone = GPT2Backbone.from_preset(preset)
+        backbone = GPT2Backbone.from_preset(preset, dtype=dtype)
         keras_tokenizer = GPT2Tokenizer.from_preset(preset)
     # Hubs, archives and formats of many kinds: what they raise is not to be listed.
     except Exception as error:

@@ -11,10 +11,11 @@ from ai_edge_litert import schema_py_generated as schema
 from keras_hub.models import GPT2Backbone
 from safetensors.numpy import load_file
 
-from edgewise_cloud.agreement import measure_agreement
 from edgewise_cloud.checkpoint import save_checkpoint
 from edgewise_cloud.conversion import convert
 from edgewise_cloud.errors import ConversionError, SourceError, TextError
+from edgewise_cloud.evaluation import PASSAGE, Evaluation, evaluate
+from edgewise_cloud.flatbuffer import parsed
 from edgewise_cloud.quantization import Quantization
 from edgewise_cloud.sources import load_keras
 from edgewise_edge import DeviceModel, Manifest, find_model
@@ -22,54 +23,90 @@ from edgewise_edge.manifest import MODEL_FILE
 from tests.conftest import CONTEXT, write_checkpoint
 
 
+def compared(source: Path, folder: Path) -> Evaluation:
+    """The Keras model in `source` and the device model in `folder`, over a passage."""
+    model = load_keras(str(source), source)
+    return evaluate(model, DeviceModel.load(folder).runtime, [PASSAGE])
+
+
 def test_the_unquantised_model_is_the_keras_model(checkpoint: Path, exact_folder: Path) -> None:
     """Logits differ by rounding alone, and the likeliest token is always the same."""
-    model = load_keras(str(exact_folder), exact_folder.parent)
-    agreement = measure_agreement(model, exact_folder)
     # The folder's Keras weights are float16, the device model was made from float32.
-    assert agreement.largest_logit_difference < 0.01 * agreement.logit_spread
-    exact = measure_agreement(load_keras(str(checkpoint), checkpoint), exact_folder)
+    rounded = compared(exact_folder, exact_folder)
+    assert rounded.largest_logit_difference < 0.01 * rounded.logit_spread
+    exact = compared(checkpoint, exact_folder)
     assert exact.largest_logit_difference < 1e-4 * exact.logit_spread
     assert exact.top1_agreement == 1.0
+    assert exact.device.bits_per_byte == pytest.approx(exact.keras.bits_per_byte, rel=1e-5)
 
 
 def test_int8_stays_close(checkpoint: Path, tmp_path: Path) -> None:
     """Quantised weights move the logits a little, and the manifest says how much."""
-    manifest, agreement = convert(str(checkpoint), tmp_path / "int8", Quantization.INT8)
-    assert 0 < agreement.largest_logit_difference < agreement.logit_spread / 2
+    manifest, evaluation = convert(str(checkpoint), tmp_path / "int8", Quantization.INT8)
+    assert 0 < evaluation.largest_logit_difference < evaluation.logit_spread / 2
     made = Manifest.read(tmp_path / "int8").conversion
     assert made["quantize"] == "int8"
-    assert made["top1_agreement"] == agreement.top1_agreement
+    assert made["target"] == "litert"
+    assert made["lost"] == evaluation.lost
+    assert made["device"]["bits_per_byte"] == evaluation.device.bits_per_byte
     assert manifest.memory > 0
 
 
-def test_int8_takes_a_third_of_the_size(tmp_path: Path) -> None:
-    """Of the bundled model: a quarter for the weights, and what does not shrink."""
-    convert("tales", tmp_path / "none", Quantization.NONE)
-    convert("tales", tmp_path / "int8", Quantization.INT8)
-    sizes = {
-        name: Manifest.read(tmp_path / name).files[MODEL_FILE].size for name in ("none", "int8")
-    }
-    assert sizes["int8"] < 0.35 * sizes["none"]
+@pytest.fixture(scope="module")
+def forms(tmp_path_factory: pytest.TempPathFactory) -> dict[Quantization, Path]:
+    """The bundled model in every form."""
+    folder = tmp_path_factory.mktemp("forms")
+    for quantization in Quantization:
+        convert("tales", folder / quantization, quantization)
+    return {quantization: folder / quantization for quantization in Quantization}
 
 
-def test_the_tied_embedding_is_stored_once() -> None:
-    """One buffer serves the lookup and the head."""
-    folder = find_model("tales")
+def test_fewer_bits_make_a_smaller_file(forms: dict[Quantization, Path]) -> None:
+    """By what the weights shrink; the graph and the scales do not."""
+    size = {form: (folder / MODEL_FILE).stat().st_size for form, folder in forms.items()}
+    assert size[Quantization.FLOAT16] < 0.55 * size[Quantization.NONE]
+    assert size[Quantization.INT8] < 0.3 * size[Quantization.NONE]
+    assert size[Quantization.INT4] < 0.62 * size[Quantization.INT8]
+
+
+@pytest.mark.parametrize(
+    ("form", "bytes_per_weight"),
+    [("none", 4), ("float16", 2), ("int8", 1), ("int4", 0.5)],
+)
+def test_the_tied_embedding_is_stored_once(
+    forms: dict[Quantization, Path], form: str, bytes_per_weight: float
+) -> None:
+    """One buffer serves the lookup and the head, and is the largest."""
+    folder = forms[Quantization(form)]
     shape = Manifest.read(folder).architecture
-    data = (folder / MODEL_FILE).read_bytes()
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data))
+    model = parsed((folder / MODEL_FILE).read_bytes())
     sizes = [len(buffer.data) for buffer in model.buffers if buffer.data is not None]
-    assert sizes.count(shape.vocabulary_size * shape.width) == 1
-    assert max(sizes) == shape.vocabulary_size * shape.width
+    table = shape.vocabulary_size * shape.width * bytes_per_weight
+    assert sizes.count(table) == 1
+    assert max(sizes) == table
+
+
+def test_fewer_bits_lose_little(forms: dict[Quantization, Path]) -> None:
+    """Of what the bundled model knows, as its manifests say."""
+    lost = {form: Manifest.read(folder).conversion["lost"] for form, folder in forms.items()}
+    assert abs(lost[Quantization.NONE]) < 1e-6
+    assert abs(lost[Quantization.FLOAT16]) < 1e-3
+    assert abs(lost[Quantization.INT8]) < 0.01
+    assert abs(lost[Quantization.INT4]) < 0.06
+
+
+def test_int4_needs_whole_blocks(checkpoint: Path, tmp_path: Path) -> None:
+    """A width of 16 is half a block."""
+    with pytest.raises(ConversionError, match="width that 32 divides"):
+        convert(str(checkpoint), tmp_path / "out", Quantization.INT4)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["tales", "exact"])
 def test_only_builtin_ops_are_used(name: str, exact_folder: Path) -> None:
     """No Flex and no custom ops: any TFLite runtime can run it."""
     folder = exact_folder if name == "exact" else find_model("tales")
-    data = (folder / MODEL_FILE).read_bytes()
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data))
+    model = parsed((folder / MODEL_FILE).read_bytes())
     assert model.operatorCodes
     for code in model.operatorCodes:
         assert code.builtinCode != schema.BuiltinOperator.CUSTOM
@@ -94,8 +131,8 @@ def test_a_keras_preset_folder_can_be_converted(checkpoint: Path, tmp_path: Path
     preset = tmp_path / "preset"
     GPT2Backbone.from_preset(str(checkpoint)).save_to_preset(str(preset))
     GPT2Tokenizer.from_preset(str(checkpoint)).save_to_preset(str(preset))
-    manifest, agreement = convert(str(preset), tmp_path / "device", Quantization.NONE)
-    assert agreement.top1_agreement == 1.0
+    manifest, evaluation = convert(str(preset), tmp_path / "device", Quantization.NONE)
+    assert evaluation.top1_agreement == 1.0
     assert manifest.architecture.context_window == CONTEXT
 
 
@@ -181,7 +218,7 @@ def test_what_the_source_recommends_is_kept(exact_folder: Path, tmp_path: Path) 
 
 
 def test_a_text_too_short_to_compare_on(checkpoint: Path, tmp_path: Path) -> None:
-    """One token says nothing about agreement."""
+    """One token says nothing."""
     with pytest.raises(TextError, match="give more"):
-        convert(str(checkpoint), tmp_path / "out", Quantization.NONE, text="a")
+        convert(str(checkpoint), tmp_path / "out", Quantization.NONE, documents=["a"])
     assert not (tmp_path / "out").exists()

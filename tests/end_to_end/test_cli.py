@@ -267,7 +267,13 @@ def test_the_cloud_command_refuses_in_sentences(tmp_path: Path) -> None:
         ("serve", "--model", "no-such", "--port", "0"): "no GPT-2 preset",
         ("serve", "--host", "0.0.0.0", "--port", "0"): "loopback",
         ("serve", "--model", "[/x]", "--port", "0"): "'[/x]'",
-        ("train", str(tmp_path / "none.txt"), "--out", str(tmp_path / "c")): "cannot be read",
+        (
+            "train",
+            "--text",
+            str(tmp_path / "none.txt"),
+            "--out",
+            str(tmp_path / "c"),
+        ): "cannot be read",
     }
     for arguments, words in cases.items():
         done = run(*arguments, command="edgewise-cloud")

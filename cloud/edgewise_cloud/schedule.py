@@ -1,0 +1,45 @@
+"""How long, how fast and on how much of the text to train."""
+
+from dataclasses import dataclass
+
+# The share of the steps, at the end, that read whole context windows. Short rows cost less
+# attention, and most of what there is to learn is learned from them.
+WHOLE_WINDOWS = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """One training run. Tokens seen = steps x batch_tokens."""
+
+    steps: int
+    learning_rate: float  # the highest; it rises in `warmup` steps and falls along a cosine
+    batch_tokens: int = 4096
+    row: int = 256  # tokens in a row of the batch, until the last steps
+    held_out: float = 0.01  # share of the text that is never trained on
+    round_steps: int = 100  # between two checkpoints
+    seed: int = 1
+    bfloat16: bool = False  # compute in bfloat16 (weights stay float32), where it is faster
+
+    @property
+    def dtype(self) -> str:
+        """Keras's name for how to compute."""
+        return "mixed_bfloat16" if self.bfloat16 else "float32"
+
+    @property
+    def rounds(self) -> int:
+        """How often a checkpoint is written."""
+        return -(-self.steps // self.round_steps)
+
+    @property
+    def warmup(self) -> int:
+        """Steps in which the learning rate rises."""
+        return min(200, self.steps // 10)
+
+    def steps_in(self, round_: int) -> int:
+        """Steps of round `round_`."""
+        return min(self.round_steps, self.steps - round_ * self.round_steps)
+
+    def row_in(self, round_: int, context_window: int) -> int:
+        """Tokens in each row of round `round_`."""
+        last = round_ * self.round_steps >= self.steps * (1 - WHOLE_WINDOWS)
+        return context_window if last else min(self.row, context_window)

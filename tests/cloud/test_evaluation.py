@@ -1,0 +1,127 @@
+"""Bits per byte, counted as one would by hand."""
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgewise_cloud.errors import SourceError, TextError
+from edgewise_cloud.evaluation import evaluate, evaluate_model
+from edgewise_cloud.sources import KerasModel, load_keras
+from edgewise_edge import DeviceModel
+from tests.conftest import CONTEXT, write_checkpoint
+
+COMMAND = Path(sys.executable).with_name("edgewise-cloud")
+
+
+@pytest.fixture(scope="module")
+def keras(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> KerasModel:
+    return load_keras(str(checkpoint), tmp_path_factory.mktemp("keras"))
+
+
+def nats(keras: KerasModel, tokens: list[int], first: int) -> float:
+    """What the tokens from `first` on cost Keras, reading all before the last at once."""
+    ids = np.array([tokens[:-1]], np.int32)
+    hidden = keras.backbone({"token_ids": ids, "padding_mask": np.ones_like(ids)})
+    logits = np.asarray(keras.backbone.token_embedding(hidden, reverse=True), np.float64)[0]
+    logs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    return -sum(logs[at - 1, tokens[at]] for at in range(first, len(tokens)))
+
+
+def test_a_text_within_one_window(keras: KerasModel, exact_model: DeviceModel) -> None:
+    """Each token but the first of all is predicted, the end of the text too."""
+    text = "the cat, the hat and the thing in there"
+    found = evaluate(keras, exact_model.runtime, [text])
+    (end,) = keras.tokenizer.end_ids
+    tokens = [end, *keras.tokenizer.encode(text), end]
+    assert (found.tokens, found.text_bytes) == (len(tokens) - 1, len(text))
+    expected = nats(keras, tokens, 1)
+    assert found.keras.bits_per_byte == pytest.approx(expected / math.log(2) / len(text), rel=1e-5)
+    assert found.keras.perplexity == pytest.approx(math.exp(expected / (len(tokens) - 1)), rel=1e-4)
+    assert found.device.bits_per_byte == pytest.approx(found.keras.bits_per_byte, rel=1e-5)
+
+
+def test_windows_overlap_by_half(keras: KerasModel, exact_model: DeviceModel) -> None:
+    """A longer text costs what its halves of windows cost, each read after the half before."""
+    text = "there was a king in the west, and a hen. " * 9
+    tokens = [*keras.tokenizer.end_ids, *keras.tokenizer.encode(text), *keras.tokenizer.end_ids]
+    half = CONTEXT // 2
+    assert 2 * CONTEXT > len(tokens) > CONTEXT + 3
+    expected = nats(keras, tokens[: half + 1], 1)
+    for start in range(half, len(tokens) - 1, half):
+        expected += nats(keras, tokens[start - half : start + half + 1], half + 1)
+    found = evaluate(keras, exact_model.runtime, [text])
+    assert found.tokens == len(tokens) - 1
+    assert found.keras.bits_per_byte == pytest.approx(expected / math.log(2) / len(text), rel=1e-4)
+
+
+def test_documents_follow_one_another(keras: KerasModel, exact_model: DeviceModel) -> None:
+    """Their bytes add up, and each has its end."""
+    found = evaluate(keras, exact_model.runtime, ["the king", "the hen"])
+    assert found.text_bytes == 15
+    assert found.tokens == sum(
+        len(keras.tokenizer.encode(text)) + 1 for text in ("the king", "the hen")
+    )
+
+
+def test_progress_is_told_to_the_end(keras: KerasModel, exact_model: DeviceModel) -> None:
+    """One call a token, and the last says that all are done."""
+    told: list[tuple[int, int]] = []
+    evaluate(
+        keras,
+        exact_model.runtime,
+        ["the king and the hen"],
+        most_tokens=12,
+        progress=lambda done, total: told.append((done, total)),
+    )
+    assert told == [(done, 12) for done in range(1, 13)]
+
+
+def test_a_few_tokens_are_too_few(keras: KerasModel, exact_model: DeviceModel) -> None:
+    """They would say nothing."""
+    with pytest.raises(TextError, match="give more"):
+        evaluate(keras, exact_model.runtime, ["a"])
+
+
+def test_models_that_do_not_belong_together(exact_folder: Path, tmp_path: Path) -> None:
+    """Another vocabulary is another model."""
+    other = write_checkpoint(tmp_path / "other", merges=["t h", "th e"])
+    with pytest.raises(SourceError, match="was not made from"):
+        evaluate_model(str(exact_folder), str(other), ["the king and the hen in the hat"])
+
+
+def test_the_command_prints_json(exact_folder: Path, tmp_path: Path) -> None:
+    """Of the folder's own Keras model, or of the one named."""
+    text = tmp_path / "text.txt"
+    text.write_text("the king and the hen in the hat", encoding="utf-8")
+    done = subprocess.run(
+        [COMMAND, "evaluate", exact_folder, "--text", text, "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(done.stdout)
+    assert found["text_bytes"] == 31
+    assert found["top1_agreement"] == 1.0
+    assert abs(found["lost"]) < 1e-3
+    assert found["keras"].keys() == found["device"].keys() == {"bits_per_byte", "perplexity"}
+
+
+def test_a_device_model_alone_needs_the_keras_one_named(exact_folder: Path, tmp_path: Path) -> None:
+    """It says how."""
+    alone = Path(shutil.copytree(exact_folder, tmp_path / "alone"))
+    (alone / "config.json").unlink()
+    text = tmp_path / "text.txt"
+    text.write_text("the king and the hen in the hat", encoding="utf-8")
+    done = subprocess.run(
+        [COMMAND, "evaluate", alone, "--text", text], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "holds no Keras model" in done.stderr
+    assert "--keras" in done.stderr
+    assert "Traceback" not in done.stderr

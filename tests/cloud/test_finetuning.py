@@ -1,0 +1,188 @@
+"""Fine-tuning of the tiny random model on a few hundred words."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras_hub.models import GPT2Backbone
+from safetensors.numpy import load_file
+
+from edgewise_cloud import finetuning
+from edgewise_cloud.corpus import HELD_OUT_FILE, read_documents, tokenized
+from edgewise_cloud.errors import SourceError, TextError, TrainingError
+from edgewise_cloud.finetuning import finetune
+from edgewise_cloud.progress import Progress
+from edgewise_cloud.schedule import Schedule
+from edgewise_cloud.sources import KerasModel, load_keras
+from tests.conftest import LAYERS, WIDTH, write_checkpoint
+
+SCHEDULE = Schedule(
+    steps=8, learning_rate=1e-2, batch_tokens=256, row=32, held_out=0.1, round_steps=4
+)
+RANKS = [None, 4]
+
+pytestmark = pytest.mark.usefixtures("uncompiled")
+
+
+@dataclass(frozen=True)
+class Tuned:
+    folder: Path
+    rank: int | None
+    backbone: GPT2Backbone  # as it was in memory when it was saved
+
+
+@pytest.fixture(scope="module", params=RANKS, ids=["full", "lora"])
+def tuned(
+    checkpoint: Path,
+    text: Path,
+    uncompiled: None,
+    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest,
+) -> Tuned:
+    """A fine-tuning that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("tuned") / "model"
+    backbones: list[GPT2Backbone] = []
+    save = finetuning.save_checkpoint
+
+    def keep(backbone: GPT2Backbone, *arguments: object, **options: object) -> None:
+        backbones.append(backbone)
+        save(backbone, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finetuning, "save_checkpoint", keep)
+        finetune(str(checkpoint), [text], folder, SCHEDULE, lora_rank=request.param, report=_silent)
+    return Tuned(folder, request.param, *backbones)
+
+
+def _silent(_line: str) -> None:
+    pass
+
+
+def logits(backbone: GPT2Backbone, ids: np.ndarray) -> np.ndarray:
+    hidden = backbone({"token_ids": ids[None], "padding_mask": np.ones_like(ids[None])})
+    return np.asarray(backbone.token_embedding(hidden, reverse=True))[0]
+
+
+def loss(model: KerasModel, text: Path) -> float:
+    """Mean loss over the first tokens of a text, in nats."""
+    ids = tokenized(read_documents([text]), model.tokenizer)[:150]
+    each = keras.losses.sparse_categorical_crossentropy(
+        ids[1:], logits(model.backbone, ids[:-1]), from_logits=True
+    )
+    return float(np.mean(each))
+
+
+def test_the_text_is_learned(tuned: Tuned, checkpoint: Path, tmp_path: Path) -> None:
+    """What was held out is predicted better than before, and the folder is a model."""
+    held_out = tuned.folder / HELD_OUT_FILE
+    after = loss(load_keras(str(tuned.folder), tmp_path), held_out)
+    before = loss(load_keras(str(checkpoint), tmp_path), held_out)
+    assert after < before - 0.01
+
+
+def test_what_is_saved_is_what_was_trained(tuned: Tuned, tmp_path: Path) -> None:
+    """A LoRA is merged: the folder's logits are those of the model in memory."""
+    ids = np.arange(100, 140, dtype=np.int32)
+    saved = load_keras(str(tuned.folder), tmp_path).backbone
+    np.testing.assert_allclose(logits(saved, ids), logits(tuned.backbone, ids), rtol=0, atol=1e-4)
+
+
+def test_what_changes(tuned: Tuned, checkpoint: Path) -> None:
+    """With LoRA queries and values in attention, without it every tensor."""
+    before = load_file(checkpoint / "model.safetensors")
+    after = load_file(tuned.folder / "model.safetensors")
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    if tuned.rank is None:
+        assert changed == set(before)
+        return
+    kinds = ("weight", "bias")
+    names = {f"h.{layer}.attn.c_attn.{kind}" for layer in range(LAYERS) for kind in kinds}
+    assert changed == names
+    for name in names:
+        moved = (before[name] != after[name]).reshape(-1, 3, WIDTH).any(axis=(0, 2))
+        assert moved.tolist() == [True, False, True]
+
+
+def test_an_interrupted_tuning_ends_as_an_unbroken_one(
+    tuned: Tuned,
+    checkpoint: Path,
+    text: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Dropout and LoRA included: the same weights to the last bit."""
+    reports: list[str] = []
+
+    def tune(*, resume: bool) -> None:
+        finetune(
+            str(checkpoint),
+            [text],
+            tmp_path,
+            SCHEDULE,
+            lora_rank=tuned.rank,
+            resume=resume,
+            report=reports.append,
+        )
+
+    def stop(progress: Progress, batch: int, logs: object = None) -> None:
+        if "step 4/8" in reports[-1]:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "on_train_batch_end", stop)
+        with pytest.raises(KeyboardInterrupt):
+            tune(resume=False)
+    tune(resume=True)
+    assert "going on after step 4" in reports
+    resumed, unbroken = (folder / "model.safetensors" for folder in (tmp_path, tuned.folder))
+    assert resumed.read_bytes() == unbroken.read_bytes()
+
+
+def test_another_plan_is_no_continuation(tuned: Tuned, checkpoint: Path, text: Path) -> None:
+    """Another rank, another model: the refusal names it."""
+    rank = 3
+    with pytest.raises(TrainingError, match=f"plan: lora_rank was {tuned.rank}, is 3; give"):
+        finetune(str(checkpoint), [text], tuned.folder, SCHEDULE, lora_rank=rank, resume=True)
+    with pytest.raises(TrainingError, match=r"plan: preset was .*tiny, is tales; give"):
+        finetune("tales", [text], tuned.folder, SCHEDULE, lora_rank=tuned.rank, resume=True)
+
+
+def test_a_model_is_not_tuned_in_its_own_place(checkpoint: Path, text: Path) -> None:
+    """Its weights would be gone."""
+    with pytest.raises(TrainingError, match="holds a model already"):
+        finetune(str(checkpoint), [text], checkpoint, SCHEDULE)
+
+
+def test_sources_that_cannot_be_tuned(checkpoint: Path, text: Path, tmp_path: Path) -> None:
+    """Each is a SourceError that says what is wrong, and the folder is free for a second try."""
+    bare, other, mixed = (write_checkpoint(tmp_path / name) for name in ("bare", "other", "mixed"))
+    (bare / "model.safetensors").unlink()
+    (other / "config.json").write_text('{"model_type": "llama"}')
+    ids = json.loads((mixed / "vocab.json").read_text())
+    (mixed / "vocab.json").write_text(json.dumps(ids | {"extra": len(ids)}))
+    cases = {
+        "no-such-preset": "no GPT-2 preset",
+        str(tmp_path): "holds no Keras model",
+        str(bare): "cannot be read",
+        str(other): "'llama' model; only GPT-2",
+        str(mixed): "do not belong together",
+    }
+    out = tmp_path / "out"
+    for source, words in cases.items():
+        with pytest.raises(SourceError, match=words):
+            finetune(source, [text], out, SCHEDULE)
+    schedule = Schedule(steps=1, learning_rate=1e-2, batch_tokens=32, row=32, held_out=0.1)
+    finetune(str(checkpoint), [text], out, schedule, report=_silent)
+    assert (out / "model.safetensors").exists()
+
+
+def test_a_text_shorter_than_a_row(checkpoint: Path, tmp_path: Path) -> None:
+    """A sentence, and no model."""
+    text = tmp_path / "text.txt"
+    text.write_text("the cat", encoding="utf-8")
+    with pytest.raises(TextError, match="one row takes 33"):
+        finetune(str(checkpoint), [text], tmp_path / "out", SCHEDULE, report=_silent)
+    assert not (tmp_path / "out" / "model.safetensors").exists()

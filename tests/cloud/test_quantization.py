@@ -1,0 +1,54 @@
+"""The numbers of each form of weights."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from edgewise_cloud.quantization import BLOCK, int4_blocks, int8_rows, packed_nibbles
+
+matrices = arrays(
+    np.float32,
+    st.tuples(st.integers(1, 4), st.sampled_from([BLOCK, 3 * BLOCK])),
+    elements=st.floats(-100, 100, width=32),
+)
+
+
+@given(matrices)
+def test_int8_is_off_by_half_a_step_at_most(matrix: np.ndarray) -> None:
+    """A step is a row's scale, and -128 is never used."""
+    quantised = int8_rows(matrix)
+    assert quantised.codes.min() >= -127
+    off = np.abs(quantised.floats() - matrix)
+    assert (off <= 0.501 * quantised.scales + 1e-12).all()
+
+
+@given(matrices)
+def test_int4_is_no_worse_than_rounding_to_the_largest_weight(matrix: np.ndarray) -> None:
+    """The scale of a block is searched for; the plain one is the peer."""
+    blocks = matrix.reshape(len(matrix), -1, BLOCK)
+    plain = np.maximum(np.abs(blocks).max(-1, keepdims=True) / 7, np.finfo(np.float16).tiny)
+    plain_error = np.square(np.round(blocks / plain) * plain - blocks).sum()
+    error = np.square(int4_blocks(matrix).floats() - matrix).sum()
+    # Its scales have 8 bits of mantissa where the peer's have 24.
+    rounding = np.square(matrix / 2**8).sum()
+    assert error <= 1.1 * plain_error + rounding + 1e-6
+
+
+@given(matrices)
+def test_int4_scales_are_what_both_readers_hold(matrix: np.ndarray) -> None:
+    """Positive, normal, and the same number in float16 and in bfloat16."""
+    scales = int4_blocks(matrix).scales
+    assert scales.dtype == np.float16
+    assert (scales >= np.finfo(np.float16).smallest_normal).all()
+    bits = scales.astype(np.float32).view(np.uint32)
+    assert not (bits & 0xFFFF).any()
+
+
+@pytest.mark.parametrize("codes", [[1, 2, 7, -8], [-1, 0, 0, -1], [-8, -8, 7, 7]])
+def test_nibbles_can_be_unpacked(codes: list[int]) -> None:
+    """The first code is the low half of its byte."""
+    packed = packed_nibbles(np.array(codes, np.int8))
+    low, high = (packed << 4).view(np.int8) >> 4, packed.view(np.int8) >> 4
+    assert np.stack([low, high], axis=-1).reshape(-1).tolist() == codes
