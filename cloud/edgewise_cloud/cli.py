@@ -3,14 +3,16 @@
 import asyncio
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import Progress
 
+from edgewise_cloud.console import console, say
 from edgewise_cloud.errors import CloudError
 from edgewise_cloud.heavy import import_tensorflow
 from edgewise_cloud.quantization import Quantization, Target
@@ -32,20 +34,13 @@ MoreTexts = Annotated[
 Steps = Annotated[int, typer.Option(min=1)]
 BatchTokens = Annotated[int, typer.Option(min=1, help="Tokens a step reads.")]
 LearningRate = Annotated[float, typer.Option(min=0, help="The highest.")]
-HeldOut = Annotated[float, typer.Option(min=0, max=0.5, help="Share of the text to judge by.")]
+HeldOut = Annotated[float, typer.Option(min=1e-6, max=0.5, help="Share of the text to judge by.")]
 BFloat16 = Annotated[
     bool,
     typer.Option("--bfloat16", help="Compute in bfloat16, for processors that are fast at it."),
 ]
 Seed = Annotated[int, typer.Option(min=0)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the training in --out.")]
-
-console = Console(stderr=True, highlight=False, soft_wrap=True)
-
-
-def say(text: str, style: str | None = None) -> None:
-    """Print to standard error, as it is: names and paths may look like markup."""
-    console.print(text, style=style, markup=False)
 
 
 @app.command()
@@ -84,6 +79,7 @@ def serve(
 def convert(
     source: Annotated[str, typer.Argument(help="Bundled model, folder, KerasHub preset or hf://.")],
     out: Annotated[Path, typer.Argument(help="Device model folder to make.")],
+    more: MoreTexts = None,
     quantize: Annotated[Quantization, typer.Option(help="How weights are stored.")] = (
         Quantization.INT8
     ),
@@ -113,7 +109,7 @@ def convert(
         "top_p": top_p,
         "repetition_penalty": repetition_penalty,
     }
-    documents = read_documents(text) if text else None
+    documents = read_documents([*text, *(more or [])]) if text else None
     with console.status("converting"), captured_stderr():
         manifest, evaluation = convert(
             source,
@@ -141,7 +137,7 @@ def evaluate(
         str | None, typer.Option(help="The Keras model it was made from; MODEL itself if absent.")
     ] = None,
     most_tokens: Annotated[
-        int | None, typer.Option(min=2, help="Read the first so many tokens only.")
+        int | None, typer.Option(min=8, help="Read the first so many tokens only.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -213,7 +209,8 @@ def train(
         bfloat16=bfloat16,
         seed=seed,
     )
-    train([*text, *(more or [])], out, size, schedule, resume=resume, report=say)
+    with _interruptible():
+        train([*text, *(more or [])], out, size, schedule, resume=resume, report=say)
 
 
 @app.command()
@@ -247,7 +244,17 @@ def finetune(
         seed=seed,
     )
     texts = [*text, *(more or [])]
-    finetune(preset, texts, out, schedule, lora_rank=lora, resume=resume, report=say)
+    with _interruptible():
+        finetune(preset, texts, out, schedule, lora_rank=lora, resume=resume, report=say)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        say("stopped; the same command with --resume goes on from the last checkpoint, if any")
+        raise typer.Exit(130) from None
 
 
 def main() -> None:

@@ -19,19 +19,21 @@ from edgewise_edge.errors import EdgeError
 from edgewise_edge.manifest import MODEL_FILE, FileRecord, Manifest
 from edgewise_edge.model import default_threads
 from edgewise_edge.runtime import Runtime
+from edgewise_edge.sampling import sampling_params
 from edgewise_edge.signatures import PREFILL_CHUNK
 from edgewise_edge.tokenizer import TOKENIZER_FILES
 from edgewise_edge.trial import try_model
 
 CACHE_BUCKETS = (128, 512)  # and the context window; a short text should not pay for a long one
+LARGEST_FILE = 2**31  # bytes; a flatbuffer's offsets have 32 bits
 MOST_TOKENS = 4096  # of the text that a conversion is judged on
-# The largest logit difference a conversion may make, in standard deviations of the logits. Float32
-# on two runtimes differs by rounding alone; in fewer bits, a model that differs by more is broken.
+# How far a conversion may move the logits, as root mean square over their standard deviation.
+# Float32 on two runtimes differs by rounding alone; in fewer bits, what differs by more is broken.
 ALLOWED = {
-    Quantization.NONE: 0.001,
-    Quantization.FLOAT16: 0.05,
-    Quantization.INT8: 1.0,
-    Quantization.INT4: 2.0,
+    Quantization.NONE: 1e-3,
+    Quantization.FLOAT16: 0.02,
+    Quantization.INT8: 0.3,
+    Quantization.INT4: 0.8,
 }
 
 
@@ -50,15 +52,21 @@ def convert(
 
     `keras_weights` adds the Keras weights (float16), for a folder that serves both sides.
     `sampling` is recommended on top of what the source recommends. What the model lost is measured
-    on the first tokens of `documents`, or a passage of our own. Raises SourceError, TextError or
-    ConversionError; `out` is written whole or not at all.
+    on the first tokens of `documents`, or a passage of our own. Raises SourceError, TextError,
+    ConversionError or, for settings that mean nothing, RequestError; `out` is written whole or not at
+    all.
     """
     if quantization is not Quantization.NONE and (quantization, target) not in FORMS:
         raise ConversionError(
             f"{target} cannot run {quantization} models; give another --quantize or --target"
         )
+    sampling_params({}, sampling or {})
     with _written_whole(out) as folder:
         model = load_keras(source, folder)
+        if model.backbone.count_params() * 4 > LARGEST_FILE:
+            raise ConversionError(
+                f"{source} is too large: its float32 form must fit into a file of 2 GB"
+            )
         if quantization is Quantization.INT4 and model.architecture.width % BLOCK:
             raise ConversionError(
                 f"int4 needs a width that {BLOCK} divides, and {source} has one of "
@@ -95,11 +103,11 @@ def convert(
 
 def _require_agreement(evaluation: Evaluation, quantization: Quantization) -> None:
     allowed = evaluation.logit_spread * ALLOWED[quantization]
-    if not evaluation.largest_logit_difference <= allowed:
+    if not evaluation.logit_difference <= allowed:  # a NaN is refused as well
         raise ConversionError(
-            f"the device model's logits differ from Keras's by up to "
-            f"{evaluation.largest_logit_difference:.3g}, where {allowed:.3g} is allowed: the "
-            "conversion went wrong"
+            f"the device model's logits differ from Keras's by {evaluation.logit_difference:.3g} "
+            f"(root mean square), where {allowed:.3g} is allowed: the conversion went wrong, or "
+            f"{quantization} cannot hold these weights"
         )
 
 

@@ -50,6 +50,7 @@ class Evaluation:
     device: Quality
     top1_agreement: float  # share of positions where both find the same token likeliest
     largest_logit_difference: float
+    logit_difference: float  # root of the mean square
     logit_spread: float  # standard deviation of the Keras logits, to judge the difference by
 
     @property
@@ -68,6 +69,7 @@ class _Sums:
     device_nats: float = 0.0
     agreed: int = 0
     largest: float = 0.0
+    squares: float = 0.0
     variance: float = 0.0
 
     def add(self, keras: NDArray[np.float32], device: NDArray[np.float32], next_token: int) -> None:
@@ -75,7 +77,9 @@ class _Sums:
         self.keras_nats += _nats(keras, next_token)
         self.device_nats += _nats(device, next_token)
         self.agreed += int(keras.argmax() == device.argmax())
-        self.largest = max(self.largest, float(np.abs(keras - device).max()))
+        difference = np.abs(keras - device)
+        self.largest = float(np.maximum(self.largest, difference.max()))  # a NaN stays one
+        self.squares += float(np.square(difference).mean())
         self.variance += float(keras.var())
 
 
@@ -96,8 +100,13 @@ def evaluate_model(
             keras = load_keras(keras_source, Path(workspace))
     except SourceError as error:
         raise SourceError(f"{error}; name the model it was made from with --keras") from error
-    if device.manifest.vocabulary != keras.tokenizer.fingerprint:
-        raise SourceError(f"{model} was not made from {keras_source}: their vocabularies differ")
+    manifest = device.manifest
+    for what, ours, theirs in (
+        ("vocabularies", manifest.vocabulary, keras.tokenizer.fingerprint),
+        ("sizes", manifest.architecture, keras.architecture),
+    ):
+        if ours != theirs:
+            raise SourceError(f"{model} was not made from {keras_source}: their {what} differ")
     return evaluate(keras, device.runtime, documents, most_tokens=most_tokens, progress=progress)
 
 
@@ -161,12 +170,13 @@ def _nats(logits: NDArray[np.float32], token: int) -> float:
 
 
 def _bytes(model: KerasModel, tokens: NDArray[np.int32]) -> int:
-    return sum(len(model.tokenizer.token_bytes(token) or b"") for token in tokens.tolist())
+    return sum(len(model.tokenizer.token_bytes(token)) for token in tokens.tolist())
 
 
 def _evaluation(sums: _Sums, tokens: int, text_bytes: int) -> Evaluation:
     def quality(nats: float) -> Quality:
-        return Quality(nats / math.log(2) / text_bytes, math.exp(nats / tokens))
+        # Of a broken model the exponent may be anything.
+        return Quality(nats / math.log(2) / text_bytes, float(np.exp(np.float64(nats / tokens))))
 
     return Evaluation(
         text_bytes=text_bytes,
@@ -175,5 +185,6 @@ def _evaluation(sums: _Sums, tokens: int, text_bytes: int) -> Evaluation:
         device=quality(sums.device_nats),
         top1_agreement=sums.agreed / tokens,
         largest_logit_difference=sums.largest,
+        logit_difference=math.sqrt(sums.squares / tokens),
         logit_spread=math.sqrt(sums.variance / tokens),
     )

@@ -1,5 +1,7 @@
 """Customising a pretrained GPT-2 on a user's own text."""
 
+import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +15,7 @@ from edgewise_cloud.optimizers import adamw
 from edgewise_cloud.schedule import Schedule
 from edgewise_cloud.sources import load_keras
 from edgewise_cloud.training_state import TrainingState
+from edgewise_edge.tokenizer import TOKENIZER_FILES
 
 
 def finetune(
@@ -27,8 +30,9 @@ def finetune(
 ) -> None:
     """Train the GPT-2 that `preset` names on `texts`, and leave a checkpoint in the folder `out`.
 
-    With `lora_rank` only a low-rank addition to the attention's query and value kernels is learned
-    (LoRA, arXiv:2106.09685), and merged into them before saving. Interruption is as in `train`.
+    With `lora_rank` only a low-rank addition to the attention's query and value kernels, and their
+    biases, are learned (LoRA, arXiv:2106.09685), and merged before saving. Interruption is as in
+    `train`.
     Raises SourceError for a model that cannot be had, TextError, and TrainingError.
     """
     corpus = read_corpus(texts, schedule.held_out, schedule.seed)
@@ -40,9 +44,13 @@ def finetune(
     }
     state = TrainingState.open(out, plan, resume=resume)
     keras.utils.set_random_seed(schedule.seed)
-    with state.storing():
-        model = load_keras(preset, out, dtype=schedule.dtype)
-        corpus.write_held_out(out)
+    with tempfile.TemporaryDirectory() as workspace:
+        model = load_keras(preset, Path(workspace), dtype=schedule.dtype)
+        with state.storing():
+            state.begin()
+            for name in TOKENIZER_FILES:
+                shutil.copy(Path(workspace) / name, out / name)
+            corpus.write_held_out(out)
     tokens = Tokens.of(corpus, model.tokenizer)
     report(f"{len(tokens.train):,} tokens to train on, {len(tokens.held_out):,} held out")
     if lora_rank:

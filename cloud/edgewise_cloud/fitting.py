@@ -9,7 +9,7 @@ import numpy as np
 from keras_hub.models import GPT2Backbone
 
 from edgewise_cloud.corpus import Corpus, tokenized
-from edgewise_cloud.errors import TextError
+from edgewise_cloud.errors import TextError, TrainingError
 from edgewise_cloud.progress import Progress
 from edgewise_cloud.schedule import Schedule
 from edgewise_cloud.training_state import TrainingState
@@ -78,8 +78,8 @@ def fit(
 ) -> None:
     """Train what is trainable of `backbone`, going on from the checkpoint in `state`, if any.
 
-    Raises TextError for a text shorter than one row, TrainingError where a checkpoint cannot be
-    written.
+    Raises TextError for a text shorter than one row, TrainingError where the loss diverges or a
+    checkpoint cannot be written.
     """
     row = min(schedule.row, backbone.max_sequence_length)
     tokens.require_rows(row)
@@ -93,16 +93,23 @@ def fit(
         for round_ in range(begun, schedule.rounds):
             length = schedule.row_in(round_, window)
             rows = max(1, schedule.batch_tokens // length)
-            steps = schedule.steps_in(round_)
-            model.fit(
-                _Rows(tokens.train, length, rows, steps, schedule.seed, round_),
+            progress.step_tokens = rows * length
+            history = model.fit(
+                _Rows(tokens.train, length, rows, schedule.steps_in(round_), schedule.seed, round_),
                 initial_epoch=round_,
                 epochs=round_ + 1,
                 shuffle=False,  # by the process's random state, which a checkpoint does not hold
                 verbose=0,
                 callbacks=[progress],
             )
+            loss = history.history["loss"][-1]
+            if not math.isfinite(loss):
+                raise TrainingError(
+                    f"the loss is no longer a number after step {int(optimizer.iterations):,}; give "
+                    "a new folder and a lower --learning-rate"
+                )
             state.save(model)
+            progress.report_round(round_, loss)
             if round_ % LOOK_EVERY == LOOK_EVERY - 1 or round_ + 1 == schedule.rounds:
                 report(_look(model, tokens, min(row, len(tokens.held_out) - 1)))
                 report(f"  {_continuation(model, tokenizer, window)}")

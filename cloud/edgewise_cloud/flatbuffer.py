@@ -29,7 +29,7 @@ def packed(model: Any) -> bytes:
             data = model.buffers[tensor.buffer].data
             if data is not None and len(data):
                 tensor.buffer = first.setdefault(bytes(data), tensor.buffer)
-    kept = set(first.values())
+    kept = set(first.values()) | {entry.buffer for entry in model.metadata or ()}
     for index, buffer in enumerate(model.buffers):
         if index not in kept:
             buffer.data = None

@@ -9,7 +9,9 @@ def import_tensorflow() -> None:
     """Import both, with their complaints about absent GPUs kept off standard error."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with captured_stderr():
+        import keras
         import keras_hub  # noqa: F401
         import tensorflow as tf
 
-        tf.constant(0)  # lists the devices
+        if keras.backend.backend() == "tensorflow":
+            tf.constant(0)  # lists the devices

@@ -6,10 +6,10 @@ from types import TracebackType
 from typing import Any, Self
 
 import keras
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from edgewise_cloud.console import console
 from edgewise_cloud.schedule import Schedule
 
 
@@ -19,7 +19,7 @@ class Progress(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships n
     def __init__(self, schedule: Schedule, begun: int, report: Callable[[str], None]) -> None:
         super().__init__()
         self._schedule, self._report = schedule, report
-        console = Console(stderr=True)
+        self.step_tokens = schedule.batch_tokens  # what a step reads, a whole number of rows
         self._bar = Bar(
             BarColumn(),
             MofNCompleteColumn(),
@@ -58,17 +58,15 @@ class Progress(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships n
             self._task, advance=1, loss=(logs or {}).get("loss", 0.0), rate=self._rate(batch + 1)
         )
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Report the round."""
-        steps = self._schedule.steps_in(epoch)
-        left = self._schedule.steps - epoch * self._schedule.round_steps - steps
+    def report_round(self, round_: int, loss: float) -> None:
+        """Report a round that is saved."""
+        steps = self._schedule.steps_in(round_)
+        left = self._schedule.steps - round_ * self._schedule.round_steps - steps
         rate = self._rate(steps)
         self._report(
-            f"step {self._schedule.steps - left:,}/{self._schedule.steps:,} · loss "
-            f"{(logs or {}).get('loss', 0.0):.3f} · {rate:,.0f} tokens/s · "
-            f"{left * self._schedule.batch_tokens / rate / 60:.0f} min left"
+            f"step {self._schedule.steps - left:,}/{self._schedule.steps:,} · loss {loss:.3f} · "
+            f"{rate:,.0f} tokens/s · {left * self.step_tokens / rate / 60:.0f} min left"
         )
 
     def _rate(self, steps: int) -> float:
-        seconds = max(time.monotonic() - self._started, 1e-9)
-        return steps * self._schedule.batch_tokens / seconds
+        return steps * self.step_tokens / max(time.monotonic() - self._started, 1e-9)

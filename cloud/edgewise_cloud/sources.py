@@ -93,6 +93,8 @@ def _check_folder(folder: Path) -> Manifest | None:
             f"{folder} holds no Keras model: it has no readable {CONFIG_FILE} (a device model "
             "alone cannot be served or converted again)"
         ) from error
+    if not isinstance(config, dict):
+        raise SourceError(f"{folder} holds no Keras model: its {CONFIG_FILE} is of another kind")
     if config.get("model_type", "gpt2") != "gpt2":
         raise SourceError(
             f"{folder} holds a '{config['model_type']}' model; only GPT-2 is supported"

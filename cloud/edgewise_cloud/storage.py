@@ -132,7 +132,8 @@ class Float16(Form):
         return graph.operator(Op.DEQUANTIZE, 3, [index], wide), wide
 
     def _write(self, graph: Graph, matrix: NDArray[np.float32]) -> _Stored:
-        return _Stored(graph.add_buffer(matrix.astype(np.float16)))
+        with np.errstate(over="ignore"):  # the conversion's check finds what became infinite
+            return _Stored(graph.add_buffer(matrix.astype(np.float16)))
 
 
 class Float16Plain(Float16):

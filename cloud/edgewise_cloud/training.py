@@ -53,6 +53,7 @@ def train(
     plan = {"size": asdict(size), "schedule": asdict(schedule), "text": corpus.fingerprint}
     state = TrainingState.open(out, plan, resume=resume)
     with state.storing():
+        state.begin()
         corpus.write_held_out(out)
         if state.begun:
             tokenizer = Tokenizer.from_folder(out)

@@ -12,10 +12,8 @@ from zipfile import BadZipFile
 import keras
 import numpy as np
 
-from edgewise_cloud.checkpoint import CHECKPOINT_FILES
 from edgewise_cloud.errors import TrainingError
 from edgewise_cloud.whole_files import replaced_whole
-from edgewise_edge.manifest import MANIFEST_FILE
 
 STATE_FOLDER = "training"
 PLAN_FILE = "plan.json"
@@ -31,30 +29,33 @@ class TrainingState:
 
     @classmethod
     def open(cls, out: Path, plan: dict[str, Any], *, resume: bool) -> "TrainingState":
-        """Begin a training in `out`, or, with `resume`, go on with the one that lies there.
+        """The state of a new training in `out`, or, with `resume`, of the one that lies there.
 
-        Raises TrainingError where something lies there and `resume` is not asked for, where the
-        training was begun with another plan, or where `out` cannot be written to.
+        Nothing is written yet. Raises TrainingError where something lies there and `resume` is not
+        asked for, or where the training was begun with another plan.
         """
         state = cls(out / STATE_FOLDER, json.dumps(plan, indent=2) + "\n")
-        with state.storing():
-            if not state.begun:
-                if any((out / name).exists() for name in (*CHECKPOINT_FILES, MANIFEST_FILE)):
-                    raise TrainingError(f"{out} holds a model already; give a new folder")
-                state.folder.mkdir(parents=True, exist_ok=True)
-                return state
-            begun = (state.folder / PLAN_FILE).read_text(encoding="utf-8")
+        if not state.begun:
+            with state.storing():
+                # The folder `training` marks what an earlier attempt left; all else is the user's.
+                if out.exists() and not state.folder.exists() and any(out.iterdir()):
+                    raise TrainingError(f"{out} is not empty; give a new folder")
+            return state
         if not resume:
             raise TrainingError(
                 f"{out} holds a training already; add --resume to go on with it, or give a new "
                 "folder"
             )
-        if begun != state.plan:
+        if differences := _differences(state._read_plan(), json.loads(state.plan)):
             raise TrainingError(
-                f"{out} was begun with another plan: {_differences(json.loads(begun), plan)}; give "
-                "the same options and texts, or a new folder"
+                f"{out} was begun with another plan: {differences}; give the same options and "
+                "texts, or a new folder"
             )
         return state
+
+    def begin(self) -> None:
+        """Make the folder, once all that it takes is at hand."""
+        self.folder.mkdir(parents=True, exist_ok=True)
 
     @property
     def begun(self) -> bool:
@@ -76,6 +77,7 @@ class TrainingState:
     def save(self, model: keras.Model) -> None:
         """Write weights and optimizer, the old checkpoint standing until the new one is whole."""
         with self.storing():
+            self.begin()
             with replaced_whole(self.folder / PLAN_FILE) as partial:
                 partial.write_text(self.plan, encoding="utf-8")
             with replaced_whole(self.folder / STATE_FILE) as partial:
@@ -92,10 +94,19 @@ class TrainingState:
                 for variable, array in zip(_variables(model), arrays.values(), strict=True):
                     variable.assign(array)
         except (OSError, ValueError, EOFError, BadZipFile) as error:
-            raise TrainingError(
-                f"{self.folder / STATE_FILE} is damaged; remove {self.folder.parent} and begin anew"
-            ) from error
+            raise self._damaged(STATE_FILE) from error
         return int(model.optimizer.iterations)
+
+    def _read_plan(self) -> dict[str, Any]:
+        try:
+            return dict(json.loads((self.folder / PLAN_FILE).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise self._damaged(PLAN_FILE) from error
+
+    def _damaged(self, name: str) -> TrainingError:
+        return TrainingError(
+            f"{self.folder / name} is damaged; remove {self.folder.parent} and begin anew"
+        )
 
 
 def _variables(model: keras.Model) -> list[keras.Variable]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from edgewise_cloud.errors import SourceError, TextError
 from edgewise_cloud.evaluation import evaluate, evaluate_model
@@ -89,10 +90,19 @@ def test_a_few_tokens_are_too_few(keras: KerasModel, exact_model: DeviceModel) -
 
 
 def test_models_that_do_not_belong_together(exact_folder: Path, tmp_path: Path) -> None:
-    """Another vocabulary is another model."""
+    """Another vocabulary is another model, and so are other sizes."""
+    text = ["the king and the hen in the hat"]
     other = write_checkpoint(tmp_path / "other", merges=["t h", "th e"])
-    with pytest.raises(SourceError, match="was not made from"):
-        evaluate_model(str(exact_folder), str(other), ["the king and the hen in the hat"])
+    with pytest.raises(SourceError, match="their vocabularies differ"):
+        evaluate_model(str(exact_folder), str(other), text)
+    longer = write_checkpoint(tmp_path / "longer")
+    tensors = load_file(longer / "model.safetensors")
+    tensors["wpe.weight"] = np.concatenate([tensors["wpe.weight"]] * 2)
+    save_file(tensors, longer / "model.safetensors")
+    config = json.loads((longer / "config.json").read_text())
+    (longer / "config.json").write_text(json.dumps(config | {"n_positions": 2 * CONTEXT}))
+    with pytest.raises(SourceError, match="their sizes differ"):
+        evaluate_model(str(exact_folder), str(longer), text)
 
 
 def test_the_command_prints_json(exact_folder: Path, tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def test_another_plan_is_no_continuation(tuned: Tuned, checkpoint: Path, text: P
 
 def test_a_model_is_not_tuned_in_its_own_place(checkpoint: Path, text: Path) -> None:
     """Its weights would be gone."""
-    with pytest.raises(TrainingError, match="holds a model already"):
+    with pytest.raises(TrainingError, match="is not empty"):
         finetune(str(checkpoint), [text], checkpoint, SCHEDULE)
 
 

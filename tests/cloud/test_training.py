@@ -188,7 +188,7 @@ def test_a_model_is_never_overwritten(
     (device / "manifest.json").write_text("{}")
     for folder in (checkpoint, device):
         before = files(folder)
-        with pytest.raises(TrainingError, match="holds a model already"):
+        with pytest.raises(TrainingError, match="is not empty"):
             train([text], folder, SIZE, SCHEDULE, resume=resume)
         assert files(folder) == before
 
@@ -220,7 +220,7 @@ def test_text_that_cannot_be_used(tmp_path: Path, content: bytes | None, words: 
     assert not (tmp_path / "model" / "model.safetensors").exists()
 
 
-@pytest.mark.parametrize("room", [0, 500, 4096])
+@pytest.mark.parametrize("room", [0, 500, 1500, 4096])
 def test_a_disk_full_from_the_beginning(
     text: Path, tmp_path: Path, full_disk: FullDisk, room: int
 ) -> None:
@@ -248,13 +248,13 @@ def test_a_failed_try_leaves_nothing_to_the_next(
     trained: Trained, text: Path, tmp_path: Path
 ) -> None:
     """The vocabulary is the new text's."""
-    other = tmp_path / "other.txt"
+    other, out = tmp_path / "other.txt", tmp_path / "model"
     other.write_text(SHORT, encoding="utf-8")
     with pytest.raises(TextError, match="too short"):
-        train([other], tmp_path, SIZE, replace(SCHEDULE, row=32), report=lambda _: None)
-    assert (tmp_path / "vocab.json").exists()
-    train([text], tmp_path, SIZE, SCHEDULE, report=lambda _: None)
-    assert weights(tmp_path) == weights(trained.folder)
+        train([other], out, SIZE, replace(SCHEDULE, row=32), report=lambda _: None)
+    assert (out / "vocab.json").exists()
+    train([text], out, SIZE, SCHEDULE, report=lambda _: None)
+    assert weights(out) == weights(trained.folder)
 
 
 def test_a_context_window_may_be_shorter_than_a_row(text: Path, tmp_path: Path) -> None:
@@ -263,3 +263,12 @@ def test_a_context_window_may_be_shorter_than_a_row(text: Path, tmp_path: Path) 
     reports: list[str] = []
     train([text], tmp_path, replace(SIZE, context_window=16), schedule, report=reports.append)
     assert "bits per byte" in reports[-2]
+
+
+def test_a_loss_that_diverges_is_not_saved(text: Path, tmp_path: Path) -> None:
+    """It is said at once, with what to do."""
+    out, schedule = tmp_path / "model", replace(SCHEDULE, learning_rate=1e20)
+    with pytest.raises(TrainingError, match="lower --learning-rate"):
+        train([text], out, SIZE, schedule, report=lambda _: None)
+    assert not (out / "training" / "state.npz").exists()
+    assert not (out / "model.safetensors").exists()

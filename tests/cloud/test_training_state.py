@@ -106,7 +106,9 @@ def test_resuming_where_nothing_lies_begins(tmp_path: Path) -> None:
     """One command does for both."""
     state = TrainingState.open(tmp_path / "new", PLAN, resume=True)
     assert not state.begun
-    assert state.folder.is_dir()
+    assert not state.folder.exists()
+    state.begin()
+    assert TrainingState.open(tmp_path / "new", PLAN, resume=False) == state
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -144,3 +146,15 @@ def test_a_model_is_saved_whole_or_not_at_all(
         save_checkpoint(backbone, out)
     assert (out / "model.safetensors").read_bytes() == before
     assert {path.name for path in out.iterdir()} == {"config.json", "model.safetensors"}
+
+
+def test_a_damaged_plan_is_named(tmp_path: Path) -> None:
+    """And what to do; the weights beside it are of an unknown plan."""
+    state = TrainingState.open(tmp_path, PLAN, resume=False)
+    state.begin()
+    (state.folder / STATE_FILE).write_bytes(b"weights")
+    for content in (None, "garbage", "7"):
+        if content is not None:
+            (state.folder / "plan.json").write_text(content)
+        with pytest.raises(TrainingError, match=r"plan\.json is damaged; remove"):
+            TrainingState.open(tmp_path, PLAN, resume=True)

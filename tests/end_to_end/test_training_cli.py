@@ -87,7 +87,7 @@ def test_train_refuses_in_a_sentence(
         (*out, "--text", texts[0], latin): "[latin].txt is not UTF-8 (byte 2); convert it first",
         (*out, "--text", *texts): "give more text or a smaller --vocabulary-size",
         (*out, "--text", *texts, "--heads", "7"): "a width of 256 cannot be shared by 7 heads",
-        ("--out", checkpoint, "--text", *texts): "holds a model already; give a new folder",
+        ("--out", checkpoint, "--text", *texts): "is not empty; give a new folder",
         ("--out", texts[0], "--text", *texts): "a.txt cannot be written to: Not a directory",
     }
     for arguments, words in cases.items():
