@@ -181,7 +181,7 @@ def train(
     width: Annotated[int, typer.Option(min=8)] = 256,
     heads: Annotated[int, typer.Option(min=1)] = 4,
     context_window: Annotated[int, typer.Option(min=16)] = 512,
-    steps: Steps = 7500,
+    steps: Steps = 6000,
     batch_tokens: BatchTokens = 4096,
     learning_rate: LearningRate = 4e-3,
     held_out: HeldOut = 0.01,

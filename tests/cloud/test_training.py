@@ -57,7 +57,7 @@ def test_what_was_trained_can_be_converted(trained: Trained, tmp_path: Path) -> 
     """Text in, checkpoint out, and a device model from it."""
     manifest, evaluation = convert(str(trained.folder), tmp_path / "device", Quantization.NONE)
     assert manifest.architecture.vocabulary_size == 270
-    assert evaluation.top1_agreement == 1.0
+    assert evaluation.top1_agreement > 0.99
 
 
 def test_each_round_is_reported(trained: Trained) -> None:
