@@ -203,6 +203,7 @@ def train(
     )
     schedule = Schedule(
         steps=steps,
+        round_steps=Schedule.round_steps_of(steps),
         batch_tokens=batch_tokens,
         learning_rate=learning_rate,
         held_out=held_out,
@@ -237,6 +238,7 @@ def finetune(
 
     schedule = Schedule(
         steps=steps,
+        round_steps=Schedule.round_steps_of(steps),
         batch_tokens=batch_tokens,
         learning_rate=learning_rate,
         held_out=held_out,

@@ -20,6 +20,11 @@ class Schedule:
     seed: int = 1
     bfloat16: bool = False  # compute in bfloat16 (weights stay float32), where it is faster
 
+    @staticmethod
+    def round_steps_of(steps: int) -> int:
+        """A tenth of a short training, so that its loss can be seen to fall; at most 100."""
+        return max(10, min(100, steps // 10))
+
     @property
     def dtype(self) -> str:
         """Keras's name for how to compute."""
