@@ -63,15 +63,7 @@ def convert(
     sampling_params({}, sampling or {})
     with _written_whole(out) as folder:
         model = load_keras(source, folder)
-        if model.backbone.count_params() * 4 > LARGEST_FILE:
-            raise ConversionError(
-                f"{source} is too large: its float32 form must fit into a file of 2 GB"
-            )
-        if quantization is Quantization.INT4 and model.architecture.width % BLOCK:
-            raise ConversionError(
-                f"int4 needs a width that {BLOCK} divides, and {source} has one of "
-                f"{model.architecture.width}; give another --quantize"
-            )
+        _require_convertible(model, quantization)
         (folder / MODEL_FILE).write_bytes(_to_tflite(model, quantization, target))
         files = [MODEL_FILE, *TOKENIZER_FILES]
         if keras_weights:
@@ -99,6 +91,18 @@ def convert(
         manifest = replace(manifest, memory=memory, conversion=made | evaluation.as_dict())
         manifest.write(folder)
     return manifest, evaluation
+
+
+def _require_convertible(model: KerasModel, quantization: Quantization) -> None:
+    if model.backbone.count_params() * 4 > LARGEST_FILE:
+        raise ConversionError(
+            f"{model.name} is too large: its float32 form must fit into a file of 2 GB"
+        )
+    if quantization is Quantization.INT4 and model.architecture.width % BLOCK:
+        raise ConversionError(
+            f"int4 needs a width that {BLOCK} divides, and {model.name} has one of "
+            f"{model.architecture.width}; give another --quantize"
+        )
 
 
 def _require_agreement(evaluation: Evaluation, quantization: Quantization) -> None:

@@ -37,7 +37,7 @@ class MatrixMuon(keras.optimizers.Muon):  # type: ignore[misc]  # Keras ships no
 
 
 def muon(schedule: Schedule) -> keras.optimizers.Optimizer:
-    """For training from scratch: a fifth less loss than AdamW's after the same steps."""
+    """For training from scratch: a sixth less loss than AdamW's after the first 250 steps of `tales`."""
     optimizer = MatrixMuon(
         _cosine(schedule),
         weight_decay=0.1,
