@@ -1,6 +1,5 @@
 """Choosing the next token: one pure function that the device and the cloud share."""
 
-import math
 import secrets
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from edgewise_edge.errors import RequestError, RuntimeFailedError
 MAX_SEED = 2**63 - 1
 # Below this, dividing by the temperature would overflow, and the likeliest token is certain anyway.
 _COLDEST = 1e-6
+_FIRST_GUESS = 256  # how many of the likeliest tokens may be enough for top_p
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,31 +71,40 @@ def sample(
         raise RuntimeFailedError(
             "the model returned NaN logits; its file or this runtime is broken"
         )
-    scores = _penalised(logits.astype(np.float64), params.repetition_penalty, history)
+    scores = _penalised(logits, params.repetition_penalty, history)
     if params.temperature < _COLDEST:
         return int(scores.argmax())
-    probabilities = _softmax(_top_k(scores, params.top_k) / params.temperature)
-    cumulative = _top_p(probabilities, params.top_p).cumsum()
+    ids = _likeliest(scores, params.top_k)
+    probabilities = _softmax(scores[ids] / np.float64(params.temperature))
+    if params.top_p < 1:
+        kept = _top_p(probabilities, params.top_p)
+        ids, probabilities = ids[kept], probabilities[kept]
+    cumulative = probabilities.cumsum()
     draw = np.random.Generator(np.random.Philox(key=(params.seed, position))).random()
     # Clipped: rounding may leave the last sum a hair below 1.
     index = np.searchsorted(cumulative, draw * cumulative[-1], side="right")
-    return int(min(index, np.flatnonzero(probabilities)[-1]))
+    return int(ids[min(index, np.flatnonzero(probabilities)[-1])])
 
 
 def _penalised(
-    scores: NDArray[np.float64], penalty: float, history: Collection[int]
-) -> NDArray[np.float64]:
-    if penalty != 1 and history:
-        seen = np.unique(np.fromiter(history, dtype=np.int64))
-        scores[seen] = np.where(scores[seen] > 0, scores[seen] / penalty, scores[seen] * penalty)
-    return scores
+    scores: NDArray[np.float32], penalty: float, history: Collection[int]
+) -> NDArray[np.float32]:
+    if penalty == 1 or not history:
+        return scores
+    seen = np.fromiter(history, dtype=np.int64)
+    penalised = scores.copy()
+    penalised[seen] = np.where(scores[seen] > 0, scores[seen] / penalty, scores[seen] * penalty)
+    return penalised
 
 
-def _top_k(scores: NDArray[np.float64], k: int) -> NDArray[np.float64]:
-    if 0 < k < scores.size:
-        smallest_kept = np.partition(scores, -k)[-k]
-        scores[scores < smallest_kept] = -math.inf
-    return scores
+def _likeliest(scores: NDArray[Any], count: int) -> NDArray[np.int64]:
+    """The indices, in their order, of the `count` largest (0: all), and of what equals the last.
+
+    Nothing is sorted: of a vocabulary, that would take longer than the model's own step.
+    """
+    if not 0 < count < scores.size:
+        return np.arange(scores.size)
+    return np.flatnonzero(scores >= np.partition(scores, -count)[-count])
 
 
 def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -104,10 +113,13 @@ def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     return weights
 
 
-def _top_p(probabilities: NDArray[np.float64], p: float) -> NDArray[np.float64]:
-    """Zero all but the likeliest tokens that together reach `p` (arXiv:1904.09751)."""
-    if p < 1:
-        order = np.argsort(-probabilities, kind="stable")
+def _top_p(probabilities: NDArray[np.float64], p: float) -> NDArray[np.int64]:
+    """The indices of the likeliest that together reach `p` (arXiv:1904.09751)."""
+    count = _FIRST_GUESS
+    while True:
+        some = _likeliest(probabilities, count if count < probabilities.size else 0)
+        order = some[np.argsort(-probabilities[some], kind="stable")]
         reached = probabilities[order].cumsum()
-        probabilities[order[np.searchsorted(reached, p) + 1 :]] = 0
-    return probabilities
+        if reached[-1] >= p or some.size == probabilities.size:
+            return np.sort(order[: np.searchsorted(reached, p) + 1])
+        count *= 8
