@@ -20,11 +20,9 @@ from edgewise_edge.manifest import MODEL_FILE, FileRecord, Manifest
 from edgewise_edge.model import default_threads
 from edgewise_edge.runtime import Runtime
 from edgewise_edge.sampling import sampling_params
-from edgewise_edge.signatures import PREFILL_CHUNK
 from edgewise_edge.tokenizer import TOKENIZER_FILES
 from edgewise_edge.trial import try_model
 
-CACHE_BUCKETS = (128, 512)  # and the context window; a short text should not pay for a long one
 LARGEST_FILE = 2**31  # bytes; a flatbuffer's offsets have 32 bits
 MOST_TOKENS = 4096  # of the text that a conversion is judged on
 # How far a conversion may move the logits, as root mean square over their standard deviation.
@@ -132,11 +130,8 @@ def _written_whole(out: Path) -> Iterator[Path]:
 
 
 def _to_tflite(model: KerasModel, quantization: Quantization, target: Target) -> bytes:
-    window = model.architecture.context_window
-    buckets = [*(size for size in CACHE_BUCKETS if size < window), window]
     graph = StepGraph(weights(model.backbone), model.architecture)
-    # A chunk must be longer than a decode step and fit the smallest cache.
-    signatures = dict(graph.signatures(min(PREFILL_CHUNK, buckets[0] - 1), buckets))
+    signatures = dict(graph.signatures())
     with tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(graph, folder, signatures=signatures)
         converter = tf.lite.TFLiteConverter.from_saved_model(

@@ -43,8 +43,7 @@ class Engine:
         """Trace every shape the service will run."""
         for bucket in self.buckets:
             session = KerasSession(self, bucket)
-            session.prefill([0])
-            session.decode(0)
+            session.read([0, 0])
 
     def generate(
         self, request: TokenRequest, cancelled: threading.Event | None = None
@@ -52,7 +51,14 @@ class Engine:
         """The new tokens of `request`, until `cancelled`; raises RequestError before any work."""
         shape = self.model.architecture
         request.check(shape.context_window, shape.vocabulary_size)
-        return generate_tokens(KerasSession(self), request, self.chunk, cancelled)
+        request.require_room(shape.context_window)
+        return generate_tokens(
+            KerasSession(self),
+            request,
+            chunk=self.chunk,
+            context_window=shape.context_window,
+            cancelled=cancelled,
+        )
 
     def new_cache(self, bucket: int) -> tf.Tensor:
         """Zeros (1, layers, 2, bucket, heads, head size), KerasHub's layout."""
@@ -86,8 +92,26 @@ class KerasSession:
         self._cache = engine.new_cache(self._bucket)
         self._tokens: list[int] = []
 
-    def prefill(self, tokens: Sequence[int]) -> None:
-        """Read at most `engine.chunk` tokens."""
+    @property
+    def position(self) -> int:
+        """Tokens it has read."""
+        return len(self._tokens)
+
+    def restart(self) -> None:
+        """Forget them."""
+        self._tokens = []
+
+    def read(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """Read 1 to `engine.chunk` tokens; the logits (vocabulary,) of the one after them."""
+        if len(tokens) > 1:
+            self._prefill(tokens[:-1])
+        self._append(tokens[-1:])
+        logits, self._cache = self._engine.run_decode(
+            tokens[-1], self._cache, len(self._tokens) - 1
+        )
+        return logits
+
+    def _prefill(self, tokens: Sequence[int]) -> None:
         self._append(tokens)
         # The traced step takes whole chunks. A shorter one reads tokens before it once more,
         # which changes nothing; only at the very beginning does it need padding, whose rows the
@@ -96,12 +120,6 @@ class KerasSession:
         start = max(0, len(self._tokens) - chunk)
         whole = self._tokens[start:] + [0] * (chunk - len(self._tokens))
         self._cache = self._engine.run_prefill(whole, self._cache, start)
-
-    def decode(self, token: int) -> NDArray[np.float32]:
-        """Read one token; the logits (vocabulary,) of its successor."""
-        self._append((token,))
-        logits, self._cache = self._engine.run_decode(token, self._cache, len(self._tokens) - 1)
-        return logits
 
     def _append(self, tokens: Sequence[int]) -> None:
         self._tokens += tokens

@@ -1,10 +1,15 @@
 """GPT-2's step as a TensorFlow graph that TFLite runs with its builtin ops alone.
 
-A step takes `tokens[T]`, `position[1]` and per layer a flat `key_i` and `value_i` cache (heads x C
-x head size; rows at `position` and beyond are ignored). It returns `rows`, the new keys and values
-(layer, key | value, head, token, head size) flattened, which the host writes into its caches: the
-graph copies no cache. Decode signatures (T = 1) also return `logits[vocabulary]`; prefill ones do
-not, so the head never runs for a position that nobody samples.
+A step reads T new tokens behind C cached rows. It takes `tokens[T]`, `positions[T]`,
+`mask[T, T + C]` and per layer `key_i` and `value_i` [C, heads, head size], and returns per layer
+`new_key_i` and `new_value_i` [T, heads, head size], and `logits[vocabulary]` of the last token. The
+host writes the new rows behind the cached ones: the graph copies no cache. `mask` is added to the
+attention scores, those of the new tokens first: zero where a token may look, edgewise_edge's MASKED
+where not.
+
+C is free, so that a short text does not pay for a long one: one signature serves every length.
+There are two of them, `decode` (T = 1) and `prefill` (T is free), because a single row and a
+matrix want their attention computed in different ways.
 """
 
 from collections.abc import Iterator
@@ -13,10 +18,9 @@ import numpy as np
 import tensorflow as tf
 
 from edgewise_edge.manifest import Architecture
-from edgewise_edge.signatures import decode_name, prefill_name
+from edgewise_edge.signatures import DECODE, PREFILL
 
 HEAD = "wte.weight"  # GPT-2 ties its head to its token embedding
-MASKED = -1e9  # finite: a row that is masked throughout must not become NaN
 
 
 class StepGraph(tf.Module):  # type: ignore[misc]  # TensorFlow ships no types
@@ -25,98 +29,113 @@ class StepGraph(tf.Module):  # type: ignore[misc]  # TensorFlow ships no types
     def __init__(self, weights: dict[str, np.ndarray], shape: Architecture) -> None:
         super().__init__()
         self._shape = shape
-        self._weights = {name: tf.Variable(value) for name, value in weights.items()}
+        folded = _folded(weights, shape)
+        self._weights = {name: tf.Variable(value) for name, value in folded.items()}
 
-    def signatures(
-        self, chunk: int, buckets: list[int]
-    ) -> Iterator[tuple[str, tf.types.experimental.ConcreteFunction]]:
-        """The named functions for prompts in chunks of `chunk` tokens, per cache bucket."""
-        for bucket in buckets:
-            yield prefill_name(chunk, bucket), self._signature(chunk, bucket, head=False)
-            yield decode_name(bucket), self._signature(1, bucket, head=True)
+    def signatures(self) -> Iterator[tuple[str, tf.types.experimental.ConcreteFunction]]:
+        """The named functions."""
+        yield PREFILL, self._signature(None)
+        yield DECODE, self._signature(1)
 
-    def _signature(
-        self, length: int, bucket: int, *, head: bool
-    ) -> tf.types.experimental.ConcreteFunction:
-        cache = tf.TensorSpec([bucket * self._shape.width], tf.float32)
+    def _signature(self, length: int | None) -> tf.types.experimental.ConcreteFunction:
+        shape = self._shape
+        cache = tf.TensorSpec([None, shape.heads, shape.head_size], tf.float32)
         specs = {
             "tokens": tf.TensorSpec([length], tf.int32),
-            "position": tf.TensorSpec([1], tf.int32),
+            "positions": tf.TensorSpec([length], tf.int32),
+            "mask": tf.TensorSpec([length, None], tf.float32),
         }
-        for layer in range(self._shape.layers):
-            specs |= {f"key_{layer}": cache, f"value_{layer}": cache}
-
-        def step(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-            return self._step(inputs, length, bucket, head=head)
-
-        return tf.function(step).get_concrete_function(**specs)
-
-    def _step(
-        self, inputs: dict[str, tf.Tensor], length: int, bucket: int, *, head: bool
-    ) -> dict[str, tf.Tensor]:
-        shape, rows = self._shape, []
-        position = inputs["position"]
-        # The padding of a last chunk may reach beyond the window; its rows are never used.
-        positions = tf.minimum(position + tf.range(length), shape.context_window - 1)
-        x = tf.gather(self._weights[HEAD], inputs["tokens"])
-        x += tf.gather(self._weights["wpe.weight"], positions)
-        mask = _mask(position, length, bucket)
+        if length is None:
+            specs["last"] = tf.TensorSpec([1], tf.int32)
         for layer in range(shape.layers):
-            caches = [
-                tf.reshape(inputs[f"{kind}_{layer}"], (shape.heads, bucket, shape.head_size))
-                for kind in ("key", "value")
-            ]
-            x, new_rows = self._block(f"h.{layer}", x, caches, mask)
-            rows += new_rows
-        outputs = {"rows": tf.reshape(tf.stack(rows), [-1])}
-        if head:
-            x = self._norm("ln_f", x)
-            logits = tf.matmul(x, self._weights[HEAD], transpose_b=True)
-            outputs["logits"] = tf.reshape(logits, [shape.vocabulary_size])
-        return outputs
+            specs |= {f"key_{layer}": cache, f"value_{layer}": cache}
+        return tf.function(self._step).get_concrete_function(**specs)
 
-    def _block(
-        self, name: str, x: tf.Tensor, caches: list[tf.Tensor], mask: tf.Tensor
-    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    def _step(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        shape, outputs = self._shape, dict[str, tf.Tensor]()
+        x = tf.gather(self._weights[HEAD], inputs["tokens"])
+        x += tf.gather(self._weights["wpe.weight"], inputs["positions"])
+        x -= tf.reduce_mean(x, axis=-1, keepdims=True)  # from here on it stays centred
+        mask = inputs["mask"]
+        for layer in range(shape.layers):
+            name, caches = f"h.{layer}", (inputs[f"key_{layer}"], inputs[f"value_{layer}"])
+            query, key, value = self._projected(name, x)
+            outputs |= {f"new_key_{layer}": key, f"new_value_{layer}": value}
+            if "last" in inputs and layer == shape.layers - 1:
+                # Nobody asks what the others would say.
+                x, query, mask = (tf.gather(part, inputs["last"]) for part in (x, query, mask))
+            attend = _attend if "last" in inputs else _attend_one
+            x = self._mixed(name, x, attend(query, (key, caches[0]), (value, caches[1]), mask))
+        logits = tf.matmul(self._norm("ln_f", x), self._weights[HEAD], transpose_b=True)
+        return outputs | {"logits": tf.reshape(logits, [shape.vocabulary_size])}
+
+    def _projected(self, name: str, x: tf.Tensor) -> list[tf.Tensor]:
+        """Query, key and value, each [T, heads, head size]."""
+        shape, length = self._shape, x.shape[0] or -1
         qkv = self._dense(f"{name}.attn.c_attn", self._norm(f"{name}.ln_1", x))
-        query, key, value = (self._split_heads(part) for part in tf.split(qkv, 3, axis=-1))
-        attended = _attend(query, [caches[0], key], [caches[1], value], mask)
-        attended = tf.reshape(tf.transpose(attended, (1, 0, 2)), (-1, self._shape.width))
+        return [
+            tf.reshape(part, (length, shape.heads, shape.head_size))
+            for part in tf.split(qkv, 3, axis=-1)
+        ]
+
+    def _mixed(self, name: str, x: tf.Tensor, attended: tf.Tensor) -> tf.Tensor:
+        """What of a block comes after its attention."""
+        attended = tf.reshape(attended, (x.shape[0] or -1, self._shape.width))
         x += self._dense(f"{name}.attn.c_proj", attended)
         hidden = self._dense(f"{name}.mlp.c_fc", self._norm(f"{name}.ln_2", x))
-        x += self._dense(f"{name}.mlp.c_proj", tf.nn.gelu(hidden, approximate=True))
-        return x, [key, value]
-
-    def _split_heads(self, x: tf.Tensor) -> tf.Tensor:
-        shape = self._shape
-        return tf.transpose(tf.reshape(x, (-1, shape.heads, shape.head_size)), (1, 0, 2))
+        return x + self._dense(f"{name}.mlp.c_proj", tf.nn.gelu(hidden, approximate=True))
 
     def _dense(self, name: str, x: tf.Tensor) -> tf.Tensor:
         return tf.matmul(x, self._weights[f"{name}.weight"]) + self._weights[f"{name}.bias"]
 
     def _norm(self, name: str, x: tf.Tensor) -> tf.Tensor:
-        centred = x - tf.reduce_mean(x, axis=-1, keepdims=True)
-        variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
+        """Layer norm of rows whose mean is zero already."""
+        variance = tf.reduce_mean(tf.square(x), axis=-1, keepdims=True)
         # The gain goes with the variance, or the converter would multiply it into the matrix that
         # follows, and what it holds down would fill the range that activations are rounded in.
         gain = tf.math.rsqrt(variance + 1e-5) * self._weights[f"{name}.weight"]
-        return centred * gain + self._weights[f"{name}.bias"]
+        return x * gain + self._weights[f"{name}.bias"]
 
 
-def _mask(position: tf.Tensor, length: int, bucket: int) -> tf.Tensor:
-    """What each new row may see: (T, C + T), zero where it may, MASKED where not."""
-    cached = tf.cast(tf.range(bucket) >= position, tf.float32)
-    cached = tf.broadcast_to(cached, (length, bucket))
-    new = tf.constant(np.triu(np.ones((length, length), np.float32), k=1))
-    return tf.concat([cached, new], axis=-1) * MASKED
+def _folded(weights: dict[str, np.ndarray], shape: Architecture) -> dict[str, np.ndarray]:
+    """The weights, with work done in advance that the step would repeat for every token.
+
+    Attention's scale goes into the query. What is added to the residual stream is centred: only
+    layer norms read the stream, and they begin by taking its mean away.
+    """
+    folded = dict(weights)
+    for layer in range(shape.layers):
+        for part in ("weight", "bias"):
+            name = f"h.{layer}.attn.c_attn.{part}"
+            scale = np.ones(3 * shape.width, np.float32)
+            scale[: shape.width] = shape.head_size**-0.5
+            folded[name] = weights[name] * scale
+            for name in (f"h.{layer}.attn.c_proj.{part}", f"h.{layer}.mlp.c_proj.{part}"):
+                folded[name] = weights[name] - weights[name].mean(axis=-1, keepdims=True)
+    return folded
 
 
-def _attend(
-    query: tf.Tensor, keys: list[tf.Tensor], values: list[tf.Tensor], mask: tf.Tensor
-) -> tf.Tensor:
-    """Attention over the cached rows and the new ones, which stay apart to save the copy."""
-    query *= query.shape[-1] ** -0.5
-    scores = tf.concat([tf.matmul(query, key, transpose_b=True) for key in keys], axis=-1)
-    weights = tf.nn.softmax(scores + mask, axis=-1)
-    cached = keys[0].shape[1]
-    return tf.matmul(weights[..., :cached], values[0]) + tf.matmul(weights[..., cached:], values[1])
+_Parts = tuple[tf.Tensor, tf.Tensor]  # of the new tokens, of the cached ones
+
+
+def _attend(query: tf.Tensor, keys: _Parts, values: _Parts, mask: tf.Tensor) -> tf.Tensor:
+    """Attention of many tokens, as products of matrices."""
+    by_head = (1, 0, 2)
+    query, key, value = (
+        tf.transpose(part, by_head) for part in (query, tf.concat(keys, 0), tf.concat(values, 0))
+    )
+    weights = tf.nn.softmax(tf.matmul(query, key, transpose_b=True) + mask)
+    return tf.transpose(tf.matmul(weights, value), by_head)
+
+
+def _attend_one(query: tf.Tensor, keys: _Parts, values: _Parts, mask: tf.Tensor) -> tf.Tensor:
+    """Attention of a single token.
+
+    XNNPACK's matrix product copies its right side, here the whole cache, before it multiplies;
+    element by element the cache is read once, where it lies.
+    """
+    scores = tf.concat([tf.reduce_sum(key * query, -1) for key in keys], 0)
+    weights = tf.nn.softmax(tf.transpose(scores) + mask)
+    weights = tf.expand_dims(tf.transpose(weights), -1)
+    new, cached = values
+    return new * weights[:1] + tf.reduce_sum(cached * weights[1:], 0, keepdims=True)

@@ -92,6 +92,7 @@ class GeneratorService(pb_grpc.GeneratorServicer):
         try:
             request = token_request(message)
             request.check(model.architecture.context_window, model.architecture.vocabulary_size)
+            request.require_room(model.architecture.context_window)
         except RequestError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         return request

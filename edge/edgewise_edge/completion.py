@@ -34,11 +34,13 @@ def complete(
     model: str | Path = "tales",
     max_tokens: int = 128,
     stop: Sequence[str] | str = (),
+    sliding_window: bool = False,
     **sampling: Any,
 ) -> Completion:
     """Complete `prompt` on this device; the model stays loaded for the next call.
 
-    `sampling` takes the fields of SamplingParams; what is not given comes from the model's
+    The text ends with the model's context window unless `sliding_window` lets it go on without its
+    beginning. `sampling` takes the fields of SamplingParams; what is not given comes from the model's
     manifest, the seed from chance. Raises ModelError for the model and RequestError for the rest.
     """
     started = time.monotonic()
@@ -50,8 +52,11 @@ def complete(
         max_tokens=max_tokens,
         sampling=sampling_params(loaded.manifest.sampling, sampling),
         end_ids=loaded.tokenizer.end_ids,
+        sliding_window=sliding_window,
     )
     transcript = Transcript(loaded.tokenizer, max_tokens, stop)
+    if not sliding_window:
+        transcript.limit(loaded.manifest.architecture.context_window - len(prompt_ids))
     pieces, first_token_at = [], None
     for token in loaded.stream_tokens(request):
         first_token_at = first_token_at or time.monotonic()

@@ -8,6 +8,7 @@ EdgeError
 ├── RequestError (also a ValueError)
 │   └── ContextOverflowError
 └── RuntimeFailedError
+    └── CacheMemoryError (also a MemoryError)
 """
 
 
@@ -36,17 +37,30 @@ class RequestError(EdgeError, ValueError):
 
 
 class ContextOverflowError(RequestError):
-    """The prompt and the tokens asked for do not fit the model's context window."""
+    """The prompt, or the prompt and the tokens asked for, do not fit the model's context window."""
 
-    def __init__(self, prompt_tokens: int, max_tokens: int, context_window: int) -> None:
+    def __init__(self, tokens: int, context_window: int, max_tokens: int = 1) -> None:
         super().__init__(
-            f"{prompt_tokens} prompt tokens + {max_tokens} new ones do not fit the model's context "
+            f"{tokens} prompt tokens + {max_tokens} new ones do not fit the model's context "
             f"window of {context_window} tokens; shorten the prompt or lower max_tokens"
         )
-        self.prompt_tokens = prompt_tokens
-        self.max_tokens = max_tokens
+        self.tokens = tokens
         self.context_window = context_window
+        self.max_tokens = max_tokens
 
 
 class RuntimeFailedError(EdgeError):
     """The TFLite runtime failed while it ran the model."""
+
+
+class CacheMemoryError(RuntimeFailedError, MemoryError):
+    """The system has not enough memory left for the tokens of a request."""
+
+    def __init__(self, wanted: int, available: int) -> None:
+        super().__init__(
+            f"the request needs {wanted / 1e6:,.0f} MB of memory for its tokens and "
+            f"{available / 1e6:,.0f} MB are available; shorten the prompt, lower max_tokens or close "
+            "other programs"
+        )
+        self.wanted = wanted
+        self.available = available

@@ -17,7 +17,7 @@ class FinishReason(StrEnum):
     """Why a generation ended."""
 
     STOP = "stop"  # a stop string or an end token
-    LENGTH = "length"  # max_tokens reached
+    LENGTH = "length"  # max_tokens reached, or the end of the context window
     CANCELLED = "cancelled"
     ERROR = "error"
 
@@ -41,6 +41,9 @@ class TokenRequest:
 
     `token_ids` is the prompt followed by whatever has been generated already, so a request made
     half way is a continuation at `position` = len(token_ids). `max_tokens` counts new tokens.
+
+    A text ends with its context window, unless it is a `sliding_window`: then the last half of it
+    is read anew and the text goes on, without what came before.
     """
 
     token_ids: tuple[int, ...]
@@ -48,6 +51,7 @@ class TokenRequest:
     max_tokens: int
     sampling: SamplingParams
     end_ids: frozenset[int] = frozenset()
+    sliding_window: bool = False
 
     @property
     def position(self) -> int:
@@ -60,45 +64,61 @@ class TokenRequest:
             raise RequestError("the prompt is empty; give at least one character")
         if self.max_tokens < 1:
             raise RequestError(f"max_tokens is {self.max_tokens}; it must be 1 or more")
-        if self.position + self.max_tokens > context_window:
-            raise ContextOverflowError(self.position, self.max_tokens, context_window)
+        if self.prompt_tokens >= context_window or (
+            self.position >= context_window and not self.sliding_window
+        ):
+            raise ContextOverflowError(self.position, context_window)
         if not 0 <= min(self.token_ids) <= max(self.token_ids) < vocabulary_size:
             raise RequestError(f"a token id is not in the vocabulary of {vocabulary_size}")
+
+    def require_room(self, context_window: int) -> None:
+        """Raise ContextOverflowError unless all of it fits, as a service wants it."""
+        if self.position + self.max_tokens > context_window:
+            raise ContextOverflowError(self.position, context_window, self.max_tokens)
 
 
 class StepSession(Protocol):
     """A model reading one text (runtime.Session, edgewise_cloud.engine.KerasSession)."""
 
-    def prefill(self, tokens: Sequence[int], /) -> None:
-        """Read tokens whose successors are known."""
+    @property
+    def position(self) -> int:
+        """Tokens it has read."""
 
-    def decode(self, token: int, /) -> NDArray[np.float32]:
-        """Read one token; the logits of its successor."""
+    def restart(self) -> None:
+        """Forget them."""
+
+    def read(self, tokens: Sequence[int], /) -> NDArray[np.float32]:
+        """Read at least one token; the logits of the one after them."""
 
 
 def generate_tokens(
     session: StepSession,
     request: TokenRequest,
+    *,
     chunk: int,
+    context_window: int,
     cancelled: threading.Event | None = None,
 ) -> Generator[int, None, None]:
-    """The new tokens of a checked `request`, prefilled `chunk` tokens at a time.
+    """The new tokens of a checked `request`, its prompt read `chunk` tokens at a time.
 
-    Ends after `max_tokens`, or with the first of `end_ids`, which it still yields. Closing the
-    iterator stops the work, as does setting `cancelled`, from any thread, after the step in hand.
+    `session` may have read a beginning of the prompt already. Ends after `max_tokens`, with the
+    context window, or with the first of `end_ids`, which it still yields. Closing the iterator
+    stops the work, as does setting `cancelled`, from any thread, after the step in hand.
     """
     stop = cancelled or threading.Event()
-    history = list(request.token_ids)
-    for start in range(0, len(history) - 1, chunk):
-        if stop.is_set():
-            return
-        session.prefill(history[start : min(start + chunk, len(history) - 1)])
-    for _ in range(request.max_tokens):
-        if stop.is_set():
-            return
-        logits = session.decode(history[-1])
+    history, new = list(request.token_ids), request.token_ids[session.position :]
+    room = request.max_tokens if request.sliding_window else context_window - request.position
+    for _ in range(min(request.max_tokens, room)):
+        if session.position + len(new) > context_window:
+            session.restart()
+            new = tuple(history[-max(1, context_window // 2) :])
+        for start in range(0, len(new), chunk):
+            if stop.is_set():
+                return
+            logits = session.read(new[start : start + chunk])
         token = sample(logits, request.sampling, history, position=len(history))
         history.append(token)
+        new = (token,)
         yield token
         if token in request.end_ids:
             return

@@ -3,13 +3,9 @@
 It owns the memory of its tensors, so the caches are copied into it for every step.
 """
 
-import math
-from collections.abc import Mapping
 from typing import Any
 
-from numpy.typing import NDArray
-
-from edgewise_edge.backend import Ends
+from edgewise_edge.backend import Ends, Memory, Shape, Step
 
 
 class InterpreterBackend:
@@ -24,26 +20,28 @@ class InterpreterBackend:
             for name in interpreter.get_signature_list()
         }
         self.signatures = {
-            name: Ends(_sizes(runner.get_input_details()), _sizes(runner.get_output_details()))
+            name: Ends(_shapes(runner.get_input_details()), _shapes(runner.get_output_details()))
             for name, runner in self._runners.items()
         }
 
-    def share(self, memory: NDArray[Any]) -> NDArray[Any]:
-        """The memory itself."""
-        return memory
+    def bind(self, signature: str, inputs: Memory, outputs: Memory) -> Step:
+        """Copy the inputs in, run the signature, copy its outputs out."""
+        runner = self._runners[signature]
 
-    def run(
-        self,
-        signature: str,
-        inputs: Mapping[str, NDArray[Any]],
-        outputs: Mapping[str, NDArray[Any]],
-    ) -> None:
-        """Copy the inputs in, run one signature, copy its outputs out."""
-        ends = self.signatures[signature]
-        results = self._runners[signature](**{name: inputs[name] for name in ends.inputs})
-        for name, result in results.items():
-            outputs[name][:] = result
+        def step() -> None:
+            for name, result in runner(**inputs).items():
+                outputs[name][:] = result
+
+        return step
 
 
-def _sizes(details: dict[str, Any]) -> dict[str, int]:
-    return {name: math.prod(detail["shape"]) for name, detail in details.items()}
+def _shapes(details: dict[str, Any]) -> dict[str, Shape]:
+    return {
+        name: tuple(
+            map(
+                int,
+                detail["shape_signature"] if len(detail["shape_signature"]) else detail["shape"],
+            )
+        )
+        for name, detail in details.items()
+    }

@@ -1,8 +1,4 @@
-"""Running a device model's steps.
-
-The caches live in NumPy memory that the model reads; each step returns only the rows it adds
-(edgewise_cloud/graph.py), and they are written behind the rows already there.
-"""
+"""Running a device model's steps (edgewise_cloud/graph.py says what a step is)."""
 
 import threading
 from collections.abc import Sequence
@@ -13,37 +9,18 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise_edge.backend import Backend, Ends, open_model
+from edgewise_edge.arrays import aligned, stacked
+from edgewise_edge.backend import Backend, Shape, Step, open_model
+from edgewise_edge.cache import Cache, cache_names, whole_granules
 from edgewise_edge.errors import ModelIncompatibleError, RuntimeFailedError
 from edgewise_edge.manifest import Architecture
 from edgewise_edge.quiet import captured_stderr, silence_native_exit
-from edgewise_edge.signatures import parse_name
+from edgewise_edge.signatures import DECODE, MASKED, PREFILL
 
 _FLATBUFFER_IDENTIFIER = slice(4, 8)
-_ALIGNMENT = 64  # bytes; LiteRT copies what is aligned less
-
-
-def _aligned(size: int, dtype: type[np.generic]) -> NDArray[Any]:
-    """`size` zeros at an address LiteRT can use without a copy."""
-    item = np.dtype(dtype).itemsize
-    raw = np.zeros(size * item + _ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % _ALIGNMENT
-    return raw[start : start + size * item].view(dtype)
-
-
-@dataclass(frozen=True, slots=True)
-class _Signature:
-    """One step, with the memory for what goes in and comes out besides the caches."""
-
-    name: str
-    length: int  # tokens a step
-    bucket: int  # rows of cache it reads
-    tokens: NDArray[np.int32]
-    position: NDArray[np.int32]
-    rows: NDArray[np.float32]  # (layer, key | value, head, token, head size)
-    logits: NDArray[np.float32]  # empty for prefill
-    inputs: dict[str, Any]  # handles, but for the caches
-    outputs: dict[str, Any]
+# Prompt tokens a prefill step takes at most. Larger chunks read the weights less often, but need
+# more memory for what lies between the layers, and a cancellation waits for the chunk in hand.
+PREFILL_CHUNK = 128
 
 
 class Runtime:
@@ -52,36 +29,32 @@ class Runtime:
     def __init__(self, backend: Backend, architecture: Architecture) -> None:
         self.architecture = architecture
         self.backend = backend
+        self.chunk = PREFILL_CHUNK
         self._lock = threading.Lock()
-        signatures = [
-            self._signature(name, ends, *parsed)
-            for name, ends in backend.signatures.items()
-            if (parsed := parse_name(name))
-        ]
-        self._decode = {s.bucket: s for s in signatures if s.length == 1}
-        self._prefill = {s.bucket: s for s in signatures if s.length > 1}
-        self.buckets = sorted(self._decode)
-        if not self.buckets or self.buckets != sorted(self._prefill):
-            raise ModelIncompatibleError(
-                "the model needs a prefill and a decode signature for each cache size; it has "
-                f"{sorted(backend.signatures)}; convert it again"
-            )
-        if self.buckets[-1] < architecture.context_window:
-            raise ModelIncompatibleError(
-                f"the model's largest cache has {self.buckets[-1]} rows, less than its context "
-                f"window of {architecture.context_window} tokens; convert it again"
-            )
+        for name in (PREFILL, DECODE):
+            _require(backend, name, architecture)
+        self._one = _Ends.of(architecture, 1)
+        self._many = _Ends.of(architecture, 2)
 
     @classmethod
-    def load(cls, path: Path, architecture: Architecture, threads: int) -> Self:
-        """Map the `.tflite` at `path` into memory and prepare it for `threads` CPU threads."""
+    def load(
+        cls,
+        path: Path,
+        architecture: Architecture,
+        threads: int,
+        weight_cache: Path | None = None,
+    ) -> Self:
+        """Map the `.tflite` at `path` into memory and prepare it for `threads` CPU threads.
+
+        `weight_cache` is open_model's. Raises ModelIncompatibleError.
+        """
         with path.open("rb") as file:
             if file.read(8)[_FLATBUFFER_IDENTIFIER] != b"TFL3":
                 raise ModelIncompatibleError(f"{path} is not a TFLite model")
         try:
             with captured_stderr() as log:
-                runtime = cls(open_model(path, threads), architecture)
-                runtime.session().decode(0)  # the library's last preparations, and a first proof
+                runtime = cls(open_model(path, threads, weight_cache), architecture)
+                runtime.session().read([0])  # the library's last preparations, and a first proof
         except (RuntimeError, ValueError) as error:
             reason = " ".join([str(error), *log[-1:]])
             raise ModelIncompatibleError(f"{path} cannot be loaded: {reason}") from error
@@ -91,116 +64,161 @@ class Runtime:
 
     def session(self) -> "Session":
         """An empty session."""
-        return Session(self)
+        return Session(self, Cache(self.architecture), [])
 
-    def run_step(self, cache: "Cache", tokens: Sequence[int], position: int) -> NDArray[np.float32]:
-        """Run `tokens` at `position`, add their rows to `cache`, return a copy of the logits."""
-        signature = (self._decode if len(tokens) == 1 else self._prefill)[cache.bucket]
-        used = len(tokens)
+    def run(self, cache: Cache, tokens: Sequence[int], position: int) -> NDArray[np.float32]:
+        """Read `tokens` at `position` and add their rows to `cache`.
+
+        The logits (vocabulary,) of what comes after them.
+        """
         with self._lock:
-            signature.tokens[:used] = tokens
-            signature.tokens[used:] = 0
-            signature.position[0] = position
             try:
-                self.backend.run(
-                    signature.name, signature.inputs | cache.handles, signature.outputs
-                )
+                if len(tokens) == 1:
+                    return self._decode(cache, tokens, position)
+                return self._prefill(cache, tokens, position)
             except (RuntimeError, ValueError) as error:
                 raise RuntimeFailedError(
                     f"{self.backend.name} failed at position {position}: {error}"
                 ) from error
-            cache.rows[..., position : position + used, :] = signature.rows[..., :used, :]
-            return signature.logits.copy()
 
-    @property
-    def chunk(self) -> int:
-        """Prompt tokens a prefill step takes."""
-        return self._prefill[self.buckets[0]].length
+    def _decode(self, cache: Cache, tokens: Sequence[int], position: int) -> NDArray[np.float32]:
+        rows = whole_granules(position)
+        bound: _Bound | None = cache.decode
+        if bound is None or bound.mask.shape[1] != 1 + rows:
+            bound = cache.decode = self._bound(DECODE, self._one, cache, rows)
+        bound.mask[0, : 1 + position] = 0
+        bound.mask[0, 1 + position :] = MASKED  # a longer text may have been here before
+        return bound.run(cache, tokens, position)
 
-    def _signature(self, name: str, ends: Ends, length: int, bucket: int) -> _Signature:
-        shape = self.architecture
-        rows_shape = (shape.layers, 2, shape.heads, length, shape.head_size)
-        inputs = {"tokens": _aligned(length, np.int32), "position": _aligned(1, np.int32)}
-        outputs = {"rows": _aligned(int(np.prod(rows_shape)), np.float32)}
-        if length == 1:
-            outputs["logits"] = _aligned(shape.vocabulary_size, np.float32)
-        layer = shape.heads * bucket * shape.head_size
-        caches = dict.fromkeys(Cache.names(shape), layer)
-        # LiteRT writes past the end of memory that is too small: compare before sharing any.
-        _require(name, ends.inputs, {end: array.size for end, array in inputs.items()} | caches)
-        _require(name, ends.outputs, {end: array.size for end, array in outputs.items()})
-        return _Signature(
-            name=name,
-            length=length,
-            bucket=bucket,
-            tokens=inputs["tokens"],
-            position=inputs["position"],
-            rows=outputs["rows"].reshape(rows_shape),
-            logits=outputs.get("logits", np.empty(0, np.float32)),
-            inputs={end: self.backend.share(array) for end, array in inputs.items()},
-            outputs={end: self.backend.share(array) for end, array in outputs.items()},
-        )
+    def _prefill(self, cache: Cache, tokens: Sequence[int], position: int) -> NDArray[np.float32]:
+        length = len(tokens)
+        if self._many.length != length:
+            self._many = _Ends.of(self.architecture, length)
+        bound = self._bound(PREFILL, self._many, cache, max(1, position))
+        bound.mask[:, :length] = np.triu(np.full((length, length), MASKED, np.float32), k=1)
+        bound.mask[:, length : length + position] = 0
+        return bound.run(cache, tokens, position)
+
+    def _bound(self, signature: str, ends: "_Ends", cache: Cache, rows: int) -> "_Bound":
+        mask = aligned((ends.length, ends.length + rows), np.float32)
+        mask[:] = MASKED
+        inputs = ends.inputs | {"mask": mask} | cache.beginning(rows)
+        return _Bound(ends, mask, self.backend.bind(signature, inputs, ends.outputs))
 
 
-def _require(signature: str, found: dict[str, int], expected: dict[str, int]) -> None:
-    """Raise ModelIncompatibleError unless the ends have the names and sizes of the manifest."""
-    if found.keys() != expected.keys():
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """What goes in and comes out of a step of `length` tokens, besides a cache and a mask."""
+
+    length: int
+    inputs: dict[str, NDArray[Any]]
+    outputs: dict[str, NDArray[Any]]
+    rows: NDArray[np.float32]  # (layers x key | value, length, heads, head size)
+
+    @classmethod
+    def of(cls, shape: Architecture, length: int) -> Self:
+        """Memory for it."""
+        inputs = {name: aligned((length,), np.int32) for name in ("tokens", "positions")}
+        if length > 1:
+            inputs["last"] = aligned((1,), np.int32)
+            inputs["last"][0] = length - 1
+        rows = stacked(shape.layers * 2, (length, shape.heads, shape.head_size), np.float32)
+        outputs = dict(zip(_new_names(shape), rows, strict=True))
+        outputs["logits"] = aligned((shape.vocabulary_size,), np.float32)
+        return cls(length, inputs, outputs, rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """A signature ready to run on a cache, of which it sees as many rows as the mask is wide."""
+
+    ends: _Ends
+    mask: NDArray[np.float32]
+    step: Step
+
+    def run(self, cache: Cache, tokens: Sequence[int], position: int) -> NDArray[np.float32]:
+        """Read `tokens` and add their rows to `cache`; a copy of the logits."""
+        ends, end = self.ends, position + len(tokens)
+        ends.inputs["tokens"][:] = tokens
+        ends.inputs["positions"][:] = np.arange(position, end)
+        self.step()
+        cache.rows[:, position:end] = ends.rows
+        logits: NDArray[np.float32] = ends.outputs["logits"].copy()
+        return logits
+
+
+def _new_names(shape: Architecture) -> list[str]:
+    return [f"new_{name}" for name in cache_names(shape)]
+
+
+def _require(backend: Backend, signature: str, shape: Architecture) -> None:
+    """Raise ModelIncompatibleError unless the signature is there, with the manifest's sizes.
+
+    LiteRT writes past the end of memory that is too small: compare before giving it any.
+    """
+    if signature not in backend.signatures:
         raise ModelIncompatibleError(
-            f"{signature} has the ends {sorted(found)}; expected {sorted(expected)}; convert the "
-            "model again"
+            f"the model has no signature '{signature}', it has {sorted(backend.signatures)}; "
+            "convert it again"
         )
-    for end, size in found.items():
-        if size != expected[end]:
+    found = backend.signatures[signature]
+    rows = (None, shape.heads, shape.head_size)
+    inputs: dict[str, tuple[int | None, ...]] = {
+        "tokens": (None,),
+        "positions": (None,),
+        "mask": (None, None),
+        **dict.fromkeys(cache_names(shape), rows),
+    }
+    if signature == PREFILL:
+        inputs["last"] = (1,)
+    outputs = {**dict.fromkeys(_new_names(shape), rows), "logits": (shape.vocabulary_size,)}
+    for kind, ends, expected in (
+        ("inputs", found.inputs, inputs),
+        ("outputs", found.outputs, outputs),
+    ):
+        missing, unknown = sorted(expected.keys() - ends), sorted(ends.keys() - expected)
+        if missing or unknown:
             raise ModelIncompatibleError(
-                f"{signature} has {end} of {size} numbers where its manifest means "
-                f"{expected[end]}; convert the model again"
+                f"the {kind} of the model's '{signature}' lack {missing} and have {unknown} that "
+                "mean nothing here; convert the model again"
             )
+        for name, dimensions in expected.items():
+            if not _fits(ends[name], dimensions):
+                raise ModelIncompatibleError(
+                    f"{name} of the model's '{signature}' has the shape {ends[name]} where its "
+                    f"manifest means {dimensions} (None: any); convert the model again"
+                )
 
 
-class Cache:
-    """Keys and values of up to `bucket` tokens, in memory the model reads."""
-
-    def __init__(self, backend: Backend, shape: Architecture, bucket: int) -> None:
-        self.bucket = bucket
-        layer = shape.heads * bucket * shape.head_size
-        memory = _aligned(shape.layers * 2 * layer, np.float32)
-        self.rows = memory.reshape(shape.layers, 2, shape.heads, bucket, shape.head_size)
-        self.handles = {
-            name: backend.share(part)
-            for name, part in zip(self.names(shape), memory.reshape(-1, layer), strict=True)
-        }
-
-    @staticmethod
-    def names(shape: Architecture) -> list[str]:
-        """The model's cache inputs, in the order of `rows`."""
-        return [f"{kind}_{layer}" for layer in range(shape.layers) for kind in ("key", "value")]
+def _fits(found: Shape, expected: tuple[int | None, ...]) -> bool:
+    return len(found) == len(expected) and all(
+        want is None or have == want for have, want in zip(found, expected, strict=True)
+    )
 
 
 class Session:
-    """One text being read and written: its cache, which grows from bucket to bucket."""
+    """One text being read and written: its tokens so far, and what the model made of them."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, cache: Cache, tokens: list[int]) -> None:
         self._runtime = runtime
-        self._cache = Cache(runtime.backend, runtime.architecture, runtime.buckets[0])
-        self.position = 0
+        self.cache = cache
+        self.tokens = tokens
 
-    def prefill(self, tokens: Sequence[int]) -> None:
-        """Read one chunk of at most `runtime.chunk` tokens."""
-        self._step(tokens)
+    @property
+    def position(self) -> int:
+        """Where the next token goes."""
+        return len(self.tokens)
 
-    def decode(self, token: int) -> NDArray[np.float32]:
-        """Read one token; the logits (vocabulary,) of the one after it."""
-        return self._step((token,))
+    def restart(self) -> None:
+        """Forget what was read."""
+        self.tokens = []
 
-    def _step(self, tokens: Sequence[int]) -> NDArray[np.float32]:
-        self._reserve(self.position + len(tokens))
-        logits = self._runtime.run_step(self._cache, tokens, self.position)
-        self.position += len(tokens)
+    def read(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """Read at least one more token; the logits (vocabulary,) of the one after them.
+
+        At most Runtime.chunk tokens at a time. Raises RuntimeFailedError, and is then where it was
+        before.
+        """
+        logits = self._runtime.run(self.cache, tokens, self.position)
+        self.tokens += tokens
         return logits
-
-    def _reserve(self, rows: int) -> None:
-        if rows > self._cache.bucket:
-            bucket = next(size for size in self._runtime.buckets if size >= rows)
-            grown = Cache(self._runtime.backend, self._runtime.architecture, bucket)
-            grown.rows[..., : self.position, :] = self._cache.rows[..., : self.position, :]
-            self._cache = grown

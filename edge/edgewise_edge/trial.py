@@ -34,11 +34,10 @@ def _measure(folder: Path) -> int:
     """Growth of the resident memory while the model is loaded and run, in bytes."""
     before = _resident_memory()
     runtime = Runtime.load(folder / MODEL_FILE, Manifest.read(folder).architecture, threads=1)
-    session = runtime.session()
-    for bucket in runtime.buckets:
-        session.prefill([0] * min(runtime.chunk, bucket - session.position - 1))
-        session.decode(0)
-        session.position = bucket - 1
+    session, window = runtime.session(), runtime.architecture.context_window
+    while session.position < window:
+        session.read([0] * min(runtime.chunk, window - session.position))
+    runtime.session().read([0])
     return _resident_memory() - before
 
 

@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from edgewise.memory import available_memory, memory_pressure
 from edgewise.policy import DeviceState
 from edgewise.power import read_low_power_mode, read_power, read_temperature
+from edgewise_edge.memory import available_memory, memory_pressure
 
 MAX_AGE = 1.0  # seconds
 

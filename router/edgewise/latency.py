@@ -15,7 +15,6 @@ from typing import Any
 import platformdirs
 
 from edgewise.policy import PredictedTime
-from edgewise_edge.signatures import PREFILL_CHUNK
 
 WINDOW = 32  # generations remembered per side
 _LATE = 0.9  # the quantile a cloud's first token is predicted by: queues and networks have tails
@@ -33,26 +32,21 @@ class Measurement:
 def predict_on_device(
     measured: Iterable[Measurement], prompt_tokens: int, max_tokens: int
 ) -> PredictedTime:
-    """Reading takes time for each chunk of the prompt, writing for each token of the answer."""
+    """Reading takes time for each token of the prompt, writing for each token of the answer."""
     measured = list(measured)
     gaps = [m.gap for m in measured if m.gap is not None]
     if not gaps:
         return PredictedTime()
     gap = statistics.median(gaps)
-    # A prompt that is one token long is not read in chunks at all.
-    per_chunk = [
-        max(0.0, m.first_token - gap) / _chunks(m.prompt_tokens)
+    # Of a short prompt little can be learned: what a step costs at least would be counted too.
+    longest = max(measured, key=lambda m: m.prompt_tokens)
+    per_token = [
+        m.first_token / max(1, m.prompt_tokens)
         for m in measured
-        if m.prompt_tokens > 1
+        if 2 * m.prompt_tokens >= longest.prompt_tokens
     ]
-    reading = statistics.median(per_chunk) if per_chunk else 0.0
-    first_token = reading * _chunks(prompt_tokens) + gap
+    first_token = max(gap, statistics.median(per_token) * prompt_tokens)
     return PredictedTime(first_token, first_token + gap * (max_tokens - 1))
-
-
-def _chunks(prompt_tokens: int) -> int:
-    """Steps that read a prompt: whole chunks, but for its last token, which begins the answer."""
-    return math.ceil((prompt_tokens - 1) / PREFILL_CHUNK)
 
 
 def predict_in_cloud(measured: Iterable[Measurement], max_tokens: int) -> PredictedTime:

@@ -20,9 +20,9 @@ from edgewise_cloud.flatbuffer import parsed
 from edgewise_cloud.quantization import Quantization
 from edgewise_cloud.sources import load_keras
 from edgewise_edge import DeviceModel, Manifest, find_model
-from edgewise_edge.errors import RequestError
+from edgewise_edge.errors import RequestError, RuntimeFailedError
 from edgewise_edge.manifest import MODEL_FILE
-from tests.conftest import CONTEXT, write_checkpoint
+from tests.conftest import CONTEXT, token_request, write_checkpoint
 
 
 def compared(source: Path, folder: Path) -> Evaluation:
@@ -159,8 +159,8 @@ def test_a_keras_preset_folder_can_be_converted(checkpoint: Path, tmp_path: Path
     assert manifest.architecture.context_window == CONTEXT
 
 
-def test_a_short_context_window_needs_one_bucket(tmp_path: Path) -> None:
-    """A window below the smallest bucket still works to its last token."""
+def test_a_short_context_window_can_be_used_to_its_end(tmp_path: Path) -> None:
+    """A window that is no whole number of granules works to its last token, and no further."""
     source = write_checkpoint(tmp_path / "short")
     config = json.loads((source / "config.json").read_text())
     tensors = load_file(source / "model.safetensors")
@@ -168,7 +168,26 @@ def test_a_short_context_window_needs_one_bucket(tmp_path: Path) -> None:
     (source / "config.json").write_text(json.dumps(config | {"n_positions": 40}))
     convert(str(source), tmp_path / "device", Quantization.NONE)
     model = DeviceModel.load(tmp_path / "device", threads=1)
-    assert model.runtime.buckets == [40]
+    for length in (1, 2, 39):
+        wanted = token_request(list(range(length)), 40 - length)
+        assert len(list(model.stream_tokens(wanted))) == 40 - length
+    session = model.runtime.session()
+    session.read(list(range(38)))
+    session.read([7])
+    session.read([8])
+    with pytest.raises(RuntimeFailedError, match="position 40"):
+        session.read([9])
+
+
+def test_a_device_model_offers_two_signatures_of_any_length(exact_folder: Path) -> None:
+    """One for a token, one for many; the caches' length is free in both."""
+    model = DeviceModel.load(exact_folder)
+    assert sorted(model.runtime.backend.signatures) == ["decode", "prefill"]
+    session, whole = model.runtime.session(), model.runtime.session()
+    expected = whole.read(list(range(100)))
+    for size in (1, 37, 2, 59, 1):
+        found = session.read(list(range(session.position, session.position + size)))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
 
 
 def test_an_existing_folder_is_never_overwritten(checkpoint: Path, tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from edgewise.latency import (
 from edgewise.policy import PredictedTime
 
 UNKNOWN = PredictedTime(first_token=None, total=None)
-# 101 prompt tokens: 100 read in 1.0 s, and one step of 0.1 s for the first new token.
-STEADY = Measurement(prompt_tokens=101, first_token=1.1, gap=0.1)
+# 100 prompt tokens read in 1.0 s, and then a token every 0.1 s.
+STEADY = Measurement(prompt_tokens=100, first_token=1.0, gap=0.1)
 
 
 def seconds(first_token, total):
@@ -51,39 +51,66 @@ def test_an_unmeasured_device_is_unknown(measured):
 
 def test_a_measured_request_is_predicted_to_take_as_long_again():
     """The request that was measured is predicted as it was."""
-    assert on_device([STEADY], 101, 11) == seconds(1.1, 2.1)
+    assert on_device([STEADY], 100, 11) == seconds(1.0, 2.0)
 
 
 @pytest.mark.parametrize(
-    ("prompt_tokens", "first_token"), [(1, 0.1), (2, 0.6), (65, 0.6), (66, 1.1), (1001, 8.1)]
+    ("prompt_tokens", "first_token"), [(50, 0.5), (100, 1.0), (101, 1.01), (1000, 10.0)]
 )
-def test_reading_takes_time_for_each_chunk_of_the_prompt(prompt_tokens, first_token):
-    """The first token waits for every chunk of 64 begun before the last token, and for one step."""
+def test_reading_takes_time_for_each_token_of_the_prompt(prompt_tokens, first_token):
+    """The first token waits for all that is read before it."""
     assert on_device([STEADY], prompt_tokens, 1) == seconds(first_token, first_token)
 
 
-@pytest.mark.parametrize(("max_tokens", "total"), [(1, 1.1), (2, 1.2), (101, 11.1)])
+@pytest.mark.parametrize("prompt_tokens", [1, 2, 10])
+def test_reading_takes_one_step_at_least(prompt_tokens):
+    """However short the prompt is, its first token takes as long as any."""
+    assert on_device([STEADY], prompt_tokens, 1) == seconds(0.1, 0.1)
+
+
+@pytest.mark.parametrize(("max_tokens", "total"), [(1, 1.0), (2, 1.1), (101, 11.0)])
 def test_writing_takes_time_in_proportion_to_the_answer(max_tokens, total):
     """Every token after the first takes one more gap."""
-    assert on_device([STEADY], 101, max_tokens) == seconds(1.1, total)
+    assert on_device([STEADY], 100, max_tokens) == seconds(1.0, total)
 
 
 def test_one_slow_run_does_not_spoil_the_devices_prediction():
     """The median is predicted by: an outlier among three changes nothing."""
-    slow = Measurement(prompt_tokens=101, first_token=99.0, gap=9.0)
-    assert on_device([STEADY, slow, STEADY], 101, 11) == seconds(1.1, 2.1)
+    slow = Measurement(prompt_tokens=100, first_token=99.0, gap=9.0)
+    assert on_device([STEADY, slow, STEADY], 100, 11) == seconds(1.0, 2.0)
 
 
-def test_a_first_token_faster_than_a_gap_is_no_negative_reading():
-    """Noise that would make reading take less than no time counts as none."""
-    fast = Measurement(prompt_tokens=101, first_token=0.05, gap=0.1)
-    assert on_device([fast], 1001, 1) == seconds(0.1, 0.1)
+def test_short_prompts_do_not_spoil_the_devices_prediction():
+    """What a step takes at least is no measure of a long prompt, however often it was seen."""
+    short = Measurement(prompt_tokens=2, first_token=0.1, gap=0.1)
+    assert on_device([short, short, short, STEADY, short], 1000, 1) == seconds(10.0, 10.0)
+
+
+@pytest.mark.parametrize(("prompt_tokens", "per_token"), [(50, 0.015), (49, 0.01)])
+def test_prompts_from_half_the_longest_on_count(prompt_tokens, per_token):
+    """Their median, with the longest's; shorter ones are left aside."""
+    half = Measurement(prompt_tokens=prompt_tokens, first_token=prompt_tokens * 0.02, gap=0.1)
+    assert on_device([STEADY, half], 1000, 1) == seconds(1000 * per_token, 1000 * per_token)
+
+
+def test_a_run_without_a_gap_tells_how_long_reading_takes():
+    """A single token was read for, too."""
+    longest = Measurement(prompt_tokens=1000, first_token=20.0, gap=None)
+    assert on_device([STEADY, longest], 1000, 2) == seconds(20.0, 20.1)
 
 
 def test_a_prompt_of_one_token_can_be_measured():
-    """One prompt token leaves nothing to read before the first step, and divides by nothing."""
+    """And predicts one as short."""
     single = Measurement(prompt_tokens=1, first_token=0.1, gap=0.1)
     assert on_device([single], 1, 2) == seconds(0.1, 0.2)
+
+
+def test_a_prompt_of_nothing_in_the_file_divides_by_nothing(tmp_path):
+    """Whoever wrote it: a prediction is a convenience."""
+    path = tmp_path / "latency.json"
+    rows = [{"prompt_tokens": 0, "first_token": 0.1, "gap": 0.1}]
+    path.write_text(json.dumps({"side": rows}))
+    predict_on_device(LatencyLog(path).measured("side"), 10, 10)
 
 
 # The cloud.

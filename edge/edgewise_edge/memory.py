@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 # Version 1 writes the largest page-aligned number for "no limit".
 _NO_LIMIT = 0x7FFF_FFFF_FFFF_F000
 # Memory the kernel gives back before it lets a group run out.
@@ -32,6 +30,8 @@ _VERSION_1 = _Controller("memory.limit_in_bytes", "memory.usage_in_bytes", "tota
 
 def available_memory(proc: Path = Path("/proc")) -> int | None:
     """Bytes available: the least of the system's and of each enclosing cgroup's headroom."""
+    import psutil  # 10 ms, which a cold start feels
+
     try:
         system = psutil.virtual_memory().available
     except (OSError, RuntimeError):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edgewise.memory import available_memory, memory_pressure
+from edgewise_edge.memory import available_memory, memory_pressure
 
 NO_LIMIT_V1 = 0x7FFF_FFFF_FFFF_F000
 KB = 1000

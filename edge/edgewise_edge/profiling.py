@@ -1,0 +1,167 @@
+"""Measuring a model on this device, in a process of its own: `python -m edgewise_edge.profiling`.
+
+The process prints a line when it has its first token, so that whoever started it knows the cold
+start, and then a line of JSON with a Profile's other fields.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgewise_edge.errors import EdgeError, RuntimeFailedError
+from edgewise_edge.generation import TokenRequest
+from edgewise_edge.manifest import MODEL_FILE
+from edgewise_edge.model import DeviceModel, default_threads
+from edgewise_edge.sampling import SamplingParams
+
+COLD_PROMPT = 32  # tokens
+LONG_PROMPT = 512  # tokens, or half the context window
+NEW_TOKENS = 64
+ROUNDS = 5
+BANDWIDTH_BYTES = 256 * 2**20  # more than a processor's cache holds
+TIMEOUT = 600.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Medians over rounds. Times in seconds."""
+
+    prompt_tokens: int
+    first_token: float
+    gap: float  # between tokens of the answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """What a model costs on this device. Times in seconds, sizes in bytes."""
+
+    model: str
+    threads: int
+    cold_start: float  # from the start of a process to the first token of a prompt of 32
+    short: Run
+    long: Run
+    resident_memory: int  # of the whole process, after the long prompt
+    bandwidth: float  # bytes a second, read by that many threads
+    token_bytes: int  # what each token must read at least: the model's file
+
+    @property
+    def wall(self) -> float:
+        """Tokens a second that the bandwidth allows, were memory read and nothing else done."""
+        return self.bandwidth / self.token_bytes
+
+
+def profile(folder: Path, threads: int | None) -> Profile:
+    """Measure the model in `folder`. Raises RuntimeFailedError with what the process said."""
+    command = [sys.executable, "-m", "edgewise_edge.profiling", str(folder)]
+    command += ["--threads", str(threads)] if threads else []
+    # Before that, what is done only once: preparing weights, filling the page cache.
+    _finish([*command, "--first-token-only"])
+    cold_start, output = _finish(command)
+    found = json.loads(output)
+    short, long = Run(**found.pop("short")), Run(**found.pop("long"))
+    return Profile(**found, short=short, long=long, cold_start=cold_start)
+
+
+def _finish(command: list[str]) -> tuple[float, str]:
+    """Seconds to the first token, and what the process wrote after it."""
+    started = time.perf_counter()
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout  # noqa: S101  # asked for above
+            process.stdout.readline()
+            cold_start = time.perf_counter() - started
+            output, complaints = process.communicate(timeout=TIMEOUT)
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode != 0:
+        reason = complaints.strip().splitlines()[-1:] or [f"exit status {process.returncode}"]
+        raise RuntimeFailedError(f"measuring failed: {reason[0]}")
+    return cold_start, output
+
+
+def _measure(folder: Path, threads: int, *, first_token_only: bool) -> None:
+    model = DeviceModel.load(folder, threads=threads, prefix_memory=0)
+    window = model.manifest.architecture.context_window
+    short = min(COLD_PROMPT, window // 4)
+    _run(model, short, 1)
+    print("first token", flush=True)
+    if first_token_only:
+        return
+    lengths = {"short": short, "long": min(LONG_PROMPT, window // 2)}
+    rounds = [
+        {name: _run(model, length, NEW_TOKENS) for name, length in lengths.items()}
+        for _ in range(ROUNDS)
+    ]
+    found: dict[str, Any] = {
+        name: asdict(
+            Run(
+                length,
+                statistics.median(run[name].first_token for run in rounds),
+                statistics.median(run[name].gap for run in rounds),
+            )
+        )
+        for name, length in lengths.items()
+    }
+    import psutil
+
+    found["resident_memory"] = psutil.Process().memory_info().rss
+    found["bandwidth"] = read_bandwidth(threads)
+    found["token_bytes"] = model.manifest.files[MODEL_FILE].size
+    print(json.dumps(found | {"model": model.manifest.name, "threads": threads}))
+
+
+def _run(model: DeviceModel, prompt_tokens: int, new_tokens: int) -> Run:
+    """One greedy answer to a random prompt."""
+    shape = model.manifest.architecture
+    new_tokens = max(2, min(new_tokens, shape.context_window - prompt_tokens))
+    prompt = np.random.default_rng(0).integers(0, shape.vocabulary_size, prompt_tokens)
+    request = TokenRequest(
+        token_ids=tuple(prompt.tolist()),
+        prompt_tokens=prompt_tokens,
+        max_tokens=new_tokens,
+        sampling=SamplingParams(temperature=0),
+    )
+    started = time.perf_counter()
+    times = [time.perf_counter() for _ in model.stream_tokens(request)]
+    return Run(prompt_tokens, times[0] - started, (times[-1] - times[0]) / (len(times) - 1))
+
+
+def read_bandwidth(threads: int) -> float:
+    """Bytes a second that `threads` threads read from memory together, the median of nine."""
+    memory = np.ones(BANDWIDTH_BYTES // 4, np.float32)
+    parts = np.array_split(memory, threads)
+    with ThreadPoolExecutor(threads) as pool:
+
+        def seconds() -> float:
+            started = time.perf_counter()
+            list(pool.map(lambda part: np.dot(part, part), parts))
+            return time.perf_counter() - started
+
+        return memory.nbytes / statistics.median(seconds() for _ in range(9))
+
+
+if __name__ == "__main__":
+    # Where several threads read beside each other, NumPy must not use more of its own.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--threads", type=int, default=default_threads())
+    parser.add_argument("--first-token-only", action="store_true")
+    options = parser.parse_args()
+    try:
+        _measure(options.folder, options.threads, first_token_only=options.first_token_only)
+    except EdgeError as error:
+        sys.exit(str(error))
