@@ -19,6 +19,7 @@ from edgewise.errors import (
 )
 from edgewise.generation import Chunk, Generation, Segment, Timings
 from edgewise.latency import LatencyLog, Measurement
+from edgewise.on_device import ModelAvailability
 from edgewise.policy import (
     Availability,
     Decision,
@@ -54,6 +55,7 @@ __all__ = [
     "Limits",
     "Measurement",
     "Mode",
+    "ModelAvailability",
     "ModelError",
     "NoSourceError",
     "PredictedTime",

@@ -136,6 +136,23 @@ def route(
 
 
 @app.command()
+def bench(
+    model: ModelOption = "tales",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads; all, up to 4, when left out.")
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Measure the model on this device, and let the router predict its times by what was found."""
+    with Router(model, threads=threads) as router, notes.status("measuring; some seconds"):
+        profile = router.measure()
+    if json_:
+        print(json.dumps(dataclasses.asdict(profile) | {"wall": profile.wall}, indent=2))
+    else:
+        Console(highlight=False).print(report.profile_table(profile))
+
+
+@app.command()
 def doctor(model: ModelOption = "tales", cloud: CloudOption = None) -> None:
     """Say what this device offers: memory, battery, the model, and whether the cloud answers."""
     with Router(model, cloud=cloud) as router:

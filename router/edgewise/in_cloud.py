@@ -40,6 +40,7 @@ class InCloud:
         _check_address(address)
         self.address = address
         self.key = f"in_cloud/{address}"
+        self.cuts_at: int | None = None
         self._vocabulary = vocabulary
         # A proxy set for web pages is not meant for this, and would read the tokens.
         self._channel = grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)])
@@ -62,6 +63,10 @@ class InCloud:
         """The new tokens. Raises SourceFailedError; closing it cancels the work in the cloud."""
         with self._watched():
             yield from self._generate(request, cancelled, self.describe())
+
+    def unread(self, request: TokenRequest) -> int:
+        """All of them, for all that is known here."""
+        return request.position
 
     def prepare(self) -> None:
         """Get to know the model served there. Raises SourceFailedError."""

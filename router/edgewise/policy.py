@@ -79,11 +79,8 @@ class Veto:
 
     code: VetoCode
     detail: str
-
-    @property
-    def yields(self) -> bool:
-        """Whether it only sends a request elsewhere: with nowhere to go, answering is better."""
-        return self.code in (VetoCode.BATTERY, VetoCode.LOW_POWER)
+    # It only sends a request elsewhere: with nowhere to go, answering is better.
+    yields: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +99,7 @@ class RoutingRequest:
     privacy: Privacy
     prompt_tokens: int  # with what has been generated already
     max_tokens: int  # still wanted
+    sliding_window: bool = False  # the device may go on beyond its context window
     first_token_budget: float | None = None  # seconds
     latency_budget: float | None = None  # seconds, for the whole answer
     offline: bool = False
@@ -179,8 +177,9 @@ def decide(
 ) -> Decision | NoSource:
     """Choose a side. Vetoes come first, then preference, bent by the budgets.
 
-    A low battery sends requests to the cloud; where the cloud may not answer either, the device
-    does: it would be no help to anyone offline to fall silent at 19 %.
+    A low battery sends requests to the cloud, and so does an answer that might be cut short; where
+    the cloud may not answer either, the device does: it would be no help to anyone offline to fall
+    silent at 19 %.
     """
     possible = {
         Source.ON_DEVICE: _device_veto(request, device, edge, limits),
@@ -265,7 +264,8 @@ def _device_veto(
         return Veto(VetoCode.FAILED, request.failed[Source.ON_DEVICE])
     if edge.availability is not Availability.AVAILABLE:
         return Veto(VetoCode.MODEL_UNAVAILABLE, edge.detail or f"the model is {edge.availability}")
-    if request.prompt_tokens + request.max_tokens > edge.context_window:
+    fits = request.prompt_tokens + request.max_tokens <= edge.context_window
+    if request.prompt_tokens >= edge.context_window and not request.sliding_window:
         return Veto(VetoCode.CONTEXT_WINDOW, _too_long(request, edge.context_window))
     if veto := _memory_veto(device, edge, limits):
         return veto
@@ -278,6 +278,9 @@ def _device_veto(
     if edge.queue_length >= limits.max_queue:
         return Veto(VetoCode.QUEUE_FULL, f"{edge.queue_length} requests run on the device already")
     # Last, since these yield where all else fails.
+    if not fits and not request.sliding_window:
+        # The answer may be cut short, which is better than none.
+        return Veto(VetoCode.CONTEXT_WINDOW, _too_long(request, edge.context_window), yields=True)
     return _power_veto(device, limits)
 
 
@@ -303,9 +306,10 @@ def _power_veto(device: DeviceState, limits: Limits) -> Veto | None:
         return Veto(
             VetoCode.BATTERY,
             f"the battery is at {device.battery:.0%}, the floor is {limits.min_battery:.0%}",
+            yields=True,
         )
     if device.low_power_mode:
-        return Veto(VetoCode.LOW_POWER, "the device is in low-power mode")
+        return Veto(VetoCode.LOW_POWER, "the device is in low-power mode", yields=True)
     return None
 
 

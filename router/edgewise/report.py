@@ -7,6 +7,7 @@ from edgewise.errors import SourceFailedError
 from edgewise.policy import Decision, PredictedTime, Source
 from edgewise.router import Router
 from edgewise_edge import ModelError
+from edgewise_edge.profiling import Profile
 
 UNKNOWN = "unknown"
 
@@ -52,6 +53,28 @@ def doctor_table(router: Router) -> Table:
         "cloud": _cloud(router),
     }
     table = Table(show_header=False)
+    for name, value in rows.items():
+        table.add_row(name, escape(value))
+    return table
+
+
+def profile_table(profile: Profile) -> Table:
+    """What a model costs on this device."""
+    rows = {
+        "cold start": f"{seconds(profile.cold_start)} from the start of a process to the first token",
+        "resident memory": f"{_megabytes(profile.resident_memory)}, the whole process",
+        "memory bandwidth": f"{profile.bandwidth / 1e9:.1f} GB/s: {profile.wall:,.0f} tokens/s, if "
+        f"the {_megabytes(profile.token_bytes)} of the model were all that a token needs",
+    }
+    for run in (profile.short, profile.long):
+        rows[f"prompt of {run.prompt_tokens}"] = (
+            f"read in {seconds(run.first_token)} ({run.prompt_tokens / run.first_token:,.0f} "
+            f"tokens/s), then {1 / run.gap:,.0f} tokens/s, {1 / run.gap / profile.wall:.0%} of "
+            "what the bandwidth allows"
+        )
+    table = Table(
+        title=f"{profile.model}, {profile.threads} threads", title_justify="left", show_header=False
+    )
     for name, value in rows.items():
         table.add_row(name, escape(value))
     return table

@@ -27,6 +27,7 @@ class RequestOptions(TypedDict, total=False):
     privacy: Privacy | str | None
     first_token_budget: float | None  # seconds
     latency_budget: float | None  # seconds
+    sliding_window: bool | None  # go on beyond the device's context window, without the beginning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,7 @@ class Request:
     privacy: Privacy
     first_token_budget: float | None
     latency_budget: float | None
+    sliding_window: bool = False
 
     def __post_init__(self) -> None:
         """Raise RequestError for what neither side could answer."""

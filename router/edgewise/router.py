@@ -11,15 +11,15 @@ from edgewise.device import CachedProbe, DeviceProbe, read_device_state
 from edgewise.errors import NoSourceError
 from edgewise.generation import Generation
 from edgewise.latency import (
+    WINDOW,
     LatencyLog,
     Measurement,
     default_path,
     predict_in_cloud,
     predict_on_device,
 )
-from edgewise.on_device import OnDevice
+from edgewise.on_device import ModelAvailability, OnDevice
 from edgewise.policy import (
-    Availability,
     CloudState,
     Decision,
     DeviceState,
@@ -34,7 +34,8 @@ from edgewise.policy import (
 )
 from edgewise.request import DEFAULT_MAX_TOKENS, Request, RequestOptions, word
 from edgewise.stream import Failure, TextStream, TokenSource, Writing
-from edgewise_edge import Manifest
+from edgewise_edge import ContextOverflowError, Manifest
+from edgewise_edge.profiling import Profile
 from edgewise_edge.sampling import sampling_params
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ class Router:
     """Answers prompts on the device or in the cloud, whichever may and fits, device first.
 
     `model` is a bundled model's name or a model folder; `cloud` the HOST:PORT of an
-    `edgewise-cloud serve` of the same model. Raises ModelError for a model that is none and
+    `edgewise-cloud serve` of the same model. The device's model is loaded when first needed and
+    unloaded once it has been idle for `keep_alive` seconds (None: never). Raises ModelError for a model that is none and
     ConfigurationError for settings that cannot work. `device` and `latency` are seams: a state of
     the device made up by a test or demo, and measurements kept elsewhere than the cache folder.
     """
@@ -62,6 +64,7 @@ class Router:
         limits: Limits | None = None,
         offline: bool = False,
         threads: int | None = None,
+        keep_alive: float | None = None,
         device: DeviceProbe = read_device_state,
         latency: LatencyLog | None = None,
     ) -> None:
@@ -71,7 +74,7 @@ class Router:
         self._offline = offline
         self._probe = CachedProbe(device)
         self._latency = latency or LatencyLog(default_path())
-        self._on_device = OnDevice(model, threads)
+        self._on_device = OnDevice(model, threads, keep_alive)
         self._in_cloud = self._connect(cloud) if cloud and not offline else None
 
     def stream(self, prompt: str, **options: Unpack[RequestOptions]) -> TextStream:
@@ -111,9 +114,9 @@ class Router:
         """Which side would answer now, and why, without answering. Raises as `stream` does."""
         return self._decided(self._request(prompt, options), calibrate_for=set(Source))
 
-    def availability(self) -> Availability:
-        """Whether the model is on this device."""
-        return self._edge_state(1, 1).availability
+    def availability(self) -> ModelAvailability:
+        """Whether the model is on this device, and whether it is loaded."""
+        return self._on_device.availability()
 
     @property
     def model(self) -> Manifest:
@@ -123,6 +126,17 @@ class Router:
     def verify_model(self) -> None:
         """Compare the device's model with its manifest, byte for byte. Raises ModelError."""
         self._on_device.verify()
+
+    def measure(self) -> Profile:
+        """Measure the device's model in a process of its own, and predict its times by what was
+        found. Takes some seconds. Raises ModelError or RuntimeFailedError.
+        """
+        found = self._on_device.measure()
+        # Enough to outweigh what was measured before, and less by anything measured from now on.
+        for run in (found.short, found.long) * (WINDOW // 2):
+            measurement = Measurement(run.prompt_tokens, run.first_token, run.gap)
+            self._latency.add(self._on_device.key, measurement)
+        return found
 
     def describe_cloud(self) -> str | None:
         """Ask the cloud what it serves; None without one. Raises SourceFailedError."""
@@ -136,11 +150,12 @@ class Router:
         return self._probe()
 
     def warm_up(self) -> None:
-        """Load the device's model ahead of the first request."""
+        """Load the device's model ahead of the first request; idle time counts from here."""
         self._on_device.prepare()
 
     def close(self) -> None:
-        """Close the connection to the cloud; the router must not be used afterwards."""
+        """Unload the model and close the connection; the router must not be used afterwards."""
+        self._on_device.close()
         if self._in_cloud:
             self._in_cloud.close()
 
@@ -164,8 +179,16 @@ class Router:
             recommended, {name: given.pop(name) for name in _SAMPLING if name in given}
         )
         stop = given.pop("stop", ())
+        prompt_ids = tuple(self._on_device.tokenizer.encode(prompt))
+        sliding_window, window = (
+            given.pop("sliding_window", False),
+            self.model.architecture.context_window,
+        )
+        if sliding_window and len(prompt_ids) >= window:
+            raise ContextOverflowError(len(prompt_ids), window)
         return Request(
-            prompt_ids=tuple(self._on_device.tokenizer.encode(prompt)),
+            prompt_ids=prompt_ids,
+            sliding_window=sliding_window,
             max_tokens=given.pop("max_tokens", DEFAULT_MAX_TOKENS),
             sampling=sampling,
             stop=(stop,) if isinstance(stop, str) else tuple(stop),
@@ -208,6 +231,7 @@ class Router:
             first_token_budget=request.first_token_budget,
             latency_budget=request.latency_budget,
             offline=self._offline,
+            sliding_window=request.sliding_window,
             failed=dict(failed),
         )
         return decide(

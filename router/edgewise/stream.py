@@ -30,6 +30,10 @@ class TokenSource(Protocol):
     """A side that makes tokens (on_device.OnDevice, in_cloud.InCloud, or a test's fake)."""
 
     key: str  # names this side in the latency log
+    cuts_at: int | None  # tokens after which it ends a text; None: it refuses longer ones
+
+    def unread(self, request: TokenRequest, /) -> int:
+        """How many of the request's tokens it has still to read; the others it remembers."""
 
     def prepare(self) -> None:
         """Do what is needed once, before the first request; raises as `stream` does."""
@@ -161,8 +165,12 @@ class Writing:
         )
 
     def _attempt(self, side: Source) -> Generator[Chunk, None, None]:
-        request, source, first = self._token_request(), self._source(side), len(self._waits)
+        source, first = self._source(side), len(self._waits)
         source.prepare()
+        if source.cuts_at is not None and not self._request.sliding_window:
+            self._transcript.limit(source.cuts_at - len(self._request.prompt_ids))
+        request = self._token_request()
+        unread = source.unread(request)
         asked = time.monotonic()
         with closing(source.stream(request, self.cancelled)) as tokens:
             for token in tokens:
@@ -175,7 +183,7 @@ class Writing:
                 asked = time.monotonic()
         if self.cancelled.is_set():
             self.end(FinishReason.CANCELLED)
-        self._measure(source, request, self._waits[first:])
+        self._measure(source, unread, self._waits[first:])
         if not self._transcript.finish_reason:
             raise SourceFailedError(f"{side} stopped before the text was finished")
 
@@ -199,12 +207,13 @@ class Writing:
             max_tokens=self._transcript.tokens_left,
             sampling=request.sampling,
             end_ids=self._end_ids,
+            sliding_window=request.sliding_window,
         )
 
-    def _measure(self, source: TokenSource, request: TokenRequest, waits: list[float]) -> None:
+    def _measure(self, source: TokenSource, unread: int, waits: list[float]) -> None:
         if waits:
             gap = sum(waits[1:]) / (len(waits) - 1) if len(waits) > 1 else None
-            self._latency.add(source.key, Measurement(request.position, waits[0], gap))
+            self._latency.add(source.key, Measurement(unread, waits[0], gap))
 
 
 def _segments(makers: list[Source]) -> Iterator[Segment]:

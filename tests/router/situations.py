@@ -86,7 +86,7 @@ DEVICE_VETOES = [
     (VetoCode.MODE, {"request": {"mode": Mode.ONLY_IN_CLOUD}}),
     (VetoCode.FAILED, {"request": {"failed": {ON_DEVICE: "it crashed"}}}),
     (VetoCode.MODEL_UNAVAILABLE, {"edge": {"availability": Availability.UNAVAILABLE}}),
-    (VetoCode.CONTEXT_WINDOW, {"edge": {"context_window": 29}}),
+    (VetoCode.CONTEXT_WINDOW, {"edge": {"context_window": 10}}),  # the prompt alone
     (VetoCode.MEMORY, {"device": {"memory_pressure": 0.9}}),
     (VetoCode.TEMPERATURE, {"device": {"temperature": 99.0}}),
     (VetoCode.QUEUE_FULL, {"edge": {"queue_length": 4}}),

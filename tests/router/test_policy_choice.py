@@ -218,3 +218,34 @@ def test_only_the_missed_budget_is_compared():
         edge={"predicted": PredictedTime(5.0, 10.0)},
         cloud={"predicted": PredictedTime(0.2, 11.0)},
     ) == (Source.IN_CLOUD, Reason.BUDGET_MISSED)
+
+
+# An answer that may be cut short.
+
+CUT_SHORT = {"edge": {"context_window": 29}}  # of 10 prompt tokens and 20 new ones
+
+
+def test_an_answer_that_may_be_cut_short_goes_to_a_cloud_with_room():
+    """The cloud answers in full what the device would have to end early."""
+    decision = outcome(**CUT_SHORT)
+    assert (decision.source, decision.reason) == (IN_CLOUD, Reason.OTHER_VETOED)
+    assert decision.vetoes[ON_DEVICE].code is VetoCode.CONTEXT_WINDOW
+
+
+def test_an_answer_cut_short_is_better_than_none():
+    """Without a cloud the device answers as far as its window reaches."""
+    decision = outcome(**CUT_SHORT, cloud={"address": None})
+    assert (decision.source, decision.reason) == (ON_DEVICE, Reason.LAST_RESORT)
+
+
+def test_an_answer_that_may_be_cut_short_does_not_hide_a_lasting_veto():
+    """With memory short as well the device does not answer, whoever else cannot."""
+    refused = outcome(**CUT_SHORT, device={"memory_pressure": 0.9}, cloud={"address": None})
+    assert veto_codes(refused)[ON_DEVICE] is VetoCode.MEMORY
+
+
+@pytest.mark.parametrize("window", [29, 10, 5])
+def test_a_window_that_slides_is_never_too_small(window):
+    """A text in the middle may be longer than the window by far, and goes on."""
+    decision = outcome(request={"sliding_window": True}, edge={"context_window": window})
+    assert decision.vetoes == {}

@@ -1,0 +1,60 @@
+"""`edgewise bench`: what a model costs on this device, and what the router learns from it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edgewise import LatencyLog, Router
+from edgewise_edge import RuntimeFailedError, find_model
+from edgewise_edge.profiling import profile
+from tests.end_to_end.test_cli import run
+
+
+def test_bench_measures_and_the_router_predicts_by_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every figure is there, they fit together, and `route` predicts what was measured."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    found = json.loads(run("bench", "--json", "--threads", "1").stdout)
+    assert (found["model"], found["threads"]) == ("tales", 1)
+    assert found["token_bytes"] == (find_model("tales") / "model.tflite").stat().st_size
+    assert found["wall"] == pytest.approx(found["bandwidth"] / found["token_bytes"])
+    assert found["long"]["prompt_tokens"] > found["short"]["prompt_tokens"]
+    for run_ in (found["short"], found["long"]):
+        # A prompt takes longer than a token, a cold start longer than a prompt.
+        assert found["cold_start"] > run_["first_token"] > run_["gap"] > 0
+    assert found["resident_memory"] > found["token_bytes"]
+    with Router(threads=1) as router:
+        log = LatencyLog(tmp_path / "edgewise" / "latency.json")
+        measured = log.measured(router._on_device.key)
+        predicted = router.route("Once upon a time", max_tokens=100).predicted["on_device"]
+    assert {m.prompt_tokens for m in measured} == {
+        found["short"]["prompt_tokens"],
+        found["long"]["prompt_tokens"],
+    }
+    gaps = found["short"]["gap"], found["long"]["gap"]
+    assert predicted.total is not None
+    assert 100 * min(gaps) < predicted.total < 100 * max(gaps) + found["long"]["first_token"]
+
+
+def test_bench_is_a_table_for_people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without --json the same is readable."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    table = run("bench").stdout
+    for words in ("tales", "cold start", "resident memory", "GB/s", "tokens/s"):
+        assert words in table
+
+
+def test_bench_says_what_is_wrong(tmp_path: Path) -> None:
+    """A folder that is no model, and no threads at all: a sentence and exit status 2."""
+    for arguments in (["--model", str(tmp_path)], ["--threads", "0"]):
+        done = run("bench", *arguments)
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+
+
+def test_what_the_measured_process_says_is_told(tmp_path: Path) -> None:
+    """A process that cannot measure ends in one error, with its last words."""
+    with pytest.raises(RuntimeFailedError, match="manifest"):
+        profile(tmp_path, None)
