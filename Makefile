@@ -9,10 +9,10 @@ OURS := $(foreach name,edgewise edgewise-cloud edgewise-edge edgewise-proto,--no
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header $(OURS)
 
-.PHONY: help demo test check format bench stubs lock clean
+.PHONY: help demo test check format bench bench-edge stubs lock clean
 
 help:  ## Say what there is to make
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 demo: .venv/ready  ## Watch the router choose, on the bundled model
 	@$(BIN)/python router/demo.py
@@ -35,6 +35,9 @@ bench: .venv/ready  ## Run the benchmarks
 	$(BIN)/python benchmarks/router_overhead.py
 	$(BIN)/python benchmarks/both_sides.py
 
+bench-edge: .venv/ready .bench/llama/ready .bench/onnx/ready  ## Run llama.cpp, ONNX Runtime and CTranslate2 beside our edge runtime
+	$(BIN)/python benchmarks/edge_peers.py
+
 stubs: .venv/ready  ## Generate the gRPC stubs anew
 	proto/generate-stubs $(BIN)/python proto
 
@@ -43,10 +46,12 @@ lock: .venv/ready  ## Resolve the requirements anew
 	$(COMPILE) $(addsuffix /pyproject.toml,router edge proto) -c requirements/dev.txt -o requirements/device.txt
 	$(COMPILE) $(addsuffix /pyproject.toml,cloud edge proto) -c requirements/dev.txt -o requirements/cloud.txt
 	$(COMPILE) requirements/tflite-runtime.in -o requirements/tflite-runtime.txt
+	$(COMPILE) requirements/bench-llama.in -o requirements/bench-llama.txt
+	$(COMPILE) requirements/bench-onnx.in -o requirements/bench-onnx.txt
 	$(COMPILE) --no-annotate requirements/tools.in -o requirements/tools.txt
 
-clean:  ## Remove the environment
-	rm -rf .venv
+clean:  ## Remove the environment, and what bench-edge made
+	rm -rf .venv .bench
 
 # The environment is whole when `ready` is newer than all that defines it.
 .venv/ready: requirements/dev.txt requirements/tools.txt $(addsuffix /pyproject.toml,$(PARTS))
@@ -56,4 +61,16 @@ clean:  ## Remove the environment
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/tools.txt
 	@$(BIN)/uv pip sync --quiet --require-hashes requirements/dev.txt
 	@$(BIN)/uv pip install --quiet --no-deps --no-build-isolation $(EDITABLE)
+	@touch $@
+
+# llama.cpp is as fast as it can be only where it was compiled for the processor it runs on; uv's cache
+# may come from another one.
+.bench/llama/ready: export CMAKE_ARGS = -DGGML_NATIVE=ON
+.bench/llama/ready: BUILD = --no-binary llama-cpp-python --no-cache
+
+# The peers of bench-edge, each in an environment of its own.
+.bench/%/ready: requirements/bench-%.txt | .venv/ready
+	@echo "setting up .bench/$*, once; compiling llama.cpp takes some minutes"
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .bench/$*
+	@$(BIN)/uv pip install --quiet --python .bench/$*/bin/python --require-hashes $(BUILD) -r $<
 	@touch $@

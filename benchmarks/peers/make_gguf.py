@@ -1,0 +1,89 @@
+"""Make a quantised GGUF file for llama.cpp from a Hugging Face GPT-2 folder.
+
+llama.cpp itself quantises, by its defaults. q8_0 stores every matrix in 8 bits, the embedding that is
+also the head among them. q4_0 stores the layers' matrices in 4 bits (blocks of 32 with one float16
+scale) and the embedding, being the head, in q6_K. Position embeddings, layer norms and biases stay
+float32. The file has no vocabulary: only token ids are fed. It runs on the worker's environment with
+gguf and safetensors added.
+"""
+
+import argparse
+import ctypes
+import os
+import tempfile
+from pathlib import Path
+
+import checkpoint
+import gguf
+import llama_cpp
+import numpy as np
+
+FILE_TYPES = {
+    "q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0,
+    "q4_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0,
+}
+MODEL_NAMES = {"wte": "token_embd", "wpe": "position_embd", "ln_f": "output_norm"}
+LAYER_NAMES = {
+    "ln_1": "attn_norm",
+    "attn.c_attn": "attn_qkv",
+    "attn.c_proj": "attn_output",
+    "ln_2": "ffn_norm",
+    "mlp.c_fc": "ffn_up",
+    "mlp.c_proj": "ffn_down",
+}
+
+
+def main() -> None:
+    """Write float32, quantise, remove float32."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("source", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--type", choices=FILE_TYPES, required=True)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.out.parent) as scratch:
+        plain = Path(scratch) / "float32.gguf"
+        write(checkpoint.read(options.source), plain)
+        quantize(plain, options.out, FILE_TYPES[options.type])
+
+
+def write(model: checkpoint.Checkpoint, out: Path) -> None:
+    """Write the model unquantised; GGUF's dense weights have the shape (outputs, inputs)."""
+    writer = gguf.GGUFWriter(out, "gpt2")
+    writer.add_context_length(model.context)
+    writer.add_embedding_length(model.width)
+    writer.add_block_count(model.layers)
+    writer.add_feed_forward_length(4 * model.width)
+    writer.add_head_count(model.heads)
+    writer.add_layer_norm_eps(1e-5)
+    writer.add_vocab_size(model.vocabulary)
+    writer.add_tokenizer_model("no_vocab")
+    for name, tensor in model.tensors.items():
+        if renamed := gguf_name(name):
+            dense = ".c_" in name and tensor.ndim == 2
+            writer.add_tensor(renamed, np.ascontiguousarray(tensor.T) if dense else tensor)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def gguf_name(name: str) -> str | None:
+    """GGUF's name of a tensor, or None for what holds no weights (attention masks)."""
+    part, _, kind = name.rpartition(".")
+    if not part.startswith("h."):
+        return f"{MODEL_NAMES[part]}.{kind}" if part in MODEL_NAMES else None
+    _, layer, part = part.split(".", 2)
+    return f"blk.{layer}.{LAYER_NAMES[part]}.{kind}" if part in LAYER_NAMES else None
+
+
+def quantize(plain: Path, out: Path, file_type: int) -> None:
+    """Let llama.cpp write `out`."""
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype = file_type
+    if llama_cpp.llama_model_quantize(os.fsencode(plain), os.fsencode(out), ctypes.byref(params)):
+        message = f"llama.cpp could not quantise {plain}"
+        raise RuntimeError(message)
+
+
+if __name__ == "__main__":
+    main()
