@@ -20,7 +20,7 @@ from edgewise_edge.signatures import DECODE, MASKED, PREFILL
 _FLATBUFFER_IDENTIFIER = slice(4, 8)
 # Prompt tokens a prefill step takes at most. Larger chunks read the weights less often, but need
 # more memory for what lies between the layers, and a cancellation waits for the chunk in hand.
-PREFILL_CHUNK = 128
+PREFILL_CHUNK = 256
 
 
 class Runtime:
@@ -34,7 +34,7 @@ class Runtime:
         for name in (PREFILL, DECODE):
             _require(backend, name, architecture)
         self._one = _Ends.of(architecture, 1)
-        self._many = _Ends.of(architecture, 2)
+        self._many = _Ends.of(architecture, PREFILL_CHUNK)
 
     @classmethod
     def load(
@@ -92,9 +92,7 @@ class Runtime:
 
     def _prefill(self, cache: Cache, tokens: Sequence[int], position: int) -> NDArray[np.float32]:
         length = len(tokens)
-        if self._many.length != length:
-            self._many = _Ends.of(self.architecture, length)
-        bound = self._bound(PREFILL, self._many, cache, max(1, position))
+        bound = self._bound(PREFILL, self._many.first(length), cache, max(1, position))
         bound.mask[:, :length] = np.triu(np.full((length, length), MASKED, np.float32), k=1)
         bound.mask[:, length : length + position] = 0
         return bound.run(cache, tokens, position)
@@ -112,20 +110,28 @@ class _Ends:
 
     length: int
     inputs: dict[str, NDArray[Any]]
-    outputs: dict[str, NDArray[Any]]
     rows: NDArray[np.float32]  # (layers x key | value, length, heads, head size)
+    outputs: dict[str, NDArray[Any]]
 
     @classmethod
     def of(cls, shape: Architecture, length: int) -> Self:
-        """Memory for it."""
+        """Memory for it; of what is never used, none is taken."""
         inputs = {name: aligned((length,), np.int32) for name in ("tokens", "positions")}
-        if length > 1:
-            inputs["last"] = aligned((1,), np.int32)
-            inputs["last"][0] = length - 1
         rows = stacked(shape.layers * 2, (length, shape.heads, shape.head_size), np.float32)
         outputs = dict(zip(_new_names(shape), rows, strict=True))
         outputs["logits"] = aligned((shape.vocabulary_size,), np.float32)
-        return cls(length, inputs, outputs, rows)
+        return cls(length, inputs, rows, outputs)
+
+    def first(self, length: int) -> Self:
+        """For the first `length` tokens of these, with the index of the last as an input."""
+        inputs = {name: array[:length] for name, array in self.inputs.items()}
+        inputs["last"] = aligned((1,), np.int32)
+        inputs["last"][0] = length - 1
+        outputs = {
+            name: array if name == "logits" else array[:length]
+            for name, array in self.outputs.items()
+        }
+        return type(self)(length, inputs, self.rows[:, :length], outputs)
 
 
 @dataclass(frozen=True, slots=True)
