@@ -44,10 +44,10 @@ def measured(model: Path, threads: int) -> dict[str, str | float]:
     runtime = DeviceModel.load(model, threads=threads).runtime
     for _ in range(2):
         session = runtime.session()
-        session.prefill(list(range(100, 100 + PROMPT_TOKENS)))
+        session.read(list(range(100, 100 + PROMPT_TOKENS)))
         started = time.perf_counter()
         for token in range(NEW_TOKENS):
-            session.decode(token)
+            session.read([token])
         seconds = time.perf_counter() - started
     return {"backend": runtime.backend.name, "milliseconds": seconds / NEW_TOKENS * 1e3}
 

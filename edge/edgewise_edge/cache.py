@@ -34,8 +34,9 @@ class Cache:
         capacity = whole_granules(shape.context_window)
         rows = (capacity, shape.heads, shape.head_size)
         self.rows: NDArray[np.float32] = stacked(shape.layers * 2, rows, np.float32)
-        # How the decode step is bound to this cache at the moment; Runtime's own.
+        # Runtime's own: how the decode step is bound to this cache, and how many rows its mask shows.
         self.decode: Any = None
+        self.visible: int | None = None
 
     def beginning(self, rows: int) -> dict[str, NDArray[np.float32]]:
         """The first `rows` rows, by the model's names."""

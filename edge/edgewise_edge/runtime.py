@@ -86,8 +86,13 @@ class Runtime:
         bound: _Bound | None = cache.decode
         if bound is None or bound.mask.shape[1] != 1 + rows:
             bound = cache.decode = self._bound(DECODE, self._one, cache, rows)
-        bound.mask[0, : 1 + position] = 0
-        bound.mask[0, 1 + position :] = MASKED  # a longer text may have been here before
+            cache.visible = None
+        if cache.visible == position - 1:
+            bound.mask[0, position] = 0
+        else:  # where a longer text may have been before
+            bound.mask[0, : 1 + position] = 0
+            bound.mask[0, 1 + position :] = MASKED
+        cache.visible = position
         return bound.run(cache, tokens, position)
 
     def _prefill(self, cache: Cache, tokens: Sequence[int], position: int) -> NDArray[np.float32]:
@@ -145,8 +150,11 @@ class _Bound:
     def run(self, cache: Cache, tokens: Sequence[int], position: int) -> NDArray[np.float32]:
         """Read `tokens` and add their rows to `cache`; a copy of the logits."""
         ends, end = self.ends, position + len(tokens)
-        ends.inputs["tokens"][:] = tokens
-        ends.inputs["positions"][:] = np.arange(position, end)
+        if len(tokens) == 1:  # a slice would make an array of it first
+            ends.inputs["tokens"][0], ends.inputs["positions"][0] = tokens[0], position
+        else:
+            ends.inputs["tokens"][:] = tokens
+            ends.inputs["positions"][:] = np.arange(position, end)
         self.step()
         cache.rows[:, position:end] = ends.rows
         logits: NDArray[np.float32] = ends.outputs["logits"].copy()
