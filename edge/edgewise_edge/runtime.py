@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise_edge.arrays import aligned, stacked
+from edgewise_edge.arrays import ALIGNMENT, aligned, stacked
 from edgewise_edge.backend import Backend, Shape, Step, open_model
 from edgewise_edge.cache import Cache, cache_names, whole_granules
 from edgewise_edge.errors import ModelIncompatibleError, RuntimeFailedError
@@ -35,6 +35,8 @@ class Runtime:
             _require(backend, name, architecture)
         self._one = _Ends.of(architecture, 1)
         self._many = _Ends.of(architecture, PREFILL_CHUNK)
+        # Where rows of a cache begin at aligned addresses, a prompt's are written there at once.
+        self._in_place = architecture.width * np.dtype(np.float32).itemsize % ALIGNMENT == 0
 
     @classmethod
     def load(
@@ -97,7 +99,11 @@ class Runtime:
 
     def _prefill(self, cache: Cache, tokens: Sequence[int], position: int) -> NDArray[np.float32]:
         length = len(tokens)
-        bound = self._bound(PREFILL, self._many.first(length), cache, max(1, position))
+        ends = self._many.first(length)
+        if self._in_place:
+            ends = ends.writing_to(_new_names(self.architecture), cache.rows, position)
+        # The row that an empty cache must show is masked, and may be written to meanwhile.
+        bound = self._bound(PREFILL, ends, cache, max(1, position))
         bound.mask[:, :length] = np.triu(np.full((length, length), MASKED, np.float32), k=1)
         bound.mask[:, length : length + position] = 0
         return bound.run(cache, tokens, position)
@@ -117,6 +123,7 @@ class _Ends:
     inputs: dict[str, NDArray[Any]]
     rows: NDArray[np.float32]  # (layers x key | value, length, heads, head size)
     outputs: dict[str, NDArray[Any]]
+    in_place: bool = False  # whether `rows` are those of a cache
 
     @classmethod
     def of(cls, shape: Architecture, length: int) -> Self:
@@ -138,6 +145,12 @@ class _Ends:
         }
         return type(self)(length, inputs, self.rows[:, :length], outputs)
 
+    def writing_to(self, names: list[str], cache: NDArray[np.float32], position: int) -> Self:
+        """With the new rows written to where a cache wants them."""
+        rows = cache[:, position : position + self.length]
+        outputs = dict(zip(names, rows, strict=True)) | {"logits": self.outputs["logits"]}
+        return type(self)(self.length, self.inputs, rows, outputs, in_place=True)
+
 
 @dataclass(frozen=True, slots=True)
 class _Bound:
@@ -156,7 +169,8 @@ class _Bound:
             ends.inputs["tokens"][:] = tokens
             ends.inputs["positions"][:] = np.arange(position, end)
         self.step()
-        cache.rows[:, position:end] = ends.rows
+        if not ends.in_place:
+            cache.rows[:, position:end] = ends.rows
         logits: NDArray[np.float32] = ends.outputs["logits"].copy()
         return logits
 

@@ -408,3 +408,19 @@ def test_no_network_stack_is_imported() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     assert done.stderr == ""
+
+
+def test_a_prompt_reads_the_same_where_rows_are_not_aligned(
+    exact_model: DeviceModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that cannot be written to the cache at once are copied there."""
+    runtime, tokens = exact_model.runtime, TOKENS[:90]
+    assert runtime._in_place  # as for any width that 16 divides
+    at_once = runtime.session()
+    at_once.read(tokens[:50])
+    expected = at_once.read(tokens[50:])
+    monkeypatch.setattr(runtime, "_in_place", False)
+    copied = runtime.session()
+    copied.read(tokens[:50])
+    np.testing.assert_array_equal(copied.read(tokens[50:]), expected)
+    np.testing.assert_array_equal(copied.cache.rows, at_once.cache.rows)
