@@ -96,7 +96,13 @@ class OnDevice:
         return request.position - self._loaded().remembered(request.token_ids)
 
     def prepare(self) -> None:
-        """Load the model, unless it is. Raises ModelError."""
+        """Load the model, unless it is, for a request that follows. Raises ModelError."""
+        with self._counter:
+            self._stay()
+        self._loaded()
+
+    def warm_up(self) -> None:
+        """Load the model, unless it is; idle time counts from here. Raises ModelError."""
         with self._counted():
             self._loaded()
 

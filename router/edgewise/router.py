@@ -151,7 +151,7 @@ class Router:
 
     def warm_up(self) -> None:
         """Load the device's model ahead of the first request; idle time counts from here."""
-        self._on_device.prepare()
+        self._on_device.warm_up()
 
     def close(self) -> None:
         """Unload the model and close the connection; the router must not be used afterwards."""

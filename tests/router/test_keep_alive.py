@@ -14,6 +14,7 @@ from edgewise import (
     Source,
     VetoCode,
 )
+from edgewise_edge import DeviceModel
 
 PATIENCE = 20.0  # seconds
 
@@ -95,3 +96,20 @@ def test_settings_that_mean_nothing_are_refused_at_once(options):
     """Before anything is loaded, with the setting named."""
     with pytest.raises(ConfigurationError, match=next(iter(options))):
         router(**options)
+
+
+def test_a_request_loads_the_model_once(monkeypatch):
+    """Between getting ready and writing nothing is idle, with no idle time allowed at all."""
+    loads, load = [], DeviceModel.load
+
+    def counted(*arguments, **options):
+        loads.append(arguments)
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(DeviceModel, "load", counted)
+    with router(keep_alive=0.0) as brief:
+        for _ in range(3):
+            loads.clear()
+            brief.generate("Once upon a time", max_tokens=3, seed=1)
+            assert len(loads) == 1
+            assert becomes_unloaded(brief)
