@@ -17,8 +17,9 @@ PREFIX_MEMORY = 64 * 2**20  # bytes: 870 tokens of GPT-2 small
 class Prefixes:
     """Sessions that have ended, most recently used last, and at most `limit` bytes of their caches.
 
-    The cache in use counts too. A request that begins as one of them did goes on from there. What it reads and writes is what
-    it would have been without: a cache holds nothing but what its tokens make of it.
+    The cache in use counts too. A request that begins as one of them did goes on from there. What
+    it reads and writes is what it would have been without: a cache holds nothing but what its tokens
+    make of it.
     """
 
     def __init__(self, runtime: Runtime, limit: int) -> None:
