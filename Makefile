@@ -42,7 +42,7 @@ stubs: .venv/ready  ## Generate the gRPC stubs anew
 	proto/generate-stubs $(BIN)/python proto
 
 lock: .venv/ready  ## Resolve the requirements anew
-	$(COMPILE) requirements/dev.in $(addsuffix /pyproject.toml,$(PARTS)) -o requirements/dev.txt
+	$(COMPILE) --all-extras requirements/dev.in $(addsuffix /pyproject.toml,$(PARTS)) -o requirements/dev.txt
 	$(COMPILE) $(addsuffix /pyproject.toml,router edge proto) -c requirements/dev.txt -o requirements/device.txt
 	$(COMPILE) $(addsuffix /pyproject.toml,cloud edge proto) -c requirements/dev.txt -o requirements/cloud.txt
 	$(COMPILE) requirements/tflite-runtime.in -o requirements/tflite-runtime.txt

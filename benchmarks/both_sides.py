@@ -17,7 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 from keras_hub.models import GPT2CausalLM
 
-from edgewise_cloud.engine import Engine
+from edgewise_cloud.serving.engine import Engine
 from edgewise_cloud.sources import load_keras
 from edgewise_edge import DeviceModel, SamplingParams, TokenRequest
 

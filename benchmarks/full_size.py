@@ -20,8 +20,8 @@ from keras_hub.models import GPT2Backbone
 
 from edgewise_cloud.checkpoint import save_checkpoint
 from edgewise_cloud.conversion import convert
-from edgewise_cloud.engine import Engine
 from edgewise_cloud.quantization import Quantization
+from edgewise_cloud.serving.engine import Engine
 from edgewise_cloud.sources import load_keras
 from edgewise_edge import DeviceModel, SamplingParams, TokenRequest
 from edgewise_edge.manifest import MODEL_FILE

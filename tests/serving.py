@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from edgewise_cloud.server import Server, ServerSettings
+from edgewise_cloud.serving.server import Server, ServerSettings
 
 
 @dataclass

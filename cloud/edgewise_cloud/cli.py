@@ -55,7 +55,7 @@ def serve(
     grace: Annotated[float, typer.Option(min=0, help="Seconds to finish at shutdown.")] = 10.0,
 ) -> None:
     """Serve a Keras GPT-2 over gRPC until SIGTERM or Ctrl-C."""
-    from edgewise_cloud.server import ServerSettings, running_server
+    from edgewise_cloud.serving.server import ServerSettings, running_server
 
     settings = ServerSettings(
         model=model, host=host, port=port, slots=slots, queue=queue, grace=grace

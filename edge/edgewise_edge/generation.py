@@ -78,7 +78,7 @@ class TokenRequest:
 
 
 class StepSession(Protocol):
-    """A model reading one text (runtime.Session, edgewise_cloud.engine.KerasSession)."""
+    """A model reading one text (runtime.Session, edgewise_cloud.serving.engine.KerasSession)."""
 
     @property
     def position(self) -> int:

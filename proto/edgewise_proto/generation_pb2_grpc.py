@@ -44,6 +44,11 @@ class GeneratorStub(object):
                 request_serializer=edgewise__proto_dot_generation__pb2.GetModelRequest.SerializeToString,
                 response_deserializer=edgewise__proto_dot_generation__pb2.GetModelResponse.FromString,
                 _registered_method=True)
+        self.GetLoad = channel.unary_unary(
+                '/edgewise.v1.Generator/GetLoad',
+                request_serializer=edgewise__proto_dot_generation__pb2.GetLoadRequest.SerializeToString,
+                response_deserializer=edgewise__proto_dot_generation__pb2.GetLoadResponse.FromString,
+                _registered_method=True)
 
 
 class GeneratorServicer(object):
@@ -53,9 +58,10 @@ class GeneratorServicer(object):
         """Continues a sequence of tokens, streaming each new token as it is made.
 
         Status codes: INVALID_ARGUMENT for a request no model could answer or one beyond the context
-        window; FAILED_PRECONDITION when the vocabularies differ; RESOURCE_EXHAUSTED when all slots
-        are taken (with google.rpc.RetryInfo); UNAVAILABLE while loading or draining.
-        Cancelling the call, or its deadline, stops the work.
+        window; FAILED_PRECONDITION when the vocabularies differ; RESOURCE_EXHAUSTED when the queue is
+        full or the caller has its share (with google.rpc.RetryInfo); DEADLINE_EXCEEDED, at once, when
+        the deadline cannot be met; UNAUTHENTICATED without a token where one is asked for; UNAVAILABLE
+        while loading or draining. Cancelling the call, or its deadline, stops the work.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -63,6 +69,13 @@ class GeneratorServicer(object):
 
     def GetModel(self, request, context):
         """Describes the model being served.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetLoad(self, request, context):
+        """Says how busy the service is now.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -80,6 +93,11 @@ def add_GeneratorServicer_to_server(servicer, server):
                     servicer.GetModel,
                     request_deserializer=edgewise__proto_dot_generation__pb2.GetModelRequest.FromString,
                     response_serializer=edgewise__proto_dot_generation__pb2.GetModelResponse.SerializeToString,
+            ),
+            'GetLoad': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLoad,
+                    request_deserializer=edgewise__proto_dot_generation__pb2.GetLoadRequest.FromString,
+                    response_serializer=edgewise__proto_dot_generation__pb2.GetLoadResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -136,6 +154,33 @@ class Generator(object):
             '/edgewise.v1.Generator/GetModel',
             edgewise__proto_dot_generation__pb2.GetModelRequest.SerializeToString,
             edgewise__proto_dot_generation__pb2.GetModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLoad(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/edgewise.v1.Generator/GetLoad',
+            edgewise__proto_dot_generation__pb2.GetLoadRequest.SerializeToString,
+            edgewise__proto_dot_generation__pb2.GetLoadResponse.FromString,
             options,
             channel_credentials,
             insecure,

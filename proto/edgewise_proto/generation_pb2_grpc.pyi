@@ -37,12 +37,15 @@ class GeneratorStub:
     """Continues a sequence of tokens, streaming each new token as it is made.
 
     Status codes: INVALID_ARGUMENT for a request no model could answer or one beyond the context
-    window; FAILED_PRECONDITION when the vocabularies differ; RESOURCE_EXHAUSTED when all slots
-    are taken (with google.rpc.RetryInfo); UNAVAILABLE while loading or draining.
-    Cancelling the call, or its deadline, stops the work.
+    window; FAILED_PRECONDITION when the vocabularies differ; RESOURCE_EXHAUSTED when the queue is
+    full or the caller has its share (with google.rpc.RetryInfo); DEADLINE_EXCEEDED, at once, when
+    the deadline cannot be met; UNAUTHENTICATED without a token where one is asked for; UNAVAILABLE
+    while loading or draining. Cancelling the call, or its deadline, stops the work.
     """
     GetModel: _grpc.UnaryUnaryMultiCallable[_generation_pb2.GetModelRequest, _generation_pb2.GetModelResponse]
     """Describes the model being served."""
+    GetLoad: _grpc.UnaryUnaryMultiCallable[_generation_pb2.GetLoadRequest, _generation_pb2.GetLoadResponse]
+    """Says how busy the service is now."""
 
 @_typing.type_check_only
 class GeneratorAsyncStub(GeneratorStub):
@@ -51,12 +54,15 @@ class GeneratorAsyncStub(GeneratorStub):
     """Continues a sequence of tokens, streaming each new token as it is made.
 
     Status codes: INVALID_ARGUMENT for a request no model could answer or one beyond the context
-    window; FAILED_PRECONDITION when the vocabularies differ; RESOURCE_EXHAUSTED when all slots
-    are taken (with google.rpc.RetryInfo); UNAVAILABLE while loading or draining.
-    Cancelling the call, or its deadline, stops the work.
+    window; FAILED_PRECONDITION when the vocabularies differ; RESOURCE_EXHAUSTED when the queue is
+    full or the caller has its share (with google.rpc.RetryInfo); DEADLINE_EXCEEDED, at once, when
+    the deadline cannot be met; UNAUTHENTICATED without a token where one is asked for; UNAVAILABLE
+    while loading or draining. Cancelling the call, or its deadline, stops the work.
     """
     GetModel: _aio.UnaryUnaryMultiCallable[_generation_pb2.GetModelRequest, _generation_pb2.GetModelResponse]  # type: ignore[assignment]
     """Describes the model being served."""
+    GetLoad: _aio.UnaryUnaryMultiCallable[_generation_pb2.GetLoadRequest, _generation_pb2.GetLoadResponse]  # type: ignore[assignment]
+    """Says how busy the service is now."""
 
 class GeneratorServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -68,9 +74,10 @@ class GeneratorServicer(metaclass=_abc_1.ABCMeta):
         """Continues a sequence of tokens, streaming each new token as it is made.
 
         Status codes: INVALID_ARGUMENT for a request no model could answer or one beyond the context
-        window; FAILED_PRECONDITION when the vocabularies differ; RESOURCE_EXHAUSTED when all slots
-        are taken (with google.rpc.RetryInfo); UNAVAILABLE while loading or draining.
-        Cancelling the call, or its deadline, stops the work.
+        window; FAILED_PRECONDITION when the vocabularies differ; RESOURCE_EXHAUSTED when the queue is
+        full or the caller has its share (with google.rpc.RetryInfo); DEADLINE_EXCEEDED, at once, when
+        the deadline cannot be met; UNAUTHENTICATED without a token where one is asked for; UNAVAILABLE
+        while loading or draining. Cancelling the call, or its deadline, stops the work.
         """
 
     @_abc_1.abstractmethod
@@ -80,5 +87,13 @@ class GeneratorServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_generation_pb2.GetModelResponse, _abc.Awaitable[_generation_pb2.GetModelResponse]]:
         """Describes the model being served."""
+
+    @_abc_1.abstractmethod
+    def GetLoad(
+        self,
+        request: _generation_pb2.GetLoadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_generation_pb2.GetLoadResponse, _abc.Awaitable[_generation_pb2.GetLoadResponse]]:
+        """Says how busy the service is now."""
 
 def add_GeneratorServicer_to_server(servicer: GeneratorServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

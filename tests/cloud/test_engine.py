@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgewise_cloud.engine import Engine, KerasSession
+from edgewise_cloud.serving.engine import Engine, KerasSession
 from edgewise_cloud.sources import load_keras
 from edgewise_edge import ContextOverflowError, DeviceModel
 from tests.conftest import CONTEXT, token_request

@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from edgewise_cloud.errors import ServeError
-from edgewise_cloud.server import SERVICE
+from edgewise_cloud.serving.server import SERVICE
 from edgewise_edge import DeviceModel
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
@@ -149,7 +149,7 @@ def hold_slots(
 
 def wait_until_idle(service: Running) -> None:
     """Return when no slot is held; the test's timeout is the limit."""
-    while service.server._slots.held:
+    while service.server.answering.engine._taken.held:
         time.sleep(0.01)
 
 
@@ -160,7 +160,7 @@ def test_a_full_service_refuses_at_once(
     wait_until_idle(service)
     calls = hold_slots(stub, vocabulary, 2)
     calls.append(stub.Generate(message(vocabulary)))
-    while service.server._slots.held < 3:
+    while service.server.answering.engine._taken.held < 3:
         time.sleep(0.01)
     with pytest.raises(grpc.RpcError) as error:
         list(stub.Generate(message(vocabulary)))
@@ -179,7 +179,7 @@ def test_nobody_waiting_means_nothing_running(
 ) -> None:
     """Cancelling, or the deadline, stops the computation and frees the slot."""
     wait_until_idle(service)
-    engine = service.server._service.engine
+    engine = service.server.answering.engine
     steps: list[int] = []
     decode = engine.run_decode
     engine.run_decode = lambda *step: (time.sleep(0.02), steps.append(1), decode(*step))[-1]
@@ -205,7 +205,7 @@ def test_a_call_cancelled_while_its_prompt_is_read_stops_reading(
 ) -> None:
     """The slot is held until the computation has ended, and that is soon."""
     wait_until_idle(service)
-    engine = service.server._service.engine
+    engine = service.server.answering.engine
     chunks: list[int] = []
     reading = threading.Event()
     prefill = engine.run_prefill

@@ -15,13 +15,14 @@ from grpc_reflection.v1alpha import reflection
 
 from edgewise_cloud.errors import ServeError
 from edgewise_cloud.heavy import import_tensorflow
-from edgewise_cloud.service import GeneratorService
-from edgewise_cloud.slots import Slots
+from edgewise_cloud.serving.answering import Answering
+from edgewise_cloud.serving.requests import Observers
+from edgewise_cloud.serving.service import GeneratorService
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
 
 if TYPE_CHECKING:
-    from edgewise_cloud.engine import Engine
+    from edgewise_cloud.serving.engine import Engine
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Generator"].full_name
 # Everything a request may hold fits; 10 MB of ids does not.
@@ -45,8 +46,7 @@ class Server:
 
     def __init__(self, settings: ServerSettings) -> None:
         self._settings = settings
-        self._slots = Slots(settings.slots, settings.queue)
-        self._service = GeneratorService(self._slots, settings.slots)
+        self.answering = Answering(Observers())
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
             options=[
@@ -59,7 +59,7 @@ class Server:
         """Listen, NOT_SERVING yet; the port. Raises ServeError when it cannot."""
         settings = self._settings
         _require_loopback(settings.host)
-        pb_grpc.add_GeneratorServicer_to_server(self._service, self._server)
+        pb_grpc.add_GeneratorServicer_to_server(GeneratorService(self.answering), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
@@ -77,15 +77,16 @@ class Server:
 
     async def load(self) -> None:
         """Load and warm up the model, then serve. Raises SourceError."""
-        self._service.engine = await asyncio.to_thread(_load_engine, self._settings.model)
+        self.answering.engine = await asyncio.to_thread(_load_engine, self._settings)
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
 
     async def drain(self) -> None:
         """Take no new requests, let running ones finish within the grace period, stop."""
-        self._service.draining = True
+        self.answering.draining = True
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         await self._server.stop(self._settings.grace)
-        await self._slots.idle()
+        if self.answering.engine:
+            await self.answering.engine.idle()
 
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for name in ("", SERVICE):
@@ -104,13 +105,14 @@ async def running_server(settings: ServerSettings) -> AsyncIterator[int]:
         await server.drain()
 
 
-def _load_engine(model: str) -> "Engine":
+def _load_engine(settings: ServerSettings) -> "Engine":
     import_tensorflow()  # takes seconds: the socket is open by now, and the address was good
-    from edgewise_cloud.engine import Engine
+    from edgewise_cloud.serving.engine import Engine
     from edgewise_cloud.sources import load_keras
 
     with tempfile.TemporaryDirectory() as workspace:
-        engine = Engine(load_keras(model, Path(workspace)))
+        model = load_keras(settings.model, Path(workspace))
+        engine = Engine(model, settings.slots, settings.queue)
     engine.warm_up()
     return engine
 

@@ -1,13 +1,21 @@
 """Running the full Keras GPT-2 step by step, through KerasHub's own cached forward pass."""
 
+import asyncio
 import threading
-from collections.abc import Callable, Generator, Sequence
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
 
+import grpc
 import numpy as np
 import tensorflow as tf
 from keras_hub.models import GPT2CausalLM
 from numpy.typing import NDArray
 
+from edgewise_cloud.serving.requests import Caller, RefusedError
+from edgewise_cloud.serving.slots import Slots, SlotsFullError
 from edgewise_cloud.sources import KerasModel
 from edgewise_edge.generation import TokenRequest, generate_tokens
 
@@ -15,11 +23,38 @@ PREFILL_CHUNK = 64
 CACHE_BUCKETS = (128, 512)  # and the context window
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """How busy an engine is; see generation.proto."""
+
+    slots: int
+    running: int
+    queue: int
+    waiting: int
+    tokens_per_second: float
+    expected_wait: float
+
+
+class Run:
+    """A request being answered: its new tokens, as an asynchronous iterator."""
+
+    def __init__(self, tokens: AsyncGenerator[int, None]) -> None:
+        self.started: float | None = None  # on time.monotonic()'s clock
+        self.reused = 0
+        self._tokens = tokens
+
+    def __aiter__(self) -> AsyncIterator[int]:
+        return self._tokens
+
+
 class Engine:
     """One Keras model, serving any number of sessions; their steps run one at a time."""
 
-    def __init__(self, model: KerasModel) -> None:
+    def __init__(self, model: KerasModel, slots: int = 4, queue: int = 16) -> None:
         self.model = model
+        self._slots, self._queue = slots, queue
+        self._taken = Slots(slots, queue)
+        self._pool = ThreadPoolExecutor(slots, thread_name_prefix="generate")
         window = model.architecture.context_window
         self.chunk = min(PREFILL_CHUNK, window)
         self.buckets = [*(size for size in CACHE_BUCKETS if self.chunk <= size < window), window]
@@ -44,6 +79,61 @@ class Engine:
         for bucket in self.buckets:
             session = KerasSession(self, bucket)
             session.read([0, 0])
+
+    @asynccontextmanager
+    async def run(self, request: TokenRequest, caller: Caller) -> AsyncIterator[Run]:
+        """Answer a checked request; leaving stops the work. Raises RefusedError."""
+        try:
+            async with self._taken.slot():
+                run = Run(self._tokens(request))
+                run.started = time.monotonic()
+                try:
+                    yield run
+                finally:
+                    await run._tokens.aclose()
+        except SlotsFullError:
+            raise RefusedError(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full", retry_after=1
+            ) from None
+
+    def load(self) -> Load:
+        """How busy it is."""
+        held = self._taken.held
+        return Load(
+            slots=self._slots,
+            running=min(held, self._slots),
+            queue=self._queue,
+            waiting=max(0, held - self._slots),
+            tokens_per_second=0.0,
+            expected_wait=0.0,
+        )
+
+    async def idle(self) -> None:
+        """Return once nothing runs."""
+        await self._taken.idle()
+
+    async def _tokens(self, request: TokenRequest) -> AsyncGenerator[int, None]:
+        """The tokens, computed on a thread; leaving early stops the computation."""
+        loop = asyncio.get_running_loop()
+        queue: asyncio.Queue[int | None] = asyncio.Queue()
+        abandoned = threading.Event()
+
+        def work() -> None:
+            try:
+                with closing(self.generate(request, abandoned)) as tokens:
+                    for token in tokens:
+                        loop.call_soon_threadsafe(queue.put_nowait, token)
+            finally:
+                loop.call_soon_threadsafe(queue.put_nowait, None)
+
+        worker = loop.run_in_executor(self._pool, work)
+        try:
+            while (token := await queue.get()) is not None:
+                yield token
+            await worker
+        finally:
+            abandoned.set()
+            await asyncio.wait([worker])
 
     def generate(
         self, request: TokenRequest, cancelled: threading.Event | None = None

@@ -1,0 +1,175 @@
+"""From request messages to response messages, whatever carries them: gRPC's server or Ray Serve."""
+
+import logging
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import grpc
+
+from edgewise_cloud.serving.requests import Caller, Observer, Outcome, RefusedError
+from edgewise_cloud.serving.wire import FINISH_REASONS, token_request
+from edgewise_edge.errors import RequestError
+from edgewise_edge.generation import FinishReason, TokenRequest
+from edgewise_proto import generation_pb2 as pb
+
+if TYPE_CHECKING:
+    from edgewise_cloud.serving.engine import Engine
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What a request has come to so far."""
+
+    arrived: float  # time.monotonic()
+    request: TokenRequest | None = None
+    reused: int = 0
+    started: float | None = None
+    first_token: float | None = None
+    last_token: float | None = None
+    generated: int = 0
+    reason: FinishReason | None = None
+
+
+class Answering:
+    """Answers requests with one engine, once it is there; until then, and while draining, refuses.
+
+    Refusals are RefusedError. Everything runs on one event loop.
+    """
+
+    def __init__(self, observer: Observer) -> None:
+        self.engine: Engine | None = None
+        self.draining = False
+        self._observer = observer
+
+    def model(self) -> pb.GetModelResponse:
+        """What is served. Raises RefusedError."""
+        model = self._ready().model
+        return pb.GetModelResponse(
+            name=model.name,
+            revision=model.revision,
+            vocabulary=model.tokenizer.fingerprint,
+            vocabulary_size=model.architecture.vocabulary_size,
+            context_window=model.architecture.context_window,
+        )
+
+    def load(self) -> pb.GetLoadResponse:
+        """How busy it is. Raises RefusedError."""
+        load = self._ready().load()
+        return pb.GetLoadResponse(
+            slots=load.slots,
+            running=load.running,
+            queue=load.queue,
+            waiting=load.waiting,
+            tokens_per_second=load.tokens_per_second,
+            expected_wait=load.expected_wait,
+        )
+
+    async def generate(
+        self, message: pb.GenerateRequest, caller: Caller
+    ) -> AsyncGenerator[pb.GenerateResponse, None]:
+        """A message for each new token, and a last one. Closing it, or cancelling, stops the work."""
+        arrived, progress = time.time(), _Progress(time.monotonic())
+        code = grpc.StatusCode.CANCELLED
+        try:
+            engine = self._ready()
+            progress.request = _accept(engine, message)
+            answer = self._answer(engine, progress.request, caller, progress)
+            async with aclosing(answer) as responses:
+                async for response in responses:
+                    yield response
+            code = grpc.StatusCode.OK
+        except RefusedError as refusal:
+            code = refusal.code
+            raise
+        except Exception as error:  # its text is for the log, not for the caller
+            log.exception("generation failed")
+            code = grpc.StatusCode.INTERNAL
+            raise RefusedError(code, "the model failed; see the service's log") from error
+        finally:
+            self._observer.ended(_outcome(progress, caller, code, arrived))
+
+    def _ready(self) -> "Engine":
+        if self.draining:
+            raise RefusedError(grpc.StatusCode.UNAVAILABLE, "the service is shutting down")
+        if self.engine is None:
+            raise RefusedError(grpc.StatusCode.UNAVAILABLE, "the model is still loading")
+        return self.engine
+
+    async def _answer(
+        self, engine: "Engine", request: TokenRequest, caller: Caller, progress: _Progress
+    ) -> AsyncGenerator[pb.GenerateResponse, None]:
+        reason, position = FinishReason.LENGTH, request.position
+        async with engine.run(request, caller) as run:
+            async for token in run:
+                now = time.monotonic()
+                gap = None if progress.last_token is None else now - progress.last_token
+                self._observer.token(gap)
+                progress.first_token = progress.first_token or now
+                progress.last_token = now
+                progress.started, progress.reused = run.started, run.reused
+                progress.generated += 1
+                yield pb.GenerateResponse(position=position, token_ids=[token])
+                position += 1
+                if token in request.end_ids:
+                    reason = FinishReason.STOP
+        progress.reason = reason
+        yield _last(request, reason, position, progress)
+
+
+def _accept(engine: "Engine", message: pb.GenerateRequest) -> TokenRequest:
+    """Check everything that can be checked before any work. Raises RefusedError."""
+    model = engine.model
+    if message.vocabulary != model.tokenizer.fingerprint:
+        raise RefusedError(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            f"the caller's vocabulary is not that of the model served here, '{model.name}'; "
+            "use the same model on both sides",
+        )
+    try:
+        request = token_request(message)
+        request.check(model.architecture.context_window, model.architecture.vocabulary_size)
+        request.require_room(model.architecture.context_window)
+    except RequestError as error:
+        raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
+    return request
+
+
+def _last(
+    request: TokenRequest, reason: FinishReason, position: int, progress: _Progress
+) -> pb.GenerateResponse:
+    ended = time.monotonic()
+    return pb.GenerateResponse(
+        position=position,
+        finish_reason=FINISH_REASONS[reason],
+        usage=pb.Usage(
+            prompt_tokens=request.prompt_tokens, completion_tokens=position - request.prompt_tokens
+        ),
+        timings=pb.Timings(
+            queued=(progress.started or ended) - progress.arrived,
+            time_to_first_token=(progress.first_token or ended) - progress.arrived,
+            total=ended - progress.arrived,
+        ),
+    )
+
+
+def _outcome(progress: _Progress, caller: Caller, code: grpc.StatusCode, arrived: float) -> Outcome:
+    def since(moment: float | None) -> float | None:
+        return None if moment is None else moment - progress.arrived
+
+    return Outcome(
+        caller=caller,
+        code=code,
+        arrived=arrived,
+        total=time.monotonic() - progress.arrived,
+        prompt_tokens=progress.request.position if progress.request else 0,
+        reused_tokens=progress.reused,
+        generated_tokens=progress.generated,
+        queued=since(progress.started),
+        time_to_first_token=since(progress.first_token),
+        finish_reason=progress.reason.value if progress.reason else None,
+    )

@@ -1,0 +1,81 @@
+"""The Generator service on gRPC's asyncio server."""
+
+import time
+from contextlib import aclosing
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status
+
+from edgewise_cloud.serving.answering import Answering
+from edgewise_cloud.serving.requests import Caller, RefusedError
+from edgewise_proto import generation_pb2 as pb
+from edgewise_proto import generation_pb2_grpc as pb_grpc
+
+if TYPE_CHECKING:
+    # Generic for the type checker alone.
+    Context: TypeAlias = grpc.aio.ServicerContext[pb.GenerateRequest, pb.GenerateResponse]
+
+
+class GeneratorService(pb_grpc.GeneratorServicer):
+    """Carries messages between gRPC and `Answering`."""
+
+    def __init__(self, answering: Answering) -> None:
+        self._answering = answering
+
+    async def GetModel(
+        self, request: pb.GetModelRequest, context: "Context"
+    ) -> pb.GetModelResponse:
+        """See generation.proto."""
+        try:
+            return self._answering.model()
+        except RefusedError as refusal:
+            await _refuse(context, refusal)
+
+    async def GetLoad(self, request: pb.GetLoadRequest, context: "Context") -> pb.GetLoadResponse:
+        """See generation.proto."""
+        try:
+            return self._answering.load()
+        except RefusedError as refusal:
+            await _refuse(context, refusal)
+
+    async def Generate(  # type: ignore[override]  # the form that writes for itself
+        self, request: pb.GenerateRequest, context: "Context"
+    ) -> None:
+        """See generation.proto."""
+        try:
+            # Not a plain loop: a call cancelled while it writes must end the computation now.
+            async with aclosing(self._answering.generate(request, _caller(context))) as responses:
+                async for response in responses:
+                    await context.write(response)
+        except RefusedError as refusal:
+            await _refuse(context, refusal)
+
+
+def _caller(context: "Context") -> Caller:
+    left = context.time_remaining()
+    metadata = dict(context.invocation_metadata() or ())
+    return Caller(
+        name=context.peer(),
+        deadline=None if left is None else time.monotonic() + left,
+        trace=str(metadata["traceparent"]) if "traceparent" in metadata else None,
+    )
+
+
+async def _refuse(context: "Context", refusal: RefusedError) -> NoReturn:
+    await context.abort(refusal.code, refusal.text, trailing_metadata=details(refusal))
+
+
+def details(refusal: RefusedError) -> tuple[tuple[str, bytes], ...]:
+    """Trailing metadata that tells programs when to come back (google.rpc.RetryInfo)."""
+    if refusal.retry_after is None:
+        return ()
+    delay = Duration()
+    delay.FromNanoseconds(round(refusal.retry_after * 1e9))
+    retry = AnyMessage()
+    retry.Pack(RetryInfo(retry_delay=delay))
+    status = Status(code=refusal.code.value[0], message=refusal.text, details=[retry])
+    return (("grpc-status-details-bin", status.SerializeToString()),)
