@@ -4,12 +4,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 PARTS := proto edge cloud router
 EDITABLE := $(foreach part,$(PARTS),-e $(part))
+LLAMA_SERVER := .bench/llama-server/bin/llama-server
 OURS := $(foreach name,edgewise edgewise-cloud edgewise-edge edgewise-proto,--no-emit-package $(name))
 # What users install is what was tested: their versions are those of dev.txt.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header $(OURS)
 
-.PHONY: help demo test check format bench bench-edge stubs lock clean
+.PHONY: help demo test check format bench bench-edge bench-cloud stubs lock clean
 
 help:  ## Say what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -38,19 +39,22 @@ bench: .venv/ready  ## Run the benchmarks
 bench-edge: .venv/ready .bench/llama/ready .bench/onnx/ready  ## Run llama.cpp, ONNX Runtime and CTranslate2 beside our edge runtime
 	$(BIN)/python benchmarks/edge_peers.py
 
+bench-cloud: .venv/ready $(LLAMA_SERVER)  ## Run llama.cpp's server and KerasHub's generate() beside our service
+	$(BIN)/python benchmarks/cloud_peers.py
+
 stubs: .venv/ready  ## Generate the gRPC stubs anew
 	proto/generate-stubs $(BIN)/python proto
 
 lock: .venv/ready  ## Resolve the requirements anew
 	$(COMPILE) --all-extras requirements/dev.in $(addsuffix /pyproject.toml,$(PARTS)) -o requirements/dev.txt
 	$(COMPILE) $(addsuffix /pyproject.toml,router edge proto) -c requirements/dev.txt -o requirements/device.txt
-	$(COMPILE) $(addsuffix /pyproject.toml,cloud edge proto) -c requirements/dev.txt -o requirements/cloud.txt
+	$(COMPILE) --extra otel $(addsuffix /pyproject.toml,cloud edge proto) -c requirements/dev.txt -o requirements/cloud.txt
 	$(COMPILE) requirements/tflite-runtime.in -o requirements/tflite-runtime.txt
 	$(COMPILE) requirements/bench-llama.in -o requirements/bench-llama.txt
 	$(COMPILE) requirements/bench-onnx.in -o requirements/bench-onnx.txt
 	$(COMPILE) --no-annotate requirements/tools.in -o requirements/tools.txt
 
-clean:  ## Remove the environment, and what bench-edge made
+clean:  ## Remove the environment, and what bench-edge and bench-cloud made
 	rm -rf .venv .bench
 
 # The environment is whole when `ready` is newer than all that defines it.
@@ -68,7 +72,11 @@ clean:  ## Remove the environment, and what bench-edge made
 .bench/llama/ready: export CMAKE_ARGS = -DGGML_NATIVE=ON
 .bench/llama/ready: BUILD = --no-binary llama-cpp-python --no-cache
 
-# The peers of bench-edge, each in an environment of its own.
+$(LLAMA_SERVER): benchmarks/peers/build-llama-server .bench/llama/ready
+	@echo "compiling llama.cpp's own server, once; this takes some minutes"
+	@$< $(BIN)/python .bench/llama/bin/cmake .bench/llama-server
+
+# The peers of bench-edge and bench-cloud, each in an environment of its own.
 .bench/%/ready: requirements/bench-%.txt | .venv/ready
 	@echo "setting up .bench/$*, once; compiling llama.cpp takes some minutes"
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .bench/$*

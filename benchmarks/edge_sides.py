@@ -89,22 +89,22 @@ class Side:
 
 
 _EDGEWISE = Runtime("edgewise", "ai-edge-litert", None, "edgewise_worker.py")
-_LLAMA = Runtime("llama.cpp", "llama-cpp-python", "llama", "llama_cpp_worker.py")
+LLAMA_CPP = Runtime("llama.cpp", "llama-cpp-python", "llama", "llama_cpp_worker.py")
 _ONNX = Runtime("ONNX Runtime", "onnxruntime", "onnx", "onnx_worker.py")
 _CT2 = Runtime("CTranslate2", "ctranslate2", "onnx", "ct2_worker.py")
-RUNTIMES = (_EDGEWISE, _LLAMA, _ONNX, _CT2)
+RUNTIMES = (_EDGEWISE, LLAMA_CPP, _ONNX, _CT2)
 SIDES = (
     Side(_EDGEWISE, "int8", 8, "make_edgewise.py --type int8", "model"),
-    Side(_LLAMA, "Q8_0", 8, "make_gguf.py --type q8_0", "model.gguf"),
+    Side(LLAMA_CPP, "Q8_0", 8, "make_gguf.py --type q8_0", "model.gguf"),
     Side(_ONNX, "8 bit", 8, "make_onnx.py --bits 8", "model.onnx"),
     Side(_ONNX, "8 bit blockwise", 8, "make_onnx.py --bits 8 --blockwise", "model.onnx"),
     Side(_CT2, "int8", 8, "make_ct2.py", "model"),
     Side(_EDGEWISE, "int4", 4, "make_edgewise.py --type int4", "model"),
-    Side(_LLAMA, "Q4_0", 4, "make_gguf.py --type q4_0", "model.gguf"),
+    Side(LLAMA_CPP, "Q4_0", 4, "make_gguf.py --type q4_0", "model.gguf"),
     Side(_ONNX, "4 bit", 4, "make_onnx.py --bits 4", "model.onnx"),
 )
 OURS = {side.bits: side for side in SIDES if side.runtime is _EDGEWISE}
-LLAMA = {side.bits: side for side in SIDES if side.runtime is _LLAMA}
+LLAMA = {side.bits: side for side in SIDES if side.runtime is LLAMA_CPP}
 ONNX = {bits: [s for s in SIDES if s.runtime is _ONNX and s.bits == bits] for bits in OURS}
 
 

@@ -55,7 +55,7 @@ def table(medians: Medians, sizes: Mapping[str, int]) -> str:
         + [unit.text(medians[side.name][figure]) for figure, unit in columns]
         for side in SIDES
     ]
-    return _markdown(head, rows)
+    return markdown(head, rows)
 
 
 def goals(medians: Medians) -> str:
@@ -65,7 +65,7 @@ def goals(medians: Medians) -> str:
         for what, figure, unit in _ALONE:
             ours = f"{unit.text(medians[side.name][figure])} {unit.name}"
             rows.append([f"{what}, {bits} bits", ours, "", "", ""])
-    return _markdown(["goal", "edgewise", "peer", "its", "its / ours"], rows)
+    return markdown(["goal", "edgewise", "peer", "its", "its / ours"], rows)
 
 
 def _beside(medians: Medians, goal: Goal) -> list[str]:
@@ -92,6 +92,7 @@ def _compared() -> Iterator[Goal]:
         yield Goal("memory", bits, "memory", MEGABYTES, [LLAMA[bits]])
 
 
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table whose columns, but the first, are aligned to the right."""
     lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

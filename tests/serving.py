@@ -4,8 +4,10 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
+from edgewise_cloud.serving.engine_settings import EngineSettings
 from edgewise_cloud.serving.server import Server, ServerSettings
 
 
@@ -18,6 +20,12 @@ class Running:
     _loop: asyncio.AbstractEventLoop
     _thread: threading.Thread
     _stopped: bool = field(default=False)
+
+    @property
+    def held(self) -> int:
+        """Requests that run or wait."""
+        load = self.server.answering.engine.load()
+        return load.running + load.waiting
 
     def stop(self) -> None:
         """Drain and end it; a second call does nothing."""
@@ -37,14 +45,21 @@ class Running:
 
 
 @contextmanager
-def serving(model: str, *, load: bool = True, **settings: float) -> Iterator[Running]:
-    """Serve `model` on a free port until the block ends; without `load` it stays NOT_SERVING."""
+def serving(model: str, *, load: bool = True, **settings: Any) -> Iterator[Running]:
+    """Serve `model` on a free port until the block ends; without `load` it stays NOT_SERVING.
+
+    Settings are those of the server or of its engine, which has few slots: each size of a step is
+    compiled.
+    """
+    ours = {part.name for part in fields(EngineSettings)} & settings.keys()
+    engine = EngineSettings(**{"slots": 4, **{name: settings.pop(name) for name in ours}})
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
 
     async def start() -> tuple[Server, int]:
-        server = Server(ServerSettings(**{"model": model, "port": 0, "grace": 1.0, **settings}))
+        given = {"model": model, "port": 0, "grace": 1.0, "engine": engine, **settings}
+        server = Server(ServerSettings(**given))
         port = await server.start()
         if load:
             await server.load()

@@ -1,10 +1,11 @@
-"""Make a quantised GGUF file for llama.cpp from a Hugging Face GPT-2 folder.
+"""Make a GGUF file for llama.cpp from a Hugging Face GPT-2 folder.
 
 llama.cpp itself quantises, by its defaults. q8_0 stores every matrix in 8 bits, the embedding that is
-also the head among them. q4_0 stores the layers' matrices in 4 bits (blocks of 32 with one float16
-scale) and the embedding, being the head, in q6_K. Position embeddings, layer norms and biases stay
-float32. The file has no vocabulary: only token ids are fed. It runs on the worker's environment with
-gguf and safetensors added.
+also the head among them; f16 and bf16 likewise in 16, f32 in 32. q4_0 stores the layers' matrices in
+4 bits (blocks of 32 with one float16 scale) and the embedding, being the head, in q6_K. Position
+embeddings, layer norms and biases stay float32. Only token ids are fed, so that the file needs no
+vocabulary, unless llama.cpp's server is to run it. It runs on the worker's environment with gguf and
+safetensors added.
 """
 
 import argparse
@@ -19,6 +20,9 @@ import llama_cpp
 import numpy as np
 
 FILE_TYPES = {
+    "f32": llama_cpp.LLAMA_FTYPE_ALL_F32,
+    "f16": llama_cpp.LLAMA_FTYPE_MOSTLY_F16,
+    "bf16": llama_cpp.LLAMA_FTYPE_MOSTLY_BF16,
     "q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0,
     "q4_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0,
 }
@@ -39,14 +43,15 @@ def main() -> None:
     parser.add_argument("source", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--type", choices=FILE_TYPES, required=True)
+    parser.add_argument("--server", action="store_true", help="with a vocabulary, for the server")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.out.parent) as scratch:
         plain = Path(scratch) / "float32.gguf"
-        write(checkpoint.read(options.source), plain)
+        write(checkpoint.read(options.source), plain, vocabulary=options.server)
         quantize(plain, options.out, FILE_TYPES[options.type])
 
 
-def write(model: checkpoint.Checkpoint, out: Path) -> None:
+def write(model: checkpoint.Checkpoint, out: Path, *, vocabulary: bool) -> None:
     """Write the model unquantised; GGUF's dense weights have the shape (outputs, inputs)."""
     writer = gguf.GGUFWriter(out, "gpt2")
     writer.add_context_length(model.context)
@@ -56,7 +61,10 @@ def write(model: checkpoint.Checkpoint, out: Path) -> None:
     writer.add_head_count(model.heads)
     writer.add_layer_norm_eps(1e-5)
     writer.add_vocab_size(model.vocabulary)
-    writer.add_tokenizer_model("no_vocab")
+    if vocabulary:
+        add_vocabulary(writer, model.vocabulary)
+    else:
+        writer.add_tokenizer_model("no_vocab")
     for name, tensor in model.tensors.items():
         if renamed := gguf_name(name):
             dense = ".c_" in name and tensor.ndim == 2
@@ -65,6 +73,20 @@ def write(model: checkpoint.Checkpoint, out: Path) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def add_vocabulary(writer: gguf.GGUFWriter, size: int) -> None:
+    """Give each id its decimal digits as text, and let the last one end the text.
+
+    The server sends no token while its text ends within a UTF-8 sequence: digits never do.
+    """
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list([str(token) for token in range(size)])
+    writer.add_token_types([gguf.TokenType.NORMAL] * (size - 1) + [gguf.TokenType.CONTROL])
+    writer.add_token_merges(["1 0"])  # there must be one
+    writer.add_bos_token_id(size - 1)
+    writer.add_eos_token_id(size - 1)
 
 
 def gguf_name(name: str) -> str | None:

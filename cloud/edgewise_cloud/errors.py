@@ -5,7 +5,8 @@ CloudError
 ├── TextError
 ├── TrainingError
 ├── ConversionError
-└── ServeError
+├── ServeError
+└── LoadError
 """
 
 
@@ -31,3 +32,7 @@ class ConversionError(CloudError):
 
 class ServeError(CloudError):
     """A service that cannot be started as asked."""
+
+
+class LoadError(CloudError):
+    """A load test that cannot be run as asked, or finds no service."""

@@ -7,7 +7,9 @@ with Router() as router:
         print(chunk.text, end="", flush=True)
 """
 
+from edgewise.cloud_security import CloudSecurity
 from edgewise.errors import (
+    CloudAccessError,
     CloudBusyError,
     CloudRefusedError,
     CloudUnavailableError,
@@ -41,8 +43,10 @@ from edgewise_edge.generation import FinishReason, Usage
 __all__ = [
     "Availability",
     "Chunk",
+    "CloudAccessError",
     "CloudBusyError",
     "CloudRefusedError",
+    "CloudSecurity",
     "CloudUnavailableError",
     "ConfigurationError",
     "Decision",

@@ -2,16 +2,19 @@
 
 import dataclasses
 import json
+import os
 import re
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from edgewise import report
+from edgewise.cloud_security import CloudSecurity
 from edgewise.device import read_device_state
-from edgewise.errors import EdgewiseError, NoSourceError
+from edgewise.errors import ConfigurationError, EdgewiseError, NoSourceError
 from edgewise.generation import decision_dict, refusal_dict, summary
 from edgewise.policy import DeviceState, Mode, Privacy
 from edgewise.request import DEFAULT_MAX_TOKENS
@@ -24,12 +27,25 @@ app = typer.Typer(
 notes = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 INTERRUPTED = 130  # what shells report after Ctrl-C
+TOKEN_VARIABLE = "EDGEWISE_CLOUD_TOKEN"  # noqa: S105  # not as an argument, which `ps` would show
 
 PromptArgument = Annotated[
     str | None, typer.Argument(help="The prompt; from standard input when left out or '-'.")
 ]
 ModelOption = Annotated[str, typer.Option(help="Bundled model or model folder.")]
 CloudOption = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="The cloud service.")]
+CloudTlsOption = Annotated[bool, typer.Option("--cloud-tls", help="Speak TLS with it.")]
+CloudCaOption = Annotated[
+    Path | None, typer.Option(help="PEM; TLS, trusting only what this signed.")
+]
+CloudCertificateOption = Annotated[
+    Path | None, typer.Option(help="PEM; TLS, showing this certificate.")
+]
+CloudKeyOption = Annotated[Path | None, typer.Option(help="PEM; that certificate's key.")]
+CloudTokenFileOption = Annotated[
+    Path | None,
+    typer.Option(help=f"Holds this caller's token; else {TOKEN_VARIABLE} does, if one is needed."),
+]
 MaxTokensOption = Annotated[int, typer.Option(help="New tokens at most.")]
 ModeOption = Annotated[Mode, typer.Option(help="Which side is wanted.")]
 PrivateOption = Annotated[bool, typer.Option("--private", help="Never leave the device.")]
@@ -54,12 +70,18 @@ def generate(
     latency_budget: LatencyOption = None,
     first_token_budget: FirstTokenOption = None,
     cloud: CloudOption = None,
+    cloud_tls: CloudTlsOption = False,
+    cloud_ca: CloudCaOption = None,
+    cloud_certificate: CloudCertificateOption = None,
+    cloud_key: CloudKeyOption = None,
+    cloud_token_file: CloudTokenFileOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Continue PROMPT, streaming the text; how it came about goes to standard error."""
     text = _prompt(prompt)
+    security = _security(cloud_tls, cloud_ca, cloud_certificate, cloud_key, cloud_token_file)
     with (
-        Router(model, cloud=cloud, mode=mode) as router,
+        Router(model, cloud=cloud, cloud_security=security, mode=mode) as router,
         router.stream(
             text,
             max_tokens=max_tokens,
@@ -102,6 +124,11 @@ def route(
     latency_budget: LatencyOption = None,
     first_token_budget: FirstTokenOption = None,
     cloud: CloudOption = None,
+    cloud_tls: CloudTlsOption = False,
+    cloud_ca: CloudCaOption = None,
+    cloud_certificate: CloudCertificateOption = None,
+    cloud_key: CloudKeyOption = None,
+    cloud_token_file: CloudTokenFileOption = None,
     battery: Annotated[
         float | None, typer.Option(min=0, max=1, help="What if the charge were this, 0 to 1?")
     ] = None,
@@ -116,7 +143,10 @@ def route(
     """Say where PROMPT would be answered and why, for this device or a what-if one."""
     text = _prompt(prompt)
     state = _what_if(read_device_state(), battery, on_battery, available_memory)
-    with Router(model, cloud=cloud, mode=mode, device=lambda: state) as router:
+    security = _security(cloud_tls, cloud_ca, cloud_certificate, cloud_key, cloud_token_file)
+    with Router(
+        model, cloud=cloud, cloud_security=security, mode=mode, device=lambda: state
+    ) as router:
         try:
             decision = router.route(
                 text,
@@ -153,10 +183,43 @@ def bench(
 
 
 @app.command()
-def doctor(model: ModelOption = "tales", cloud: CloudOption = None) -> None:
+def doctor(
+    model: ModelOption = "tales",
+    cloud: CloudOption = None,
+    cloud_tls: CloudTlsOption = False,
+    cloud_ca: CloudCaOption = None,
+    cloud_certificate: CloudCertificateOption = None,
+    cloud_key: CloudKeyOption = None,
+    cloud_token_file: CloudTokenFileOption = None,
+) -> None:
     """Say what this device offers: memory, battery, the model, and whether the cloud answers."""
-    with Router(model, cloud=cloud) as router:
+    security = _security(cloud_tls, cloud_ca, cloud_certificate, cloud_key, cloud_token_file)
+    with Router(model, cloud=cloud, cloud_security=security) as router:
         Console(highlight=False).print(report.doctor_table(router))
+
+
+def _security(
+    tls: bool, ca: Path | None, certificate: Path | None, key: Path | None, token_file: Path | None
+) -> CloudSecurity:
+    return CloudSecurity(
+        tls=tls,
+        root_certificates=ca,
+        client_certificate=certificate,
+        client_key=key,
+        token=_token(token_file),
+    )
+
+
+def _token(file: Path | None) -> str | None:
+    if file is None:
+        return os.environ.get(TOKEN_VARIABLE) or None
+    try:
+        return file.read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {file}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        # Without its cause, which would quote the file.
+        raise ConfigurationError(f"{file} is not ASCII, as tokens are") from None
 
 
 def _prompt(argument: str | None) -> str:

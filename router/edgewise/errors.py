@@ -7,6 +7,7 @@ EdgewiseError
     ├── CloudUnavailableError
     │   └── CloudBusyError
     └── CloudRefusedError
+        ├── CloudAccessError
         └── VocabularyMismatchError
 
 What the edge runtime raises (ModelError, RequestError) passes through unchanged.
@@ -56,6 +57,10 @@ class CloudBusyError(CloudUnavailableError):
 
 class CloudRefusedError(SourceFailedError):
     """The cloud answered that it cannot serve this request."""
+
+
+class CloudAccessError(CloudRefusedError):
+    """The cloud asks for a token, or for another one."""
 
 
 class VocabularyMismatchError(CloudRefusedError):

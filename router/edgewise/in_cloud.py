@@ -1,4 +1,4 @@
-"""The cloud as a source of tokens. The only module of the router that imports gRPC."""
+"""The cloud as a source of tokens."""
 
 import threading
 from collections.abc import Generator, Iterator
@@ -7,11 +7,13 @@ from contextlib import contextmanager
 import grpc
 
 from edgewise.breaker import CircuitBreaker
+from edgewise.channel import open_channel
+from edgewise.cloud_security import CloudSecurity
 from edgewise.errors import (
+    CloudAccessError,
     CloudBusyError,
     CloudRefusedError,
     CloudUnavailableError,
-    ConfigurationError,
     SourceFailedError,
     VocabularyMismatchError,
 )
@@ -24,6 +26,7 @@ from edgewise_proto import generation_pb2_grpc as pb_grpc
 CONNECT_TIMEOUT = 2.0  # seconds, for the first word from a cloud
 SILENCE_TIMEOUT = 10.0  # seconds without a token, the first included
 
+_NO_ACCESS = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
 _UNAVAILABLE = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -36,14 +39,17 @@ _UNAVAILABLE = {
 class InCloud:
     """One cloud service, spoken to in the tokens of one vocabulary."""
 
-    def __init__(self, address: str, vocabulary: str) -> None:
-        _check_address(address)
+    def __init__(
+        self, address: str, vocabulary: str, security: CloudSecurity | None = None
+    ) -> None:
+        security = security or CloudSecurity()
         self.address = address
         self.key = f"in_cloud/{address}"
         self.cuts_at: int | None = None
         self._vocabulary = vocabulary
-        # A proxy set for web pages is not meant for this, and would read the tokens.
-        self._channel = grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)])
+        self._encrypted = security.encrypted
+        self._metadata = (("authorization", f"Bearer {security.token}"),) if security.token else ()
+        self._channel = open_channel(address, security)
         self._stub = pb_grpc.GeneratorStub(self._channel)
         self._model: pb.GetModelResponse | None = None
         self._breaker = CircuitBreaker()
@@ -77,7 +83,9 @@ class InCloud:
         """The model served there, asked once. Raises CloudUnavailableError or a refusal."""
         if self._model is None:
             with self._translated():
-                model = self._stub.GetModel(pb.GetModelRequest(), timeout=CONNECT_TIMEOUT)
+                model = self._stub.GetModel(
+                    pb.GetModelRequest(), timeout=CONNECT_TIMEOUT, metadata=self._metadata
+                )
             if model.vocabulary != self._vocabulary:
                 raise VocabularyMismatchError(
                     f"{self.address} serves '{model.name}', whose vocabulary is not this device's; "
@@ -100,7 +108,7 @@ class InCloud:
             )
         position = request.position
         with self._translated():
-            call = self._stub.Generate(_message(request, self._vocabulary))
+            call = self._stub.Generate(_message(request, self._vocabulary), metadata=self._metadata)
             with Watchdog(SILENCE_TIMEOUT, call.cancel) as watchdog:
                 try:
                     for response in call:
@@ -149,12 +157,27 @@ class InCloud:
             return VocabularyMismatchError(f"{self.address}: {details}")
         if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
             return CloudBusyError(f"{self.address} is busy: {details}")
-        if code in _UNAVAILABLE:
-            return CloudUnavailableError(
-                f"{self.address} does not answer ({code.name}); check that 'edgewise-cloud serve' "
-                "runs there"
+        if code in _NO_ACCESS:
+            problem = "does not know the token" if self._metadata else "asks for a token"
+            return CloudAccessError(
+                f"{self.address} {problem} ({code.name}); check that the token set here is one that "
+                "'edgewise-cloud token' made for that service"
             )
+        if code in _UNAVAILABLE:
+            return CloudUnavailableError(self._silence(code, details))
         return CloudRefusedError(f"{self.address} refused the request: {details}")
+
+    def _silence(self, code: grpc.StatusCode, details: str | None) -> str:
+        if self._encrypted:
+            return (
+                f"{self.address} does not answer over TLS ({code.name}: {details}); check that "
+                "'edgewise-cloud serve' runs there with TLS, that its certificate is for that host "
+                "and from an authority trusted here, and whether it asks for a client's certificate"
+            )
+        return (
+            f"{self.address} does not answer ({code.name}); check that 'edgewise-cloud serve' "
+            "runs there, and without TLS"
+        )
 
 
 def _check(response: pb.GenerateResponse, position: int, vocabulary_size: int) -> None:
@@ -182,9 +205,3 @@ def _message(request: TokenRequest, vocabulary: str) -> pb.GenerateRequest:
         end_token_ids=sorted(request.end_ids),
         vocabulary=vocabulary,
     )
-
-
-def _check_address(address: str) -> None:
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or not port.isascii() or not 0 < int(port) < 2**16:
-        raise ConfigurationError(f"the cloud's address is '{address}'; it must be HOST:PORT")

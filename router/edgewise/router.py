@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
+from edgewise.cloud_security import CloudSecurity
 from edgewise.device import CachedProbe, DeviceProbe, read_device_state
 from edgewise.errors import NoSourceError
 from edgewise.generation import Generation
@@ -48,10 +49,11 @@ class Router:
     """Answers prompts on the device or in the cloud, whichever may and fits, device first.
 
     `model` is a bundled model's name or a model folder; `cloud` the HOST:PORT of an
-    `edgewise-cloud serve` of the same model. The device's model is loaded when first needed and
-    unloaded once it has been idle for `keep_alive` seconds (None: never). Raises ModelError for a model that is none and
-    ConfigurationError for settings that cannot work. `device` and `latency` are seams: a state of
-    the device made up by a test or demo, and measurements kept elsewhere than the cache folder.
+    `edgewise-cloud serve` of the same model, `cloud_security` what that one asks for. The device's
+    model is loaded when first needed and unloaded once it has been idle for `keep_alive` seconds
+    (None: never). Raises ModelError for a model that is none and ConfigurationError for settings
+    that cannot work. `device` and `latency` are seams: a state of the device made up by a test or
+    demo, and measurements kept elsewhere than the cache folder.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Router:
         model: str | Path = "tales",
         *,
         cloud: str | None = None,
+        cloud_security: CloudSecurity | None = None,
         mode: Mode | str = Mode.PREFER_ON_DEVICE,
         default_privacy: Privacy | str = Privacy.ALLOW_CLOUD,
         limits: Limits | None = None,
@@ -75,7 +78,7 @@ class Router:
         self._probe = CachedProbe(device)
         self._latency = latency or LatencyLog(default_path())
         self._on_device = OnDevice(model, threads, keep_alive)
-        self._in_cloud = self._connect(cloud) if cloud and not offline else None
+        self._in_cloud = self._connect(cloud, cloud_security) if cloud and not offline else None
 
     def stream(self, prompt: str, **options: Unpack[RequestOptions]) -> TextStream:
         """Start answering `prompt`; iterate the result for chunks of text.
@@ -167,10 +170,10 @@ class Router:
         """Close."""
         self.close()
 
-    def _connect(self, address: str) -> "InCloud":
+    def _connect(self, address: str, security: CloudSecurity | None) -> "InCloud":
         from edgewise.in_cloud import InCloud  # gRPC: for those who set an address only
 
-        return InCloud(address, self._on_device.tokenizer.fingerprint)
+        return InCloud(address, self._on_device.tokenizer.fingerprint, security)
 
     def _request(self, prompt: str, options: Mapping[str, Any]) -> Request:
         given = {name: value for name, value in options.items() if value is not None}

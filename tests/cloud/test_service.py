@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -149,7 +150,7 @@ def hold_slots(
 
 def wait_until_idle(service: Running) -> None:
     """Return when no slot is held; the test's timeout is the limit."""
-    while service.server.answering.engine._taken.held:
+    while service.held:
         time.sleep(0.01)
 
 
@@ -160,7 +161,7 @@ def test_a_full_service_refuses_at_once(
     wait_until_idle(service)
     calls = hold_slots(stub, vocabulary, 2)
     calls.append(stub.Generate(message(vocabulary)))
-    while service.server.answering.engine._taken.held < 3:
+    while service.held < 3:
         time.sleep(0.01)
     with pytest.raises(grpc.RpcError) as error:
         list(stub.Generate(message(vocabulary)))
@@ -170,64 +171,75 @@ def test_a_full_service_refuses_at_once(
     details = dict(error.value.trailing_metadata())["grpc-status-details-bin"]
     retry = RetryInfo()
     assert Status.FromString(details).details[0].Unpack(retry)
-    assert retry.retry_delay.seconds > 0
+    assert retry.retry_delay.ToNanoseconds() > 0
+
+
+def slowed(name: str, run: Any, steps: list[str]) -> Any:
+    """`run`, but slow, and noted in `steps`."""
+
+    def slow(*numbers: object) -> Any:
+        steps.append(name)
+        time.sleep(0.02)
+        return run(*numbers)
+
+    return slow
+
+
+@pytest.fixture
+def slow_steps(service: Running, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Steps that take 20 ms longer, and a list of those that ran."""
+    wait_until_idle(service)
+    programs, steps = service.server.answering.engine._batch._programs, list[str]()
+    for name in ("decode", "prefill"):
+        monkeypatch.setattr(programs, name, slowed(name, getattr(programs, name), steps))
+    yield steps
+    wait_until_idle(service)
 
 
 @pytest.mark.parametrize("how", ["cancel", "deadline"])
 def test_nobody_waiting_means_nothing_running(
-    service: Running, stub: pb_grpc.GeneratorStub, vocabulary: str, how: str
+    service: Running, stub: pb_grpc.GeneratorStub, vocabulary: str, slow_steps: list[str], how: str
 ) -> None:
     """Cancelling, or the deadline, stops the computation and frees the slot."""
+    end = {"end_token_ids": [0]}  # it might be quick: without, it would be refused at once
+    timeout = 0.3 if how == "deadline" else None
+    call = stub.Generate(message(vocabulary, max_tokens=180, **end), timeout=timeout)
+    next(call)
+    if how == "cancel":
+        call.cancel()
+    with pytest.raises(grpc.RpcError):
+        list(call)
     wait_until_idle(service)
-    engine = service.server.answering.engine
-    steps: list[int] = []
-    decode = engine.run_decode
-    engine.run_decode = lambda *step: (time.sleep(0.02), steps.append(1), decode(*step))[-1]
-    try:
-        timeout = 0.3 if how == "deadline" else None
-        call = stub.Generate(message(vocabulary, max_tokens=180), timeout=timeout)
-        next(call)
-        if how == "cancel":
-            call.cancel()
-        with pytest.raises(grpc.RpcError):
-            list(call)
-        wait_until_idle(service)
-        time.sleep(0.1)  # the step that was running
-        done = len(steps)
-        time.sleep(0.2)
-        assert len(steps) == done < 180
-    finally:
-        engine.run_decode = decode
+    done = len(slow_steps)
+    time.sleep(0.2)
+    assert len(slow_steps) == done < 180
 
 
 def test_a_call_cancelled_while_its_prompt_is_read_stops_reading(
-    service: Running, stub: pb_grpc.GeneratorStub, vocabulary: str
+    service: Running, stub: pb_grpc.GeneratorStub, vocabulary: str, slow_steps: list[str]
 ) -> None:
-    """The slot is held until the computation has ended, and that is soon."""
+    """The slot is free after the chunk in hand."""
+    prompt = [7, 8, 9] * 63
+    fields = {"token_ids": prompt, "prompt_tokens": len(prompt), "max_tokens": 2}
+    call = stub.Generate(message(vocabulary, **fields))
+    while not slow_steps:
+        pass
+    call.cancel()
     wait_until_idle(service)
-    engine = service.server.answering.engine
-    chunks: list[int] = []
-    reading = threading.Event()
-    prefill = engine.run_prefill
+    assert slow_steps[:3] != ["prefill"] * 3
 
-    def slow(*step: object) -> object:
-        chunks.append(1)
-        reading.set()
-        time.sleep(0.2)
-        return prefill(*step)
 
-    engine.run_prefill = slow
-    try:
-        prompt = [7] * 190
-        call = stub.Generate(
-            message(vocabulary, token_ids=prompt, prompt_tokens=len(prompt), max_tokens=2)
-        )
-        reading.wait()
-        call.cancel()
-        wait_until_idle(service)
-    finally:
-        engine.run_prefill = prefill
-    assert len(chunks) < 3  # of three
+def test_a_deadline_that_cannot_be_met_is_refused_before_any_work(
+    service: Running, stub: pb_grpc.GeneratorStub, vocabulary: str, slow_steps: list[str]
+) -> None:
+    """At once, not when it has passed."""
+    list(stub.Generate(message(vocabulary, max_tokens=60)))  # how long a step takes is known now
+    slow_steps.clear()
+    with pytest.raises(grpc.RpcError) as error:
+        list(stub.Generate(message(vocabulary, max_tokens=180), timeout=0.5))
+    assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert "this would take" in error.value.details()
+    assert not slow_steps
 
 
 def test_health_and_reflection(service: Running) -> None:

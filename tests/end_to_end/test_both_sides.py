@@ -149,8 +149,7 @@ def test_closing_a_stream_frees_the_cloud(service: Running, exact_folder: Path) 
         stream = router.stream(PROMPT, max_tokens=150)
         next(stream)
         stream.close()
-    slots = service.server.answering.engine._taken
-    while slots.held:  # the test's timeout is the limit
+    while service.held:  # the test's timeout is the limit
         pass
     assert stream.generation.finish_reason == "cancelled"
 
@@ -160,7 +159,7 @@ def test_a_reader_who_walks_away_frees_the_cloud(service: Running, exact_folder:
     with router_to(service.address, exact_folder, DRAINED) as router:
         for _ in router.stream(PROMPT, max_tokens=150):
             break
-        while service.server.answering.engine._taken.held:  # the test's timeout is the limit
+        while service.held:  # the test's timeout is the limit
             pass
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from edgewise_cloud.serving.logs import frames
 from edgewise_cloud.serving.requests import Caller, Observer, Outcome, RefusedError
 from edgewise_cloud.serving.wire import FINISH_REASONS, token_request
 from edgewise_edge.errors import RequestError
@@ -16,7 +17,7 @@ from edgewise_edge.generation import FinishReason, TokenRequest
 from edgewise_proto import generation_pb2 as pb
 
 if TYPE_CHECKING:
-    from edgewise_cloud.serving.engine import Engine
+    from edgewise_cloud.serving.engine import Engine, Run
 
 log = logging.getLogger(__name__)
 
@@ -27,12 +28,16 @@ class _Progress:
 
     arrived: float  # time.monotonic()
     request: TokenRequest | None = None
-    reused: int = 0
-    started: float | None = None
+    run: "Run | None" = None
     first_token: float | None = None
     last_token: float | None = None
     generated: int = 0
     reason: FinishReason | None = None
+
+    @property
+    def started(self) -> float | None:
+        """When work on it began."""
+        return self.run.started if self.run else None
 
 
 class Answering:
@@ -87,10 +92,12 @@ class Answering:
             code = refusal.code
             raise
         except Exception as error:  # its text is for the log, not for the caller
-            log.exception("generation failed")
+            log.error("generation failed\n%s", frames(error))  # noqa: TRY400
             code = grpc.StatusCode.INTERNAL
-            raise RefusedError(code, "the model failed; see the service's log") from error
+            raise RefusedError(code, "the service failed; see its log") from error
         finally:
+            if code is grpc.StatusCode.CANCELLED:
+                code = _kind_of_end(progress, caller)
             self._observer.ended(_outcome(progress, caller, code, arrived))
 
     def _ready(self) -> "Engine":
@@ -103,22 +110,22 @@ class Answering:
     async def _answer(
         self, engine: "Engine", request: TokenRequest, caller: Caller, progress: _Progress
     ) -> AsyncGenerator[pb.GenerateResponse, None]:
-        reason, position = FinishReason.LENGTH, request.position
+        position = request.position
         async with engine.run(request, caller) as run:
-            async for token in run:
-                now = time.monotonic()
-                gap = None if progress.last_token is None else now - progress.last_token
-                self._observer.token(gap)
-                progress.first_token = progress.first_token or now
-                progress.last_token = now
-                progress.started, progress.reused = run.started, run.reused
+            progress.run = run
+            async for token, moment in run:
+                last = progress.last_token
+                self._observer.token(None if last is None else moment - last)
+                progress.first_token = progress.first_token or moment
+                progress.last_token = moment
                 progress.generated += 1
+                if token in request.end_ids:
+                    progress.reason = FinishReason.STOP
+                elif progress.generated == request.max_tokens:
+                    progress.reason = FinishReason.LENGTH
                 yield pb.GenerateResponse(position=position, token_ids=[token])
                 position += 1
-                if token in request.end_ids:
-                    reason = FinishReason.STOP
-        progress.reason = reason
-        yield _last(request, reason, position, progress)
+        yield _last(request, progress.reason or FinishReason.LENGTH, position, progress)
 
 
 def _accept(engine: "Engine", message: pb.GenerateRequest) -> TokenRequest:
@@ -137,6 +144,15 @@ def _accept(engine: "Engine", message: pb.GenerateRequest) -> TokenRequest:
     except RequestError as error:
         raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
     return request
+
+
+def _kind_of_end(progress: _Progress, caller: Caller) -> grpc.StatusCode:
+    """What it means that the caller is gone."""
+    if progress.reason:
+        return grpc.StatusCode.OK  # who has the last token need not wait for the last message
+    if caller.late(time.monotonic()):
+        return grpc.StatusCode.DEADLINE_EXCEEDED  # which looks no different to a handler
+    return grpc.StatusCode.CANCELLED
 
 
 def _last(
@@ -167,7 +183,7 @@ def _outcome(progress: _Progress, caller: Caller, code: grpc.StatusCode, arrived
         arrived=arrived,
         total=time.monotonic() - progress.arrived,
         prompt_tokens=progress.request.position if progress.request else 0,
-        reused_tokens=progress.reused,
+        reused_tokens=progress.run.reused if progress.run else 0,
         generated_tokens=progress.generated,
         queued=since(progress.started),
         time_to_first_token=since(progress.first_token),

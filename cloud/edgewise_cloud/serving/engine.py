@@ -1,26 +1,30 @@
-"""Running the full Keras GPT-2 step by step, through KerasHub's own cached forward pass."""
+"""One Keras GPT-2 for many requests: who may come in, who waits, and the thread that steps."""
 
 import asyncio
+import logging
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import grpc
-import numpy as np
-import tensorflow as tf
-from keras_hub.models import GPT2CausalLM
-from numpy.typing import NDArray
 
+from edgewise_cloud.checkpoint import weights
+from edgewise_cloud.serving.batch import CHUNK, Batch, Made, Text
+from edgewise_cloud.serving.engine_settings import EngineSettings
+from edgewise_cloud.serving.logs import frames
+from edgewise_cloud.serving.pace import Pace, Waits, Work
 from edgewise_cloud.serving.requests import Caller, RefusedError
-from edgewise_cloud.serving.slots import Slots, SlotsFullError
 from edgewise_cloud.sources import KerasModel
-from edgewise_edge.generation import TokenRequest, generate_tokens
+from edgewise_edge.generation import TokenRequest
+from edgewise_edge.manifest import Architecture
+from edgewise_edge.tokenizer import Tokenizer
 
-PREFILL_CHUNK = 64
-CACHE_BUCKETS = (128, 512)  # and the context window
+log = logging.getLogger(__name__)
+
+_LEAST_RETRY = 0.1  # seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,185 +39,238 @@ class Load:
     expected_wait: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedModel:
+    """What is known of a model beside its weights."""
+
+    name: str
+    revision: str
+    tokenizer: Tokenizer
+    architecture: Architecture
+
+
+# A token and when it was made, why there are none, or None at the end.
+Item: TypeAlias = tuple[int, float] | RefusedError | None
+
+
+@dataclass(eq=False, slots=True)
 class Run:
-    """A request being answered: its new tokens, as an asynchronous iterator."""
+    """A request being answered: iterate over it for (token, when it was made).
 
-    def __init__(self, tokens: AsyncGenerator[int, None]) -> None:
-        self.started: float | None = None  # on time.monotonic()'s clock
-        self.reused = 0
-        self._tokens = tokens
+    Moments are those of time.monotonic().
+    """
 
-    def __aiter__(self) -> AsyncIterator[int]:
-        return self._tokens
+    request: TokenRequest
+    caller: Caller
+    started: float | None = None
+    reused: int = 0
+    text: Text | None = None  # once it has a slot; the stepping thread's own
+    left: bool = False  # nobody waits for it any more
+    _arrived: asyncio.Queue[Item] = field(default_factory=asyncio.Queue)
+
+    async def __aiter__(self) -> AsyncGenerator[tuple[int, float], None]:
+        """The tokens, as they are made. Raises RefusedError."""
+        while (item := await self._arrived.get()) is not None:
+            if isinstance(item, RefusedError):
+                raise item
+            yield item
+
+    def put(self, item: Item) -> None:
+        """Hand over; on the event loop."""
+        self._arrived.put_nowait(item)
+
+    @property
+    def work(self) -> Work:
+        """What it still needs."""
+        request, text = self.request, self.text
+        if text is None:
+            return Work(-(-(request.position - 1) // CHUNK), request.max_tokens)
+        written = len(text.history) - request.position
+        return Work(-(-max(0, text.unread) // CHUNK), request.max_tokens - written)
 
 
 class Engine:
-    """One Keras model, serving any number of sessions; their steps run one at a time."""
+    """Admits requests on an event loop; a thread of its own steps the batch."""
 
-    def __init__(self, model: KerasModel, slots: int = 4, queue: int = 16) -> None:
-        self.model = model
-        self._slots, self._queue = slots, queue
-        self._taken = Slots(slots, queue)
-        self._pool = ThreadPoolExecutor(slots, thread_name_prefix="generate")
-        window = model.architecture.context_window
-        self.chunk = min(PREFILL_CHUNK, window)
-        self.buckets = [*(size for size in CACHE_BUCKETS if self.chunk <= size < window), window]
-        self._lock = threading.Lock()
-        causal_lm = GPT2CausalLM(model.backbone)
+    def __init__(self, model: KerasModel, settings: EngineSettings) -> None:
+        self.model = ServedModel(
+            name=model.name,
+            revision=model.revision,
+            tokenizer=model.tokenizer,
+            architecture=model.architecture,
+        )
+        self._settings = settings
+        self._batch = Batch(weights(model.backbone), model.architecture, settings.slots)
+        self._pace = Pace()
+        self._waiting: list[Run] = []
+        self._running: list[Run] = []
+        self._wanted = threading.Condition()  # guards lists and pace, and wakes the thread
+        self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None  # of those who ask
+        self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
 
-        def prefill(tokens: tf.Tensor, cache: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
-            return causal_lm.call_with_cache(tokens, cache, position)[2]
+    def start(self) -> None:
+        """Compile what will run, and begin to serve."""
+        for texts, seconds in self._batch.warm_up():
+            self._pace.stepped(texts, seconds)
+        self._thread.start()
 
-        def decode(
-            tokens: tf.Tensor, cache: tf.Tensor, position: tf.Tensor
-        ) -> tuple[tf.Tensor, tf.Tensor]:
-            logits, _, cache = causal_lm.call_with_cache(tokens, cache, position)
-            return logits[0, 0], cache
-
-        # Graphs without XLA: KerasHub's slices make it compile anew for every position.
-        self._prefill = tf.function(prefill)
-        self._decode = tf.function(decode)
-
-    def warm_up(self) -> None:
-        """Trace every shape the service will run."""
-        for bucket in self.buckets:
-            session = KerasSession(self, bucket)
-            session.read([0, 0])
-
-    @asynccontextmanager
-    async def run(self, request: TokenRequest, caller: Caller) -> AsyncIterator[Run]:
-        """Answer a checked request; leaving stops the work. Raises RefusedError."""
-        try:
-            async with self._taken.slot():
-                run = Run(self._tokens(request))
-                run.started = time.monotonic()
-                try:
-                    yield run
-                finally:
-                    await run._tokens.aclose()
-        except SlotsFullError:
-            raise RefusedError(
-                grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full", retry_after=1
-            ) from None
+    def close(self) -> None:
+        """Stop after the step in hand."""
+        with self._wanted:
+            self._closed = True
+            self._wanted.notify()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def load(self) -> Load:
         """How busy it is."""
-        held = self._taken.held
-        return Load(
-            slots=self._slots,
-            running=min(held, self._slots),
-            queue=self._queue,
-            waiting=max(0, held - self._slots),
-            tokens_per_second=0.0,
-            expected_wait=0.0,
-        )
+        with self._wanted:
+            return Load(
+                slots=self._settings.slots,
+                running=len(self._running),
+                queue=self._settings.queue,
+                waiting=len(self._waiting),
+                tokens_per_second=self._pace.tokens_per_second(time.monotonic()),
+                expected_wait=self._waits().new,
+            )
 
-    async def idle(self) -> None:
-        """Return once nothing runs."""
-        await self._taken.idle()
-
-    async def _tokens(self, request: TokenRequest) -> AsyncGenerator[int, None]:
-        """The tokens, computed on a thread; leaving early stops the computation."""
-        loop = asyncio.get_running_loop()
-        queue: asyncio.Queue[int | None] = asyncio.Queue()
-        abandoned = threading.Event()
-
-        def work() -> None:
-            try:
-                with closing(self.generate(request, abandoned)) as tokens:
-                    for token in tokens:
-                        loop.call_soon_threadsafe(queue.put_nowait, token)
-            finally:
-                loop.call_soon_threadsafe(queue.put_nowait, None)
-
-        worker = loop.run_in_executor(self._pool, work)
+    @asynccontextmanager
+    async def run(self, request: TokenRequest, caller: Caller) -> AsyncIterator[Run]:
+        """Answer a checked request; leaving ends the work. Raises RefusedError, at once."""
+        self._loop = asyncio.get_running_loop()
+        run = Run(request, caller)
+        with self._wanted:
+            self._admit(run)
+            self._waiting.append(run)
+            self._wanted.notify()
         try:
-            while (token := await queue.get()) is not None:
-                yield token
-            await worker
+            yield run
         finally:
-            abandoned.set()
-            await asyncio.wait([worker])
+            with self._wanted:
+                run.left = True
+                if run in self._waiting:
+                    self._waiting.remove(run)
 
-    def generate(
-        self, request: TokenRequest, cancelled: threading.Event | None = None
-    ) -> Generator[int, None, None]:
-        """The new tokens of `request`, until `cancelled`; raises RequestError before any work."""
-        shape = self.model.architecture
-        request.check(shape.context_window, shape.vocabulary_size)
-        request.require_room(shape.context_window)
-        return generate_tokens(
-            KerasSession(self),
-            request,
-            chunk=self.chunk,
-            context_window=shape.context_window,
-            cancelled=cancelled,
+    def _admit(self, run: Run) -> None:
+        """Refuse now what could only be refused later."""
+        settings, present = self._settings, [*self._running, *self._waiting]
+        if self._closed:
+            raise RefusedError(grpc.StatusCode.UNAVAILABLE, "the service is shutting down")
+        if len(present) >= settings.slots + settings.queue:
+            raise self._exhausted("every slot is taken and the queue is full")
+        of_caller = sum(other.caller.name == run.caller.name for other in present)
+        if settings.per_caller is not None and of_caller >= settings.per_caller:
+            raise self._exhausted(f"this caller has {of_caller} requests here already, its share")
+        self._require_time(run)
+
+    def _exhausted(self, text: str) -> RefusedError:
+        after = max(_LEAST_RETRY, self._waits().first_free)
+        return RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, text, retry_after=after)
+
+    def _require_time(self, run: Run) -> None:
+        if run.caller.deadline is None:
+            return
+        # A text with end tokens may end with its first.
+        tokens = 1 if run.request.end_ids else run.work.tokens
+        step = self._pace.step(min(len(self._running) + 1, self._settings.slots))
+        needed = self._waits().new + (run.work.chunks + tokens) * step
+        left = run.caller.deadline - time.monotonic()
+        if needed > left:
+            raise RefusedError(
+                grpc.StatusCode.DEADLINE_EXCEEDED,
+                f"this would take {needed:.1f} s now, and the deadline is in {max(0, left):.1f} s",
+            )
+
+    def _waits(self) -> Waits:
+        return self._pace.waits(
+            self._settings.slots,
+            [run.work for run in self._running],
+            [run.work for run in self._waiting],
         )
 
-    def new_cache(self, bucket: int) -> tf.Tensor:
-        """Zeros (1, layers, 2, bucket, heads, head size), KerasHub's layout."""
-        shape = self.model.architecture
-        return tf.zeros((1, shape.layers, 2, bucket, shape.heads, shape.head_size))
+    def _work(self) -> None:
+        """The thread: as long as there is work, one step after the other."""
+        while self._wait_for_work():
+            try:
+                self._end_and_begin()
+                self._step()
+            except Exception as error:  # noqa: BLE001
+                # Whoever waits must not wait for ever, and the next request may fare better.
+                log.error("a step of the model failed\n%s", frames(error))  # noqa: TRY400
+                self._fail()
 
-    def run_prefill(self, tokens: Sequence[int], cache: tf.Tensor, position: int) -> tf.Tensor:
-        """Read `chunk` tokens at `position`; the new cache."""
-        return self._run(self._prefill, tokens, cache, position)
+    def _wait_for_work(self) -> bool:
+        with self._wanted:
+            self._wanted.wait_for(lambda: self._closed or self._running or self._waiting)
+            return not self._closed
 
-    def run_decode(
-        self, token: int, cache: tf.Tensor, position: int
-    ) -> tuple[NDArray[np.float32], tf.Tensor]:
-        """Read one token; the logits (vocabulary,) after it, and the new cache."""
-        logits, cache = self._run(self._decode, [token], cache, position)
-        return logits.numpy(), cache
+    def _end_and_begin(self) -> None:
+        """Free the slots of those that are gone or late; give free ones to those that wait."""
+        now = time.monotonic()
+        with self._wanted:
+            late = [run for run in self._waiting if run.caller.late(now)]
+            over = [run for run in self._running if run.left or run.caller.late(now)]
+            self._forget([*late, *over])
+        for run in over:
+            if run.text:
+                self._batch.remove(run.text)
+        self._deliver([(run, _too_late()) for run in [*late, *over]])
+        with self._wanted:
+            begun = self._waiting[: self._batch.free]
+            self._waiting = self._waiting[len(begun) :]
+            self._running += begun
+        for run in begun:
+            run.text = self._batch.add(run.request)
+            run.started, run.reused = now, run.text.reused
 
-    def _run(
-        self, step: Callable[..., tf.Tensor], tokens: Sequence[int], cache: tf.Tensor, position: int
-    ) -> tf.Tensor:
-        with self._lock:
-            return step(tf.constant([tokens], tf.int32), cache, tf.constant(position, tf.int32))
+    def _step(self) -> None:
+        started = time.monotonic()
+        made = self._batch.step()
+        ended = time.monotonic()
+        with self._wanted:
+            self._pace.stepped(len(self._running), ended - started)
+            self._pace.made(ended, len(made))
+        runs = {id(run.text): run for run in self._running}
+        items = list[tuple[Run, Item]]()
+        for one in made:
+            run = runs[id(one.text)]
+            items += [(run, item) for item in _items(one, ended)]
+        with self._wanted:
+            self._forget([runs[id(one.text)] for one in made if one.last])
+        self._deliver(items)
+
+    def _fail(self) -> None:
+        self._batch.clear()
+        with self._wanted:
+            failed = self._running
+            self._running = []
+        self._deliver([(run, _failed()) for run in failed])
+
+    def _forget(self, runs: list["Run"]) -> None:
+        self._running = [run for run in self._running if run not in runs]
+        self._waiting = [run for run in self._waiting if run not in runs]
+
+    def _deliver(self, items: list[tuple["Run", "Item"]]) -> None:
+        """Hand over what a step made, in one call to the event loop."""
+
+        def put() -> None:
+            for run, item in items:
+                run.put(item)
+
+        if items and self._loop:
+            self._loop.call_soon_threadsafe(put)
 
 
-class KerasSession:
-    """One text being read and written by the engine; a StepSession."""
+def _items(made: Made, moment: float) -> list[Item]:
+    if made.token is None:
+        return [_failed()]
+    return [(made.token, moment), *([None] if made.last else [])]
 
-    def __init__(self, engine: Engine, bucket: int | None = None) -> None:
-        self._engine = engine
-        self._bucket = bucket or engine.buckets[0]
-        self._cache = engine.new_cache(self._bucket)
-        self._tokens: list[int] = []
 
-    @property
-    def position(self) -> int:
-        """Tokens it has read."""
-        return len(self._tokens)
+def _failed() -> RefusedError:
+    return RefusedError(grpc.StatusCode.INTERNAL, "the model failed; see the service's log")
 
-    def restart(self) -> None:
-        """Forget them."""
-        self._tokens = []
 
-    def read(self, tokens: Sequence[int]) -> NDArray[np.float32]:
-        """Read 1 to `engine.chunk` tokens; the logits (vocabulary,) of the one after them."""
-        if len(tokens) > 1:
-            self._prefill(tokens[:-1])
-        self._append(tokens[-1:])
-        logits, self._cache = self._engine.run_decode(
-            tokens[-1], self._cache, len(self._tokens) - 1
-        )
-        return logits
-
-    def _prefill(self, tokens: Sequence[int]) -> None:
-        self._append(tokens)
-        # The traced step takes whole chunks. A shorter one reads tokens before it once more,
-        # which changes nothing; only at the very beginning does it need padding, whose rows the
-        # next steps overwrite before anything can attend to them.
-        chunk = self._engine.chunk
-        start = max(0, len(self._tokens) - chunk)
-        whole = self._tokens[start:] + [0] * (chunk - len(self._tokens))
-        self._cache = self._engine.run_prefill(whole, self._cache, start)
-
-    def _append(self, tokens: Sequence[int]) -> None:
-        self._tokens += tokens
-        if len(self._tokens) > self._bucket:
-            bucket = next(size for size in self._engine.buckets if size >= len(self._tokens))
-            more = [(0, 0)] * 3 + [(0, bucket - self._bucket)] + [(0, 0)] * 2
-            self._cache, self._bucket = tf.pad(self._cache, more), bucket
+def _too_late() -> RefusedError:
+    return RefusedError(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline has passed")

@@ -26,6 +26,10 @@ class Caller:
     deadline: float | None = None  # on time.monotonic()'s clock
     trace: str | None = None  # W3C traceparent header
 
+    def late(self, now: float) -> bool:
+        """Whether the deadline has passed."""
+        return self.deadline is not None and self.deadline < now
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:

@@ -1,11 +1,10 @@
 """Starting the service, loading its model behind a closed door, and leaving in good order."""
 
 import asyncio
-import ipaddress
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,9 @@ from grpc_reflection.v1alpha import reflection
 from edgewise_cloud.errors import ServeError
 from edgewise_cloud.heavy import import_tensorflow
 from edgewise_cloud.serving.answering import Answering
-from edgewise_cloud.serving.requests import Observers
+from edgewise_cloud.serving.engine_settings import EngineSettings
+from edgewise_cloud.serving.observing import Observing, ObservingSettings
+from edgewise_cloud.serving.security import Security
 from edgewise_cloud.serving.service import GeneratorService
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
@@ -36,29 +37,36 @@ class ServerSettings:
     model: str = "tales"
     host: str = "127.0.0.1"
     port: int = 50051  # 0: any free one
-    slots: int = 4  # requests running at once
-    queue: int = 16  # requests waiting behind them
+    engine: EngineSettings = field(default_factory=EngineSettings)
     grace: float = 10.0  # seconds for running streams to finish at shutdown
+    observing: ObservingSettings = field(default_factory=ObservingSettings)
+    security: Security = field(default_factory=Security)
 
 
 class Server:
-    """The service behind a socket. `start` listens, `load` makes it SERVING, `drain` ends it."""
+    """The service behind a socket. `start` listens, `load` makes it SERVING, `drain` ends it.
+
+    Raises ServeError for security that is not enough for the host, or files that cannot be used.
+    """
 
     def __init__(self, settings: ServerSettings) -> None:
+        settings.security.check(settings.host)
         self._settings = settings
-        self.answering = Answering(Observers())
+        self.observing = Observing(settings.observing, lambda: self.answering.engine)
+        self.answering = Answering(self.observing)
         self._health = health.aio.HealthServicer()
+        self._credentials = settings.security.credentials()
         self._server = grpc.aio.server(
+            interceptors=settings.security.interceptors(),
             options=[
                 ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
                 ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share it
-            ]
+            ],
         )
 
     async def start(self) -> int:
         """Listen, NOT_SERVING yet; the port. Raises ServeError when it cannot."""
         settings = self._settings
-        _require_loopback(settings.host)
         pb_grpc.add_GeneratorServicer_to_server(GeneratorService(self.answering), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -66,18 +74,21 @@ class Server:
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         try:
             host = f"[{settings.host}]" if ":" in settings.host else settings.host
-            port = self._server.add_insecure_port(f"{host}:{settings.port}")
+            port = self._open(f"{host}:{settings.port}")
         except RuntimeError as error:
             raise ServeError(
                 f"cannot listen on {settings.host}:{settings.port}; is another program using it? "
                 "Choose another --port (0 takes any free one)"
             ) from error
+        self.observing.start()
         await self._server.start()
         return port
 
     async def load(self) -> None:
         """Load and warm up the model, then serve. Raises SourceError."""
-        self.answering.engine = await asyncio.to_thread(_load_engine, self._settings)
+        self.answering.engine = await asyncio.to_thread(
+            load_engine, self._settings.model, self._settings.engine
+        )
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
 
     async def drain(self) -> None:
@@ -86,7 +97,13 @@ class Server:
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         await self._server.stop(self._settings.grace)
         if self.answering.engine:
-            await self.answering.engine.idle()
+            await asyncio.to_thread(self.answering.engine.close)
+        await self.observing.close()
+
+    def _open(self, address: str) -> int:
+        if self._credentials:
+            return self._server.add_secure_port(address, self._credentials)
+        return self._server.add_insecure_port(address)
 
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for name in ("", SERVICE):
@@ -105,25 +122,13 @@ async def running_server(settings: ServerSettings) -> AsyncIterator[int]:
         await server.drain()
 
 
-def _load_engine(settings: ServerSettings) -> "Engine":
+def load_engine(source: str, settings: EngineSettings) -> "Engine":
+    """The model `source` names, running. Raises SourceError."""
     import_tensorflow()  # takes seconds: the socket is open by now, and the address was good
     from edgewise_cloud.serving.engine import Engine
     from edgewise_cloud.sources import load_keras
 
     with tempfile.TemporaryDirectory() as workspace:
-        model = load_keras(settings.model, Path(workspace))
-        engine = Engine(model, settings.slots, settings.queue)
-    engine.warm_up()
+        engine = Engine(load_keras(source, Path(workspace)), settings)
+    engine.start()
     return engine
-
-
-def _require_loopback(host: str) -> None:
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
-        raise ServeError(
-            f"refusing to listen on {host}: this service has neither TLS nor tokens yet, so only "
-            "loopback addresses are allowed; use 127.0.0.1 behind a proxy that authenticates"
-        )

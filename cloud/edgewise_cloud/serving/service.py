@@ -12,6 +12,7 @@ from google.rpc.status_pb2 import Status
 
 from edgewise_cloud.serving.answering import Answering
 from edgewise_cloud.serving.requests import Caller, RefusedError
+from edgewise_cloud.serving.security import caller_name
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
 
@@ -33,14 +34,14 @@ class GeneratorService(pb_grpc.GeneratorServicer):
         try:
             return self._answering.model()
         except RefusedError as refusal:
-            await _refuse(context, refusal)
+            await refuse(context, refusal)
 
     async def GetLoad(self, request: pb.GetLoadRequest, context: "Context") -> pb.GetLoadResponse:
         """See generation.proto."""
         try:
             return self._answering.load()
         except RefusedError as refusal:
-            await _refuse(context, refusal)
+            await refuse(context, refusal)
 
     async def Generate(  # type: ignore[override]  # the form that writes for itself
         self, request: pb.GenerateRequest, context: "Context"
@@ -48,24 +49,26 @@ class GeneratorService(pb_grpc.GeneratorServicer):
         """See generation.proto."""
         try:
             # Not a plain loop: a call cancelled while it writes must end the computation now.
-            async with aclosing(self._answering.generate(request, _caller(context))) as responses:
+            async with aclosing(self._answering.generate(request, caller_of(context))) as responses:
                 async for response in responses:
                     await context.write(response)
         except RefusedError as refusal:
-            await _refuse(context, refusal)
+            await refuse(context, refusal)
 
 
-def _caller(context: "Context") -> Caller:
+def caller_of(context: "Context") -> Caller:
+    """Who calls, until when, in which trace."""
     left = context.time_remaining()
     metadata = dict(context.invocation_metadata() or ())
     return Caller(
-        name=context.peer(),
+        name=caller_name(context),
         deadline=None if left is None else time.monotonic() + left,
         trace=str(metadata["traceparent"]) if "traceparent" in metadata else None,
     )
 
 
-async def _refuse(context: "Context", refusal: RefusedError) -> NoReturn:
+async def refuse(context: "Context", refusal: RefusedError) -> NoReturn:
+    """End the call with the refusal's code, text and details."""
     await context.abort(refusal.code, refusal.text, trailing_metadata=details(refusal))
 
 

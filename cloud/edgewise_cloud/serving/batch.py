@@ -1,0 +1,209 @@
+"""Continuous batching: texts join and leave between steps, each at its own position.
+
+No threads and no sockets: `step` is called as long as there are texts.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewise_cloud.serving.programs import Programs
+from edgewise_cloud.serving.texts import Copy, Slot, Texts
+from edgewise_cloud.serving.transformer import Layout, Transformer
+from edgewise_edge.errors import RuntimeFailedError
+from edgewise_edge.generation import TokenRequest
+from edgewise_edge.manifest import Architecture
+from edgewise_edge.sampling import sample
+
+log = logging.getLogger(__name__)
+
+CHUNK = 64  # tokens of a prompt read between two steps of the others
+FIRST_SEGMENT = 128
+
+
+@dataclass(eq=False, slots=True)
+class Text:
+    """One request's text in its slot."""
+
+    request: TokenRequest
+    slot: Slot
+    reused: int  # tokens of the prompt that were in the cache already
+    history: list[int] = field(default_factory=list)
+
+    @property
+    def unread(self) -> int:
+        """Tokens to read in chunks, before the last one joins the others' step."""
+        return len(self.history) - 1 - len(self.slot.text)
+
+    @property
+    def ended(self) -> bool:
+        """Whether its last token has been made."""
+        new = len(self.history) - self.request.position
+        return new >= self.request.max_tokens or (
+            new > 0 and self.history[-1] in self.request.end_ids
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A new token of a text, or None where the model failed; and whether it was its last."""
+
+    text: Text
+    token: int | None
+    last: bool
+
+
+class Batch:
+    """As many texts at once as there are slots, of one model's weights (checkpoint.weights)."""
+
+    def __init__(
+        self, weights: Mapping[str, NDArray[Any]], shape: Architecture, slots: int
+    ) -> None:
+        layout = Layout(slots=slots, segments=_segments(shape.context_window), chunk=CHUNK)
+        self._contexts = layout.contexts
+        self._heights = _heights(slots)
+        self._programs = Programs(Transformer(shape=shape, layout=layout), weights)
+        self._slots = Texts(slots, CHUNK)
+        self._reading: deque[Text] = deque()  # whose turn it is stands first
+        self._writing: list[Text] = []
+
+    @property
+    def free(self) -> int:
+        """Texts that can be added."""
+        return self._slots.free
+
+    @property
+    def texts(self) -> list[Text]:
+        """Those that run."""
+        return [*self._reading, *self._writing]
+
+    def warm_up(self) -> list[tuple[int, float]]:
+        """Compile every program that will run; seconds that a step takes, by texts."""
+        for context in self._contexts:
+            for height in self._heights:
+                self._programs.decode([0] * height, [0] * height, context)
+            self._programs.prefill([0] * CHUNK, 0, 0, context)
+            self._programs.copy(0, 0, context)
+        return [(height, self._timed(height)) for height in self._heights]
+
+    def _timed(self, height: int) -> float:
+        started = time.perf_counter()
+        self._programs.decode([0] * height, [0] * height, self._contexts[0])
+        return time.perf_counter() - started
+
+    def add(self, request: TokenRequest) -> Text:
+        """Give a checked request a slot; there must be a free one."""
+        slot, copies = self._slots.take(request.token_ids)
+        self._copy(copies)
+        text = Text(request, slot, reused=len(slot.text), history=list(request.token_ids))
+        (self._reading if text.unread else self._writing).append(text)
+        return text
+
+    def remove(self, text: Text) -> None:
+        """Stop a text that has not ended."""
+        (self._reading if text in self._reading else self._writing).remove(text)
+        self._slots.give_back(text.slot)
+
+    def clear(self) -> None:
+        """Stop all texts, and forget what the slots hold."""
+        for text in self.texts:
+            self.remove(text)
+        self._slots.clear()
+
+    def step(self) -> list[Made]:
+        """Read a chunk of one prompt, then let each text whose prompt is read write a token.
+
+        So a new prompt never holds the others up for longer than a chunk takes. Texts that end, or
+        fail, are removed.
+        """
+        if self._reading:
+            self._read(self._reading.popleft())
+        made = self._write() if self._writing else []
+        for one in made:
+            if one.last:
+                self.remove(one.text)
+        return made
+
+    def _read(self, text: Text) -> None:
+        start = len(text.slot.text)
+        tokens = text.history[start : start + min(CHUNK, text.unread)]
+        padding = [0] * (CHUNK - len(tokens))
+        context = self._context(start + CHUNK)
+        self._programs.prefill(tokens + padding, text.slot.index, start, context)
+        text.slot.text += tokens
+        # Prompts are read in turn: a short one need not wait for a long one's end.
+        (self._reading if text.unread else self._writing).append(text)
+
+    def _write(self) -> list[Made]:
+        height = self._height()
+        tokens, positions = self._numbers(height)
+        longest = max(len(text.history) for text in self._writing)
+        logits = self._programs.decode(tokens, positions, self._context(longest))
+        for text in self._writing:
+            text.slot.text.append(text.history[-1])
+        return [_sampled(text, logits[text.slot.index]) for text in self._writing]
+
+    def _numbers(self, height: int) -> tuple[list[int], list[int]]:
+        """Tokens and positions for the first `height` slots.
+
+        Where nobody writes, a row behind the slot's text is written to: nobody looks at that one.
+        """
+        tokens, positions = [0] * height, self._slots.lengths(height)
+        for text in self._writing:
+            tokens[text.slot.index] = text.history[-1]
+        return tokens, positions
+
+    def _height(self) -> int:
+        """Slots to compute; texts are moved to lower ones where that saves some."""
+        enough = _fitting(self._heights, len(self._writing))
+        while True:
+            highest = max((text.slot for text in self._writing), key=lambda slot: slot.index)
+            if highest.index < enough or not self._slots.any_free(enough):
+                return _fitting(self._heights, highest.index + 1)
+            self._copy(self._slots.lower(highest))
+
+    def _copy(self, copies: list[Copy]) -> None:
+        for copy in copies:
+            self._programs.copy(copy.source, copy.target, self._context(copy.tokens))
+
+    def _context(self, tokens: int) -> int:
+        """The shortest context that sees so many tokens."""
+        return _fitting(self._contexts, tokens)
+
+
+def _sampled(text: Text, logits: NDArray[np.float32]) -> Made:
+    try:
+        token = sample(logits, text.request.sampling, text.history, position=len(text.history))
+    except RuntimeFailedError:  # this text's alone
+        log.error("a text's logits are no numbers")  # noqa: TRY400
+        return Made(text, None, last=True)
+    text.history.append(token)
+    return Made(text, token, last=text.ended)
+
+
+def _fitting(sizes: tuple[int, ...], wanted: int) -> int:
+    return next(size for size in sizes if size >= wanted)
+
+
+def _segments(window: int) -> tuple[int, ...]:
+    """Doubling what they reach, until that is the window: half of it at most is seen for nothing."""
+    lengths, reach = [FIRST_SEGMENT], FIRST_SEGMENT
+    while reach < window:
+        length = min(reach, -(-(window - reach) // CHUNK) * CHUNK)
+        lengths.append(length)
+        reach += length
+    return tuple(lengths)
+
+
+def _heights(slots: int) -> tuple[int, ...]:
+    """How many slots a step may compute: one, four, sixteen..., all."""
+    heights = [1]
+    while heights[-1] * 4 < slots:
+        heights.append(heights[-1] * 4)
+    return tuple(sorted({*heights, slots}))

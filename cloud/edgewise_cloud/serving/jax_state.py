@@ -1,0 +1,29 @@
+"""Weights and caches as JAX arrays; a program is given the caches and hands them back changed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewise_cloud.serving.programs import Compiled, Program
+from edgewise_cloud.serving.transformer import Transformer
+
+
+class JaxState:
+    """A State; see programs.py."""
+
+    def __init__(self, weights: Mapping[str, NDArray[Any]], transformer: Transformer) -> None:
+        self._weights = {name: jax.numpy.asarray(value) for name, value in weights.items()}
+        self._caches = transformer.empty_caches(jax.numpy.asarray)
+
+    def compile(self, program: Program) -> Compiled:
+        """A jitted function, compiled once for each shape of its numbers."""
+        compiled = jax.jit(program, donate_argnums=1)
+
+        def run(*numbers: Any) -> NDArray[np.float32]:
+            output, self._caches = compiled(self._weights, self._caches, *numbers)
+            return np.asarray(output)
+
+        return run

@@ -1,0 +1,67 @@
+"""The transformer's programs, compiled by Keras's backend, over weights and caches it holds."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewise_cloud.serving.transformer import Caches, Tensor, Transformer
+
+Program = Callable[..., tuple[Tensor, Caches]]  # (weights, caches, *numbers) -> (output, caches)
+Compiled = Callable[..., NDArray[np.float32]]  # (*numbers) -> output; changes the caches it holds
+
+
+class State(Protocol):
+    """Weights and caches in a backend's own memory."""
+
+    def compile(self, program: Program) -> Compiled:
+        """Compile `program` over this state; it is compiled when it is first called."""
+
+
+class Programs:
+    """Decode, prefill and copy, for each number of slots and each context that will occur."""
+
+    def __init__(self, transformer: Transformer, weights: Mapping[str, NDArray[Any]]) -> None:
+        self._transformer = transformer
+        self._state = _states()[keras.backend.backend()](weights, transformer)
+        self._compiled: dict[tuple[str, int], Compiled] = {}
+
+    def decode(self, tokens: list[int], positions: list[int], context: int) -> NDArray[np.float32]:
+        """The logits [rows, vocabulary] after one token in each of the first slots."""
+        program = self._program("decode", context)
+        logits = program(np.asarray(tokens, np.int32), np.asarray(positions, np.int32))
+        return np.ascontiguousarray(logits.T)
+
+    def prefill(self, tokens: list[int], slot: int, position: int, context: int) -> None:
+        """Read a chunk of one slot's text."""
+        program = self._program("prefill", context)
+        program(np.asarray(tokens, np.int32), np.int32(slot), np.int32(position))
+
+    def copy(self, source: int, target: int, context: int) -> None:
+        """Copy what one slot has read to another."""
+        self._program("copy", context)(np.int32(source), np.int32(target))
+
+    def _program(self, name: str, context: int) -> Compiled:
+        if (name, context) not in self._compiled:
+            program = partial(getattr(self._transformer, name), context=context)
+            self._compiled[name, context] = self._state.compile(program)
+        return self._compiled[name, context]
+
+
+def _states() -> dict[str, Callable[..., State]]:
+    return {"tensorflow": _tensorflow_state, "jax": _jax_state}
+
+
+def _tensorflow_state(weights: Mapping[str, NDArray[Any]], transformer: Transformer) -> State:
+    from edgewise_cloud.serving.tensorflow_state import TensorFlowState
+
+    return TensorFlowState(weights, transformer)
+
+
+def _jax_state(weights: Mapping[str, NDArray[Any]], transformer: Transformer) -> State:
+    from edgewise_cloud.serving.jax_state import JaxState
+
+    return JaxState(weights, transformer)

@@ -1,0 +1,47 @@
+"""Requests that could be found again in what a service shows of itself, and how to look."""
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import grpc
+
+from edgewise_proto import generation_pb2 as pb
+from edgewise_proto import generation_pb2_grpc as pb_grpc
+
+CANARY = (251, 252, 253, 254, 250, 249, 248)
+
+
+def ask(
+    address: str,
+    *,
+    token_ids: Sequence[int] = CANARY,
+    max_tokens: int = 8,
+    **metadata: str,
+) -> list[int]:
+    """Ask for new tokens; all of them. Raises RpcError."""
+    with grpc.insecure_channel(address) as channel:
+        stub = pb_grpc.GeneratorStub(channel)
+        message = pb.GenerateRequest(
+            token_ids=token_ids,
+            prompt_tokens=len(token_ids),
+            max_tokens=max_tokens,
+            sampling=pb.Sampling(temperature=1, top_p=1, repetition_penalty=1, seed=11),
+            vocabulary=stub.GetModel(pb.GetModelRequest()).vocabulary,
+        )
+        responses = stub.Generate(message, metadata=list(metadata.items()))
+        return [token for response in responses for token in response.token_ids]
+
+
+def shows(text: str, tokens: Sequence[int]) -> bool:
+    """Whether any two of `tokens` stand in `text` as they stand in a prompt or an answer."""
+    return any(
+        re.search(rf"\b{first}\b\D{{1,9}}\b{second}\b", text) for first, second in pairwise(tokens)
+    )
+
+
+def until(found: Callable[[], object]) -> None:
+    """Return once `found` is true: a call's end is noted after its caller has heard of it."""
+    while not found():
+        time.sleep(0.01)

@@ -1,0 +1,177 @@
+"""Spans of real requests, in memory and at a real OTLP collector."""
+
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import pytest
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as otlp
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as otlp_grpc
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
+
+from edgewise_cloud.errors import ServeError
+from edgewise_cloud.serving.observing import ObservingSettings
+from edgewise_cloud.serving.requests import Caller, Outcome
+from edgewise_cloud.serving.tracing import Tracing
+from tests.asking import CANARY, ask, shows
+from tests.serving import serving
+
+TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
+
+
+def span_of(trace: str | None = None, **changes: object) -> ReadableSpan:
+    """The span that becomes of a request."""
+    exporter = InMemorySpanExporter()
+    tracing = Tracing(lambda: None, exporter)
+    outcome = {"code": grpc.StatusCode.OK, "arrived": 1000.0, "total": 2.0, **changes}
+    tracing.ended(Outcome(caller=Caller(name="someone", trace=trace), **outcome))
+    tracing.close()
+    (span,) = exporter.get_finished_spans()
+    return span
+
+
+def test_a_span_says_when_and_how_much() -> None:
+    """By the service's own clock, in OpenTelemetry's words."""
+    span = span_of(
+        prompt_tokens=7,
+        reused_tokens=2,
+        generated_tokens=5,
+        queued=0.25,
+        time_to_first_token=0.5,
+        finish_reason="stop",
+    )
+    assert (span.name, span.kind) == ("edgewise.v1.Generator/Generate", SpanKind.SERVER)
+    assert (span.start_time, span.end_time) == (1000 * 10**9, 1002 * 10**9)
+    assert [(event.name, event.timestamp) for event in span.events] == [
+        ("work began", 1000_250_000_000),
+        ("first token", 1000_500_000_000),
+    ]
+    assert span.attributes["gen_ai.usage.input_tokens"] == 7
+    assert span.attributes["gen_ai.usage.output_tokens"] == 5
+    assert span.attributes["gen_ai.response.finish_reasons"] == ("stop",)
+    assert span.attributes["rpc.response.status_code"] == "OK"
+    assert span.status.status_code is StatusCode.UNSET
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        (grpc.StatusCode.INTERNAL, StatusCode.ERROR),
+        (grpc.StatusCode.UNAVAILABLE, StatusCode.ERROR),
+        (grpc.StatusCode.INVALID_ARGUMENT, StatusCode.UNSET),
+        (grpc.StatusCode.CANCELLED, StatusCode.UNSET),
+    ],
+)
+def test_only_the_services_failures_are_errors(code: grpc.StatusCode, status: StatusCode) -> None:
+    """What the caller did wrong is none of a server span's."""
+    span = span_of(code=code)
+    assert span.status.status_code is status
+    assert span.attributes["rpc.response.status_code"] == code.name
+
+
+def test_it_joins_the_callers_trace() -> None:
+    """The caller's span is the parent."""
+    span = span_of(TRACEPARENT)
+    assert span.context.trace_id == int(TRACE, 16)
+    assert span.parent.span_id == int(PARENT, 16)
+
+
+@pytest.mark.parametrize(
+    "trace", [None, "", "00-", TRACEPARENT[:-1], f"00-{'0' * 32}-{PARENT}-01", "é" * 9000]
+)
+def test_a_malformed_header_is_ignored(trace: str | None) -> None:
+    """A trace begins here instead."""
+    span = span_of(trace)
+    assert span.parent is None
+    assert span.context.trace_id not in {0, int(TRACE, 16)}
+
+
+def test_a_callers_wish_not_to_be_sampled_is_kept() -> None:
+    """As the standard sampler does it."""
+    with pytest.raises(ValueError, match="not enough values"):
+        span_of(f"00-{TRACE}-{PARENT}-00")
+
+
+class Collector(otlp_grpc.TraceServiceServicer):
+    """An OTLP collector that keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.requests: list[otlp.ExportTraceServiceRequest] = []
+
+    def Export(
+        self, request: otlp.ExportTraceServiceRequest, context: grpc.ServicerContext
+    ) -> otlp.ExportTraceServiceResponse:
+        self.requests.append(request)
+        return otlp.ExportTraceServiceResponse()
+
+
+@pytest.fixture
+def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
+    """A collector on a socket, to which the standard variables point."""
+    collector, server = Collector(), grpc.server(ThreadPoolExecutor(2))
+    otlp_grpc.add_TraceServiceServicer_to_server(collector, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
+    server.start()
+    yield collector
+    server.stop(None).wait()
+
+
+def test_a_collector_gets_them_at_the_latest_when_the_service_drains(
+    exact_folder: Path, collector: Collector
+) -> None:
+    """A real service, a real request, a real collector; and no token in what it gets."""
+    begun = time.time_ns()
+    with serving(str(exact_folder), observing=ObservingSettings(traces=True)) as running:
+        answer = ask(running.address, traceparent=TRACEPARENT)
+    spans = [
+        (resource.resource, span)
+        for request in collector.requests
+        for resource in request.resource_spans
+        for scope in resource.scope_spans
+        for span in scope.spans
+    ]
+    ((resource, span),) = spans
+    assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE, PARENT)
+    assert begun <= span.start_time_unix_nano < span.end_time_unix_nano <= time.time_ns()
+    attributes = {entry.key: entry.value for entry in span.attributes}
+    assert attributes["gen_ai.request.model"].string_value == "exact"
+    assert attributes["gen_ai.usage.input_tokens"].int_value == len(CANARY)
+    assert attributes["gen_ai.usage.output_tokens"].int_value == len(answer)
+    assert [event.name for event in span.events] == ["work began", "first token"]
+    names = {entry.key: entry.value.string_value for entry in resource.attributes}
+    assert names["service.name"] == "edgewise-cloud"
+    sent = str(collector.requests)
+    assert not shows(sent, CANARY)
+    assert not shows(sent, answer)
+
+
+def test_the_service_can_be_named_by_the_standard_variable(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OTEL_SERVICE_NAME wins over our own name."""
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "tales-west")
+    tracing = Tracing(lambda: None)
+    caller = Caller(name="someone")
+    tracing.ended(Outcome(caller=caller, code=grpc.StatusCode.OK, arrived=1.0, total=1.0))
+    tracing.close()
+    assert "tales-west" in str(collector.requests)
+
+
+def test_without_the_extra_it_says_how_to_get_it(
+    exact_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a sentence, before anything listens."""
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
+    monkeypatch.delitem(sys.modules, "edgewise_cloud.serving.tracing")
+    with (
+        pytest.raises(ServeError, match=r"pip install 'edgewise-cloud\[otel\]'"),
+        serving(str(exact_folder), load=False, observing=ObservingSettings(traces=True)),
+    ):
+        pass

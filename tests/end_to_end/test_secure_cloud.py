@@ -1,0 +1,304 @@
+"""The router and a cloud that asks for TLS, certificates and tokens."""
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edgewise import (
+    CloudAccessError,
+    CloudSecurity,
+    CloudUnavailableError,
+    ConfigurationError,
+    DeviceState,
+    LatencyLog,
+    NoSourceError,
+    Router,
+    Source,
+    VetoCode,
+)
+from edgewise_cloud.serving.security import Security
+from edgewise_cloud.serving.tokens import append_line, new_token
+from tests.certificates import Authority, Pair
+from tests.serving import Running, serving
+
+BIN = Path(sys.executable).parent
+DRAINED = DeviceState(battery=0.03, charging=False)
+PROMPT = "in the winter the water was"
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def phone(authority: Authority) -> Pair:
+    return authority.issue("phone-1")
+
+
+@pytest.fixture(scope="module")
+def tokens(authority: Authority) -> Path:
+    return authority.file.with_name("tokens")
+
+
+@pytest.fixture(scope="module")
+def token(tokens: Path) -> str:
+    made, line = new_token("phone-1")
+    append_line(tokens, line)
+    return made
+
+
+@pytest.fixture(scope="module")
+def service(
+    exact_folder: Path, authority: Authority, tokens: Path, token: str
+) -> Iterator[Running]:
+    """All of it: TLS, client certificates, tokens."""
+    pair = authority.issue("server")
+    security = Security(
+        certificate=pair.certificate, key=pair.key, client_ca=authority.file, tokens=tokens
+    )
+    with serving(str(exact_folder), security=security) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def admitted(authority: Authority, phone: Pair, token: str) -> dict[str, object]:
+    """What the service asks for."""
+    return {
+        "root_certificates": authority.file,
+        "client_certificate": phone.certificate,
+        "client_key": phone.key,
+        "token": token,
+    }
+
+
+def router_to(address: str, folder: Path, **security: object) -> Router:
+    return Router(
+        folder,
+        cloud=address,
+        cloud_security=CloudSecurity(**security),
+        device=DeviceState,
+        latency=LatencyLog(),
+        threads=1,
+    )
+
+
+def test_the_cloud_answers_who_is_admitted(
+    service: Running,
+    exact_folder: Path,
+    admitted: dict[str, object],
+    token: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """With the device's own tokens; the router's secret is in no log."""
+    caplog.set_level(logging.DEBUG)
+    with router_to(service.address, exact_folder, **admitted) as router:
+        options = {"max_tokens": 20, "temperature": 0.0}
+        in_cloud = router.generate(PROMPT, mode="only_in_cloud", **options)
+        on_device = router.generate(PROMPT, mode="only_on_device", **options)
+    assert in_cloud.source is Source.IN_CLOUD
+    assert in_cloud.token_ids == on_device.token_ids
+    assert token not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"), [(None, "asks for a token"), ("wrong", "does not know the token")]
+)
+def test_a_token_not_admitted_is_a_refusal(
+    service: Running, exact_folder: Path, admitted: dict[str, object], wrong: str | None, words: str
+) -> None:
+    """Typed, saying what to check; the device takes over where it may."""
+    security = admitted | {"token": wrong}
+    with router_to(service.address, exact_folder, **security) as router:
+        with pytest.raises(CloudAccessError, match=words) as error:
+            router.describe_cloud()
+        assert wrong is None or f" {wrong}" not in str(error.value)
+        generation = router.generate(PROMPT, max_tokens=5, mode="prefer_in_cloud")
+        assert generation.source is Source.ON_DEVICE
+        veto = generation.decision.vetoes[Source.IN_CLOUD]
+        assert veto.code is VetoCode.FAILED
+        with pytest.raises(NoSourceError, match=words):
+            router.generate(PROMPT, max_tokens=5, mode="only_in_cloud")
+
+
+def test_a_handshake_that_fails_says_so(
+    service: Running, exact_folder: Path, admitted: dict[str, object], tmp_path: Path
+) -> None:
+    """A stranger's authority, no certificate, no TLS: each is a cloud that does not answer."""
+    stranger = Authority(tmp_path, "stranger")
+    certificate = {"client_certificate": None, "client_key": None}
+    for security, words in (
+        (admitted | {"root_certificates": stranger.file}, "over TLS .*handshake failed"),
+        (admitted | certificate, "over TLS .*client's certificate"),
+        ({"tls": True}, "over TLS"),
+        ({"token": admitted["token"]}, "and without TLS"),
+    ):
+        with (
+            router_to(service.address, exact_folder, **security) as router,
+            pytest.raises(CloudUnavailableError, match=words),
+        ):
+            router.describe_cloud()
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1:50051", "cloud.example:443", "[2001:db8::1]:443"])
+def test_a_token_crosses_no_network_in_plain_sight(address: str, exact_folder: Path) -> None:
+    """It is refused before anything is sent; on loopback there is nobody to read it."""
+    with pytest.raises(ConfigurationError, match="use TLS") as error:
+        router_to(address, exact_folder, token="secret")
+    assert "secret" not in str(error.value)
+    router_to(address, exact_folder, token="secret", tls=True).close()
+    for loopback in ("127.0.0.1:1", "[::1]:1", "localhost:1"):
+        router_to(loopback, exact_folder, token="secret").close()
+
+
+def test_tokens_work_without_tls_on_loopback(exact_folder: Path, tokens: Path, token: str) -> None:
+    """For a proxy that does TLS."""
+    with (
+        serving(str(exact_folder), security=Security(tokens=tokens)) as running,
+        router_to(running.address, exact_folder, token=token) as router,
+    ):
+        assert "exact" in router.describe_cloud()
+
+
+def test_the_token_is_not_shown() -> None:
+    """Not where settings are printed, not where they are refused."""
+    assert "secret" not in repr(CloudSecurity(token="secret"))
+    for bad in ("secret\n", "secret code", "sécret", ""):
+        with pytest.raises(ConfigurationError, match="token") as error:
+            CloudSecurity(token=bad)
+        assert "cret" not in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["missing", "wrong", "none", "not PEM", "encrypted"])
+def test_files_that_cannot_be_used_are_configuration_errors(
+    key: str, exact_folder: Path, phone: Pair, authority: Authority, tmp_path: Path
+) -> None:
+    """Named when the router is made, not when it first asks."""
+    file: Path | None = tmp_path / "key"
+    if key == "none":
+        file = None
+    elif key == "not PEM":
+        file.write_text("key")
+    elif key == "wrong":
+        file = authority.issue("other").key
+    elif key == "encrypted":
+        command = ["openssl", "pkcs8", "-topk8", "-in", phone.key, "-out", file]
+        subprocess.run([*command, "-passout", "pass:secret"], check=True)
+    with pytest.raises(ConfigurationError):
+        router_to("a:1", exact_folder, client_certificate=phone.certificate, client_key=file)
+
+
+@pytest.mark.parametrize("content", [None, "", "no certificate"])
+def test_roots_that_are_none(content: str | None, exact_folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "roots.pem"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(ConfigurationError, match=r"roots\.pem"):
+        router_to("a:1", exact_folder, root_certificates=file)
+
+
+# The command lines
+
+
+def run(
+    *arguments: str | Path, token: str | None = None, command: str = "edgewise"
+) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | ({"EDGEWISE_CLOUD_TOKEN": token} if token else {})
+    return subprocess.run(
+        [BIN / command, *arguments],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def secured(
+    service: Running, exact_folder: Path, authority: Authority, phone: Pair
+) -> tuple[str | Path, ...]:
+    """Options for all but the token."""
+    return (
+        *("--model", exact_folder, "--cloud", service.address, "--cloud-ca", authority.file),
+        *("--cloud-certificate", phone.certificate, "--cloud-key", phone.key),
+    )
+
+
+def test_doctor_sees_a_secure_cloud(
+    secured: tuple[str | Path, ...], token: str, tmp_path: Path
+) -> None:
+    """With the token from a file or the environment; without, it says what to check."""
+    file = tmp_path / "token"
+    file.write_text(f"{token}\n")
+    assert "serves exact" in run("doctor", *secured, "--cloud-token-file", file).stdout
+    assert "serves exact" in run("doctor", *secured, token=token).stdout
+    refused = run("doctor", *secured)
+    assert refused.returncode == 0
+    assert "UNAUTHENTICATED" in refused.stdout
+
+
+def test_generate_and_route_use_it(secured: tuple[str | Path, ...], token: str) -> None:
+    done = run(
+        "generate", PROMPT, *secured, "--max-tokens", "5", "--mode", "only_in_cloud", token=token
+    )
+    assert "in_cloud" in done.stderr
+    assert done.returncode == 0
+    done = run("route", PROMPT, *secured, "--mode", "only_in_cloud", "--json", token=token)
+    assert done.returncode == 0
+    assert "in_cloud" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--cloud", "192.0.2.1:1"), "use TLS"),
+        (("--cloud", "a:1", "--cloud-ca", "/none"), "cannot read /none"),
+        (("--cloud", "a:1", "--cloud-key", "/none"), "its key"),
+        (("--cloud", "a:1", "--cloud-token-file", "/none"), "cannot read /none"),
+        (("--cloud", "a:1", "--cloud-token-file", "/dev/null"), "token is empty"),
+    ],
+)
+def test_what_cannot_work_is_one_sentence(arguments: tuple[str, ...], words: str) -> None:
+    done = run("doctor", *arguments, token="secret")
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "secret" not in done.stderr + done.stdout
+
+
+def test_an_operator_makes_tokens(tmp_path: Path) -> None:
+    """On standard output the token, on standard error its line, unless a file gets it."""
+    shown = run("token", "phone-1", command="edgewise-cloud")
+    assert len(shown.stdout.strip()) == 43
+    assert shown.stderr.startswith("phone-1 ")
+    file = tmp_path / "tokens"
+    kept = run("token", "phone-1", "--append", file, command="edgewise-cloud")
+    assert len(kept.stdout.strip()) == 43
+    assert kept.stderr == ""
+    assert kept.stdout.strip() not in file.read_text()
+    assert file.read_text().startswith("phone-1 ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("serve", "--host", "0.0.0.0"), "refusing to listen"),
+        (("serve", "--tls-key", "/none"), "needs both"),
+        (("serve", "--tls-key", "/none", "--tls-certificate", "/none"), "cannot read /none"),
+        (("serve", "--tokens", "/none"), "cannot read /none"),
+        (("token", "two words"), "cannot name a token"),
+        (("token", "a", "--append", "/none/tokens"), "cannot write /none/tokens"),
+    ],
+)
+def test_an_operator_is_told_in_one_sentence(arguments: tuple[str, ...], words: str) -> None:
+    done = run(*arguments, command="edgewise-cloud")
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
