@@ -17,7 +17,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 from keras_hub.models import GPT2CausalLM
 
-from edgewise_cloud.serving.engine import Engine
+from edgewise_cloud.checkpoint import weights
+from edgewise_cloud.serving.batch import Batch
 from edgewise_cloud.sources import load_keras
 from edgewise_edge import DeviceModel, SamplingParams, TokenRequest
 
@@ -31,7 +32,8 @@ def main() -> None:
     name = parser.parse_args().model
     with tempfile.TemporaryDirectory() as workspace:
         keras = load_keras(name, Path(workspace))
-    device, engine = DeviceModel.load(name), Engine(keras)
+    device = DeviceModel.load(name)
+    batch = Batch(weights(keras.backbone), keras.architecture, slots=1)
     ids = tuple(range(100, 100 + PROMPT_TOKENS))
     request = TokenRequest(
         token_ids=ids,
@@ -47,7 +49,7 @@ def main() -> None:
     inputs = {"token_ids": padded, "padding_mask": (np.arange(length) < PROMPT_TOKENS)[None]}
     sides = {
         "device": lambda: list(device.stream_tokens(request)),
-        "cloud_engine": lambda: list(engine.generate(request)),
+        "cloud_engine": lambda: (batch.clear(), batch.add(request), batch.finish()),
         "kerashub_generate": lambda: hub.generate(inputs, stop_token_ids=None),
     }
     times: dict[str, list[float]] = {side: [] for side in sides}

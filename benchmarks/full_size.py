@@ -18,10 +18,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 from keras_hub.models import GPT2Backbone
 
-from edgewise_cloud.checkpoint import save_checkpoint
+from edgewise_cloud.checkpoint import save_checkpoint, weights
 from edgewise_cloud.conversion import convert
 from edgewise_cloud.quantization import Quantization
-from edgewise_cloud.serving.engine import Engine
+from edgewise_cloud.serving.batch import Batch
 from edgewise_cloud.sources import load_keras
 from edgewise_edge import DeviceModel, SamplingParams, TokenRequest
 from edgewise_edge.manifest import MODEL_FILE
@@ -96,7 +96,8 @@ def converted(source: Path, out: Path, form: Quantization) -> dict[str, float]:
 def same_greedy_tokens(source: Path, device_folder: Path) -> int:
     """How many greedy tokens the device and the cloud's engine have in common from the start."""
     with tempfile.TemporaryDirectory() as workspace:
-        engine = Engine(load_keras(str(source), Path(workspace)))
+        keras = load_keras(str(source), Path(workspace))
+    batch = Batch(weights(keras.backbone), keras.architecture, slots=1)
     device = DeviceModel.load(device_folder)
     ids = tuple(device.tokenizer.encode(PROMPT))
     request = TokenRequest(
@@ -105,7 +106,9 @@ def same_greedy_tokens(source: Path, device_folder: Path) -> int:
         max_tokens=NEW_TOKENS,
         sampling=SamplingParams(temperature=0),
     )
-    on_device, in_cloud = list(device.stream_tokens(request)), list(engine.generate(request))
+    on_device, text = list(device.stream_tokens(request)), batch.add(request)
+    batch.finish()
+    in_cloud = text.history[len(ids) :]
     pairs = list(zip(on_device, in_cloud, strict=False))
     return next((index for index, (a, b) in enumerate(pairs) if a != b), len(pairs))
 

@@ -38,7 +38,9 @@ def cloud_service() -> Iterator[tuple[str, Callable[[], None]]]:
         port = probe.getsockname()[1]
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
-            [command, "serve", "--port", str(port), "--grace", "1"], stdout=log, stderr=log
+            [command, "serve", "--port", str(port), "--grace", "1", "--slots", "1"],
+            stdout=log,
+            stderr=log,
         )
 
         def stop() -> None:

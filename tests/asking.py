@@ -34,6 +34,18 @@ def ask(
         return [token for response in responses for token in response.token_ids]
 
 
+def generation(vocabulary: str, /, **changes: object) -> pb.GenerateRequest:
+    """A greedy request for twenty tokens, with some of its fields changed."""
+    fields: dict[str, object] = {
+        "token_ids": [5, 17, 100, 42],
+        "prompt_tokens": 4,
+        "max_tokens": 20,
+        "sampling": pb.Sampling(temperature=0, top_p=1, repetition_penalty=1),
+        "vocabulary": vocabulary,
+    }
+    return pb.GenerateRequest(**fields | changes)
+
+
 def shows(text: str, tokens: Sequence[int]) -> bool:
     """Whether any two of `tokens` stand in `text` as they stand in a prompt or an answer."""
     return any(

@@ -31,17 +31,11 @@ def batch(model: KerasModel) -> Batch:
     return Batch(weights(model.backbone), model.architecture, SLOTS)
 
 
-def finish(batch: Batch) -> None:
-    """Step until nothing runs."""
-    while batch.texts:
-        batch.step()
-
-
 def alone(batch: Batch, request: TokenRequest) -> list[int]:
     """What it writes with nobody beside it, and nothing of it read before."""
     batch.clear()
     text = batch.add(request)
-    finish(batch)
+    batch.finish()
     return text.history
 
 
@@ -50,14 +44,22 @@ def requests(count: int, seed: int) -> list[TokenRequest]:
     draw = random.Random(seed)
     made = []
     for index in range(count):
-        prompt = [draw.randrange(250) for _ in range(draw.choice([1, 3, 40, 64, 65, 100, 128, 150]))]
+        prompt = [
+            draw.randrange(250) for _ in range(draw.choice([1, 3, 40, 64, 65, 100, 128, 150]))
+        ]
         if draw.random() < 0.4:
             prompt[: CHUNK + 1] = TOKENS[: min(len(prompt), CHUNK + 1)]
         room = CONTEXT - len(prompt)
         settings = [
             {"temperature": 0},
             {"temperature": 0.8, "seed": index, "top_k": 20},
-            {"temperature": 1.0, "seed": index, "top_k": 0, "top_p": 0.9, "repetition_penalty": 1.2},
+            {
+                "temperature": 1.0,
+                "seed": index,
+                "top_k": 0,
+                "top_p": 0.9,
+                "repetition_penalty": 1.2,
+            },
         ]
         request = token_request(prompt, draw.randint(1, room), **draw.choice(settings))
         made.append(request)
@@ -69,7 +71,7 @@ def test_it_writes_what_keras_generates(batch: Batch, model: KerasModel) -> None
     prompts = [TOKENS[:30], TOKENS[5:70], TOKENS[90:100]]
     batch.clear()
     texts = [batch.add(token_request(prompt, 60, temperature=0)) for prompt in prompts]
-    finish(batch)
+    batch.finish()
     causal_lm = GPT2CausalLM(model.backbone)
     causal_lm.compile(sampler="greedy", run_eagerly=True)
     for prompt, text in zip(prompts, texts, strict=True):
@@ -121,10 +123,10 @@ def test_a_prompt_that_begins_as_another_reads_only_its_rest(batch: Batch) -> No
         batch.step()
     beside = batch.add(second)
     assert beside.reused == 2 * CHUNK
-    finish(batch)
+    batch.finish()
     after = batch.add(second)
     assert after.reused == 2 * CHUNK
-    finish(batch)
+    batch.finish()
     assert beside.history == after.history == expected
 
 
@@ -140,7 +142,7 @@ def test_a_long_prompt_is_read_between_the_steps_of_others(batch: Batch) -> None
         assert {id(one.text) for one in made} == {id(text) for text in writing}
         assert long.unread == unread
     assert len(batch.step()) == 4
-    finish(batch)
+    batch.finish()
 
 
 def test_prompts_are_read_in_turn(batch: Batch) -> None:
@@ -148,10 +150,10 @@ def test_prompts_are_read_in_turn(batch: Batch) -> None:
     batch.clear()
     long = batch.add(token_request(TOKENS[:180], 4, temperature=0))
     short = batch.add(token_request(TOKENS[90:120], 4, temperature=0))
-    made = [one.text for _ in range(2) for one in batch.step()]
-    assert made == [short]
+    made = [id(one.text) for _ in range(2) for one in batch.step()]
+    assert set(made) == {id(short)}
     assert long.unread
-    finish(batch)
+    batch.finish()
 
 
 def test_a_text_ends_with_an_end_token_or_at_the_window(batch: Batch) -> None:
@@ -188,7 +190,7 @@ def test_logits_that_are_no_numbers_end_only_their_text(
     made = batch.step() + batch.step()
     assert [one.token for one in made if one.text is texts[1]] == [None]
     monkeypatch.undo()
-    finish(batch)
+    batch.finish()
     assert texts[0].history == expected
 
 

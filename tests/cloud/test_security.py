@@ -172,18 +172,16 @@ def test_a_token_that_is_not_ascii_is_refused(
 
 
 def test_every_method_but_health_asks_for_a_token(channel: grpc.Channel, token: str) -> None:
-    """Also reflection, and methods that are none; load balancers have no token."""
+    """Also reflection; load balancers have no token."""
     health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
     assert health.status == health_pb2.HealthCheckResponse.NOT_SERVING
     generator = pb_grpc.GeneratorStub(channel)
     reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
     listing = reflection_pb2.ServerReflectionRequest(list_services="")
-    none = channel.unary_unary("/edgewise.v1.Generator/None")
     calls: list[Callable[[], object]] = [
         lambda: generator.GetLoad(pb.GetLoadRequest()),
         lambda: list(generator.Generate(pb.GenerateRequest())),
         lambda: list(reflection.ServerReflectionInfo(iter([listing]))),
-        lambda: none(b""),
     ]
     for call in calls:
         with pytest.raises(grpc.RpcError) as error:
@@ -191,9 +189,6 @@ def test_every_method_but_health_asks_for_a_token(channel: grpc.Channel, token: 
         assert (error.value.code(), error.value.details()) == REFUSED
     (answer,) = reflection.ServerReflectionInfo(iter([listing]), metadata=bearer(token))
     assert answer.list_services_response.service
-    with pytest.raises(grpc.RpcError) as error:
-        none(b"", metadata=bearer(token))
-    assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 def until(expected: object, found: Callable[[], object]) -> None:

@@ -143,6 +143,10 @@ def _accept(engine: "Engine", message: pb.GenerateRequest) -> TokenRequest:
         request.require_room(model.architecture.context_window)
     except RequestError as error:
         raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
+    if max(request.end_ids, default=0) >= model.architecture.vocabulary_size:
+        raise RefusedError(
+            grpc.StatusCode.INVALID_ARGUMENT, "an end token id is not in the vocabulary"
+        )
     return request
 
 

@@ -24,7 +24,6 @@ from edgewise_edge.sampling import sample
 log = logging.getLogger(__name__)
 
 CHUNK = 64  # tokens of a prompt read between two steps of the others
-FIRST_SEGMENT = 128
 
 
 @dataclass(eq=False, slots=True)
@@ -63,12 +62,19 @@ class Batch:
     """As many texts at once as there are slots, of one model's weights (checkpoint.weights)."""
 
     def __init__(
-        self, weights: Mapping[str, NDArray[Any]], shape: Architecture, slots: int
+        self,
+        weights: Mapping[str, NDArray[Any]],
+        shape: Architecture,
+        slots: int,
+        dtype: str = "float32",
     ) -> None:
         layout = Layout(slots=slots, segments=_segments(shape.context_window), chunk=CHUNK)
         self._contexts = layout.contexts
+        # For reading prompts, what a step sees matters less than what there is to compile.
+        self._reading_contexts = self._contexts[2:] or self._contexts[-1:]
         self._heights = _heights(slots)
-        self._programs = Programs(Transformer(shape=shape, layout=layout), weights)
+        transformer = Transformer(shape=shape, layout=layout, dtype=dtype)
+        self._programs = Programs(transformer, weights)
         self._slots = Texts(slots, CHUNK)
         self._reading: deque[Text] = deque()  # whose turn it is stands first
         self._writing: list[Text] = []
@@ -88,8 +94,9 @@ class Batch:
         for context in self._contexts:
             for height in self._heights:
                 self._programs.decode([0] * height, [0] * height, context)
+        for context in self._reading_contexts:
             self._programs.prefill([0] * CHUNK, 0, 0, context)
-            self._programs.copy(0, 0, context)
+        self._programs.copy(0, 0)
         return [(height, self._timed(height)) for height in self._heights]
 
     def _timed(self, height: int) -> float:
@@ -116,14 +123,20 @@ class Batch:
             self.remove(text)
         self._slots.clear()
 
+    def finish(self) -> None:
+        """Step until every text has ended."""
+        while self.texts:
+            self.step()
+
     def step(self) -> list[Made]:
         """Read a chunk of one prompt, then let each text whose prompt is read write a token.
 
-        So a new prompt never holds the others up for longer than a chunk takes. Texts that end, or
-        fail, are removed.
+        So a new prompt never holds the others up for longer than a chunk takes, or two where more
+        texts wait to be read than write. Texts that end, or fail, are removed.
         """
-        if self._reading:
-            self._read(self._reading.popleft())
+        chunks = 2 if len(self._reading) > len(self._writing) else 1
+        for text in [self._reading.popleft() for _ in range(min(chunks, len(self._reading)))]:
+            self._read(text)
         made = self._write() if self._writing else []
         for one in made:
             if one.last:
@@ -134,7 +147,7 @@ class Batch:
         start = len(text.slot.text)
         tokens = text.history[start : start + min(CHUNK, text.unread)]
         padding = [0] * (CHUNK - len(tokens))
-        context = self._context(start + CHUNK)
+        context = _fitting(self._reading_contexts, start + CHUNK)
         self._programs.prefill(tokens + padding, text.slot.index, start, context)
         text.slot.text += tokens
         # Prompts are read in turn: a short one need not wait for a long one's end.
@@ -144,7 +157,7 @@ class Batch:
         height = self._height()
         tokens, positions = self._numbers(height)
         longest = max(len(text.history) for text in self._writing)
-        logits = self._programs.decode(tokens, positions, self._context(longest))
+        logits = self._programs.decode(tokens, positions, _fitting(self._contexts, longest))
         for text in self._writing:
             text.slot.text.append(text.history[-1])
         return [_sampled(text, logits[text.slot.index]) for text in self._writing]
@@ -170,11 +183,7 @@ class Batch:
 
     def _copy(self, copies: list[Copy]) -> None:
         for copy in copies:
-            self._programs.copy(copy.source, copy.target, self._context(copy.tokens))
-
-    def _context(self, tokens: int) -> int:
-        """The shortest context that sees so many tokens."""
-        return _fitting(self._contexts, tokens)
+            self._programs.copy(copy.source, copy.target)
 
 
 def _sampled(text: Text, logits: NDArray[np.float32]) -> Made:
@@ -192,13 +201,20 @@ def _fitting(sizes: tuple[int, ...], wanted: int) -> int:
 
 
 def _segments(window: int) -> tuple[int, ...]:
-    """Doubling what they reach, until that is the window: half of it at most is seen for nothing."""
-    lengths, reach = [FIRST_SEGMENT], FIRST_SEGMENT
-    while reach < window:
-        length = min(reach, -(-(window - reach) // CHUNK) * CHUNK)
-        lengths.append(length)
-        reach += length
+    """Lengths that reach 128, 192, 256 and then twice as far each, until that is the window.
+
+    A step costs what it sees, half of it for nothing at worst; each reach is compiled by itself.
+    """
+    lengths, reach = list[int](), 0
+    for wanted in (128, 192, *(256 << doublings for doublings in range(window.bit_length()))):
+        if reach < window:
+            lengths.append(min(wanted, _whole_chunks(window)) - reach)
+            reach += lengths[-1]
     return tuple(lengths)
+
+
+def _whole_chunks(tokens: int) -> int:
+    return -(-tokens // CHUNK) * CHUNK
 
 
 def _heights(slots: int) -> tuple[int, ...]:

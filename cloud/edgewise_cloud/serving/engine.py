@@ -100,11 +100,14 @@ class Engine:
             architecture=model.architecture,
         )
         self._settings = settings
-        self._batch = Batch(weights(model.backbone), model.architecture, settings.slots)
+        self._batch = Batch(
+            weights(model.backbone), model.architecture, settings.slots, settings.dtype
+        )
         self._pace = Pace()
         self._waiting: list[Run] = []
         self._running: list[Run] = []
         self._wanted = threading.Condition()  # guards lists and pace, and wakes the thread
+        self._made: list[tuple[Run, Item]] = []  # by the last step, not delivered yet
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None  # of those who ask
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
@@ -116,12 +119,14 @@ class Engine:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop after the step in hand."""
+        """Stop after the step in hand. What has not ended by then ends UNAVAILABLE."""
         with self._wanted:
             self._closed = True
             self._wanted.notify()
         if self._thread.is_alive():
             self._thread.join()
+        self._hand_over()
+        self._deliver([(run, _shutting_down()) for run in [*self._running, *self._waiting]])
 
     def load(self) -> Load:
         """How busy it is."""
@@ -156,7 +161,7 @@ class Engine:
         """Refuse now what could only be refused later."""
         settings, present = self._settings, [*self._running, *self._waiting]
         if self._closed:
-            raise RefusedError(grpc.StatusCode.UNAVAILABLE, "the service is shutting down")
+            raise _shutting_down()
         if len(present) >= settings.slots + settings.queue:
             raise self._exhausted("every slot is taken and the queue is full")
         of_caller = sum(other.caller.name == run.caller.name for other in present)
@@ -194,6 +199,7 @@ class Engine:
         while self._wait_for_work():
             try:
                 self._end_and_begin()
+                self._hand_over()
                 self._step()
             except Exception as error:  # noqa: BLE001
                 # Whoever waits must not wait for ever, and the next request may fare better.
@@ -202,6 +208,8 @@ class Engine:
 
     def _wait_for_work(self) -> bool:
         with self._wanted:
+            if not (self._running or self._waiting):
+                self._hand_over()
             self._wanted.wait_for(lambda: self._closed or self._running or self._waiting)
             return not self._closed
 
@@ -238,9 +246,19 @@ class Engine:
             items += [(run, item) for item in _items(one, ended)]
         with self._wanted:
             self._forget([runs[id(one.text)] for one in made if one.last])
-        self._deliver(items)
+        self._made = items
+
+    def _hand_over(self) -> None:
+        """Deliver what the last step made.
+
+        Just before the next begins: while that computes, nobody else wants Python's lock, and the
+        event loop sends the tokens without holding the step up.
+        """
+        made, self._made = self._made, []
+        self._deliver(made)
 
     def _fail(self) -> None:
+        self._hand_over()
         self._batch.clear()
         with self._wanted:
             failed = self._running
@@ -270,6 +288,10 @@ def _items(made: Made, moment: float) -> list[Item]:
 
 def _failed() -> RefusedError:
     return RefusedError(grpc.StatusCode.INTERNAL, "the model failed; see the service's log")
+
+
+def _shutting_down() -> RefusedError:
+    return RefusedError(grpc.StatusCode.UNAVAILABLE, "the service is shutting down")
 
 
 def _too_late() -> RefusedError:

@@ -26,29 +26,30 @@ class Programs:
 
     def __init__(self, transformer: Transformer, weights: Mapping[str, NDArray[Any]]) -> None:
         self._transformer = transformer
-        self._state = _states()[keras.backend.backend()](weights, transformer)
-        self._compiled: dict[tuple[str, int], Compiled] = {}
+        self._state = _states()[keras.backend.backend()](transformer.prepared(weights), transformer)
+        self._compiled: dict[tuple[str | int, ...], Compiled] = {}
 
     def decode(self, tokens: list[int], positions: list[int], context: int) -> NDArray[np.float32]:
         """The logits [rows, vocabulary] after one token in each of the first slots."""
-        program = self._program("decode", context)
+        program = self._program("decode", context=context)
         logits = program(np.asarray(tokens, np.int32), np.asarray(positions, np.int32))
         return np.ascontiguousarray(logits.T)
 
     def prefill(self, tokens: list[int], slot: int, position: int, context: int) -> None:
         """Read a chunk of one slot's text."""
-        program = self._program("prefill", context)
+        program = self._program("prefill", context=context)
         program(np.asarray(tokens, np.int32), np.int32(slot), np.int32(position))
 
-    def copy(self, source: int, target: int, context: int) -> None:
+    def copy(self, source: int, target: int) -> None:
         """Copy what one slot has read to another."""
-        self._program("copy", context)(np.int32(source), np.int32(target))
+        self._program("copy")(np.int32(source), np.int32(target))
 
-    def _program(self, name: str, context: int) -> Compiled:
-        if (name, context) not in self._compiled:
-            program = partial(getattr(self._transformer, name), context=context)
-            self._compiled[name, context] = self._state.compile(program)
-        return self._compiled[name, context]
+    def _program(self, name: str, **sizes: int) -> Compiled:
+        key: tuple[str | int, ...] = (name, *sizes.values())
+        if key not in self._compiled:
+            program = partial(getattr(self._transformer, name), **sizes)
+            self._compiled[key] = self._state.compile(program)
+        return self._compiled[key]
 
 
 def _states() -> dict[str, Callable[..., State]]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -16,6 +15,7 @@ from edgewise_cloud.errors import ServeError
 from edgewise_cloud.heavy import import_tensorflow
 from edgewise_cloud.serving.answering import Answering
 from edgewise_cloud.serving.engine_settings import EngineSettings
+from edgewise_cloud.serving.grpc_server import grpc_server
 from edgewise_cloud.serving.observing import Observing, ObservingSettings
 from edgewise_cloud.serving.security import Security
 from edgewise_cloud.serving.service import GeneratorService
@@ -25,9 +25,8 @@ from edgewise_proto import generation_pb2_grpc as pb_grpc
 if TYPE_CHECKING:
     from edgewise_cloud.serving.engine import Engine
 
+LAST_WORDS = 1.0  # seconds, after the grace period, to tell callers that it is over
 SERVICE = pb.DESCRIPTOR.services_by_name["Generator"].full_name
-# Everything a request may hold fits; 10 MB of ids does not.
-MAX_REQUEST_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,13 +55,7 @@ class Server:
         self.answering = Answering(self.observing)
         self._health = health.aio.HealthServicer()
         self._credentials = settings.security.credentials()
-        self._server = grpc.aio.server(
-            interceptors=settings.security.interceptors(),
-            options=[
-                ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
-                ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share it
-            ],
-        )
+        self._server = grpc_server(settings.engine, settings.security.interceptors())
 
     async def start(self) -> int:
         """Listen, NOT_SERVING yet; the port. Raises ServeError when it cannot."""
@@ -92,12 +85,17 @@ class Server:
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
 
     async def drain(self) -> None:
-        """Take no new requests, let running ones finish within the grace period, stop."""
+        """Take no new requests, let present ones finish within the grace period, stop.
+
+        What is cut off then ends UNAVAILABLE, so that its caller goes on elsewhere.
+        """
         self.answering.draining = True
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-        await self._server.stop(self._settings.grace)
+        stopped = asyncio.create_task(self._server.stop(self._settings.grace + LAST_WORDS))
+        await asyncio.wait([stopped], timeout=self._settings.grace)
         if self.answering.engine:
             await asyncio.to_thread(self.answering.engine.close)
+        await stopped
         await self.observing.close()
 
     def _open(self, address: str) -> int:

@@ -1,5 +1,6 @@
 """The Generator service on gRPC's asyncio server."""
 
+import asyncio
 import time
 from contextlib import aclosing
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
@@ -15,6 +16,9 @@ from edgewise_cloud.serving.requests import Caller, RefusedError
 from edgewise_cloud.serving.security import caller_name
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
+
+# Seconds that an answer is kept for a caller who stops reading; its slot it has left long before.
+UNREAD = 60.0
 
 if TYPE_CHECKING:
     # Generic for the type checker alone.
@@ -51,9 +55,20 @@ class GeneratorService(pb_grpc.GeneratorServicer):
             # Not a plain loop: a call cancelled while it writes must end the computation now.
             async with aclosing(self._answering.generate(request, caller_of(context))) as responses:
                 async for response in responses:
-                    await context.write(response)
+                    await _write(context, response)
         except RefusedError as refusal:
             await refuse(context, refusal)
+
+
+async def _write(context: "Context", response: pb.GenerateResponse) -> None:
+    """Send a message, if need be when there is room for it. Raises RefusedError."""
+    try:
+        async with asyncio.timeout(UNREAD):
+            await context.write(response)
+    except TimeoutError as error:
+        raise RefusedError(
+            grpc.StatusCode.UNAVAILABLE, "the answer was not read, and is not kept any longer"
+        ) from error
 
 
 def caller_of(context: "Context") -> Caller:

@@ -39,7 +39,7 @@ _LINE = re.compile(rb"(%s)[ \t]+([0-9a-fA-F]{64})" % _NAME)
 
 
 class TokenInterceptor(grpc.aio.ServerInterceptor):
-    """Admits calls with a known token, to every method, known or not; to health's, any."""
+    """Admits calls with a known token to every method; to health's, any."""
 
     def __init__(self, file: Path) -> None:
         """Raise ServeError for a file that cannot be read or has a bad line."""

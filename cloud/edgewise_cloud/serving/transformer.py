@@ -6,7 +6,7 @@ for short texts reads the first segments only, where they lie: to cut a piece ou
 would copy it for every token.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, TypeAlias
@@ -23,6 +23,7 @@ Pair: TypeAlias = tuple[Tensor, Tensor]  # keys, values
 Caches: TypeAlias = list[list[Pair]]
 Weights: TypeAlias = dict[str, Tensor]  # by the names of checkpoint.weights()
 
+_TABLES = ("wte.weight", "wpe.weight")  # looked up by row
 _MASKED = -1e9
 _EPSILON = 1e-5
 
@@ -47,13 +48,32 @@ class Transformer:
 
     shape: Architecture
     layout: Layout
+    dtype: str = "float32"  # or bfloat16: of weights, caches and products
+
+    def prepared(self, weights: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """checkpoint.weights() as the programs take them.
+
+        Tokens are columns here, and matrices stand on the left: XLA's products are a tenth to a
+        third faster that way round than with tokens as rows. Attention's scale is in the query.
+        """
+        prepared = dict[str, NDArray[Any]]()
+        for name, value in weights.items():
+            if name in _TABLES:
+                prepared[name] = value
+                continue
+            column = np.array(value.T if value.ndim == 2 else value[:, None])
+            if ".attn.c_attn." in name:
+                column[: self.shape.width] *= self.shape.head_size**-0.5
+            prepared[name] = column
+        return {name: value.astype(self.dtype) for name, value in prepared.items()}
 
     def empty_caches(self, make: Callable[[NDArray[np.float32]], Tensor]) -> Caches:
         """Caches that `make` puts into the backend's memory."""
         shape, layout = self.shape, self.layout
 
         def tensor(length: int) -> Tensor:
-            return make(np.zeros((layout.slots, shape.heads, length, shape.head_size), np.float32))
+            sizes = (layout.slots, shape.heads, length, shape.head_size)
+            return make(np.zeros(sizes, self.dtype))
 
         return [
             [(tensor(length), tensor(length)) for length in layout.segments]
@@ -65,8 +85,7 @@ class Transformer:
     ) -> tuple[Tensor, Caches]:
         """Read one token in each of the first R slots: tokens[R] at positions[R].
 
-        Returns the logits as [vocabulary, R] (the head's product is faster that way round, and to
-        turn it round is not the compiler's strength), and the caches.
+        Returns the logits [vocabulary, R] and the caches.
         """
         (rows,), shape = tokens.shape, self.shape
         x = self._embed(weights, tokens, positions)
@@ -74,14 +93,16 @@ class Transformer:
         new_caches = []
         for layer, cache in enumerate(caches):
             name = f"h.{layer}"
-            query, *new = self._projected(weights, name, x)  # [R, heads, head size]
-            cache = self._write_rows(cache, (new[0], new[1]), positions, context)  # noqa: PLW2901
+            projected = ops.transpose(self._projected(weights, name, x), (0, 3, 1, 2))
+            query, key, value = ops.unstack(projected, 3)  # each [R, heads, head size]
+            cache = self._write_rows(cache, (key, value), positions, context)  # noqa: PLW2901
             seen = [(keys[:rows], values[:rows]) for keys, values in self._seen(cache, context)]
             attended = _attend(query[:, :, None, :], seen, mask)
-            x = self._mixed(weights, name, x, ops.reshape(attended, (rows, shape.width)))
+            attended = ops.transpose(ops.reshape(attended, (rows, shape.width)))
+            x = self._mixed(weights, name, x, attended)
             new_caches.append(cache)
-        x = _norm(weights, "ln_f", x)
-        return ops.matmul(weights["wte.weight"], ops.transpose(x)), new_caches
+        logits = ops.matmul(weights["wte.weight"], _norm(weights, "ln_f", x))
+        return ops.cast(logits, "float32"), new_caches
 
     def prefill(
         self,
@@ -105,47 +126,39 @@ class Transformer:
         new_caches = []
         for layer, cache in enumerate(caches):
             name = f"h.{layer}"
-            projected = self._projected(weights, name, x)  # [chunk, heads, head size]
-            query, key, value = (ops.transpose(part, (1, 0, 2)) for part in projected)
+            projected = ops.swapaxes(self._projected(weights, name, x), -1, -2)
+            query, key, value = ops.unstack(projected, 3)  # each [heads, chunk, head size]
             cache = self._write_chunk(cache, (key, value), slot, position, context)  # noqa: PLW2901
             seen = [
                 (_row(keys, slot)[0], _row(values, slot)[0])
                 for keys, values in self._seen(cache, context)
             ]
-            attended = ops.transpose(_attend(query, seen, mask), (1, 0, 2))
-            x = self._mixed(weights, name, x, ops.reshape(attended, (chunk, shape.width)))
+            attended = ops.swapaxes(_attend(query, seen, mask), -1, -2)
+            x = self._mixed(weights, name, x, ops.reshape(attended, (shape.width, chunk)))
             new_caches.append(cache)
         return x[:0], new_caches
 
     def copy(
-        self, weights: Weights, caches: Caches, source: Tensor, target: Tensor, *, context: int
+        self, weights: Weights, caches: Caches, source: Tensor, target: Tensor
     ) -> tuple[Tensor, Caches]:
         """Copy a slot's keys and values to another slot. Returns an empty tensor and the caches."""
         del weights
 
-        def copied(cache: Tensor) -> Tensor:
-            return ops.slice_update(cache, _start(target), _row(cache, source))
+        def copied(part: Tensor) -> Tensor:
+            return ops.slice_update(part, _start(target), _row(part, source))
 
-        new_caches = []
-        for cache in caches:
-            reached = len(self._seen(cache, context))
-            pairs = [(copied(keys), copied(values)) for keys, values in cache[:reached]]
-            new_caches.append([*pairs, *cache[reached:]])
-        return ops.zeros((0,)), new_caches
+        copies = [[(copied(keys), copied(values)) for keys, values in cache] for cache in caches]
+        return ops.zeros((0,)), copies
 
     def _embed(self, weights: Weights, tokens: Tensor, positions: Tensor) -> Tensor:
-        tokens_part = ops.take(weights["wte.weight"], tokens, axis=0)
-        return tokens_part + ops.take(weights["wpe.weight"], positions, axis=0)
+        embedded = ops.take(weights["wte.weight"], tokens, axis=0)
+        return ops.transpose(embedded + ops.take(weights["wpe.weight"], positions, axis=0))
 
-    def _projected(self, weights: Weights, name: str, x: Tensor) -> list[Tensor]:
-        """Query (scaled), key and value of the rows of x, each [rows, heads, head size]."""
+    def _projected(self, weights: Weights, name: str, x: Tensor) -> Tensor:
+        """Query, key and value of the columns of x: [3, heads, head size, columns]."""
         shape = self.shape
         qkv = _dense(weights, f"{name}.attn.c_attn", _norm(weights, f"{name}.ln_1", x))
-        query, key, value = (
-            ops.reshape(part, (x.shape[0], shape.heads, shape.head_size))
-            for part in ops.split(qkv, 3, axis=-1)
-        )
-        return [query * shape.head_size**-0.5, key, value]
+        return ops.reshape(qkv, (3, shape.heads, shape.head_size, x.shape[-1]))
 
     def _mixed(self, weights: Weights, name: str, x: Tensor, attended: Tensor) -> Tensor:
         """What of a block comes after its attention."""
@@ -243,7 +256,8 @@ def _mask(positions: Tensor, context: int) -> Tensor:
 def _attend(query: Tensor, seen: list[Pair], mask: Tensor) -> Tensor:
     """Attention of query [..., T, head size] over pairs of [..., segment, head size]."""
     scores = [ops.matmul(query, ops.swapaxes(keys, -1, -2)) for keys, _ in seen]
-    weights = ops.softmax(ops.concatenate(scores, axis=-1) + mask, axis=-1)
+    scores = ops.cast(ops.concatenate(scores, axis=-1), "float32") + mask
+    weights = ops.cast(ops.softmax(scores, axis=-1), query.dtype)
     attended, start = 0, 0
     for _, values in seen:
         length = values.shape[-2]
@@ -253,12 +267,12 @@ def _attend(query: Tensor, seen: list[Pair], mask: Tensor) -> Tensor:
 
 
 def _dense(weights: Weights, name: str, x: Tensor) -> Tensor:
-    return ops.matmul(x, weights[f"{name}.weight"]) + weights[f"{name}.bias"]
+    return ops.matmul(weights[f"{name}.weight"], x) + weights[f"{name}.bias"]
 
 
 def _norm(weights: Weights, name: str, x: Tensor) -> Tensor:
-    mean = ops.mean(x, axis=-1, keepdims=True)
-    centred = x - mean
-    variance = ops.mean(ops.square(centred), axis=-1, keepdims=True)
-    scaled = centred * ops.rsqrt(variance + _EPSILON)
+    precise = ops.cast(x, "float32")
+    centred = precise - ops.mean(precise, axis=0, keepdims=True)
+    variance = ops.mean(ops.square(centred), axis=0, keepdims=True)
+    scaled = ops.cast(centred * ops.rsqrt(variance + _EPSILON), x.dtype)
     return scaled * weights[f"{name}.weight"] + weights[f"{name}.bias"]

@@ -1,0 +1,71 @@
+"""`edgewise-cloud serve-ray`."""
+
+import logging
+import signal
+import threading
+from typing import Annotated
+
+import typer
+
+from edgewise_cloud.errors import ServeError
+from edgewise_cloud.serving.engine_settings import EngineSettings, Precision
+from edgewise_cloud.serving.logs import LogFormat, configure_logs
+
+ENGINE = EngineSettings()
+
+log = logging.getLogger(__name__)
+
+
+def serve_ray(
+    model: Annotated[
+        str, typer.Option(help="Bundled model, folder that every node has, or KerasHub preset.")
+    ] = "tales",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Of every node's proxy.")] = 50051,
+    slots: Annotated[int, typer.Option(min=1, help="Requests a replica runs at once.")] = (
+        ENGINE.slots
+    ),
+    queue: Annotated[int, typer.Option(min=0, help="Requests waiting behind them.")] = ENGINE.queue,
+    per_caller: Annotated[
+        int | None, typer.Option(min=1, help="Of both, for one caller; all if absent.")
+    ] = ENGINE.per_caller,
+    dtype: Annotated[Precision, typer.Option(help="Of weights and caches.")] = ENGINE.dtype,
+    grace: Annotated[float, typer.Option(min=0, help="Seconds to finish at shutdown.")] = 10.0,
+    replicas_min: Annotated[int, typer.Option(min=1, help="Replicas at least.")] = 1,
+    replicas_max: Annotated[int, typer.Option(min=1, help="Replicas at most.")] = 1,
+    cpus: Annotated[float, typer.Option(min=0, help="CPUs a replica needs.")] = 1.0,
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs a replica needs.")] = 0.0,
+    insecure: Annotated[
+        bool,
+        typer.Option(
+            "--insecure-i-know", help="Answer callers on other machines too, in clear text."
+        ),
+    ] = False,
+    log_format: Annotated[LogFormat, typer.Option(help="How log lines look.")] = LogFormat.TEXT,
+) -> None:
+    """Serve a Keras GPT-2 on a Ray cluster (RAY_ADDRESS, or this machine) until SIGTERM or Ctrl-C."""
+    configure_logs(log_format)
+    try:
+        from edgewise_cloud.serving.on_ray.deploy import deployed
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise ServeError(
+            "Ray is not installed; install it with: pip install 'edgewise-cloud[ray]'"
+        ) from error
+    from edgewise_cloud.serving.on_ray.replica import application
+    from edgewise_cloud.serving.server import ServerSettings
+
+    engine = EngineSettings(slots=slots, queue=queue, per_caller=per_caller, dtype=dtype)
+    app = application(
+        ServerSettings(model=model, engine=engine, grace=grace),
+        replicas=(replicas_min, replicas_max),
+        resources={"num_cpus": cpus, "num_gpus": gpus},
+    )
+    stop = threading.Event()
+    with deployed(app, port, for_all=insecure):
+        # After Ray, which sets handlers of its own.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        log.info("serving %s on port %d", model, port)
+        stop.wait()
+        log.info("draining")
