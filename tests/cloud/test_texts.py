@@ -80,22 +80,25 @@ def test_forgetting_keeps_nothing() -> None:
     assert texts.take(A)[0].text == []
 
 
+def copy_all(caches: list[list[int]], copies: list[Copy]) -> None:
+    for copy in copies:
+        caches[copy.target][: copy.tokens] = caches[copy.source][: copy.tokens]
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_the_books_are_right_whatever_comes(seed: int) -> None:
     """A model of the caches, to which only the copies are done, holds what each slot's text says."""
     draw = random.Random(seed)
     texts, caches, taken = Texts(5, CHUNK), [[-1] * 40 for _ in range(5)], list[Slot]()
 
-    def do(copies: list[Copy]) -> None:
-        for copy in copies:
-            caches[copy.target][: copy.tokens] = caches[copy.source][: copy.tokens]
-
     for _ in range(300):
         kind = draw.random()
         if kind < 0.4 and texts.free:
-            prompt = [draw.randrange(2)] * draw.randint(1, 9) + [draw.randrange(3) for _ in range(9)]
+            prompt = [draw.randrange(2)] * draw.randint(1, 9) + [
+                draw.randrange(3) for _ in range(9)
+            ]
             slot, copies = texts.take(prompt)
-            do(copies)
+            copy_all(caches, copies)
             assert len(slot.text) % CHUNK == 0
             assert len(slot.text) < len(prompt)
             assert slot.text == prompt[: len(slot.text)]
@@ -108,9 +111,7 @@ def test_the_books_are_right_whatever_comes(seed: int) -> None:
         elif kind < 0.8 and taken:
             slot = draw.choice(taken)
             if texts.any_free(slot.index):
-                do(texts.lower(slot))
-        for slot in taken:
-            assert caches[slot.index][: len(slot.text)] == slot.text
-        for slot in texts._slots:
-            assert caches[slot.index][: len(slot.text)] == slot.text
-        assert len({slot.index for slot in texts._slots}) == 5
+                copy_all(caches, texts.lower(slot))
+        assert all(caches[slot.index][: len(slot.text)] == slot.text for slot in texts._slots)
+        assert [slot.index for slot in texts._slots] == list(range(5))
+        assert {slot.index for slot in taken} == {slot.index for slot in texts._slots if slot.taken}
