@@ -84,7 +84,7 @@ class Http2:
 def connect(address: str, source: str = "127.0.0.1") -> socket.socket:
     """A plain connection to HOST:PORT, from an address of loopback's."""
     host, _, port = address.rpartition(":")
-    return socket.create_connection((host, int(port)), timeout=60, source_address=(source, 0))
+    return socket.create_connection((host, int(port)), timeout=30, source_address=(source, 0))
 
 
 def messages(frames: list[Frame]) -> list[bytes]:

@@ -30,15 +30,19 @@ class Gate:
         return self._step(*numbers)
 
     def close(self) -> None:
-        """Let no further step pass; returns when one stands before the gate."""
+        """Let no further step pass."""
         with self._changed:
             self._allowed = self.begun
+
+    def wait(self) -> None:
+        """Return when a step stands before the closed gate."""
+        with self._changed:
             self._changed.wait_for(lambda: self.begun > self._allowed)
 
-    def let_one_pass(self) -> None:
-        """The one that stands before the gate."""
+    def let_pass(self, steps: int) -> None:
+        """Let the next ones pass."""
         with self._changed:
-            self._allowed += 1
+            self._allowed += steps
             self._changed.notify_all()
 
     def open(self) -> None:

@@ -94,6 +94,13 @@ class InCloud:
             self._model = model
         return self._model
 
+    def load(self) -> pb.GetLoadResponse:
+        """How busy the cloud is, asked now. Raises SourceFailedError."""
+        with self._translated():
+            return self._stub.GetLoad(
+                pb.GetLoadRequest(), timeout=CONNECT_TIMEOUT, metadata=self._metadata
+            )
+
     def close(self) -> None:
         """Close the connection."""
         self._channel.close()

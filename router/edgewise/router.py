@@ -142,11 +142,17 @@ class Router:
         return found
 
     def describe_cloud(self) -> str | None:
-        """Ask the cloud what it serves; None without one. Raises SourceFailedError."""
+        """Ask the cloud what it serves, and how busy it is; None without one.
+
+        Raises SourceFailedError.
+        """
         if self._in_cloud is None:
             return None
-        found = self._in_cloud.describe()
-        return f"{found.name}@{found.revision}, context window {found.context_window}"
+        found, load = self._in_cloud.describe(), self._in_cloud.load()
+        return (
+            f"{found.name}@{found.revision}, context window {found.context_window}; "
+            f"{load.running} of {load.slots} slots taken, {load.waiting} waiting"
+        )
 
     def device_state(self) -> DeviceState:
         """The device as this router sees it, at most a second old."""

@@ -1,5 +1,6 @@
 """From request messages to response messages, whatever carries them: gRPC's server or Ray Serve."""
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator
@@ -50,6 +51,9 @@ class Answering:
         self.engine: Engine | None = None
         self.draining = False
         self._observer = observer
+        self._answers = 0  # not ended yet
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     def model(self) -> pb.GetModelResponse:
         """What is served. Raises RefusedError."""
@@ -80,6 +84,7 @@ class Answering:
         """A message for each new token, and a last one. Closing it, or cancelling, stops the work."""
         arrived, progress = time.time(), _Progress(time.monotonic())
         code = grpc.StatusCode.CANCELLED
+        self._count(1)
         try:
             engine = self._ready()
             progress.request = _accept(engine, message)
@@ -98,7 +103,19 @@ class Answering:
         finally:
             if code is grpc.StatusCode.CANCELLED:
                 code = _kind_of_end(progress, caller)
+            self._count(-1)
             self._observer.ended(_outcome(progress, caller, code, arrived))
+
+    async def idle(self) -> None:
+        """Return when no request is being answered."""
+        await self._idle.wait()
+
+    def _count(self, more: int) -> None:
+        self._answers += more
+        if self._answers:
+            self._idle.clear()
+        else:
+            self._idle.set()
 
     def _ready(self) -> "Engine":
         if self.draining:

@@ -4,20 +4,19 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import grpc
+from numpy.typing import NDArray
 
-from edgewise_cloud.checkpoint import weights
 from edgewise_cloud.serving.batch import CHUNK, Batch, Made, Text
 from edgewise_cloud.serving.engine_settings import EngineSettings
 from edgewise_cloud.serving.logs import frames
 from edgewise_cloud.serving.pace import Pace, Waits, Work
 from edgewise_cloud.serving.requests import Caller, RefusedError
-from edgewise_cloud.sources import KerasModel
 from edgewise_edge.generation import TokenRequest
 from edgewise_edge.manifest import Architecture
 from edgewise_edge.tokenizer import Tokenizer
@@ -92,17 +91,12 @@ class Run:
 class Engine:
     """Admits requests on an event loop; a thread of its own steps the batch."""
 
-    def __init__(self, model: KerasModel, settings: EngineSettings) -> None:
-        self.model = ServedModel(
-            name=model.name,
-            revision=model.revision,
-            tokenizer=model.tokenizer,
-            architecture=model.architecture,
-        )
+    def __init__(
+        self, model: ServedModel, weights: Mapping[str, NDArray[Any]], settings: EngineSettings
+    ) -> None:
+        self.model = model
         self._settings = settings
-        self._batch = Batch(
-            weights(model.backbone), model.architecture, settings.slots, settings.dtype
-        )
+        self._batch = Batch(weights, model.architecture, settings.slots, settings.dtype)
         self._pace = Pace()
         self._waiting: list[Run] = []
         self._running: list[Run] = []

@@ -53,7 +53,8 @@ def _options(engine: EngineSettings) -> list[tuple[str, int]]:
         # be accepted (1000), and everybody's are thrown out of it at random.
         ("grpc.max_concurrent_streams", engine.slots + engine.queue + MORE_STREAMS),
         ("grpc.keepalive_time_ms", _milliseconds(PING_AFTER)),
-        ("grpc.keepalive_timeout_ms", _milliseconds(PONG_WITHIN)),
+        ("grpc.keepalive_timeout_ms", _milliseconds(PONG_WITHIN)),  # for data sent, by TCP;
+        ("grpc.http2.ping_timeout_ms", _milliseconds(PONG_WITHIN)),  # by default 60 s in 1.85
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),  # no limit
         ("grpc.http2.min_ping_interval_without_data_ms", _milliseconds(LEAST_BETWEEN_PINGS)),

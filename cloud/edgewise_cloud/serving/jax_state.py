@@ -1,21 +1,20 @@
 """Weights and caches as JAX arrays; a program is given the caches and hands them back changed."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise_cloud.serving.programs import Compiled, Program
+from edgewise_cloud.serving.programs import Compiled, Program, Weights
 from edgewise_cloud.serving.transformer import Transformer
 
 
 class JaxState:
     """A State; see programs.py."""
 
-    def __init__(self, weights: Mapping[str, NDArray[Any]], transformer: Transformer) -> None:
-        self._weights = {name: jax.numpy.asarray(value) for name, value in weights.items()}
+    def __init__(self, weights: Weights, transformer: Transformer) -> None:
+        self._weights = {name: jax.numpy.asarray(value) for name, value in weights}
         self._caches = transformer.empty_caches(jax.numpy.asarray)
 
     def compile(self, program: Program) -> Compiled:

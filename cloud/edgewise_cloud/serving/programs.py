@@ -1,6 +1,6 @@
 """The transformer's programs, compiled by Keras's backend, over weights and caches it holds."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from edgewise_cloud.serving.transformer import Caches, Tensor, Transformer
 
+Weights = Iterable[tuple[str, NDArray[Any]]]
 Program = Callable[..., tuple[Tensor, Caches]]  # (weights, caches, *numbers) -> (output, caches)
 Compiled = Callable[..., NDArray[np.float32]]  # (*numbers) -> output; changes the caches it holds
 
@@ -56,13 +57,13 @@ def _states() -> dict[str, Callable[..., State]]:
     return {"tensorflow": _tensorflow_state, "jax": _jax_state}
 
 
-def _tensorflow_state(weights: Mapping[str, NDArray[Any]], transformer: Transformer) -> State:
+def _tensorflow_state(weights: Weights, transformer: Transformer) -> State:
     from edgewise_cloud.serving.tensorflow_state import TensorFlowState
 
     return TensorFlowState(weights, transformer)
 
 
-def _jax_state(weights: Mapping[str, NDArray[Any]], transformer: Transformer) -> State:
+def _jax_state(weights: Weights, transformer: Transformer) -> State:
     from edgewise_cloud.serving.jax_state import JaxState
 
     return JaxState(weights, transformer)

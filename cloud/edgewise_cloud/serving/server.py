@@ -1,9 +1,10 @@
 """Starting the service, loading its model behind a closed door, and leaving in good order."""
 
 import asyncio
+import gc
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ from edgewise_proto import generation_pb2_grpc as pb_grpc
 if TYPE_CHECKING:
     from edgewise_cloud.serving.engine import Engine
 
-LAST_WORDS = 1.0  # seconds, after the grace period, to tell callers that it is over
+LAST_WORDS = 1.0  # seconds for last messages to reach those who read them
 SERVICE = pb.DESCRIPTOR.services_by_name["Generator"].full_name
 
 
@@ -91,11 +92,13 @@ class Server:
         """
         self.answering.draining = True
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-        stopped = asyncio.create_task(self._server.stop(self._settings.grace + LAST_WORDS))
-        await asyncio.wait([stopped], timeout=self._settings.grace)
+        # Not by gRPC's own grace period: whoever watches the health would use it up.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.grace):
+                await self.answering.idle()
         if self.answering.engine:
             await asyncio.to_thread(self.answering.engine.close)
-        await stopped
+        await self._server.stop(LAST_WORDS)
         await self.observing.close()
 
     def _open(self, address: str) -> int:
@@ -123,10 +126,23 @@ async def running_server(settings: ServerSettings) -> AsyncIterator[int]:
 def load_engine(source: str, settings: EngineSettings) -> "Engine":
     """The model `source` names, running. Raises SourceError."""
     import_tensorflow()  # takes seconds: the socket is open by now, and the address was good
-    from edgewise_cloud.serving.engine import Engine
+    from edgewise_cloud.checkpoint import weights
+    from edgewise_cloud.serving.engine import Engine, ServedModel
     from edgewise_cloud.sources import load_keras
 
     with tempfile.TemporaryDirectory() as workspace:
-        engine = Engine(load_keras(source, Path(workspace)), settings)
+        model = load_keras(source, Path(workspace))
+    served = ServedModel(
+        name=model.name,
+        revision=model.revision,
+        tokenizer=model.tokenizer,
+        architecture=model.architecture,
+    )
+    values = weights(model.backbone)
+    # TensorFlow keeps memory for itself: what Keras held is free for the engine only if it is
+    # given back first.
+    del model
+    gc.collect()
+    engine = Engine(served, values, settings)
     engine.start()
     return engine

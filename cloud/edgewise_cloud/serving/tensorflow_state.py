@@ -1,21 +1,20 @@
 """Weights and caches as TensorFlow variables, which XLA's programs change where they lie."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from edgewise_cloud.serving.programs import Compiled, Program
+from edgewise_cloud.serving.programs import Compiled, Program, Weights
 from edgewise_cloud.serving.transformer import Transformer, flat
 
 
 class TensorFlowState:
     """A State; see programs.py."""
 
-    def __init__(self, weights: Mapping[str, NDArray[Any]], transformer: Transformer) -> None:
-        self._weights = {name: tf.Variable(value) for name, value in weights.items()}
+    def __init__(self, weights: Weights, transformer: Transformer) -> None:
+        self._weights = {name: tf.Variable(value) for name, value in weights}
         self._caches = transformer.empty_caches(tf.Variable)
 
     def compile(self, program: Program) -> Compiled:

@@ -50,22 +50,20 @@ class Transformer:
     layout: Layout
     dtype: str = "float32"  # or bfloat16: of weights, caches and products
 
-    def prepared(self, weights: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """checkpoint.weights() as the programs take them.
+    def prepared(self, weights: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, NDArray[Any]]]:
+        """checkpoint.weights() as the programs take them, one after the other, by name.
 
         Tokens are columns here, and matrices stand on the left: XLA's products are a tenth to a
         third faster that way round than with tokens as rows. Attention's scale is in the query.
         """
-        prepared = dict[str, NDArray[Any]]()
         for name, value in weights.items():
             if name in _TABLES:
-                prepared[name] = value
+                yield name, value.astype(self.dtype)
                 continue
-            column = np.array(value.T if value.ndim == 2 else value[:, None])
+            column = np.array(value.T if value.ndim > 1 else value[:, None])
             if ".attn.c_attn." in name:
                 column[: self.shape.width] *= self.shape.head_size**-0.5
-            prepared[name] = column
-        return {name: value.astype(self.dtype) for name, value in prepared.items()}
+            yield name, column.astype(self.dtype)
 
     def empty_caches(self, make: Callable[[NDArray[np.float32]], Tensor]) -> Caches:
         """Caches that `make` puts into the backend's memory."""
