@@ -84,6 +84,24 @@ def test_it_writes_what_keras_generates(batch: Batch, model: KerasModel) -> None
         assert text.history == np.asarray(made["token_ids"])[0].tolist()
 
 
+def test_its_logits_are_those_of_keras(batch: Batch, model: KerasModel) -> None:
+    """At every position, over all segments of the cache, read in chunks and one by one."""
+    tokens, programs = TOKENS, batch._programs
+    ids = np.array([tokens])
+    hidden = model.backbone({"token_ids": ids, "padding_mask": np.ones_like(ids)})
+    expected = np.asarray(model.backbone.token_embedding(hidden, reverse=True))[0]
+    for position, token in enumerate(tokens):
+        context = 128 if position < 128 else CONTEXT
+        (logits,) = programs.decode([token], [position], context)
+        np.testing.assert_allclose(logits, expected[position], rtol=0, atol=1e-5)
+    for start in range(0, len(tokens), CHUNK):
+        chunk = tokens[start : start + CHUNK]
+        programs.prefill(chunk + [0] * (CHUNK - len(chunk)), 1, start, CONTEXT)
+    for position in (0, 63, 64, 127, 128, 179):
+        logits = programs.decode([0, tokens[position], 0, 0, 0], [0, position, 0, 0, 0], CONTEXT)
+        np.testing.assert_allclose(logits[1], expected[position], rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_a_text_is_the_same_whoever_runs_beside_it(batch: Batch, seed: int) -> None:
     """Greedy and seeded; texts join, end and are abandoned between the steps of the others."""
@@ -204,4 +222,4 @@ def test_it_runs_on_jax_as_well() -> None:
         text=True,
         check=False,
     )
-    assert "3 passed" in run.stdout, run.stdout
+    assert "4 passed" in run.stdout, run.stdout
