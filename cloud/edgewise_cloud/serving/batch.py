@@ -97,7 +97,7 @@ class Batch:
         for context in self._reading_contexts:
             self._programs.prefill([0] * CHUNK, 0, 0, context)
         self._programs.copy(0, 0)
-        return [(height, self._timed(height)) for height in self._heights]
+        return [(height, self._timed(height)) for height in self._heights for _ in range(3)]
 
     def _timed(self, height: int) -> float:
         started = time.perf_counter()
@@ -118,10 +118,11 @@ class Batch:
         self._slots.give_back(text.slot)
 
     def clear(self) -> None:
-        """Stop all texts, and forget what the slots hold."""
-        for text in self.texts:
-            self.remove(text)
+        """Stop all texts and forget what the slots hold, whatever state they are in."""
+        self._reading.clear()
+        self._writing.clear()
         self._slots.clear()
+        self._programs.reset()
 
     def finish(self) -> None:
         """Step until every text has ended."""
@@ -138,6 +139,7 @@ class Batch:
         for text in [self._reading.popleft() for _ in range(min(chunks, len(self._reading)))]:
             self._read(text)
         made = self._write() if self._writing else []
+        self._overwrite([one.text for one in made if one.token is None], made)
         for one in made:
             if one.last:
                 self.remove(one.text)
@@ -161,6 +163,18 @@ class Batch:
         for text in self._writing:
             text.slot.text.append(text.history[-1])
         return [_sampled(text, logits[text.slot.index]) for text in self._writing]
+
+    def _overwrite(self, failed: list[Text], made: list[Made]) -> None:
+        """Put a sound text where texts failed: a NaN in a slot would spoil the next text there.
+
+        Raises RuntimeFailedError if there is none.
+        """
+        sound = next((one.text.slot for one in made if one.token is not None), None)
+        for text in failed:
+            if sound is None:
+                raise RuntimeFailedError("the model returned NaN logits for every text")
+            self._programs.copy(sound.index, text.slot.index)
+            text.slot.text = list(sound.text)
 
     def _numbers(self, height: int) -> tuple[list[int], list[int]]:
         """Tokens and positions for the first `height` slots.

@@ -4,8 +4,8 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edgewise_cloud.serving.batch import CHUNK, Batch, Made, Text
 from edgewise_cloud.serving.engine_settings import EngineSettings
 from edgewise_cloud.serving.logs import frames
-from edgewise_cloud.serving.pace import Pace, Waits, Work
+from edgewise_cloud.serving.pace import Pace, Waits
 from edgewise_cloud.serving.requests import Caller, RefusedError
 from edgewise_edge.generation import TokenRequest
 from edgewise_edge.manifest import Architecture
@@ -79,13 +79,20 @@ class Run:
         self._arrived.put_nowait(item)
 
     @property
-    def work(self) -> Work:
-        """What it still needs."""
-        request, text = self.request, self.text
-        if text is None:
-            return Work(-(-(request.position - 1) // CHUNK), request.max_tokens)
-        written = len(text.history) - request.position
-        return Work(-(-max(0, text.unread) // CHUNK), request.max_tokens - written)
+    def steps(self) -> int:
+        """Steps it still needs if it is written to its last token: each reads two chunks at most."""
+        unread = self.text.unread if self.text else self.request.position - 1
+        return -(-max(0, unread) // (2 * CHUNK)) + self._tokens
+
+    @property
+    def least_steps(self) -> int:
+        """Steps that it needs at least: its prompt may be known, its first token an end token."""
+        return 1 if self.request.end_ids else self._tokens
+
+    @property
+    def _tokens(self) -> int:
+        written = len(self.text.history) - self.request.position if self.text else 0
+        return self.request.max_tokens - written
 
 
 class Engine:
@@ -120,7 +127,10 @@ class Engine:
         if self._thread.is_alive():
             self._thread.join()
         self._hand_over()
-        self._deliver([(run, _shutting_down()) for run in [*self._running, *self._waiting]])
+        with self._wanted:
+            cut = [*self._running, *self._waiting]
+            self._forget(cut)
+        self._deliver([(run, _shutting_down()) for run in cut])
 
     def load(self) -> Load:
         """How busy it is."""
@@ -170,23 +180,18 @@ class Engine:
     def _require_time(self, run: Run) -> None:
         if run.caller.deadline is None:
             return
-        # A text with end tokens may end with its first.
-        tokens = 1 if run.request.end_ids else run.work.tokens
         step = self._pace.step(min(len(self._running) + 1, self._settings.slots))
-        needed = self._waits().new + (run.work.chunks + tokens) * step
+        least = self._waits(lambda other: other.least_steps).new + run.least_steps * step
         left = run.caller.deadline - time.monotonic()
-        if needed > left:
+        if least > left:
             raise RefusedError(
                 grpc.StatusCode.DEADLINE_EXCEEDED,
-                f"this would take {needed:.1f} s now, and the deadline is in {max(0, left):.1f} s",
+                f"this would take {least:.1f} s now, and the deadline is in {max(0, left):.1f} s",
             )
 
-    def _waits(self) -> Waits:
-        return self._pace.waits(
-            self._settings.slots,
-            [run.work for run in self._running],
-            [run.work for run in self._waiting],
-        )
+    def _waits(self, steps: Callable[[Run], int] = lambda run: run.steps) -> Waits:
+        running, waiting = ([steps(run) for run in runs] for runs in (self._running, self._waiting))
+        return self._pace.waits(self._settings.slots, running, waiting)
 
     def _work(self) -> None:
         """The thread: as long as there is work, one step after the other."""
@@ -217,6 +222,7 @@ class Engine:
         for run in over:
             if run.text:
                 self._batch.remove(run.text)
+        self._hand_over()
         self._deliver([(run, _too_late()) for run in [*late, *over]])
         with self._wanted:
             begun = self._waiting[: self._batch.free]
@@ -227,6 +233,8 @@ class Engine:
             run.started, run.reused = now, run.text.reused
 
     def _step(self) -> None:
+        if not self._batch.texts:
+            return
         started = time.monotonic()
         made = self._batch.step()
         ended = time.monotonic()
@@ -271,7 +279,8 @@ class Engine:
                 run.put(item)
 
         if items and self._loop:
-            self._loop.call_soon_threadsafe(put)
+            with suppress(RuntimeError):  # a loop that is closed: nobody waits there
+                self._loop.call_soon_threadsafe(put)
 
 
 def _items(made: Made, moment: float) -> list[Item]:

@@ -1,5 +1,6 @@
 """Weights and caches as JAX arrays; a program is given the caches and hands them back changed."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,7 +16,8 @@ class JaxState:
 
     def __init__(self, weights: Weights, transformer: Transformer) -> None:
         self._weights = {name: jax.numpy.asarray(value) for name, value in weights}
-        self._caches = transformer.empty_caches(jax.numpy.asarray)
+        self._empty = partial(transformer.empty_caches, jax.numpy.asarray)
+        self._caches = self._empty()
 
     def compile(self, program: Program) -> Compiled:
         """A jitted function, compiled once for each shape of its numbers."""
@@ -26,3 +28,7 @@ class JaxState:
             return np.asarray(output)
 
         return run
+
+    def reset(self) -> None:
+        """See State."""
+        self._caches = self._empty()

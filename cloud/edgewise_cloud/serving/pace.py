@@ -1,25 +1,12 @@
 """How fast work goes, and what that means for what is asked: plain arithmetic."""
 
 import heapq
+import statistics
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 _WINDOW = 5.0  # seconds that tokens per second are counted over
-_SMOOTHING = 0.1  # weight of the newest step
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What a request still needs: steps that read a chunk of its prompt, and tokens to write."""
-
-    chunks: int
-    tokens: int
-
-    @property
-    def steps(self) -> int:
-        """A step does one of either for a text."""
-        return self.chunks + self.tokens
+_REMEMBERED = 9  # steps; their median is not moved by a machine that stood still once
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +21,12 @@ class Waits:
 class Pace:
     """How long steps take, by how many texts they write, and how many tokens were made lately."""
 
-    _steps: dict[int, float] = field(default_factory=dict)
+    _steps: dict[int, deque[float]] = field(default_factory=dict)
     _made: deque[tuple[float, int]] = field(default_factory=deque)
 
     def stepped(self, texts: int, seconds: float) -> None:
         """A step took `seconds` for so many texts."""
-        before = self._steps.get(texts, seconds)
-        self._steps[texts] = before + (seconds - before) * _SMOOTHING
+        self._steps.setdefault(texts, deque(maxlen=_REMEMBERED)).append(seconds)
 
     def made(self, now: float, tokens: int) -> None:
         """So many tokens were made."""
@@ -50,21 +36,21 @@ class Pace:
     def step(self, texts: int) -> float:
         """Seconds a step takes for so many texts; 0 where nothing is known."""
         known = min(self._steps, key=lambda other: abs(other - texts), default=None)
-        return 0.0 if known is None else self._steps[known]
+        return 0.0 if known is None else statistics.median(self._steps[known])
 
     def tokens_per_second(self, now: float) -> float:
         """Over the last seconds."""
         self._forget(now)
         return sum(tokens for _, tokens in self._made) / _WINDOW
 
-    def waits(self, slots: int, running: list[Work], waiting: Iterable[Work]) -> Waits:
-        """When slots come free, if every text is written to its last token."""
+    def waits(self, slots: int, running: list[int], waiting: list[int]) -> Waits:
+        """When slots come free, for texts that still need so many steps each."""
         step = self.step(max(1, len(running)))
-        free = [work.steps * step for work in running] + [0.0] * (slots - len(running))
+        free = [steps * step for steps in running] + [0.0] * (slots - len(running))
         heapq.heapify(free)
         first = free[0]
-        for work in waiting:
-            heapq.heapreplace(free, free[0] + work.steps * step)
+        for steps in waiting:
+            heapq.heapreplace(free, free[0] + steps * step)
         return Waits(first_free=first, new=free[0])
 
     def _forget(self, now: float) -> None:

@@ -21,6 +21,9 @@ class State(Protocol):
     def compile(self, program: Program) -> Compiled:
         """Compile `program` over this state; it is compiled when it is first called."""
 
+    def reset(self) -> None:
+        """Empty the caches, in whatever state a failed program left them."""
+
 
 class Programs:
     """Decode, prefill and copy, for each number of slots and each context that will occur."""
@@ -29,6 +32,10 @@ class Programs:
         self._transformer = transformer
         self._state = _states()[keras.backend.backend()](transformer.prepared(weights), transformer)
         self._compiled: dict[tuple[str | int, ...], Compiled] = {}
+
+    def reset(self) -> None:
+        """Empty the caches."""
+        self._state.reset()
 
     def decode(self, tokens: list[int], positions: list[int], context: int) -> NDArray[np.float32]:
         """The logits [rows, vocabulary] after one token in each of the first slots."""

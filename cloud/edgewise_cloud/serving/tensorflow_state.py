@@ -32,6 +32,11 @@ class TensorFlowState:
 
         return run
 
+    def reset(self) -> None:
+        """See State."""
+        for part in flat(self._caches):
+            part.assign(tf.zeros_like(part))
+
     def _step(self, program: Program) -> Any:
         def step(*numbers: tf.Tensor) -> tf.Tensor:
             caches = [

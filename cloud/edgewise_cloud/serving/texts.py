@@ -71,9 +71,9 @@ class Texts:
         self._use(slot, taken=False)
 
     def clear(self) -> None:
-        """Forget every slot's text."""
+        """Free every slot, and forget its text."""
         for slot in self._slots:
-            slot.text = []
+            slot.text, slot.taken = [], False
 
     def lower(self, slot: Slot) -> list[Copy]:
         """Let a taken slot go on in the place of the lowest free one; what to copy, in order."""
@@ -89,8 +89,9 @@ class Texts:
 
     def _kept(self, slot: Slot, but: Slot | None = None) -> list[Copy]:
         """Copy a free slot's text to where an older one lies, if there is any but `but`'s."""
-        spare = [other for other in self._slots if not other.taken and other is not but]
-        oldest = min(spare, key=lambda other: other.used, default=slot)
+        free = [other for other in self._slots if not other.taken]
+        spare = [other for other in free if other is slot or other is not but]
+        oldest = min(spare, key=lambda other: other.used)
         if oldest is slot or len(slot.text) < self._chunk:
             return []
         oldest.text, oldest.used = slot.text, slot.used
