@@ -78,7 +78,7 @@ class TokenRequest:
 
 
 class StepSession(Protocol):
-    """A model reading one text (runtime.Session, edgewise_cloud.serving.engine.KerasSession)."""
+    """A model reading one text (runtime.Session)."""
 
     @property
     def position(self) -> int:

@@ -125,7 +125,7 @@ def test_the_command_logs_json_alone(exact_folder: Path) -> None:
     command = Path(sys.executable).with_name("edgewise-cloud")
     process = subprocess.Popen(
         [
-            *(command, "serve", "--model", exact_folder, "--port", "0", "--slots", "4"),
+            *(command, "serve", "--model", exact_folder, "--port", "0", "--slots", "1"),
             *("--metrics-port", "0", "--log-format", "json"),
         ],
         stderr=subprocess.PIPE,
@@ -137,7 +137,7 @@ def test_the_command_logs_json_alone(exact_folder: Path) -> None:
         message = json.loads(process.stderr.readline())["message"]
         ports.append(message.rpartition(":")[2])
     with urlopen(f"http://127.0.0.1:{ports[0]}/metrics") as scraped:
-        assert b"edgewise_slots 4.0" in scraped.read()
+        assert b"edgewise_slots 1.0" in scraped.read()
     ask(f"127.0.0.1:{ports[1]}")
     process.send_signal(signal.SIGTERM)
     _, rest = process.communicate()

@@ -58,7 +58,10 @@ def test_greedy_text_is_the_same_on_both_sides(service: Running, exact_folder: P
 def test_the_bundled_model_agrees_too(tmp_path: Path) -> None:
     """tales, unquantised, against its own Keras weights."""
     convert("tales", tmp_path / "tales", Quantization.NONE)
-    with serving("tales") as running, router_to(running.address, tmp_path / "tales") as router:
+    with (
+        serving("tales", slots=1) as running,
+        router_to(running.address, tmp_path / "tales") as router,
+    ):
         on_device = router.generate("Once upon a time", **GREEDY)
         in_cloud = router.generate("Once upon a time", **GREEDY, mode="only_in_cloud")
     assert len(on_device.token_ids) == 100

@@ -35,7 +35,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Running]:
-    with serving("tales") as running:
+    with serving("tales", slots=1) as running:
         yield running
 
 
@@ -284,7 +284,7 @@ def test_the_cloud_command_refuses_in_sentences(tmp_path: Path) -> None:
 def test_serve_says_where_and_drains_on_sigterm() -> None:
     """And leaves with status 0."""
     process = subprocess.Popen(
-        [BIN / "edgewise-cloud", "serve", "--port", "0"],
+        [BIN / "edgewise-cloud", "serve", "--port", "0", "--slots", "1"],
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
