@@ -142,7 +142,9 @@ def router_for(cloud: str, state: DeviceState, latency: LatencyLog) -> Router:
 
 def main() -> None:
     """Show every scene."""
-    console.print("[bold]edgewise[/]: starting the cloud service on loopback ...")
+    console.print(
+        "[bold]edgewise[/]: starting the cloud service on loopback; it compiles its model, which takes some seconds ..."
+    )
     started = time.monotonic()
     with cloud_service() as (address, stop_cloud):
         console.print(f"  it serves on {address}, after {time.monotonic() - started:.0f} s")

@@ -10,6 +10,7 @@ import grpc
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
 
+PROMPT = [5, 17, 100, 42]
 CANARY = (251, 252, 253, 254, 250, 249, 248)
 
 
@@ -37,8 +38,8 @@ def ask(
 def generation(vocabulary: str, /, **changes: object) -> pb.GenerateRequest:
     """A greedy request for twenty tokens, with some of its fields changed."""
     fields: dict[str, object] = {
-        "token_ids": [5, 17, 100, 42],
-        "prompt_tokens": 4,
+        "token_ids": PROMPT,
+        "prompt_tokens": len(PROMPT),
         "max_tokens": 20,
         "sampling": pb.Sampling(temperature=0, top_p=1, repetition_penalty=1),
         "vocabulary": vocabulary,

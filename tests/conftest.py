@@ -1,6 +1,7 @@
 """Tiny real models: a GPT-2 checkpoint written by hand, and what the converter makes of it."""
 
 import json
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,6 +83,15 @@ def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("UV_CACHE_DIR", os.environ.get("UV_CACHE_DIR") or str(users / "uv"))
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("caches")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def own_logs() -> Iterator[None]:
+    """A command that is run within a test sends its log to where only that test looks."""
+    logger = logging.getLogger("edgewise_cloud")
+    kept = logger.handlers, logger.level, logger.propagate
+    yield
+    logger.handlers, logger.level, logger.propagate = kept
 
 
 @pytest.fixture(scope="session")

@@ -18,10 +18,9 @@ from edgewise_cloud.serving.server import SERVICE
 from edgewise_edge import DeviceModel
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
+from tests.asking import PROMPT, generation
 from tests.conftest import token_request
 from tests.serving import Running, serving
-
-PROMPT = [5, 17, 100, 42]
 
 
 @pytest.fixture(scope="module")
@@ -36,17 +35,6 @@ def stub(service: Running) -> Iterator[pb_grpc.GeneratorStub]:
         yield pb_grpc.GeneratorStub(channel)
 
 
-def message(vocabulary: str, /, **changes: object) -> pb.GenerateRequest:
-    fields: dict[str, object] = {
-        "token_ids": PROMPT,
-        "prompt_tokens": len(PROMPT),
-        "max_tokens": 20,
-        "sampling": pb.Sampling(temperature=0, top_p=1, repetition_penalty=1),
-        "vocabulary": vocabulary,
-    }
-    return pb.GenerateRequest(**fields | changes)
-
-
 @pytest.fixture(scope="module")
 def vocabulary(exact_model: DeviceModel) -> str:
     return exact_model.tokenizer.fingerprint
@@ -56,7 +44,7 @@ def test_it_streams_the_tokens_one_by_one(
     stub: pb_grpc.GeneratorStub, vocabulary: str, exact_model: DeviceModel
 ) -> None:
     """With their positions, and at the end the reason, the usage and the timings."""
-    *tokens, last = stub.Generate(message(vocabulary))
+    *tokens, last = stub.Generate(generation(vocabulary))
     expected = exact_model.stream_tokens(token_request(PROMPT, 20, temperature=0))
     assert [token.token_ids[0] for token in tokens] == list(expected)
     assert [token.position for token in tokens] == list(range(4, 24))
@@ -67,9 +55,11 @@ def test_it_streams_the_tokens_one_by_one(
 
 def test_it_goes_on_where_another_stopped(stub: pb_grpc.GeneratorStub, vocabulary: str) -> None:
     """A request with tokens already generated continues them, and counts them in its usage."""
-    *whole, _ = stub.Generate(message(vocabulary))
+    *whole, _ = stub.Generate(generation(vocabulary))
     ids = [token.token_ids[0] for token in whole]
-    *rest, last = stub.Generate(message(vocabulary, token_ids=[*PROMPT, *ids[:7]], max_tokens=13))
+    *rest, last = stub.Generate(
+        generation(vocabulary, token_ids=[*PROMPT, *ids[:7]], max_tokens=13)
+    )
     assert [token.token_ids[0] for token in rest] == ids[7:]
     assert rest[0].position == 11
     assert (last.usage.prompt_tokens, last.usage.completion_tokens) == (4, 20)
@@ -77,9 +67,9 @@ def test_it_goes_on_where_another_stopped(stub: pb_grpc.GeneratorStub, vocabular
 
 def test_an_end_token_ends_it(stub: pb_grpc.GeneratorStub, vocabulary: str) -> None:
     """It is sent, and the reason is STOP."""
-    *whole, _ = stub.Generate(message(vocabulary))
+    *whole, _ = stub.Generate(generation(vocabulary))
     end = whole[3].token_ids[0]
-    *tokens, last = stub.Generate(message(vocabulary, end_token_ids=[end]))
+    *tokens, last = stub.Generate(generation(vocabulary, end_token_ids=[end]))
     assert tokens[-1].token_ids[0] == end
     assert last.finish_reason == pb.FINISH_REASON_STOP
 
@@ -91,7 +81,7 @@ def test_several_clients_at_once_are_served_correctly(
     prompts = [[n, 2 * n, 3 * n] for n in (3, 20, 50)]
 
     def ask(prompt: list[int]) -> list[int]:
-        answer = stub.Generate(message(vocabulary, token_ids=prompt, prompt_tokens=3))
+        answer = stub.Generate(generation(vocabulary, token_ids=prompt, prompt_tokens=3))
         return [token for response in answer for token in response.token_ids]
 
     alone = [ask(prompt) for prompt in prompts]
@@ -133,7 +123,7 @@ def test_bad_requests_are_refused(
 ) -> None:
     """Before any work, with a code for programs and a sentence for people."""
     with pytest.raises(grpc.RpcError) as error:
-        list(stub.Generate(message(vocabulary, **changes)))
+        list(stub.Generate(generation(vocabulary, **changes)))
     assert error.value.code() is code
     assert words in error.value.details()
 
@@ -142,7 +132,7 @@ def hold_slots(
     stub: pb_grpc.GeneratorStub, vocabulary: str, count: int
 ) -> list["grpc.UnaryStreamMultiCallable"]:
     """Long generations that have begun."""
-    calls = [stub.Generate(message(vocabulary, max_tokens=180)) for _ in range(count)]
+    calls = [stub.Generate(generation(vocabulary, max_tokens=180)) for _ in range(count)]
     for call in calls:
         next(call)
     return calls
@@ -160,11 +150,11 @@ def test_a_full_service_refuses_at_once(
     """Two run, one waits, the fourth is told when to come back."""
     wait_until_idle(service)
     calls = hold_slots(stub, vocabulary, 2)
-    calls.append(stub.Generate(message(vocabulary)))
+    calls.append(stub.Generate(generation(vocabulary)))
     while service.held < 3:
         time.sleep(0.01)
     with pytest.raises(grpc.RpcError) as error:
-        list(stub.Generate(message(vocabulary)))
+        list(stub.Generate(generation(vocabulary)))
     for call in calls:
         call.cancel()
     assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -203,7 +193,7 @@ def test_nobody_waiting_means_nothing_running(
     """Cancelling, or the deadline, stops the computation and frees the slot."""
     end = {"end_token_ids": [0]}  # it might be quick: without, it would be refused at once
     timeout = 0.3 if how == "deadline" else None
-    call = stub.Generate(message(vocabulary, max_tokens=180, **end), timeout=timeout)
+    call = stub.Generate(generation(vocabulary, max_tokens=180, **end), timeout=timeout)
     next(call)
     if how == "cancel":
         call.cancel()
@@ -221,7 +211,7 @@ def test_a_call_cancelled_while_its_prompt_is_read_stops_reading(
     """The slot is free after the chunk in hand."""
     prompt = [7, 8, 9] * 63
     fields = {"token_ids": prompt, "prompt_tokens": len(prompt), "max_tokens": 2}
-    call = stub.Generate(message(vocabulary, **fields))
+    call = stub.Generate(generation(vocabulary, **fields))
     while not slow_steps:
         pass
     call.cancel()
@@ -233,10 +223,10 @@ def test_a_deadline_that_cannot_be_met_is_refused_before_any_work(
     service: Running, stub: pb_grpc.GeneratorStub, vocabulary: str, slow_steps: list[str]
 ) -> None:
     """At once, not when it has passed."""
-    list(stub.Generate(message(vocabulary, max_tokens=60)))  # how long a step takes is known now
+    list(stub.Generate(generation(vocabulary, max_tokens=60)))  # how long a step takes is known now
     slow_steps.clear()
     with pytest.raises(grpc.RpcError) as error:
-        list(stub.Generate(message(vocabulary, max_tokens=180), timeout=0.5))
+        list(stub.Generate(generation(vocabulary, max_tokens=180), timeout=0.5))
     assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert "this would take" in error.value.details()
     assert not slow_steps

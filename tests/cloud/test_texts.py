@@ -42,7 +42,7 @@ def test_a_beginning_is_copied_from_whoever_has_it() -> None:
     first, _ = texts.take(A)
     first.text = A[:10]
     second, copies = texts.take([*A[:9], 7, 7, 7])
-    assert (second.index, second.text, copies) == (1, A[:8], [Copy(0, 1, 8)])
+    assert (second.index, second.text, copies) == (1, A[:8], [Copy(0, 1)])
 
 
 def test_what_a_slot_held_makes_room_for_the_oldest() -> None:
@@ -66,7 +66,7 @@ def test_a_text_that_is_moved_goes_on_where_it_was() -> None:
     texts.give_back(low)
     assert texts.any_free(1)
     copies = texts.lower(high)
-    assert copies == [Copy(0, 2, 9), Copy(1, 0, 7)]
+    assert copies == [Copy(0, 2), Copy(1, 0)]
     assert (high.index, high.text) == (0, B[:7])
     assert texts.lengths(3) == [7, 7, 9]
     assert not texts.any_free(1)
@@ -82,7 +82,7 @@ def test_forgetting_keeps_nothing() -> None:
 
 def copy_all(caches: list[list[int]], copies: list[Copy]) -> None:
     for copy in copies:
-        caches[copy.target][: copy.tokens] = caches[copy.source][: copy.tokens]
+        caches[copy.target] = list(caches[copy.source])
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -115,3 +115,15 @@ def test_the_books_are_right_whatever_comes(seed: int) -> None:
         assert all(caches[slot.index][: len(slot.text)] == slot.text for slot in texts._slots)
         assert [slot.index for slot in texts._slots] == list(range(5))
         assert {slot.index for slot in taken} == {slot.index for slot in texts._slots if slot.taken}
+
+
+def test_a_newer_text_is_not_given_up_for_an_older_one() -> None:
+    """Though the slot that is taken holds the beginning already."""
+    texts = Texts(2, CHUNK)
+    older, newer = [*A[:4], 9, 9, 9, 9, 9], B
+    run(texts, newer)
+    texts._slots[1].text, texts._slots[1].used = older, 0
+    texts._slots[1].used, texts._slots[0].used = 2, 1
+    slot, copies = texts.take([*B[:5], 7, 7, 7, 7])
+    assert (slot.text, copies) == (B[:4], [])
+    assert texts._slots[1].text == older

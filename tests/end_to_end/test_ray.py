@@ -17,12 +17,12 @@ from edgewise_cloud.serving.server import SERVICE
 from edgewise_edge import DeviceModel
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
+from tests.asking import generation
 from tests.ray_cluster import QUEUE, SLOTS, TwoNodes, on_two_nodes
 from tests.serving import serving
 
 PROMPT = "in the winter the water was"
 GREEDY = {"temperature": 0.0, "max_tokens": 100}
-TOKENS = [5, 17, 100, 42]
 
 
 @pytest.fixture(scope="module")
@@ -61,17 +61,6 @@ def router_to(address: str | None, folder: Path, mode: str) -> Router:
     )
 
 
-def message(vocabulary: str, /, **changes: object) -> pb.GenerateRequest:
-    fields: dict[str, object] = {
-        "token_ids": TOKENS,
-        "prompt_tokens": len(TOKENS),
-        "max_tokens": 20,
-        "sampling": pb.Sampling(temperature=0, top_p=1, repetition_penalty=1),
-        "vocabulary": vocabulary,
-    }
-    return pb.GenerateRequest(**fields | changes)
-
-
 @pytest.fixture(scope="module")
 def vocabulary(exact_model: DeviceModel) -> str:
     return exact_model.tokenizer.fingerprint
@@ -84,7 +73,7 @@ def test_it_is_the_service_a_single_server_is(
     assert many.GetModel(pb.GetModelRequest()) == single.GetModel(pb.GetModelRequest())
     load = many.GetLoad(pb.GetLoadRequest())
     assert (load.slots, load.queue) == (2 * SLOTS, 2 * QUEUE)
-    answers = [list(stub.Generate(message(vocabulary))) for stub in (many, single)]
+    answers = [list(stub.Generate(generation(vocabulary))) for stub in (many, single)]
     for answer in answers:
         assert answer[-1].timings.total > 0
         answer[-1].ClearField("timings")
@@ -112,7 +101,7 @@ def test_bad_requests_are_refused_alike(
     refusals = []
     for stub in (many, single):
         with pytest.raises(grpc.RpcError) as error:
-            list(stub.Generate(message(vocabulary, **changes)))
+            list(stub.Generate(generation(vocabulary, **changes)))
         refusals.append((error.value.code(), error.value.details()))
     assert refusals[0] == refusals[1]
 
@@ -122,7 +111,7 @@ def test_a_request_too_large_goes_to_no_replica(
 ) -> None:
     """The code is that of a single server; Serve's own proxy would let 2 GB through."""
     with pytest.raises(grpc.RpcError, match="larger than") as error:
-        list(many.Generate(message(vocabulary, token_ids=[1] * 400_000)))
+        list(many.Generate(generation(vocabulary, token_ids=[1] * 400_000)))
     assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
@@ -130,7 +119,7 @@ def test_a_full_cluster_says_when_to_come_back(
     many: pb_grpc.GeneratorStub, vocabulary: str
 ) -> None:
     """What neither replica has room for waits at the proxy, and what that has no room for goes."""
-    calls = [many.Generate(message(vocabulary, max_tokens=180)) for _ in range(100)]
+    calls = [many.Generate(generation(vocabulary, max_tokens=180)) for _ in range(100)]
     refused = []
     for call in calls:
         try:
@@ -181,13 +170,13 @@ def test_a_node_killed_under_load_loses_nothing(two_nodes: TwoNodes, exact_folde
         generations = list(asked)
 
     assert [generation.token_ids for generation in generations] == 16 * [unbroken.token_ids]
-    cut = [generation for generation in generations if len(generation.segments) > 1]
+    cut = [written for written in generations if len(written.segments) > 1]
     assert 0 < len(cut) <= SLOTS
-    for generation in cut:
-        first, second = generation.segments
+    for written in cut:
+        first, second = written.segments
         assert (first.source, second.source) == (Source.IN_CLOUD, Source.ON_DEVICE)
         assert first.tokens > 0
-        assert "UNAVAILABLE" in generation.decision.vetoes[Source.IN_CLOUD].detail
+        assert "UNAVAILABLE" in written.decision.vetoes[Source.IN_CLOUD].detail
     whole = [generation for generation in generations if len(generation.segments) == 1]
     assert {generation.source for generation in whole} == {Source.IN_CLOUD}
     with router_to(two_nodes.address, exact_folder, "only_in_cloud") as router:

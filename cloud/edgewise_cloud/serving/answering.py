@@ -18,7 +18,8 @@ from edgewise_edge.generation import FinishReason, TokenRequest
 from edgewise_proto import generation_pb2 as pb
 
 if TYPE_CHECKING:
-    from edgewise_cloud.serving.engine import Engine, Run
+    from edgewise_cloud.serving.engine import Engine
+    from edgewise_cloud.serving.runs import Run
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,8 @@ from edgewise_cloud.errors import ServeError
 from edgewise_cloud.serving.requests import Outcome
 
 if TYPE_CHECKING:
-    from edgewise_cloud.serving.engine import Engine, Load
+    from edgewise_cloud.serving.engine import Engine
+    from edgewise_cloud.serving.runs import Load
 
 # Seconds. A step takes tens of milliseconds, so that is where the gaps are told apart.
 GAPS = (

@@ -30,7 +30,7 @@ class Programs:
 
     def __init__(self, transformer: Transformer, weights: Mapping[str, NDArray[Any]]) -> None:
         self._transformer = transformer
-        self._state = _states()[keras.backend.backend()](transformer.prepared(weights), transformer)
+        self._state = _state(transformer.prepared(weights), transformer)
         self._compiled: dict[tuple[str | int, ...], Compiled] = {}
 
     def reset(self) -> None:
@@ -60,17 +60,12 @@ class Programs:
         return self._compiled[key]
 
 
-def _states() -> dict[str, Callable[..., State]]:
-    return {"tensorflow": _tensorflow_state, "jax": _jax_state}
+def _state(weights: Weights, transformer: Transformer) -> State:
+    """Imported here: each is there only where its backend is."""
+    if keras.backend.backend() == "jax":
+        from edgewise_cloud.serving.jax_state import JaxState
 
-
-def _tensorflow_state(weights: Weights, transformer: Transformer) -> State:
+        return JaxState(weights, transformer)
     from edgewise_cloud.serving.tensorflow_state import TensorFlowState
 
     return TensorFlowState(weights, transformer)
-
-
-def _jax_state(weights: Weights, transformer: Transformer) -> State:
-    from edgewise_cloud.serving.jax_state import JaxState
-
-    return JaxState(weights, transformer)

@@ -127,7 +127,8 @@ def load_engine(source: str, settings: EngineSettings) -> "Engine":
     """The model `source` names, running. Raises SourceError."""
     import_tensorflow()  # takes seconds: the socket is open by now, and the address was good
     from edgewise_cloud.checkpoint import weights
-    from edgewise_cloud.serving.engine import Engine, ServedModel
+    from edgewise_cloud.serving.engine import Engine
+    from edgewise_cloud.serving.runs import ServedModel
     from edgewise_cloud.sources import load_keras
 
     with tempfile.TemporaryDirectory() as workspace:

@@ -16,11 +16,10 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """The first `tokens` of one slot's cache, to be copied to another's."""
+    """What one slot's cache holds, to be copied to another's."""
 
     source: int
     target: int
-    tokens: int
 
 
 class Texts:
@@ -61,7 +60,7 @@ class Texts:
         if best is not slot or shared < self._whole(len(slot.text)):
             copies += self._kept(slot, but=best)
         if best is not slot and shared:
-            copies.append(Copy(best.index, slot.index, shared))
+            copies.append(Copy(best.index, slot.index))
         slot.text = list(prompt[:shared])
         self._use(slot, taken=True)
         return slot, copies
@@ -78,7 +77,7 @@ class Texts:
     def lower(self, slot: Slot) -> list[Copy]:
         """Let a taken slot go on in the place of the lowest free one; what to copy, in order."""
         other = self._lowest_free()
-        copies = [*self._kept(other), Copy(slot.index, other.index, len(slot.text))]
+        copies = [*self._kept(other), Copy(slot.index, other.index)]
         slot.index, other.index = other.index, slot.index
         other.text = list(slot.text)  # it is still there
         self._slots.sort(key=lambda any_slot: any_slot.index)
@@ -95,7 +94,7 @@ class Texts:
         if oldest is slot or len(slot.text) < self._chunk:
             return []
         oldest.text, oldest.used = slot.text, slot.used
-        return [Copy(slot.index, oldest.index, len(slot.text))]
+        return [Copy(slot.index, oldest.index)]
 
     def _shared(self, slot: Slot, prompt: Sequence[int]) -> int:
         """Tokens that both begin with, in whole chunks.

@@ -8,10 +8,9 @@ from typing import Annotated
 import typer
 
 from edgewise_cloud.errors import ServeError
-from edgewise_cloud.serving.engine_settings import EngineSettings, Precision
+from edgewise_cloud.serving.cli import ENGINE, Dtype, Grace, Logs, PerCaller, Queue, Slots
+from edgewise_cloud.serving.engine_settings import EngineSettings
 from edgewise_cloud.serving.logs import LogFormat, configure_logs
-
-ENGINE = EngineSettings()
 
 log = logging.getLogger(__name__)
 
@@ -21,15 +20,11 @@ def serve_ray(
         str, typer.Option(help="Bundled model, folder that every node has, or KerasHub preset.")
     ] = "tales",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Of every node's proxy.")] = 50051,
-    slots: Annotated[int, typer.Option(min=1, help="Requests a replica runs at once.")] = (
-        ENGINE.slots
-    ),
-    queue: Annotated[int, typer.Option(min=0, help="Requests waiting behind them.")] = ENGINE.queue,
-    per_caller: Annotated[
-        int | None, typer.Option(min=1, help="Of both, for one caller; all if absent.")
-    ] = ENGINE.per_caller,
-    dtype: Annotated[Precision, typer.Option(help="Of weights and caches.")] = ENGINE.dtype,
-    grace: Annotated[float, typer.Option(min=0, help="Seconds to finish at shutdown.")] = 10.0,
+    slots: Slots = ENGINE.slots,
+    queue: Queue = ENGINE.queue,
+    per_caller: PerCaller = ENGINE.per_caller,
+    dtype: Dtype = ENGINE.dtype,
+    grace: Grace = 10.0,
     replicas_min: Annotated[int, typer.Option(min=1, help="Replicas at least.")] = 1,
     replicas_max: Annotated[int, typer.Option(min=1, help="Replicas at most.")] = 1,
     cpus: Annotated[float, typer.Option(min=0, help="CPUs a replica needs.")] = 1.0,
@@ -40,7 +35,7 @@ def serve_ray(
             "--insecure-i-know", help="Answer callers on other machines too, in clear text."
         ),
     ] = False,
-    log_format: Annotated[LogFormat, typer.Option(help="How log lines look.")] = LogFormat.TEXT,
+    log_format: Logs = LogFormat.TEXT,
 ) -> None:
     """Serve a Keras GPT-2 on a Ray cluster (RAY_ADDRESS, or this machine) until SIGTERM or Ctrl-C."""
     configure_logs(log_format)
