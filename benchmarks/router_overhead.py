@@ -9,7 +9,8 @@ import statistics
 import time
 
 from edgewise import DeviceState, LatencyLog, Limits, Mode, Privacy, Router
-from edgewise.policy import Availability, CloudState, EdgeState, RoutingRequest, decide
+from edgewise.policy import decide
+from edgewise.situation import Availability, CloudState, EdgeState, RoutingRequest
 from edgewise_edge import DeviceModel, SamplingParams, TokenRequest
 
 PROMPT = "Once upon a time"

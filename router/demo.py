@@ -9,14 +9,15 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from rich.console import Console
 
-from edgewise import DeviceState, LatencyLog, Measurement, Router
+from edgewise import DeviceState, LatencyLog, Measurement, PredictedTime, Router
 from edgewise.generation import summary
+from edgewise.predicting import DeviceTimes
 from edgewise.report import seconds
 from edgewise.request import RequestOptions
 
@@ -24,7 +25,7 @@ STARTUP = 60.0  # seconds
 PROMPT = "Once upon a time"
 TOKENS = 60
 DRAINED = DeviceState(battery=0.03, charging=False)
-SLOW = Measurement(prompt_tokens=11, first_token=1.0, gap=0.25)
+SLOW = Measurement(position=11, unread=11, first_token=1.0, tokens=50, writing=12.5)
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -114,6 +115,17 @@ class SlowDevice(LatencyLog):
     def measured(self, key: str) -> list[Measurement]:
         """The truth about the cloud; about the device, this."""
         return [SLOW] if key.startswith("on_device/") else self._log.measured(key)
+
+    def predict_on_device(self, key: str, **what: Any) -> PredictedTime:
+        """By that."""
+        del key
+        return DeviceTimes.learned([SLOW]).predict(
+            **{name: what[name] for name in ("position", "unread", "max_tokens")}
+        )
+
+    def predict_in_cloud(self, key: str, **what: Any) -> PredictedTime:
+        """By the truth."""
+        return self._log.predict_in_cloud(key, **what)
 
 
 def show(title: str, router: Router, **options: Unpack[RequestOptions]) -> None:

@@ -7,7 +7,9 @@ with Router() as router:
         print(chunk.text, end="", flush=True)
 """
 
+from edgewise.aio import AsyncTextStream
 from edgewise.cloud_security import CloudSecurity
+from edgewise.cloud_timeouts import CloudTimeouts
 from edgewise.errors import (
     CloudAccessError,
     CloudBusyError,
@@ -16,13 +18,25 @@ from edgewise.errors import (
     ConfigurationError,
     EdgewiseError,
     NoSourceError,
+    PrivacyError,
     SourceFailedError,
     VocabularyMismatchError,
+)
+from edgewise.events import (
+    AttemptEnded,
+    Completed,
+    Decided,
+    Event,
+    HandedOver,
+    Hedged,
+    Observer,
+    Refused,
 )
 from edgewise.generation import Chunk, Generation, Segment, Timings
 from edgewise.latency import LatencyLog, Measurement
 from edgewise.on_device import ModelAvailability
-from edgewise.policy import (
+from edgewise.router import Router
+from edgewise.situation import (
     Availability,
     Decision,
     DeviceState,
@@ -35,26 +49,33 @@ from edgewise.policy import (
     Veto,
     VetoCode,
 )
-from edgewise.router import Router
 from edgewise.stream import TextStream
 from edgewise_edge.errors import EdgeError, ModelError, RequestError
 from edgewise_edge.generation import FinishReason, Usage
 
 __all__ = [
+    "AsyncTextStream",
+    "AttemptEnded",
     "Availability",
     "Chunk",
     "CloudAccessError",
     "CloudBusyError",
     "CloudRefusedError",
     "CloudSecurity",
+    "CloudTimeouts",
     "CloudUnavailableError",
+    "Completed",
     "ConfigurationError",
+    "Decided",
     "Decision",
     "DeviceState",
     "EdgeError",
     "EdgewiseError",
+    "Event",
     "FinishReason",
     "Generation",
+    "HandedOver",
+    "Hedged",
     "LatencyLog",
     "Limits",
     "Measurement",
@@ -62,9 +83,12 @@ __all__ = [
     "ModelAvailability",
     "ModelError",
     "NoSourceError",
+    "Observer",
     "PredictedTime",
     "Privacy",
+    "PrivacyError",
     "Reason",
+    "Refused",
     "RequestError",
     "Router",
     "Segment",

@@ -1,39 +1,80 @@
-"""A circuit breaker: after some failures in a row, leave the cloud alone for a while."""
+"""A circuit breaker: after some failures in a row, leave the cloud alone until it is well again."""
 
 import threading
 import time
 from collections.abc import Callable
+from enum import StrEnum
+
+
+class Circuit(StrEnum):
+    """What requests may do."""
+
+    CLOSED = "closed"  # all may pass
+    OPEN = "open"  # none may
+    HALF_OPEN = "half_open"  # one may try, and settles it for the others
 
 
 class CircuitBreaker:
-    """Opens after `threshold` failures in a row, for `rest` seconds.
+    """Opens after `threshold` failures in a row.
 
-    After that requests may try again; the next failure opens it at once, a success closes it.
+    It is half open when `rested` was called, and in any case `rest` seconds after the last failure.
+    Reading its state waits for nothing.
     """
 
     def __init__(
         self,
         threshold: int = 3,
-        rest: float = 30.0,
+        rest: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._threshold, self._rest, self._clock = threshold, rest, clock
         self._lock = threading.Lock()
         self._failures = 0
         self._closed_from = 0.0
+        self._trying = False
+
+    @property
+    def state(self) -> Circuit:
+        """What it is now."""
+        if self._failures < self._threshold:
+            return Circuit.CLOSED
+        return Circuit.OPEN if self._clock() < self._closed_from else Circuit.HALF_OPEN
 
     @property
     def open(self) -> bool:
-        """Whether to stay away; reading it never waits for anything."""
-        return self._failures >= self._threshold and self._clock() < self._closed_from
+        """Whether a request had better stay away: also while another one is trying."""
+        state = self.state
+        return state is Circuit.OPEN or (state is Circuit.HALF_OPEN and self._trying)
+
+    def enter(self) -> bool:
+        """Whether a request may go now. The one that tries must report how it went."""
+        with self._lock:
+            if self.open:
+                return False
+            self._trying = self.state is Circuit.HALF_OPEN
+            return True
 
     def succeeded(self) -> None:
         """A request was answered."""
-        with self._lock:
-            self._failures = 0
+        if self._failures or self._trying:  # every token says so
+            with self._lock:
+                self._failures, self._trying = 0, False
 
-    def failed(self) -> None:
-        """A request was not answered."""
+    def failed(self) -> bool:
+        """A request was not answered; whether this opened it."""
         with self._lock:
+            was_closed = self.state is Circuit.CLOSED
             self._failures += 1
             self._closed_from = self._clock() + self._rest
+            self._trying = False
+            return was_closed and self.state is Circuit.OPEN
+
+    def withdrawn(self) -> None:
+        """A request ended without telling anything: another one may try."""
+        with self._lock:
+            self._trying = False
+
+    def rested(self) -> None:
+        """The cloud looks well again: one may try."""
+        with self._lock:
+            self._closed_from = self._clock()

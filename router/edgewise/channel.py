@@ -10,8 +10,17 @@ import grpc
 from edgewise.cloud_security import CloudSecurity, File
 from edgewise.errors import ConfigurationError
 
-# A proxy set for web pages is not meant for this, and would read the tokens.
-_OPTIONS = [("grpc.enable_http_proxy", 0)]
+_OPTIONS = [
+    # A proxy set for web pages is not meant for this, and would read the tokens.
+    ("grpc.enable_http_proxy", 0),
+    # What failed goes on elsewhere; the router decides what is tried again, and when.
+    ("grpc.enable_retries", 0),
+    ("grpc.initial_reconnect_backoff_ms", 500),
+    ("grpc.min_reconnect_backoff_ms", 2000),  # also how long connecting may take
+    ("grpc.max_reconnect_backoff_ms", 2000),
+    # Each connection its own: channels to one address would share one, and its troubles.
+    ("grpc.use_local_subchannel_pool", 1),
+]
 
 
 def open_channel(address: str, security: CloudSecurity) -> grpc.Channel:

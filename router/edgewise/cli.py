@@ -16,9 +16,9 @@ from edgewise.cloud_security import CloudSecurity
 from edgewise.device import read_device_state
 from edgewise.errors import ConfigurationError, EdgewiseError, NoSourceError
 from edgewise.generation import decision_dict, refusal_dict, summary
-from edgewise.policy import DeviceState, Mode, Privacy
 from edgewise.request import DEFAULT_MAX_TOKENS
 from edgewise.router import Router
+from edgewise.situation import DeviceState, Mode, Privacy
 from edgewise_edge import EdgeError, RequestError
 
 app = typer.Typer(
@@ -51,6 +51,9 @@ ModeOption = Annotated[Mode, typer.Option(help="Which side is wanted.")]
 PrivateOption = Annotated[bool, typer.Option("--private", help="Never leave the device.")]
 LatencyOption = Annotated[float | None, typer.Option(help="Seconds for the whole answer.")]
 FirstTokenOption = Annotated[float | None, typer.Option(help="Seconds to the first token.")]
+HedgeOption = Annotated[
+    float | None, typer.Option(help="Seconds without a token until the other side is asked too.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -69,6 +72,7 @@ def generate(
     private: PrivateOption = False,
     latency_budget: LatencyOption = None,
     first_token_budget: FirstTokenOption = None,
+    hedge_after: HedgeOption = None,
     cloud: CloudOption = None,
     cloud_tls: CloudTlsOption = False,
     cloud_ca: CloudCaOption = None,
@@ -94,6 +98,7 @@ def generate(
             privacy=Privacy.PRIVATE if private else None,
             latency_budget=latency_budget,
             first_token_budget=first_token_budget,
+            hedge_after=hedge_after,
         ) as stream,
     ):
         interrupted = False

@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from edgewise.policy import DeviceState
 from edgewise.power import read_low_power_mode, read_power, read_temperature
+from edgewise.situation import DeviceState
 from edgewise_edge.memory import available_memory, memory_pressure
 
 MAX_AGE = 1.0  # seconds

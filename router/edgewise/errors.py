@@ -3,6 +3,7 @@
 EdgewiseError
 ├── NoSourceError
 ├── ConfigurationError (also a ValueError)
+├── PrivacyError
 └── SourceFailedError
     ├── CloudUnavailableError
     │   └── CloudBusyError
@@ -13,7 +14,8 @@ EdgewiseError
 What the edge runtime raises (ModelError, RequestError) passes through unchanged.
 """
 
-from edgewise.policy import NoSource, Source, Veto, VetoCode
+from edgewise.situation import NoSource, Source, Veto, VetoCode
+from edgewise_edge import ModelError, RuntimeFailedError
 
 # What to do about it, the likeliest help first.
 _ADVICE = {
@@ -43,6 +45,10 @@ class ConfigurationError(EdgewiseError, ValueError):
     """Settings that cannot work."""
 
 
+class PrivacyError(EdgewiseError):
+    """Something private was about to leave the device, and did not. A mistake in the program."""
+
+
 class SourceFailedError(EdgewiseError):
     """A side that was chosen did not deliver; the router goes on with the other where it may."""
 
@@ -52,7 +58,14 @@ class CloudUnavailableError(SourceFailedError):
 
 
 class CloudBusyError(CloudUnavailableError):
-    """The cloud is there and has no slot free."""
+    """The cloud is there, but has no slot free, or none in time.
+
+    `retry_after` is for how many seconds it asks to be left alone; 0 where it did not say.
+    """
+
+    def __init__(self, message: str, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class CloudRefusedError(SourceFailedError):
@@ -65,3 +78,7 @@ class CloudAccessError(CloudRefusedError):
 
 class VocabularyMismatchError(CloudRefusedError):
     """The cloud serves a model whose tokens mean something else."""
+
+
+# What one side can fail with while the other may still deliver.
+Failure = (SourceFailedError, ModelError, RuntimeFailedError)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from edgewise.policy import Decision, Source, Veto
+from edgewise.situation import Decision, Source, Veto
 from edgewise_edge import FinishReason, Usage
 
 
@@ -67,6 +67,7 @@ def decision_dict(decision: Decision) -> dict[str, Any]:
         "reason": decision.reason,
         "vetoes": _vetoes_dict(decision.vetoes),
         "predicted": predicted,
+        "queue_length": decision.queue_length,
     }
 
 

@@ -1,91 +1,118 @@
 """The cloud as a source of tokens."""
 
+import random
 import threading
+import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 
 import grpc
 
-from edgewise.breaker import CircuitBreaker
-from edgewise.channel import open_channel
+from edgewise.attempt import Attempt
+from edgewise.breaker import Circuit, CircuitBreaker
 from edgewise.cloud_security import CloudSecurity
+from edgewise.cloud_timeouts import CloudTimeouts
+from edgewise.connection import Connection
 from edgewise.errors import (
-    CloudAccessError,
     CloudBusyError,
     CloudRefusedError,
     CloudUnavailableError,
+    PrivacyError,
     SourceFailedError,
     VocabularyMismatchError,
 )
-from edgewise.policy import CloudState, PredictedTime
+from edgewise.latency import LatencyLog
+from edgewise.prober import Prober
+from edgewise.request import CloudTokenRequest
+from edgewise.situation import CloudState, PredictedTime
 from edgewise.watchdog import Watchdog
-from edgewise_edge import TokenRequest
 from edgewise_proto import generation_pb2 as pb
-from edgewise_proto import generation_pb2_grpc as pb_grpc
 
-CONNECT_TIMEOUT = 2.0  # seconds, for the first word from a cloud
-SILENCE_TIMEOUT = 10.0  # seconds without a token, the first included
-
-_NO_ACCESS = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
-_UNAVAILABLE = {
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.CANCELLED,
-    grpc.StatusCode.INTERNAL,
-    grpc.StatusCode.UNKNOWN,
-}
+LOAD_AGE = 5.0  # seconds for which what the cloud said of its load is believed
 
 
 class InCloud:
-    """One cloud service, spoken to in the tokens of one vocabulary."""
+    """One cloud service, spoken to in the tokens of one vocabulary.
+
+    A cloud that fails three times in a row is left alone. With `background` it is then looked at
+    now and then until it is well; without, the next request that wants it tries.
+    """
 
     def __init__(
-        self, address: str, vocabulary: str, security: CloudSecurity | None = None
+        self,
+        address: str,
+        vocabulary: str,
+        latency: LatencyLog,
+        security: CloudSecurity | None = None,
+        timeouts: CloudTimeouts | None = None,
+        *,
+        background: bool = True,
     ) -> None:
-        security = security or CloudSecurity()
         self.address = address
-        self.key = f"in_cloud/{address}"
         self.cuts_at: int | None = None
-        self._vocabulary = vocabulary
-        self._encrypted = security.encrypted
-        self._metadata = (("authorization", f"Bearer {security.token}"),) if security.token else ()
-        self._channel = open_channel(address, security)
-        self._stub = pb_grpc.GeneratorStub(self._channel)
+        self.key = f"in_cloud/{address}"
+        self._vocabulary, self._latency, self._background = vocabulary, latency, background
+        self._timeouts = timeouts or CloudTimeouts()
+        self._connection = Connection(address, security or CloudSecurity())
         self._model: pb.GetModelResponse | None = None
-        self._breaker = CircuitBreaker()
+        self._breaker = CircuitBreaker(rest=2 * self._timeouts.probe_interval)
+        self._prober = Prober(self._look, self._timeouts.probe_interval)
+        self._busy_until = 0.0
+        self._load: pb.GetLoadResponse | None = None
+        self._load_at = 0.0
+        self._asking_load = threading.Lock()
 
-    def state(self, predicted: PredictedTime) -> CloudState:
-        """What is known without asking."""
+    def state(self, position: int, max_tokens: int) -> CloudState:
+        """What is known without asking, for `max_tokens` more tokens at `position`."""
+        self._prober.wanted()
         return CloudState(
             address=self.address,
             circuit_open=self._breaker.open,
+            busy_for=max(0.0, self._busy_until - time.monotonic()),
             context_window=self._model.context_window if self._model else None,
-            predicted=predicted,
+            predicted=self.predict(position, max_tokens),
         )
 
-    def stream(
-        self, request: TokenRequest, cancelled: threading.Event
-    ) -> Generator[int, None, None]:
-        """The new tokens. Raises SourceFailedError; closing it cancels the work in the cloud."""
-        with self._watched():
-            yield from self._generate(request, cancelled, self.describe())
+    def predict(self, position: int, max_tokens: int) -> PredictedTime:
+        """How long it would take, by what was measured and what the cloud said of its load."""
+        fresh = self._load if time.monotonic() - self._load_at < LOAD_AGE else None
+        return self._latency.predict_in_cloud(
+            self.key,
+            position=position,
+            max_tokens=max_tokens,
+            expected_wait=fresh.expected_wait if fresh else None,
+        )
 
-    def unread(self, request: TokenRequest) -> int:
+    def prepare(self, attempt: Attempt) -> None:  # noqa: ARG002  # the device has use for it
+        """Get to know the model served there. Raises SourceFailedError."""
+        if not self._breaker.enter():
+            raise CloudBusyError(f"{self.address} failed lately, and another request is trying it")
+        with self._judged():
+            self.describe()
+
+    def unread(self, request: CloudTokenRequest) -> int:
         """All of them, for all that is known here."""
         return request.position
 
-    def prepare(self) -> None:
-        """Get to know the model served there. Raises SourceFailedError."""
-        with self._watched():
-            self.describe()
+    def stream(self, request: CloudTokenRequest, attempt: Attempt) -> Generator[int, None, None]:
+        """The new tokens. Raises SourceFailedError; closing it cancels the work in the cloud.
+
+        Raises PrivacyError for a request that may not leave the device.
+        """
+        if not isinstance(request, CloudTokenRequest):
+            raise PrivacyError(
+                "a request that may not leave the device was on its way to the cloud"
+            )
+        try:
+            with self._judged():
+                yield from self._generate(request, attempt, self.describe())
+        finally:
+            self._breaker.withdrawn()  # should it have ended without a verdict
 
     def describe(self) -> pb.GetModelResponse:
         """The model served there, asked once. Raises CloudUnavailableError or a refusal."""
         if self._model is None:
-            with self._translated():
-                model = self._stub.GetModel(
-                    pb.GetModelRequest(), timeout=CONNECT_TIMEOUT, metadata=self._metadata
-                )
+            model = self._connection.model(self._timeouts.connect)
             if model.vocabulary != self._vocabulary:
                 raise VocabularyMismatchError(
                     f"{self.address} serves '{model.name}', whose vocabulary is not this device's; "
@@ -96,107 +123,129 @@ class InCloud:
 
     def load(self) -> pb.GetLoadResponse:
         """How busy the cloud is, asked now. Raises SourceFailedError."""
-        with self._translated():
-            return self._stub.GetLoad(
-                pb.GetLoadRequest(), timeout=CONNECT_TIMEOUT, metadata=self._metadata
-            )
+        load = self._connection.load(self._timeouts.connect)
+        self._load, self._load_at = load, time.monotonic()
+        return load
+
+    def refresh(self) -> None:
+        """Ask how busy the cloud is, beside, for the next decision, unless that is known."""
+        known = self._breaker.state is Circuit.CLOSED and self._model is not None
+        if known and time.monotonic() - self._load_at >= LOAD_AGE:
+            threading.Thread(target=self._refresh, name="edgewise-load", daemon=True).start()
+
+    def learn(self, attempt: Attempt) -> None:
+        """Remember how long it took."""
+        if attempt.first_token is not None:
+            self._latency.add(self.key, attempt.measurement())
 
     def close(self) -> None:
         """Close the connection."""
-        self._channel.close()
+        self._prober.close()
+        self._connection.close()
+
+    def _refresh(self) -> None:
+        if self._asking_load.acquire(blocking=False):
+            try:
+                self.load()
+            except SourceFailedError:
+                self._load_at = time.monotonic() - LOAD_AGE / 2  # not at once again
+            finally:
+                self._asking_load.release()
+
+    def _look(self) -> bool:
+        """Whether a cloud that failed is well again."""
+        try:
+            self.load()
+        except SourceFailedError:
+            self._breaker.failed()
+            self._connection.rest()
+            return False
+        self._breaker.rested()
+        return True
 
     def _generate(
-        self, request: TokenRequest, cancelled: threading.Event, model: pb.GetModelResponse
+        self, request: CloudTokenRequest, attempt: Attempt, model: pb.GetModelResponse
     ) -> Generator[int, None, None]:
         if request.position + request.max_tokens > model.context_window:
             raise CloudRefusedError(
                 f"{request.position} tokens + {request.max_tokens} new ones exceed the context "
                 f"window of {model.context_window}; shorten the prompt or lower max_tokens"
             )
-        position = request.position
-        with self._translated():
-            call = self._stub.Generate(_message(request, self._vocabulary), metadata=self._metadata)
-            with Watchdog(SILENCE_TIMEOUT, call.cancel) as watchdog:
-                try:
-                    for response in call:
-                        watchdog.feed()
+        message, position = _message(request, self._vocabulary), request.position
+        trace = (("traceparent", attempt.traceparent),) if attempt.traceparent else ()
+        with (
+            self._connection.generate(message, attempt.timeout, trace) as call,
+            Watchdog(self._timeouts.first_token, call.cancel) as watchdog,
+        ):
+            attempt.stop.then(call.cancel)
+            try:
+                for response in call:
+                    _check(response, position, request, model.vocabulary_size)
+                    if response.token_ids:
                         self._breaker.succeeded()
-                        _check(response, position, model.vocabulary_size)
+                        watchdog.patience = self._timeouts.between_tokens
+                        watchdog.feed()
                         yield from response.token_ids
                         position += len(response.token_ids)
-                        if response.finish_reason or cancelled.is_set():
-                            return
                         watchdog.feed()  # the reader's own time is not the cloud's
-                except grpc.RpcError as error:
-                    if watchdog.bit:
-                        raise CloudUnavailableError(
-                            f"{self.address} sent nothing for {SILENCE_TIMEOUT:.0f} s"
-                        ) from error
-                    raise
-                finally:
-                    call.cancel()
+                    if response.finish_reason:
+                        attempt.queued = response.timings.queued
+                        return
+                    if attempt.stop.is_set():
+                        return
+            except grpc.RpcError as error:
+                if attempt.stop.is_set():
+                    return
+                if watchdog.bit or (position == request.position and attempt.timeout == 0):
+                    raise CloudUnavailableError(
+                        f"{self.address} sent no token in {watchdog.waited:.1f} s"
+                    ) from error
+                raise
         raise CloudUnavailableError(f"{self.address} ended its answer without finishing it")
 
     @contextmanager
-    def _watched(self) -> Iterator[None]:
-        """Tell the circuit breaker of a cloud that is not there; a busy one is."""
+    def _judged(self) -> Iterator[None]:
+        """Tell the circuit breaker of a failure; a cloud that is busy or refuses is well."""
         try:
             yield
-        except CloudBusyError:
+        except CloudBusyError as error:
+            self._breaker.withdrawn()
+            if error.retry_after:
+                # Not all at once, when it comes to that.
+                rest = error.retry_after * random.uniform(1, 1.5)  # noqa: S311  # no secret
+                self._busy_until = time.monotonic() + rest
             raise
         except CloudUnavailableError:
-            self._breaker.failed()
+            if self._breaker.failed() and self._background:
+                self._prober.start()
+            self._connection.rest()
+            raise
+        except VocabularyMismatchError:
+            self._breaker.withdrawn()
+            self._model = None  # another one is served now: ask again next time
+            raise
+        except CloudRefusedError:
+            self._breaker.withdrawn()
             raise
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except grpc.RpcError as error:
-            raise self._failure(error) from error
-        except ValueError as error:  # what gRPC says of a closed channel
-            raise CloudUnavailableError(f"the connection to {self.address} is closed") from error
 
-    def _failure(self, error: grpc.RpcError) -> SourceFailedError:
-        code, details = error.code(), error.details()
-        if code is grpc.StatusCode.FAILED_PRECONDITION:
-            self._model = None  # another model is served now: ask again next time
-            return VocabularyMismatchError(f"{self.address}: {details}")
-        if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-            return CloudBusyError(f"{self.address} is busy: {details}")
-        if code in _NO_ACCESS:
-            problem = "does not know the token" if self._metadata else "asks for a token"
-            return CloudAccessError(
-                f"{self.address} {problem} ({code.name}); check that the token set here is one that "
-                "'edgewise-cloud token' made for that service"
-            )
-        if code in _UNAVAILABLE:
-            return CloudUnavailableError(self._silence(code, details))
-        return CloudRefusedError(f"{self.address} refused the request: {details}")
-
-    def _silence(self, code: grpc.StatusCode, details: str | None) -> str:
-        if self._encrypted:
-            return (
-                f"{self.address} does not answer over TLS ({code.name}: {details}); check that "
-                "'edgewise-cloud serve' runs there with TLS, that its certificate is for that host "
-                "and from an authority trusted here, and whether it asks for a client's certificate"
-            )
-        return (
-            f"{self.address} does not answer ({code.name}); check that 'edgewise-cloud serve' "
-            "runs there, and without TLS"
-        )
-
-
-def _check(response: pb.GenerateResponse, position: int, vocabulary_size: int) -> None:
-    """Raise CloudUnavailableError for tokens that are not the next ones."""
-    if response.position != position or any(id_ >= vocabulary_size for id_ in response.token_ids):
+def _check(
+    response: pb.GenerateResponse, position: int, request: CloudTokenRequest, vocabulary_size: int
+) -> None:
+    """Raise CloudUnavailableError for tokens that are not the next ones of this request."""
+    in_order = response.position == position
+    known = all(id_ < vocabulary_size for id_ in response.token_ids)
+    ours = not response.HasField("usage") or response.usage == pb.Usage(
+        prompt_tokens=request.prompt_tokens, completion_tokens=position - request.prompt_tokens
+    )
+    if not (in_order and known and ours):
         raise CloudUnavailableError(
-            f"the cloud sent tokens for position {response.position} where {position} was next, or "
-            "tokens outside the vocabulary"
+            f"the cloud sent tokens for position {response.position} where {position} was next, "
+            "tokens outside the vocabulary, or the end of another request"
         )
 
 
-def _message(request: TokenRequest, vocabulary: str) -> pb.GenerateRequest:
+def _message(request: CloudTokenRequest, vocabulary: str) -> pb.GenerateRequest:
     sampling = request.sampling
     return pb.GenerateRequest(
         token_ids=request.token_ids,

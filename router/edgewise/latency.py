@@ -1,64 +1,23 @@
-"""Predicted times, from what was measured on this machine and kept across runs."""
+"""What was measured on each side, kept across runs, and the times predicted from it."""
 
-import contextlib
-import json
 import math
-import os
-import statistics
 import threading
-from collections import deque
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import platformdirs
 
-from edgewise.policy import PredictedTime
+from edgewise.history import History
+from edgewise.latency_file import read, text, write
+from edgewise.machine import machine
+from edgewise.measurement import Measurement
+from edgewise.situation import PredictedTime
 
-WINDOW = 32  # generations remembered per side
-_LATE = 0.9  # the quantile a cloud's first token is predicted by: queues and networks have tails
+__all__ = ["LatencyLog", "Measurement", "default_path", "machine"]
 
-
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """One generation on one side. Times in seconds, from the side's own start."""
-
-    prompt_tokens: int
-    first_token: float
-    gap: float | None  # mean time between tokens; None after a single token
-
-
-def predict_on_device(
-    measured: Iterable[Measurement], prompt_tokens: int, max_tokens: int
-) -> PredictedTime:
-    """Reading takes time for each token of the prompt, writing for each token of the answer."""
-    measured = list(measured)
-    gaps = [m.gap for m in measured if m.gap is not None]
-    if not gaps:
-        return PredictedTime()
-    gap = statistics.median(gaps)
-    # Of a short prompt little can be learned: what a step costs at least would be counted too.
-    longest = max(measured, key=lambda m: m.prompt_tokens)
-    per_token = [
-        m.first_token / max(1, m.prompt_tokens)
-        for m in measured
-        if 2 * m.prompt_tokens >= longest.prompt_tokens
-    ]
-    first_token = max(gap, statistics.median(per_token) * prompt_tokens)
-    return PredictedTime(first_token, first_token + gap * (max_tokens - 1))
-
-
-def predict_in_cloud(measured: Iterable[Measurement], max_tokens: int) -> PredictedTime:
-    """The first token by a late quantile, the rest by the median gap."""
-    measured = list(measured)
-    if not measured:
-        return PredictedTime()
-    first_tokens = sorted(m.first_token for m in measured)
-    first_token = first_tokens[math.ceil(_LATE * (len(first_tokens) - 1))]
-    gaps = [m.gap for m in measured if m.gap is not None]
-    total = first_token + statistics.median(gaps) * (max_tokens - 1) if gaps else None
-    return PredictedTime(first_token, total)
+_SAVE_EVERY = 5.0  # seconds
 
 
 def default_path() -> Path:
@@ -67,56 +26,90 @@ def default_path() -> Path:
 
 
 class LatencyLog:
-    """Measurements by side (any key), in memory and in a JSON file.
+    """Measurements by side (any key), in memory and in a JSON file; from any thread.
 
-    A file that cannot be read or written is done without: predictions are a convenience.
+    The file is read once, and written every few seconds at most and by `save`. Where two processes
+    keep one file, the one that writes last wins, and what the other measured meanwhile is lost. A
+    file that cannot be read or written is done without: predictions are a convenience.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        self._measured = _load(path) if path else {}
+    def __init__(self, path: Path | None = None, clock: Callable[[], float] = time.time) -> None:
+        self._path, self._clock = path, clock
+        self._lock, self._saving = threading.Lock(), threading.Lock()
+        self._sides = read(path, clock()) if path else {}
+        self._changed = False
+        self._saved_at = -math.inf
 
     def measured(self, key: str) -> list[Measurement]:
-        """What is known of `key`, oldest first."""
+        """What is known of a side, oldest first."""
         with self._lock:
-            return list(self._measured.get(key, ()))
+            return list(self._side(key).measured)
+
+    def loads(self, key: str) -> list[float]:
+        """How many seconds the side's model took to load, oldest first."""
+        with self._lock:
+            return list(self._side(key).loads)
 
     def add(self, key: str, measurement: Measurement) -> None:
-        """Remember one more, and forget the oldest beyond 32."""
+        """Remember one more, and forget the oldest beyond 64. One that says no time ended now."""
+        measurement = measurement if measurement.at else replace(measurement, at=self._clock())
         with self._lock:
-            self._measured.setdefault(key, deque(maxlen=WINDOW)).append(measurement)
-            if self._path:
-                _save(self._path, self._measured)
+            self._side(key).add(measurement)
+            self._changed = True
+        self._save_sometimes()
 
+    def add_load(self, key: str, seconds: float) -> None:
+        """Remember how long the side's model took to load; the last eight times are."""
+        with self._lock:
+            self._side(key).loads.append(seconds)
+            self._changed = True
+        self._save_sometimes()
 
-def _load(path: Path) -> dict[str, deque[Measurement]]:
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            key: deque((_measurement(row) for row in rows), maxlen=WINDOW)
-            for key, rows in raw.items()
-        }
-    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
-        return {}
+    def predict_on_device(
+        self,
+        key: str,
+        *,
+        position: int,
+        unread: int,
+        max_tokens: int,
+        loaded: bool = True,
+        queue_length: int = 0,
+    ) -> PredictedTime:
+        """See DeviceTimes.predict. What is not `loaded` will have to be."""
+        with self._lock:
+            side = self._side(key)
+            times, load = side.on_device, 0.0 if loaded else side.load
+        return times.predict(
+            position=position,
+            unread=unread,
+            max_tokens=max_tokens,
+            load=load,
+            queue_length=queue_length,
+        )
 
+    def predict_in_cloud(
+        self, key: str, *, position: int, max_tokens: int, expected_wait: float | None = None
+    ) -> PredictedTime:
+        """See CloudTimes.predict."""
+        with self._lock:
+            times = self._side(key).in_cloud
+        return times.predict(position=position, max_tokens=max_tokens, expected_wait=expected_wait)
 
-def _measurement(row: dict[str, Any]) -> Measurement:
-    read = Measurement(**row)
-    gap = None if read.gap is None else float(read.gap)
-    if not all(math.isfinite(time) for time in (float(read.first_token), gap or 0.0)):
-        raise ValueError(f"not a time: {row}")
-    return Measurement(int(read.prompt_tokens), float(read.first_token), gap)
+    def save(self) -> None:
+        """Write what the file does not hold yet."""
+        if not self._path:
+            return
+        with self._saving:
+            with self._lock:
+                changed, self._changed = self._changed, False
+                content = text(self._sides) if changed else ""
+            if changed:
+                write(self._path, content)
+                self._saved_at = self._clock()
 
+    def _save_sometimes(self) -> None:
+        if abs(self._clock() - self._saved_at) >= _SAVE_EVERY:  # clocks are put back, too
+            self.save()
 
-def _save(path: Path, measured: dict[str, deque[Measurement]]) -> None:
-    text = json.dumps({key: [asdict(row) for row in rows] for key, rows in measured.items()})
-    # Written beside and renamed: another process never reads half a file.
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+    def _side(self, key: str) -> History:
+        return self._sides.setdefault(key, History())

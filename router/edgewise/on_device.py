@@ -1,13 +1,17 @@
 """The device as a source of tokens: loads its model when first needed."""
 
 import threading
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from edgewise.attempt import Attempt
 from edgewise.errors import ConfigurationError
-from edgewise.policy import Availability, EdgeState, PredictedTime
+from edgewise.latency import LatencyLog, Measurement, machine
+from edgewise.situation import Availability, EdgeState, PredictedTime, Source, VetoCode
 from edgewise_edge import (
     DeviceModel,
     Manifest,
@@ -18,7 +22,9 @@ from edgewise_edge import (
 )
 from edgewise_edge.manifest import MODEL_FILE
 from edgewise_edge.model import load_tokenizer
-from edgewise_edge.profiling import Profile, profile
+
+if TYPE_CHECKING:
+    from edgewise_edge.profiling import Profile
 
 _CALIBRATION_PROMPT = 65  # tokens: one whole prefill chunk and a first step
 _CALIBRATION_ANSWER = 8
@@ -45,22 +51,27 @@ class OnDevice:
     """
 
     def __init__(
-        self, model: str | Path, threads: int | None = None, keep_alive: float | None = None
+        self,
+        model: str | Path,
+        latency: LatencyLog,
+        threads: int | None = None,
+        keep_alive: float | None = None,
     ) -> None:
         if threads is not None and threads < 1:
             raise ConfigurationError(f"threads is {threads}; it must be 1 or more")
         if keep_alive is not None and not 0 <= keep_alive <= threading.TIMEOUT_MAX:
             raise ConfigurationError(f"keep_alive is {keep_alive}; it must be 0 seconds or more")
         self._folder = find_model(model)
-        self._threads, self._keep_alive = threads, keep_alive
+        self._threads, self._keep_alive, self._latency = threads, keep_alive, latency
         self.manifest = Manifest.read(self._folder)
         self.tokenizer = load_tokenizer(self._folder, self.manifest)
-        self.key = f"on_device/{self.manifest.name}/{self.manifest.revision}/{threads or 'auto'}"
+        name = f"{self.manifest.name}/{self.manifest.revision}"
+        self.key = f"on_device/{machine()}/{name}/{threads or 'auto'}"
         self.cuts_at: int | None = self.manifest.architecture.context_window
         self._model: DeviceModel | None = None
         self._loading = threading.Lock()
         self._counter = threading.Lock()
-        self._queue_length = 0
+        self._writing: list[Attempt] = []  # or loading
         self._unloading: threading.Timer | None = None
 
     def availability(self) -> ModelAvailability:
@@ -69,45 +80,70 @@ class OnDevice:
         status = Availability.UNAVAILABLE if problem else Availability.AVAILABLE
         return ModelAvailability(status, self._model is not None, problem)
 
-    def state(self, predicted: PredictedTime) -> EdgeState:
-        """What the policy needs to know; cheap."""
+    def state(self, token_ids: Sequence[int], max_tokens: int) -> EdgeState:
+        """What the policy needs to know, for `max_tokens` more after these tokens; cheap."""
         model = self.availability()
         return EdgeState(
             availability=model.status,
             detail=model.detail,
             context_window=self.manifest.architecture.context_window,
             memory_needed=0 if model.loaded else self.manifest.memory,
-            queue_length=self._queue_length,
-            predicted=predicted,
+            queue_length=len(self._writing),
+            predicted=self._predict(token_ids, max_tokens),
         )
 
-    def stream(
-        self, request: TokenRequest, cancelled: threading.Event
-    ) -> Generator[int, None, None]:
-        """The new tokens. Raises ModelError or RuntimeFailedError.
+    @property
+    def measured(self) -> bool:
+        """Whether anything is known of its speed."""
+        return bool(self._latency.measured(self.key))
 
-        Requests that run at once share the processor step by step, each with a cache of its own.
-        """
-        with self._counted():
-            yield from self._loaded().stream_tokens(request, cancelled)
+    def prepare(self, attempt: Attempt) -> None:
+        """Load the model, unless it is, for a request that follows. Raises ModelError."""
+        with self._counter:
+            self._stay()
+        started, was_loaded = time.monotonic(), self._model is not None
+        self._loaded()
+        if not was_loaded:
+            attempt.load = time.monotonic() - started
+            self._latency.add_load(self.key, attempt.load)
 
     def unread(self, request: TokenRequest) -> int:
         """How many of the request's tokens the model has still to read."""
         return request.position - self._loaded().remembered(request.token_ids)
 
-    def prepare(self) -> None:
-        """Load the model, unless it is, for a request that follows. Raises ModelError."""
-        with self._counter:
-            self._stay()
-        self._loaded()
+    def stream(self, request: TokenRequest, attempt: Attempt) -> Generator[int, None, None]:
+        """The new tokens. Raises ModelError or RuntimeFailedError.
+
+        Texts that are written at once take turns, step by step, each with a cache of its own.
+        """
+        with self._counted(attempt):
+            yield from self._loaded().stream_tokens(request, attempt.stop)
+            if attempt.handover and attempt.handover.code is VetoCode.MEMORY:
+                self.unload()  # the memory is what others are in want of
+
+    def learn(self, attempt: Attempt) -> None:
+        """Remember how long it took. Others beside it would count as its own slowness."""
+        if attempt.alone and attempt.first_token is not None:
+            self._latency.add(self.key, attempt.measurement())
+
+    def calibrate(self) -> None:
+        """Learn this device's speed from a short piece of work. Raises as `stream` does."""
+        request = self._calibration_request()
+        attempt = Attempt(Source.ON_DEVICE, request.position, request.max_tokens)
+        self.prepare(attempt)
+        attempt.unread = self.unread(request)
+        with closing(self.stream(request, attempt)) as tokens:
+            for _ in attempt.timed(tokens):
+                pass
+        self.learn(attempt)
 
     def warm_up(self) -> None:
         """Load the model, unless it is; idle time counts from here. Raises ModelError."""
-        with self._counted():
+        with self._counted(Attempt(Source.ON_DEVICE, 0, 0)):
             self._loaded()
 
-    def close(self) -> None:
-        """Unload the model, once nothing runs on it any more."""
+    def unload(self) -> None:
+        """Unload the model, once nothing runs on it any more; it is loaded again when needed."""
         with self._counter:
             self._stay()
         self._unload()
@@ -116,12 +152,41 @@ class OnDevice:
         """Compare the model with its manifest, byte for byte. Raises ModelCorruptError."""
         self.manifest.verify(self._folder, [MODEL_FILE])
 
-    def measure(self) -> Profile:
-        """Measure the model in a process of its own. Raises RuntimeFailedError."""
-        return profile(self._folder, self._threads)
+    def measure(self) -> "Profile":
+        """Measure the model in a process of its own, and predict its times by what was found.
 
-    def calibration_request(self) -> TokenRequest:
-        """A short piece of work, to learn this device's speed by."""
+        Raises ModelError or RuntimeFailedError.
+        """
+        from edgewise_edge.profiling import profile
+
+        found = profile(self._folder, self._threads)
+        # Enough to outweigh what was measured before, and less by anything measured from now on.
+        for run in (found.short, found.long) * 4:
+            self._latency.add(
+                self.key,
+                Measurement(
+                    position=run.prompt_tokens,
+                    unread=run.prompt_tokens,
+                    first_token=run.first_token,
+                    tokens=2,
+                    writing=run.gap,
+                    at=time.time(),
+                ),
+            )
+        return found
+
+    def _predict(self, token_ids: Sequence[int], max_tokens: int) -> PredictedTime:
+        model, position = self._model, len(token_ids)
+        return self._latency.predict_on_device(
+            self.key,
+            position=position,
+            unread=position - (model.remembered(token_ids) if model else 0),
+            max_tokens=max_tokens,
+            loaded=model is not None,
+            queue_length=len(self._writing),
+        )
+
+    def _calibration_request(self) -> TokenRequest:
         room = self.manifest.architecture.context_window - _CALIBRATION_ANSWER
         prompt = (0,) * max(1, min(_CALIBRATION_PROMPT, room))
         return TokenRequest(
@@ -145,16 +210,19 @@ class OnDevice:
             return self._model
 
     @contextmanager
-    def _counted(self) -> Iterator[None]:
+    def _counted(self, attempt: Attempt) -> Iterator[None]:
         with self._counter:
-            self._queue_length += 1
+            self._writing.append(attempt)
+            if len(self._writing) > 1:
+                for other in self._writing:
+                    other.alone = False
             self._stay()
         try:
             yield
         finally:
             with self._counter:
-                self._queue_length -= 1
-                if self._keep_alive is not None and not self._queue_length:
+                self._writing = [other for other in self._writing if other is not attempt]
+                if self._keep_alive is not None and not self._writing:
                     self._unloading = threading.Timer(self._keep_alive, self._unload_if_idle)
                     self._unloading.daemon = True
                     self._unloading.start()
@@ -166,7 +234,7 @@ class OnDevice:
 
     def _unload_if_idle(self) -> None:
         with self._counter:
-            if not self._queue_length:
+            if not self._writing:
                 self._unload()
 
     def _unload(self) -> None:

@@ -4,8 +4,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 _SUPPLIES = Path("/sys/class/power_supply")
 _PROFILE = Path("/sys/firmware/acpi/platform_profile")
 
@@ -25,6 +23,8 @@ def read_power(supplies: Path = _SUPPLIES) -> Power:
 
 def read_temperature() -> float | None:
     """The hottest sensor in degrees Celsius; None where there is none (macOS, Windows)."""
+    import psutil  # 6 ms, which an import should not cost
+
     read = getattr(psutil, "sensors_temperatures", None)
     try:
         sensors = read() if read else {}
@@ -67,6 +67,8 @@ def _charging(online: list[bool], statuses: list[str | None]) -> bool | None:
 
 
 def _from_psutil() -> Power:
+    import psutil
+
     try:
         battery = psutil.sensors_battery()
     except (AttributeError, OSError, RuntimeError):

@@ -4,8 +4,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgewise.errors import SourceFailedError
-from edgewise.policy import Decision, PredictedTime, Source
 from edgewise.router import Router
+from edgewise.situation import Decision, PredictedTime, Source
 from edgewise_edge import ModelError
 from edgewise_edge.profiling import Profile
 

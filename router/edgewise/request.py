@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypedDict, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypedDict, TypeVar
 
 from edgewise.errors import ConfigurationError
-from edgewise.policy import Mode, Privacy
-from edgewise_edge import RequestError, SamplingParams
+from edgewise.situation import Mode, Privacy
+from edgewise_edge import RequestError, SamplingParams, TokenRequest
 
 DEFAULT_MAX_TOKENS = 128
 MOST_MAX_TOKENS = 2**31 - 1
@@ -27,21 +27,35 @@ class RequestOptions(TypedDict, total=False):
     privacy: Privacy | str | None
     first_token_budget: float | None  # seconds
     latency_budget: float | None  # seconds
+    hedge_after: float | None  # seconds without a token after which the other side is asked too
     sliding_window: bool | None  # go on beyond the device's context window, without the beginning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """One request, complete."""
+class CloudTokenRequest(TokenRequest):
+    """A TokenRequest that may leave the device: the only kind that the cloud's side takes.
 
-    prompt_ids: tuple[int, ...]
+    It is made by AllowCloudRequest and by nothing else.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One request, complete: a PrivateRequest or an AllowCloudRequest.
+
+    Its text shows in no `repr`, and so in no log or traceback.
+    """
+
+    privacy: ClassVar[Privacy]
+
+    prompt_ids: tuple[int, ...] = field(repr=False)
     max_tokens: int
     sampling: SamplingParams
-    stop: tuple[str, ...]
+    stop: tuple[str, ...] = field(repr=False)
     mode: Mode
-    privacy: Privacy
     first_token_budget: float | None
     latency_budget: float | None
+    hedge_after: float | None = None
     sliding_window: bool = False
 
     def __post_init__(self) -> None:
@@ -54,10 +68,46 @@ class Request:
             raise RequestError(
                 f"max_tokens is {self.max_tokens}; it must be from 1 to {MOST_MAX_TOKENS}"
             )
-        for name in ("first_token_budget", "latency_budget"):
+        for name in ("first_token_budget", "latency_budget", "hedge_after"):
             budget = getattr(self, name)
             if budget is not None and not (math.isfinite(budget) and budget > 0):
                 raise RequestError(f"{name} is {budget}; it must be a number of seconds above 0")
+
+    def tokens(self, generated: Sequence[int], left: int, end_ids: frozenset[int]) -> TokenRequest:
+        """What a side is asked: `left` more tokens after those that were `generated`."""
+        return TokenRequest(**self._fields(generated, left, end_ids))
+
+    def _fields(
+        self, generated: Sequence[int], left: int, end_ids: frozenset[int]
+    ) -> dict[str, Any]:
+        return {
+            "token_ids": (*self.prompt_ids, *generated),
+            "prompt_tokens": len(self.prompt_ids),
+            "max_tokens": left,
+            "sampling": self.sampling,
+            "end_ids": end_ids,
+            "sliding_window": self.sliding_window,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrivateRequest(Request):
+    """A request that never leaves the device. What it asks for, the cloud's side does not take."""
+
+    privacy: ClassVar[Privacy] = Privacy.PRIVATE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllowCloudRequest(Request):
+    """A request that may leave the device."""
+
+    privacy: ClassVar[Privacy] = Privacy.ALLOW_CLOUD
+
+    def tokens(
+        self, generated: Sequence[int], left: int, end_ids: frozenset[int]
+    ) -> CloudTokenRequest:
+        """See Request."""
+        return CloudTokenRequest(**self._fields(generated, left, end_ids))
 
 
 Word = TypeVar("Word", Mode, Privacy)

@@ -1,48 +1,53 @@
 """The router: gathers what is known, decides, and acts on the decision."""
 
-import threading
 import time
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
+from edgewise.aio import AsyncTextStream
+from edgewise.classifying import Classify, classified
 from edgewise.cloud_security import CloudSecurity
+from edgewise.cloud_timeouts import CloudTimeouts
 from edgewise.device import CachedProbe, DeviceProbe, read_device_state
-from edgewise.errors import NoSourceError
+from edgewise.draft import Draft
+from edgewise.errors import Failure, NoSourceError
+from edgewise.events import Announcer, Observer
+from edgewise.gathering import Gathering
 from edgewise.generation import Generation
-from edgewise.latency import (
-    WINDOW,
-    LatencyLog,
-    Measurement,
-    default_path,
-    predict_in_cloud,
-    predict_on_device,
-)
+from edgewise.latency import LatencyLog, default_path
 from edgewise.on_device import ModelAvailability, OnDevice
-from edgewise.policy import (
-    CloudState,
+from edgewise.request import (
+    DEFAULT_MAX_TOKENS,
+    AllowCloudRequest,
+    PrivateRequest,
+    RequestOptions,
+    word,
+)
+from edgewise.sides import Side, Sides
+from edgewise.situation import (
     Decision,
     DeviceState,
-    EdgeState,
     Limits,
     Mode,
     NoSource,
     Privacy,
-    RoutingRequest,
     Source,
-    decide,
+    Veto,
+    VetoCode,
 )
-from edgewise.request import DEFAULT_MAX_TOKENS, Request, RequestOptions, word
-from edgewise.stream import Failure, TextStream, TokenSource, Writing
+from edgewise.stream import TextStream
+from edgewise.telling import Telling
+from edgewise.writing import Standing, Writing
 from edgewise_edge import ContextOverflowError, Manifest
-from edgewise_edge.profiling import Profile
 from edgewise_edge.sampling import sampling_params
 
 if TYPE_CHECKING:
     from edgewise.in_cloud import InCloud
+    from edgewise_edge.profiling import Profile
 
 _SAMPLING = ("temperature", "top_k", "top_p", "repetition_penalty", "seed")
+AnyRequest = PrivateRequest | AllowCloudRequest
 
 
 class Router:
@@ -52,8 +57,12 @@ class Router:
     `edgewise-cloud serve` of the same model, `cloud_security` what that one asks for. The device's
     model is loaded when first needed and unloaded once it has been idle for `keep_alive` seconds
     (None: never). Raises ModelError for a model that is none and ConfigurationError for settings
-    that cannot work. `device` and `latency` are seams: a state of the device made up by a test or
-    demo, and measurements kept elsewhere than the cache folder.
+    that cannot work.
+
+    A prompt for which a request says nothing is `default_privacy`, or what `classify(prompt)` says;
+    what either calls private stays on the device. `observers` are told what happens, without any
+    content (events.py). `device` and `latency` are seams: a state of the device made up by a test
+    or demo, and measurements kept elsewhere than the cache folder.
     """
 
     def __init__(
@@ -62,23 +71,31 @@ class Router:
         *,
         cloud: str | None = None,
         cloud_security: CloudSecurity | None = None,
+        cloud_timeouts: CloudTimeouts | None = None,
         mode: Mode | str = Mode.PREFER_ON_DEVICE,
         default_privacy: Privacy | str = Privacy.ALLOW_CLOUD,
+        classify: Classify | None = None,
         limits: Limits | None = None,
         offline: bool = False,
         threads: int | None = None,
         keep_alive: float | None = None,
+        observers: Iterable[Observer] = (),
         device: DeviceProbe = read_device_state,
         latency: LatencyLog | None = None,
     ) -> None:
         self._mode = word(Mode, mode)
         self._default_privacy = word(Privacy, default_privacy)
-        self._limits = limits or Limits()
-        self._offline = offline
+        self._classify = classify
         self._probe = CachedProbe(device)
         self._latency = latency or LatencyLog(default_path())
-        self._on_device = OnDevice(model, threads, keep_alive)
-        self._in_cloud = self._connect(cloud, cloud_security) if cloud and not offline else None
+        self._announcer = Announcer(observers)
+        self._on_device = OnDevice(model, self._latency, threads, keep_alive)
+        self._in_cloud: InCloud | None = None
+        if cloud and not offline:
+            self._in_cloud = self._connect(cloud, cloud_security, cloud_timeouts)
+        self._gathering = Gathering(
+            self._probe, limits or Limits(), self._on_device, self._in_cloud, offline=offline
+        )
 
     def stream(self, prompt: str, **options: Unpack[RequestOptions]) -> TextStream:
         """Start answering `prompt`; iterate the result for chunks of text.
@@ -88,21 +105,27 @@ class Router:
         could answer and NoSourceError when no side may, both before any work.
         """
         started = time.monotonic()
-        request = self._request(prompt, options)
+        request, manifest = self._request(prompt, options), self._on_device.manifest
+        model = f"{manifest.name}@{manifest.revision}"
+        telling = Telling(self._announcer, model, request.privacy)
         # Where the cloud is chosen anyway, the device's model need not be loaded to time it.
         budgeted = bool(request.first_token_budget or request.latency_budget)
         sides = {Source.ON_DEVICE} if budgeted else set[Source]()
-        decision = self._decided(request, calibrate_for=sides)
-        manifest = self._on_device.manifest
+        try:
+            decision = self._decided(request, calibrate_for=sides)
+        except NoSourceError as error:
+            telling.refused(error.vetoes)
+            raise
+        cloud_matters = budgeted or decision.source is Source.IN_CLOUD
+        if self._in_cloud and cloud_matters and isinstance(request, AllowCloudRequest):
+            self._in_cloud.refresh()
         writing = Writing(
             request,
             decision,
-            decide=self._decide,
-            source=self._source,
-            latency=self._latency,
-            tokenizer=self._on_device.tokenizer,
-            model=f"{manifest.name}@{manifest.revision}",
-            started=started,
+            Draft(request, self._on_device.tokenizer, model, started),
+            advisor=self._gathering,
+            sides=self._sides(request),
+            telling=telling,
         )
         return TextStream(writing)
 
@@ -112,6 +135,26 @@ class Router:
             for _ in stream:
                 pass
             return stream.generation
+
+    def astream(self, prompt: str, **options: Unpack[RequestOptions]) -> AsyncTextStream:
+        """As `stream`, for asyncio: `async for chunk in router.astream(prompt)`.
+
+        What `stream` raises at once is raised with the first chunk.
+        """
+        return AsyncTextStream(lambda: self.stream(prompt, **options))
+
+    async def agenerate(self, prompt: str, **options: Unpack[RequestOptions]) -> Generation:
+        """As `generate`, for asyncio; cancelling the task stops the work."""
+        async with self.astream(prompt, **options) as stream:
+            async for _ in stream:
+                pass
+            return stream.generation
+
+    async def aroute(self, prompt: str, **options: Unpack[RequestOptions]) -> Decision:
+        """As `route`, for asyncio."""
+        import asyncio  # 30 ms, which apps without it need not pay
+
+        return await asyncio.to_thread(self.route, prompt, **options)
 
     def route(self, prompt: str, **options: Unpack[RequestOptions]) -> Decision:
         """Which side would answer now, and why, without answering. Raises as `stream` does."""
@@ -130,16 +173,11 @@ class Router:
         """Compare the device's model with its manifest, byte for byte. Raises ModelError."""
         self._on_device.verify()
 
-    def measure(self) -> Profile:
+    def measure(self) -> "Profile":
         """Measure the device's model in a process of its own, and predict its times by what was
         found. Takes some seconds. Raises ModelError or RuntimeFailedError.
         """
-        found = self._on_device.measure()
-        # Enough to outweigh what was measured before, and less by anything measured from now on.
-        for run in (found.short, found.long) * (WINDOW // 2):
-            measurement = Measurement(run.prompt_tokens, run.first_token, run.gap)
-            self._latency.add(self._on_device.key, measurement)
-        return found
+        return self._on_device.measure()
 
     def describe_cloud(self) -> str | None:
         """Ask the cloud what it serves, and how busy it is; None without one.
@@ -164,9 +202,10 @@ class Router:
 
     def close(self) -> None:
         """Unload the model and close the connection; the router must not be used afterwards."""
-        self._on_device.close()
+        self._on_device.unload()
         if self._in_cloud:
             self._in_cloud.close()
+        self._latency.save()
 
     def __enter__(self) -> Self:
         """Use as a context manager to have it closed."""
@@ -176,104 +215,85 @@ class Router:
         """Close."""
         self.close()
 
-    def _connect(self, address: str, security: CloudSecurity | None) -> "InCloud":
+    def _connect(
+        self, address: str, security: CloudSecurity | None, timeouts: CloudTimeouts | None
+    ) -> "InCloud":
         from edgewise.in_cloud import InCloud  # gRPC: for those who set an address only
 
-        return InCloud(address, self._on_device.tokenizer.fingerprint, security)
+        stays_here = self._mode is Mode.ONLY_ON_DEVICE or self._default_privacy is Privacy.PRIVATE
+        return InCloud(
+            address,
+            self._on_device.tokenizer.fingerprint,
+            self._latency,
+            security,
+            timeouts,
+            background=not stays_here,
+        )
 
-    def _request(self, prompt: str, options: Mapping[str, Any]) -> Request:
+    def _request(self, prompt: str, options: Mapping[str, Any]) -> AnyRequest:
         given = {name: value for name, value in options.items() if value is not None}
-        recommended = self._on_device.manifest.sampling
+        # Before anything else is done with the prompt.
+        asked = given.pop("privacy", None)
+        privacy = classified(
+            prompt,
+            None if asked is None else word(Privacy, asked),
+            self._classify,
+            self._default_privacy,
+        )
         sampling = sampling_params(
-            recommended, {name: given.pop(name) for name in _SAMPLING if name in given}
+            self._on_device.manifest.sampling,
+            {name: given.pop(name) for name in _SAMPLING if name in given},
         )
         stop = given.pop("stop", ())
         prompt_ids = tuple(self._on_device.tokenizer.encode(prompt))
-        sliding_window, window = (
-            given.pop("sliding_window", False),
-            self.model.architecture.context_window,
-        )
+        sliding_window = given.pop("sliding_window", False)
+        window = self.model.architecture.context_window
         if sliding_window and len(prompt_ids) >= window:
             raise ContextOverflowError(len(prompt_ids), window)
-        return Request(
+        kind = PrivateRequest if privacy is Privacy.PRIVATE else AllowCloudRequest
+        return kind(
             prompt_ids=prompt_ids,
             sliding_window=sliding_window,
             max_tokens=given.pop("max_tokens", DEFAULT_MAX_TOKENS),
             sampling=sampling,
             stop=(stop,) if isinstance(stop, str) else tuple(stop),
             mode=word(Mode, given.pop("mode", self._mode)),
-            privacy=word(Privacy, given.pop("privacy", self._default_privacy)),
             first_token_budget=given.pop("first_token_budget", None),
             latency_budget=given.pop("latency_budget", None),
+            hedge_after=given.pop("hedge_after", None),
             **given,  # nothing, or what Python calls an unexpected argument
         )
 
-    def _decided(self, request: Request, *, calibrate_for: set[Source]) -> Decision:
+    def _sides(self, request: AnyRequest) -> Sides:
+        """The sides that a request may use at all."""
+        sides: dict[Source, Side[Any]] = {}
+        if request.mode is not Mode.ONLY_IN_CLOUD:
+            sides[Source.ON_DEVICE] = Side(self._on_device, request.tokens)
+        # Without the first condition mypy objects: what a private request asks for, the cloud
+        # does not take.
+        if (
+            isinstance(request, AllowCloudRequest)
+            and self._in_cloud
+            and request.mode is not Mode.ONLY_ON_DEVICE
+        ):
+            sides[Source.IN_CLOUD] = Side(self._in_cloud, request.tokens)
+        return sides
+
+    def _decided(self, request: AnyRequest, *, calibrate_for: set[Source]) -> Decision:
         """Decide, timing the device first if it may run and a side of `calibrate_for` is chosen."""
-        tokens, failed = len(request.prompt_ids), dict[Source, str]()
-        outcome = self._decide(request, tokens, failed)
+        outcome = self._gathering.decide(request, Standing())
         if (
             isinstance(outcome, Decision)
             and outcome.source in calibrate_for
             and Source.ON_DEVICE not in outcome.vetoes
-            and not self._measured(self._on_device)
+            and not self._on_device.measured
         ):
+            left = {}
             try:
-                self._calibrate()
+                self._on_device.calibrate()
             except Failure as error:
-                failed[Source.ON_DEVICE] = str(error)
-            outcome = self._decide(request, tokens, failed)
+                left[Source.ON_DEVICE] = Veto(VetoCode.FAILED, str(error))
+            outcome = self._gathering.decide(request, Standing(left=left))
         if isinstance(outcome, NoSource):
             raise NoSourceError(outcome)
         return outcome
-
-    def _decide(
-        self, request: Request, tokens: int, failed: Mapping[Source, str]
-    ) -> Decision | NoSource:
-        """Decide for a sequence that has `tokens` now, prompt and answer together."""
-        left = request.max_tokens - (tokens - len(request.prompt_ids))
-        routing = RoutingRequest(
-            mode=request.mode,
-            privacy=request.privacy,
-            prompt_tokens=tokens,
-            max_tokens=left,
-            first_token_budget=request.first_token_budget,
-            latency_budget=request.latency_budget,
-            offline=self._offline,
-            sliding_window=request.sliding_window,
-            failed=dict(failed),
-        )
-        return decide(
-            routing,
-            self.device_state(),
-            self._edge_state(tokens, left),
-            self._cloud_state(left),
-            self._limits,
-        )
-
-    def _edge_state(self, tokens: int, left: int) -> EdgeState:
-        measured = self._measured(self._on_device)
-        return self._on_device.state(predict_on_device(measured, tokens, left))
-
-    def _cloud_state(self, left: int) -> CloudState:
-        if self._in_cloud is None:
-            return CloudState(address=None)
-        return self._in_cloud.state(predict_in_cloud(self._measured(self._in_cloud), left))
-
-    def _measured(self, source: TokenSource) -> list[Measurement]:
-        return self._latency.measured(source.key)
-
-    def _source(self, side: Source) -> TokenSource:
-        if side is Source.IN_CLOUD and self._in_cloud is not None:
-            return self._in_cloud
-        return self._on_device
-
-    def _calibrate(self) -> None:
-        """Learn this device's speed from a short piece of work."""
-        self._on_device.prepare()
-        request, started = self._on_device.calibration_request(), time.monotonic()
-        with closing(self._on_device.stream(request, threading.Event())) as tokens:
-            times = [time.monotonic() for _ in tokens]
-        gap = (times[-1] - times[0]) / (len(times) - 1)
-        measurement = Measurement(request.position, times[0] - started, gap)
-        self._latency.add(self._on_device.key, measurement)

@@ -1,21 +1,32 @@
 """Giving up on someone who falls silent."""
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Self
 
 
 class Watchdog:
-    """Calls `bite` once when `feed` was not called for `patience` seconds; ends with its `with`."""
+    """Calls `bite` once when `feed` was not called for `patience` seconds; ends with its `with`.
+
+    `patience` may be changed, and holds from the next `feed` on.
+    """
 
     def __init__(self, patience: float, bite: Callable[[], object]) -> None:
-        self._patience, self._bite = patience, bite
+        self.patience, self._bite = patience, bite
         self._fed = threading.Event()
         self._done = False
+        self._fed_at = time.monotonic()
         self.bit = False
+
+    @property
+    def waited(self) -> float:
+        """Seconds since it was fed."""
+        return time.monotonic() - self._fed_at
 
     def feed(self) -> None:
         """Start the wait anew; cheap enough for every token."""
+        self._fed_at = time.monotonic()
         self._fed.set()
 
     def __enter__(self) -> Self:
@@ -29,7 +40,7 @@ class Watchdog:
         self._fed.set()
 
     def _watch(self) -> None:
-        while self._fed.wait(self._patience):
+        while self._fed.wait(self.patience):
             if self._done:
                 return
             self._fed.clear()

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edgewise.policy import (
+from edgewise.policy import decide, reconsider
+from edgewise.situation import (
     Availability,
     CloudState,
     Decision,
@@ -14,11 +15,12 @@ from edgewise.policy import (
     Mode,
     NoSource,
     Privacy,
+    Progress,
     Reason,
     RoutingRequest,
     Source,
+    Veto,
     VetoCode,
-    decide,
 )
 
 ON_DEVICE, IN_CLOUD = Source.ON_DEVICE, Source.IN_CLOUD
@@ -54,6 +56,23 @@ class Situation:
         """Ask the policy."""
         return decide(self.request, self.device, self.edge, self.cloud, self.limits)
 
+    def reconsider(self, decision: Decision, progress: Progress) -> Veto | None:
+        """Ask the policy about a text that is being written."""
+        return reconsider(
+            decision,
+            progress,
+            self.request,
+            self.device,
+            self.edge,
+            self.cloud,
+            self.limits,
+        )
+
+
+def left(side: Source, code: VetoCode = VetoCode.FAILED, **fields: Any) -> dict[str, Any]:
+    """The change that makes it a request for the rest of a text that has left `side`."""
+    return {"left": {side: Veto(code, **{"detail": "it hung up", **fields})}}
+
 
 def outcome(**changes: Mapping[str, Any]) -> Decision | NoSource:
     """What is decided with these changes to the unproblematic situation."""
@@ -73,23 +92,33 @@ def veto_codes(decision: Decision | NoSource) -> dict[Source, VetoCode]:
 
 
 # Each with the changes that bring it about, in the order in which they are looked for.
-CLOUD_VETOES = [
+LASTING_CLOUD_VETOES = [
     (VetoCode.PRIVATE, {"request": {"privacy": Privacy.PRIVATE}}),
     (VetoCode.MODE, {"request": {"mode": Mode.ONLY_ON_DEVICE}}),
     (VetoCode.OFFLINE, {"request": {"offline": True}}),
-    (VetoCode.FAILED, {"request": {"failed": {IN_CLOUD: "it hung up"}}}),
+    (VetoCode.FAILED, {"request": left(IN_CLOUD)}),
     (VetoCode.NO_ADDRESS, {"cloud": {"address": None}}),
     (VetoCode.CIRCUIT_OPEN, {"cloud": {"circuit_open": True}}),
     (VetoCode.CONTEXT_WINDOW, {"cloud": {"context_window": 29}}),
+    (VetoCode.BUSY, {"cloud": {"busy_for": 0.1}}),
 ]
-DEVICE_VETOES = [
+YIELDING_CLOUD_VETOES = [
+    (VetoCode.STALLED, {"request": left(IN_CLOUD, VetoCode.STALLED, yields=True)}),
+]
+CLOUD_VETOES = LASTING_CLOUD_VETOES + YIELDING_CLOUD_VETOES
+LASTING_DEVICE_VETOES = [
     (VetoCode.MODE, {"request": {"mode": Mode.ONLY_IN_CLOUD}}),
-    (VetoCode.FAILED, {"request": {"failed": {ON_DEVICE: "it crashed"}}}),
+    (VetoCode.FAILED, {"request": left(ON_DEVICE)}),
     (VetoCode.MODEL_UNAVAILABLE, {"edge": {"availability": Availability.UNAVAILABLE}}),
     (VetoCode.CONTEXT_WINDOW, {"edge": {"context_window": 10}}),  # the prompt alone
     (VetoCode.MEMORY, {"device": {"memory_pressure": 0.9}}),
     (VetoCode.TEMPERATURE, {"device": {"temperature": 99.0}}),
-    (VetoCode.QUEUE_FULL, {"edge": {"queue_length": 4}}),
+    (VetoCode.QUEUE_FULL, {"edge": {"queue_length": 8}}),
+]
+YIELDING_DEVICE_VETOES = [
+    (VetoCode.CONTEXT_WINDOW, {"edge": {"context_window": 29}}),  # with the answer
     (VetoCode.BATTERY, {"device": {"battery": 0.1}}),
     (VetoCode.LOW_POWER, {"device": {"low_power_mode": True}}),
+    (VetoCode.TOO_SLOW, {"request": left(ON_DEVICE, VetoCode.TOO_SLOW, yields=True)}),
 ]
+DEVICE_VETOES = LASTING_DEVICE_VETOES + YIELDING_DEVICE_VETOES

@@ -1,10 +1,12 @@
-"""The circuit breaker: when the cloud is left alone, and for how long."""
+"""The circuit breaker: when the cloud is left alone, for how long, and who may try it again."""
+
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from edgewise.breaker import CircuitBreaker
+from edgewise.breaker import Circuit, CircuitBreaker
 
-REST = 30.0
+REST = 10.0
 
 
 class FakeClock:
@@ -25,14 +27,13 @@ def clock():
 
 @pytest.fixture
 def breaker(clock):
-    """A breaker that opens after three failures, for 30 s."""
+    """A breaker that opens after three failures, for 10 s."""
     return CircuitBreaker(threshold=3, rest=REST, clock=clock)
 
 
 def fail(breaker, times):
     """Let that many requests fail in a row."""
-    for _ in range(times):
-        breaker.failed()
+    return [breaker.failed() for _ in range(times)]
 
 
 @pytest.mark.parametrize(("failures", "is_open"), [(0, False), (1, False), (2, False), (3, True)])
@@ -40,18 +41,12 @@ def test_three_failures_in_a_row_open_it(breaker, failures, is_open):
     """It takes three failures to leave the cloud alone, not fewer."""
     fail(breaker, failures)
     assert breaker.open is is_open
+    assert breaker.enter() is not is_open
 
 
-def test_three_failures_and_half_a_minute_are_the_default(clock):
-    """Unless told otherwise, three failures open it for 30 s."""
-    breaker = CircuitBreaker(clock=clock)
-    fail(breaker, 2)
-    assert not breaker.open
-    fail(breaker, 1)
-    clock.now += 29.9
-    assert breaker.open
-    clock.now += 0.2
-    assert not breaker.open
+def test_it_says_once_that_it_opened(breaker):
+    """Whoever looks after the cloud from then on need not start twice."""
+    assert fail(breaker, 5) == [False, False, True, False, False]
 
 
 def test_a_success_starts_the_count_anew(breaker):
@@ -74,34 +69,66 @@ def test_it_stays_open_for_the_rest(breaker, clock):
     """Just before the rest is over the cloud is still left alone."""
     fail(breaker, 3)
     clock.now += REST - 0.001
-    assert breaker.open
+    assert breaker.state is Circuit.OPEN
 
 
-def test_after_the_rest_a_request_may_try(breaker, clock):
-    """Once the rest is over, the cloud is tried."""
+def test_after_the_rest_one_request_may_try(breaker, clock):
+    """One, and no other until it has told how it went."""
     fail(breaker, 3)
     clock.now += REST
+    assert breaker.state is Circuit.HALF_OPEN
     assert not breaker.open
+    assert breaker.enter()
+    assert breaker.open
+    assert not breaker.enter()
 
 
-def test_one_more_failure_opens_it_again(breaker, clock):
-    """A try that fails opens it at once, and for another whole rest."""
+def test_of_many_at_once_one_may_try(breaker, clock):
+    """However many threads ask in the same moment."""
     fail(breaker, 3)
     clock.now += REST
+    with ThreadPoolExecutor(16) as pool:
+        entered = list(pool.map(lambda _: breaker.enter(), range(200)))
+    assert sum(entered) == 1
+
+
+def test_a_cloud_that_looks_well_may_be_tried_at_once(breaker):
+    """Whoever looked after it ends the rest."""
+    fail(breaker, 3)
+    breaker.rested()
+    assert [breaker.enter(), breaker.enter()] == [True, False]
+
+
+def test_a_try_that_fails_opens_it_again(breaker, clock):
+    """For another whole rest."""
+    fail(breaker, 3)
+    clock.now += REST
+    assert breaker.enter()
     breaker.failed()
     clock.now += REST - 0.001
-    assert breaker.open
+    assert not breaker.enter()
     clock.now += 0.001
-    assert not breaker.open
+    assert breaker.enter()
 
 
 def test_a_try_that_succeeds_closes_it(breaker, clock):
-    """After a try that succeeds it takes three failures again."""
+    """After it, it takes three failures again."""
     fail(breaker, 3)
     clock.now += REST
+    assert breaker.enter()
     breaker.succeeded()
     fail(breaker, 2)
-    assert not breaker.open
+    assert breaker.state is Circuit.CLOSED
+    assert [breaker.enter(), breaker.enter()] == [True, True]
+
+
+def test_a_try_that_tells_nothing_lets_another_one_try(breaker, clock):
+    """A reader who walked away before the first token says nothing about the cloud."""
+    fail(breaker, 3)
+    clock.now += REST
+    assert breaker.enter()
+    breaker.withdrawn()
+    assert breaker.enter()
 
 
 def test_a_success_while_open_closes_it(breaker):
@@ -112,17 +139,25 @@ def test_a_success_while_open_closes_it(breaker):
 
 
 def test_looking_changes_nothing(breaker, clock):
-    """However often it is asked, the rest is neither longer nor shorter."""
+    """However often it is asked, the rest is neither longer nor shorter, and nobody's try is gone."""
     fail(breaker, 3)
     for _ in range(10):
         assert breaker.open
     clock.now += REST
     assert not breaker.open
     assert not breaker.open
+    assert breaker.enter()
+
+
+def test_looking_waits_for_nobody(breaker):
+    """While another thread holds it, its state can be read."""
+    with breaker._lock:
+        assert breaker.state is Circuit.CLOSED
+        assert not breaker.open
 
 
 def test_a_threshold_of_one(clock):
     """A breaker can be told to open after the first failure."""
     breaker = CircuitBreaker(threshold=1, clock=clock)
-    breaker.failed()
+    assert breaker.failed()
     assert breaker.open

@@ -3,7 +3,7 @@
 import pytest
 
 from edgewise.device import MAX_AGE, CachedProbe, read_device_state
-from edgewise.policy import DeviceState
+from edgewise.situation import DeviceState
 
 
 class FakeClock:

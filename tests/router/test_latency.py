@@ -1,267 +1,374 @@
-"""Predicted times, and the measurements they come from."""
+"""What was measured is remembered, in memory and in a file; whatever the file holds."""
 
 import json
+import threading
+from dataclasses import replace
 
 import pytest
 
-from edgewise.latency import (
-    WINDOW,
-    LatencyLog,
-    Measurement,
-    default_path,
-    predict_in_cloud,
-    predict_on_device,
-)
-from edgewise.policy import PredictedTime
+from edgewise.latency import LatencyLog, Measurement, default_path, machine
 
-UNKNOWN = PredictedTime(first_token=None, total=None)
-# 100 prompt tokens read in 1.0 s, and then a token every 0.1 s.
-STEADY = Measurement(prompt_tokens=100, first_token=1.0, gap=0.1)
+NOW = 1.7e9  # seconds since the epoch
+DAY = 24 * 3600.0
 
 
-def seconds(first_token, total):
-    """A predicted time, as exactly as floats allow."""
-    return (pytest.approx(first_token), pytest.approx(total))
-
-
-def on_device(measured, prompt_tokens, max_tokens):
-    """The prediction for the device, first token and total."""
-    predicted = predict_on_device(measured, prompt_tokens, max_tokens)
-    return predicted.first_token, predicted.total
-
-
-def in_cloud(measured, max_tokens):
-    """The prediction for the cloud, first token and total."""
-    predicted = predict_in_cloud(measured, max_tokens)
-    return predicted.first_token, predicted.total
-
-
-# The device.
-
-
-@pytest.mark.parametrize(
-    "measured",
-    [[], [Measurement(prompt_tokens=9, first_token=1.0, gap=None)]],
-    ids=["nothing", "single tokens only"],
-)
-def test_an_unmeasured_device_is_unknown(measured):
-    """Without a measured gap between tokens nothing is predicted for the device."""
-    assert predict_on_device(measured, 10, 10) == UNKNOWN
-
-
-def test_a_measured_request_is_predicted_to_take_as_long_again():
-    """The request that was measured is predicted as it was."""
-    assert on_device([STEADY], 100, 11) == seconds(1.0, 2.0)
-
-
-@pytest.mark.parametrize(
-    ("prompt_tokens", "first_token"), [(50, 0.5), (100, 1.0), (101, 1.01), (1000, 10.0)]
-)
-def test_reading_takes_time_for_each_token_of_the_prompt(prompt_tokens, first_token):
-    """The first token waits for all that is read before it."""
-    assert on_device([STEADY], prompt_tokens, 1) == seconds(first_token, first_token)
-
-
-@pytest.mark.parametrize("prompt_tokens", [1, 2, 10])
-def test_reading_takes_one_step_at_least(prompt_tokens):
-    """However short the prompt is, its first token takes as long as any."""
-    assert on_device([STEADY], prompt_tokens, 1) == seconds(0.1, 0.1)
-
-
-@pytest.mark.parametrize(("max_tokens", "total"), [(1, 1.0), (2, 1.1), (101, 11.0)])
-def test_writing_takes_time_in_proportion_to_the_answer(max_tokens, total):
-    """Every token after the first takes one more gap."""
-    assert on_device([STEADY], 100, max_tokens) == seconds(1.0, total)
-
-
-def test_one_slow_run_does_not_spoil_the_devices_prediction():
-    """The median is predicted by: an outlier among three changes nothing."""
-    slow = Measurement(prompt_tokens=100, first_token=99.0, gap=9.0)
-    assert on_device([STEADY, slow, STEADY], 100, 11) == seconds(1.0, 2.0)
-
-
-def test_short_prompts_do_not_spoil_the_devices_prediction():
-    """What a step takes at least is no measure of a long prompt, however often it was seen."""
-    short = Measurement(prompt_tokens=2, first_token=0.1, gap=0.1)
-    assert on_device([short, short, short, STEADY, short], 1000, 1) == seconds(10.0, 10.0)
-
-
-@pytest.mark.parametrize(("prompt_tokens", "per_token"), [(50, 0.015), (49, 0.01)])
-def test_prompts_from_half_the_longest_on_count(prompt_tokens, per_token):
-    """Their median, with the longest's; shorter ones are left aside."""
-    half = Measurement(prompt_tokens=prompt_tokens, first_token=prompt_tokens * 0.02, gap=0.1)
-    assert on_device([STEADY, half], 1000, 1) == seconds(1000 * per_token, 1000 * per_token)
-
-
-def test_a_run_without_a_gap_tells_how_long_reading_takes():
-    """A single token was read for, too."""
-    longest = Measurement(prompt_tokens=1000, first_token=20.0, gap=None)
-    assert on_device([STEADY, longest], 1000, 2) == seconds(20.0, 20.1)
-
-
-def test_a_prompt_of_one_token_can_be_measured():
-    """And predicts one as short."""
-    single = Measurement(prompt_tokens=1, first_token=0.1, gap=0.1)
-    assert on_device([single], 1, 2) == seconds(0.1, 0.2)
-
-
-def test_a_prompt_of_nothing_in_the_file_divides_by_nothing(tmp_path):
-    """Whoever wrote it: a prediction is a convenience."""
-    path = tmp_path / "latency.json"
-    rows = [{"prompt_tokens": 0, "first_token": 0.1, "gap": 0.1}]
-    path.write_text(json.dumps({"side": rows}))
-    predict_on_device(LatencyLog(path).measured("side"), 10, 10)
-
-
-# The cloud.
-
-
-def test_an_unmeasured_cloud_is_unknown():
-    """Without measurements nothing is predicted for the cloud."""
-    assert predict_in_cloud([], 10) == UNKNOWN
-
-
-def test_a_cloud_that_sent_single_tokens_has_no_known_total():
-    """Without a measured gap the first token is predicted, the whole answer is not."""
-    measured = [Measurement(prompt_tokens=9, first_token=0.5, gap=None)]
-    assert predict_in_cloud(measured, 10) == PredictedTime(first_token=0.5, total=None)
-
-
-def test_the_clouds_first_token_is_predicted_late():
-    """Of eleven first tokens all but the slowest come by the predicted time, in any order."""
-    firsts = [0.5, 1.1, 0.1, 0.9, 0.3, 1.0, 0.7, 0.2, 0.8, 0.4, 0.6]
-    measured = [Measurement(prompt_tokens=9, first_token=first, gap=0.1) for first in firsts]
-    assert in_cloud(measured, 1) == seconds(1.0, 1.0)
-
-
-def test_the_clouds_gap_is_the_median():
-    """The rest of the cloud's answer takes the median gap for each token."""
-    measured = [
-        Measurement(prompt_tokens=9, first_token=1.0, gap=gap) for gap in (0.1, 9.0, None, 0.2)
-    ]
-    assert in_cloud(measured, 11) == seconds(1.0, 3.0)
-
-
-@pytest.mark.parametrize("prompt_tokens", [1, 1000])
-def test_the_clouds_first_token_does_not_depend_on_the_prompt(prompt_tokens):
-    """A long measured prompt is no reason to expect a later first token, nor a short one less."""
-    measured = [Measurement(prompt_tokens=prompt_tokens, first_token=1.0, gap=0.1)]
-    assert in_cloud(measured, 1) == seconds(1.0, 1.0)
-
-
-# The log.
-
-
-def numbered(number: int) -> Measurement:
+def numbered(number: int, at: float = NOW) -> Measurement:
     """A measurement that can be told from others."""
-    return Measurement(prompt_tokens=number, first_token=number / 10, gap=0.1)
+    return Measurement(
+        position=number + 1, unread=1, first_token=0.5, tokens=2, writing=0.1, queued=0.0, at=at
+    )
+
+
+def opened(path, now=NOW) -> LatencyLog:
+    """A log on that file, at a time that stands still."""
+    return LatencyLog(path, clock=lambda: now)
+
+
+def written(path) -> list[int]:
+    """The numbers of the measurements that the file holds."""
+    return [row.position - 1 for row in opened(path).measured("side")]
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Where a file may be."""
+    return tmp_path / "latency.json"
+
+
+# What one measurement may be.
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"position": 0},
+        {"unread": 0},
+        {"unread": 11},
+        {"unread": 1.5},
+        {"tokens": 0},
+        {"position": 2**40},
+        {"first_token": -0.1},
+        {"first_token": float("nan")},
+        {"writing": float("inf")},
+        {"queued": -1},
+    ],
+)
+def test_what_cannot_have_been_is_refused(wrong):
+    """A measurement of nonsense says so at once."""
+    right = {"position": 10, "unread": 10, "first_token": 0.1, "tokens": 3}
+    Measurement(**right)
+    with pytest.raises(ValueError, match="cannot be"):
+        Measurement(**right | wrong)
+
+
+# In memory.
 
 
 def test_a_log_without_a_file_remembers():
     """What was added is there, oldest first."""
-    log = LatencyLog()
+    log = opened(None)
     log.add("side", numbered(1))
     log.add("side", numbered(2))
+    log.save()
     assert log.measured("side") == [numbered(1), numbered(2)]
 
 
 def test_sides_are_kept_apart():
     """What was measured on one side says nothing about another."""
-    log = LatencyLog()
+    log = opened(None)
     log.add("one", numbered(1))
+    log.add_load("one", 2.0)
     assert log.measured("another") == []
+    assert log.loads("another") == []
 
 
 def test_what_is_told_is_a_copy():
-    """Changing the list that was given changes nothing in the log."""
-    log = LatencyLog()
+    """Changing the lists that were given changes nothing in the log."""
+    log = opened(None)
     log.add("side", numbered(1))
+    log.add_load("side", 2.0)
     log.measured("side").clear()
+    log.loads("side").clear()
     assert log.measured("side") == [numbered(1)]
+    assert log.loads("side") == [2.0]
 
 
-@pytest.mark.parametrize("reopened", [False, True], ids=["in memory", "from the file"])
-def test_the_oldest_are_forgotten(tmp_path, reopened):
-    """At most 32 measurements of a side are kept: the latest."""
-    path = tmp_path / "latency.json"
-    log = LatencyLog(path)
-    for number in range(40):
+def test_the_oldest_are_forgotten(path):
+    """The latest 64 measurements and eight loads of a side are kept, in memory and in the file."""
+    log = opened(path)
+    for number in range(70):
         log.add("side", numbered(number))
-    if reopened:
-        log = LatencyLog(path)
-    assert log.measured("side") == [numbered(number) for number in range(8, 40)]
+        log.add_load("side", float(number))
+    log.save()
+    for known in (log, opened(path)):
+        assert known.measured("side") == [numbered(number) for number in range(6, 70)]
+        assert known.loads("side") == [float(number) for number in range(62, 70)]
 
 
-def test_a_file_with_too_many_is_cut(tmp_path):
-    """Of a file that holds more than 32, the latest 32 are read."""
-    path = tmp_path / "latency.json"
-    rows = [{"prompt_tokens": number, "first_token": 0.1, "gap": 0.1} for number in range(40)]
-    path.write_text(json.dumps({"side": rows}))
-    assert [row.prompt_tokens for row in LatencyLog(path).measured("side")] == [*range(8, 40)]
-    assert WINDOW == 32
+def test_a_measurement_without_a_time_ended_when_it_was_added():
+    """The log's clock says when that was."""
+    log = opened(None)
+    log.add("side", numbered(1, at=0.0))
+    assert log.measured("side") == [numbered(1, at=NOW)]
+
+
+def test_an_unmeasured_side_is_unknown():
+    """Nothing is predicted of it, loaded or not."""
+    log = opened(None)
+    device = log.predict_on_device("side", position=9, unread=9, max_tokens=9, loaded=False)
+    cloud = log.predict_in_cloud("side", position=9, max_tokens=9, expected_wait=1.0)
+    for predicted in (device, cloud):
+        assert (predicted.first_token, predicted.total, predicted.gap) == (None, None, None)
+
+
+def test_what_is_predicted_follows_what_is_added():
+    """Asked once, a log learns from each measurement after it."""
+    log = opened(None)
+    slow = Measurement(position=9, unread=9, first_token=1.0, tokens=11, writing=1.0)
+    fast = replace(slow, first_token=0.1, writing=0.1)
+    ask = {"position": 9, "max_tokens": 11}
+    log.add("side", slow)
+    assert log.predict_on_device("side", unread=9, **ask).total == pytest.approx(2.0, rel=0.05)
+    assert log.predict_in_cloud("side", **ask).total == pytest.approx(2.0)
+    for _ in range(64):
+        log.add("side", fast)
+    assert log.predict_on_device("side", unread=9, **ask).total == pytest.approx(0.2, rel=0.05)
+    assert log.predict_in_cloud("side", **ask).total == pytest.approx(0.2)
+
+
+def test_a_model_that_is_not_loaded_takes_the_median_load_longer():
+    """First token and total; what loading takes once in a while is no measure."""
+    log, ask = opened(None), {"position": 9, "unread": 9, "max_tokens": 2}
+    log.add("side", numbered(8))
+    for seconds in (2.0, 30.0, 1.0):
+        log.add_load("side", seconds)
+    loaded = log.predict_on_device("side", **ask)
+    cold = log.predict_on_device("side", **ask, loaded=False)
+    assert cold.first_token == pytest.approx(loaded.first_token + 2.0)
+    assert cold.total == pytest.approx(loaded.total + 2.0)
+    assert cold.gap == loaded.gap
+
+
+def test_threads_may_add_and_ask_at_once(path):
+    """Nothing that eight threads add is lost, and the file is whole after each save."""
+    log, ready = opened(path), threading.Barrier(8)
+
+    def work(name: int) -> None:
+        ready.wait()
+        for number in range(40):
+            log.add(f"side {name}", numbered(number))
+            log.predict_on_device("all", position=9, unread=9, max_tokens=9)
+            log.add("all", numbered(number))
+            log.save()
+            json.loads(path.read_text())
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    reread = opened(path)
+    for known in (log, reread):
+        assert len(known.measured("all")) == 64
+        for name in range(8):
+            assert known.measured(f"side {name}") == [numbered(number) for number in range(40)]
+
+
+# In the file.
 
 
 def test_measurements_are_kept_across_runs(tmp_path):
-    """Another log on the same file knows what the first was told, gaps unknown included."""
+    """Another log on the same file knows what the first was told, and predicts the same."""
     path = tmp_path / "folder" / "that is made" / "latency.json"
-    single = Measurement(prompt_tokens=3, first_token=0.25, gap=None)
-    log = LatencyLog(path)
+    log = opened(path)
     log.add("one", numbered(1))
-    log.add("another", single)
-    reread = LatencyLog(path)
+    log.add("another", numbered(2))
+    log.add_load("one", 0.25)
+    log.save()
+    reread = opened(path)
     assert reread.measured("one") == [numbered(1)]
-    assert reread.measured("another") == [single]
+    assert reread.measured("another") == [numbered(2)]
+    assert reread.loads("one") == [0.25]
+    ask = {"position": 100, "unread": 50, "max_tokens": 9, "loaded": False}
+    assert reread.predict_on_device("one", **ask) == log.predict_on_device("one", **ask)
 
 
-def test_nothing_is_left_beside_the_file(tmp_path):
-    """The file is written whole and alone: no half-written neighbour stays."""
-    log = LatencyLog(tmp_path / "latency.json")
+@pytest.mark.parametrize("later", [5.0, -5.0])
+def test_the_file_is_written_now_and_then(path, later):
+    """The first measurement is written at once, those of the next five seconds with another."""
+    now = NOW
+    log = LatencyLog(path, clock=lambda: now)
+    log.add("side", numbered(1))
+    assert written(path) == [1]
+    now += later * 0.9
+    log.add("side", numbered(2))
+    assert written(path) == [1]
+    now = NOW + later
+    log.add("side", numbered(3))
+    assert written(path) == [1, 2, 3]
+
+
+def test_what_is_not_written_yet_is_saved(path):
+    """So that nothing is lost at the end."""
+    log = opened(path)
     for number in range(3):
         log.add("side", numbered(number))
-    assert [path.name for path in tmp_path.iterdir()] == ["latency.json"]
+    log.save()
+    assert written(path) == [0, 1, 2]
 
 
-def test_a_log_that_is_only_read_writes_nothing(tmp_path):
-    """Opening a log and asking it makes no file."""
-    LatencyLog(tmp_path / "latency.json").measured("side")
-    assert list(tmp_path.iterdir()) == []
+def test_nothing_new_is_not_written(path):
+    """A log that was asked only, or has saved all, leaves the file to others."""
+    asked = opened(path)
+    asked.measured("side")
+    asked.predict_on_device("side", position=9, unread=9, max_tokens=9)
+    asked.save()
+    assert not path.exists()
+    log = opened(path)
+    log.add("side", numbered(1))
+    log.save()
+    path.unlink()
+    log.save()
+    assert not path.exists()
+
+
+def test_of_two_logs_the_last_to_write_wins(path):
+    """Two processes that keep one file overwrite each other's, and leave it whole."""
+    one, other = opened(path), opened(path)
+    one.add("side", numbered(1))
+    other.add("side", numbered(2))
+    assert written(path) == [2]
+
+
+def test_nothing_is_left_beside_the_file(path):
+    """The file is written whole and alone: no half-written neighbour stays."""
+    log = opened(path)
+    for number in range(3):
+        log.add("side", numbered(number))
+        log.save()
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_what_is_older_than_a_month_is_dropped(path):
+    """Nor is what comes from the future believed, beyond a minute; a side of nothing else goes."""
+    log, ages = opened(path), {0: 31 * DAY, 1: 29 * DAY, 2: 0.0, 3: -30.0, 4: -300.0}
+    for number, age in ages.items():
+        log.add("side", numbered(number, at=NOW - age))
+    log.add("gone", numbered(0, at=NOW - 31 * DAY))
+    log.add_load("gone", 1.0)
+    log.save()
+    assert written(path) == [1, 2, 3]
+    assert opened(path).loads("gone") == []
+
+
+def test_the_sides_measured_last_are_kept(path):
+    """Of many addresses that a cloud has had, the file holds the latest 32."""
+    log = opened(path)
+    for number in range(40):
+        log.add(f"side {number}", numbered(number, at=NOW + number))
+    log.save()
+    known = opened(path, NOW + 40)
+    assert [number for number in range(40) if known.measured(f"side {number}")] == [*range(8, 40)]
+
+
+ROW = [9, 9, 0.5, 2, 0.1, 0.0, NOW]
+
+
+def content(**parts):
+    """A file with one side of one row, but for some parts."""
+    side = {"measured": [ROW], "loads": [1.0]} | parts.pop("side", {})
+    return json.dumps({"version": 2, "sides": {"side": side}} | parts).encode()
+
+
+def test_the_files_format_is_known(path):
+    """What the tests below spoil is otherwise read."""
+    path.write_bytes(content())
+    assert written(path) == [8]
+    assert opened(path).loads("side") == [1.0]
 
 
 @pytest.mark.parametrize(
-    "content",
+    "spoiled",
     [
         b"",
         b"{",
         b"\xff\xfe",
+        b"\0" * 100,
         b"[]",
         b"null",
-        b'{"side": 1}',
-        b'{"side": [1]}',
-        b'{"side": [{"prompt_tokens": 1}]}',
-        b'{"side": [{"prompt_tokens": 1, "first_token": 1, "gap": 1, "more": 1}]}',
+        b"2",
+        b"[" * 100_000,
+        b'{"version": 2}',
+        b'{"side": [{"prompt_tokens": 1, "first_token": 1, "gap": 1}]}',  # of the first release
+        content(version=1),
+        content(version=3),
+        content(sides=[]),
+        content(sides={"side": 1}),
+        content(sides={"side": [ROW]}),
+        content(side={"measured": 1}),
+        content(side={"measured": [1]}),
+        content(side={"measured": [ROW[:-1]]}),
+        content(side={"measured": [[*ROW, 1]]}),
+        content(side={"measured": [["9", *ROW[1:]]]}),
+        content(side={"measured": [[None, *ROW[1:]]]}),
+        content(side={"measured": [[10**400, *ROW[1:]]]}),
+        content(side={"measured": [[*ROW[:2], float("nan"), *ROW[3:]]]}),
+        content(side={"measured": [[*ROW[:2], 10**400, *ROW[3:]]]}),
+        content(side={"measured": [[*ROW[:-1], "now"]]}),
+        content(side={"measured": [[*ROW[:-1], float("nan")]]}),
+        content(side={"measured": [[*ROW[:-1], 10**400]]}),
+        content(side={"loads": 1}),
+        content(side={"loads": ["1"]}),
+        content(side={"loads": [-1.0]}),
+        content(side={"loads": [float("inf")]}),
+        content(padding="x" * 2**20),
     ],
 )
-def test_a_corrupt_file_is_done_without(tmp_path, content):
+def test_a_corrupt_file_is_done_without(path, spoiled):
     """A file that makes no sense is an empty log, and the next measurement replaces it."""
-    path = tmp_path / "latency.json"
-    path.write_bytes(content)
-    log = LatencyLog(path)
+    path.write_bytes(spoiled)
+    log = opened(path)
     assert log.measured("side") == []
     log.add("side", numbered(1))
-    assert LatencyLog(path).measured("side") == [numbered(1)]
+    assert written(path) == [1]
+
+
+@pytest.mark.parametrize("make", ["folder", "link to itself"])
+def test_what_is_no_file_is_done_without(path, make):
+    """Measurements are then remembered as long as the log lives."""
+    if make == "folder":
+        (path / "something").mkdir(parents=True)
+    else:
+        path.symlink_to(path)
+    log = opened(path)
+    log.add("side", numbered(1))
+    log.save()
+    assert log.measured("side") == [numbered(1)]
 
 
 def test_a_path_that_cannot_be_written_is_done_without(tmp_path):
     """Where no file can be made, measurements are remembered as long as the log lives."""
     parent = tmp_path / "a file, no folder"
     parent.write_text("in the way")
-    log = LatencyLog(parent / "latency.json")
+    log = opened(parent / "latency.json")
     log.add("side", numbered(1))
     assert log.measured("side") == [numbered(1)]
     assert parent.read_text() == "in the way"
+
+
+# Where, and for which machine.
 
 
 def test_measurements_go_to_a_file_of_this_program():
     """Unless told otherwise, they are kept under the program's own name."""
     assert default_path().parts[-1] == "latency.json"
     assert "edgewise" in default_path().parts
+
+
+def test_another_machine_has_another_name(monkeypatch):
+    """The name is short and stays, until the processor or the CPUs are others."""
+    here = machine()
+    assert machine() == here
+    assert len(here) == 8
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(77)), raising=False)
+    assert machine.__wrapped__() != here

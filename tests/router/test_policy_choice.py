@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgewise.policy import (
+from edgewise.situation import (
     Decision,
     Mode,
     NoSource,
@@ -10,15 +10,20 @@ from edgewise.policy import (
     Privacy,
     Reason,
     Source,
+    Veto,
     VetoCode,
 )
 from tests.router.situations import (
     CLOUD_VETOES,
-    DEVICE_VETOES,
     IN_CLOUD,
+    LASTING_CLOUD_VETOES,
+    LASTING_DEVICE_VETOES,
     ON_DEVICE,
+    YIELDING_CLOUD_VETOES,
+    YIELDING_DEVICE_VETOES,
     Situation,
     decided,
+    left,
     outcome,
     veto_codes,
 )
@@ -151,15 +156,46 @@ def test_the_decision_tells_both_predicted_times():
 # No side left.
 
 
-@pytest.mark.parametrize("device", [{"battery": 0.1}, {"low_power_mode": True}])
-@pytest.mark.parametrize(("code", "changes"), CLOUD_VETOES)
-def test_where_the_cloud_cannot_answer_a_veto_of_power_yields(device, code, changes):
-    """Low on power, the device still answers what nobody else can, and both vetoes are told."""
-    decision = outcome(device=device, **changes)
+def both(changes, others):
+    """The situation with both, where what a text has left adds up."""
+    gone = changes.get("request", {}).get("left", {}) | others.get("request", {}).get("left", {})
+    situation = Situation().but(changes).but(others)
+    return situation.but({"request": {"left": gone}})
+
+
+@pytest.mark.parametrize(("code", "changes"), YIELDING_DEVICE_VETOES)
+@pytest.mark.parametrize(("clouds_code", "clouds"), CLOUD_VETOES)
+def test_where_the_cloud_cannot_answer_some_vetoes_of_the_device_yield(
+    code, changes, clouds_code, clouds
+):
+    """Low on power, say, the device still answers what nobody else can; both vetoes are told."""
+    decision = both(changes, clouds).decide()
     assert isinstance(decision, Decision)
     assert (decision.source, decision.reason) == (ON_DEVICE, Reason.LAST_RESORT)
-    assert decision.vetoes[IN_CLOUD].code is code
-    assert ON_DEVICE in decision.vetoes
+    assert veto_codes(decision) == {ON_DEVICE: code, IN_CLOUD: clouds_code}
+
+
+@pytest.mark.parametrize(("code", "changes"), YIELDING_CLOUD_VETOES)
+@pytest.mark.parametrize(("devices_code", "devices"), LASTING_DEVICE_VETOES)
+def test_a_text_returns_to_the_cloud_that_it_left_for_the_better(
+    code, changes, devices_code, devices
+):
+    """Where the device may not answer, a cloud that was slow does, and both vetoes are told."""
+    decision = both(changes, devices).decide()
+    assert isinstance(decision, Decision)
+    assert (decision.source, decision.reason) == (IN_CLOUD, Reason.LAST_RESORT)
+    assert veto_codes(decision) == {ON_DEVICE: devices_code, IN_CLOUD: code}
+
+
+@pytest.mark.parametrize(("code", "changes"), LASTING_CLOUD_VETOES)
+def test_a_veto_of_the_cloud_outlasts_its_having_been_left_for_the_better(code, changes):
+    """What speaks against the cloud now counts, however mild the reason why it was left."""
+    gone = {IN_CLOUD: Veto(VetoCode.STALLED, "it fell silent", yields=True)}
+    gone |= changes.get("request", {}).get("left", {})
+    crashed = {ON_DEVICE: Veto(VetoCode.FAILED, "it crashed")}
+    refused = Situation().but(changes).but({"request": {"left": gone | crashed}}).decide()
+    assert isinstance(refused, NoSource)
+    assert veto_codes(refused) == {ON_DEVICE: VetoCode.FAILED, IN_CLOUD: code}
 
 
 def test_the_last_resort_is_not_bound_by_a_budget():
@@ -169,13 +205,6 @@ def test_the_last_resort_is_not_bound_by_a_budget():
         device={"battery": 0.1},
         edge={"predicted": SLOW},
     ) == (ON_DEVICE, Reason.LAST_RESORT)
-
-
-LASTING_DEVICE_VETOES = [
-    (code, changes)
-    for code, changes in DEVICE_VETOES
-    if code not in (VetoCode.BATTERY, VetoCode.LOW_POWER)
-]
 
 
 @pytest.mark.parametrize(("code", "changes"), LASTING_DEVICE_VETOES)
@@ -206,7 +235,7 @@ def test_a_private_request_for_the_cloud_only_has_no_source():
 
 def test_both_sides_failed():
     """Where both sides have failed already, there is no third try."""
-    refused = outcome(request={"failed": {ON_DEVICE: "it crashed", IN_CLOUD: "it hung up"}})
+    refused = outcome(request={"left": left(ON_DEVICE)["left"] | left(IN_CLOUD)["left"]})
     assert isinstance(refused, NoSource)
     assert veto_codes(refused) == {ON_DEVICE: VetoCode.FAILED, IN_CLOUD: VetoCode.FAILED}
 

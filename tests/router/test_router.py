@@ -67,7 +67,7 @@ def test_closing_cancels_and_keeps_what_was_written(exact_folder: Path) -> None:
         assert generation.finish_reason == "cancelled"
         assert generation.text.startswith("".join(chunk.text for chunk in first))
         assert 3 <= len(generation.token_ids) < 100
-        assert router._on_device._queue_length == 0
+        assert router._on_device._writing == []
         assert list(stream) == []
 
 
@@ -76,7 +76,7 @@ def test_a_reader_who_walks_away_frees_the_device(exact_folder: Path) -> None:
     with router_on(exact_folder) as router:
         for _ in router.stream("the", max_tokens=100):
             break
-        assert router._on_device._queue_length == 0
+        assert router._on_device._writing == []
         assert router.generate("the", max_tokens=3).usage.completion_tokens == 3
 
 

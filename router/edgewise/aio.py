@@ -1,0 +1,87 @@
+"""The same streams for asyncio: each runs in a thread of its own, and is awaited from there."""
+
+import contextvars
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Self
+
+from edgewise.generation import Chunk, Generation
+from edgewise.situation import Decision
+from edgewise.stream import TextStream
+
+
+class AsyncTextStream(AsyncIterator[Chunk]):
+    """A TextStream for `async for`. Closing it, leaving its `async with`, cancelling the task that
+    reads it or dropping it stops the work.
+
+    Raises what Router.stream and TextStream raise, with the first chunk that is asked for.
+    """
+
+    def __init__(self, start: Callable[[], TextStream]) -> None:
+        self._start = start
+        self._stream: TextStream | None = None
+        self._closed = False
+        self._context = contextvars.copy_context()  # of the task, for those who trace
+        # One thread, since one step follows another; it ends when this object goes.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="edgewise-async")
+
+    async def __anext__(self) -> Chunk:
+        """The next chunk."""
+        import asyncio  # 30 ms, which apps without it need not pay
+
+        if self._closed:
+            raise StopAsyncIteration
+        try:
+            chunk = await asyncio.get_running_loop().run_in_executor(
+                self._thread, self._context.run, self._next
+            )
+        except asyncio.CancelledError:
+            self._close()
+            raise
+        if chunk is None:
+            self._close()
+            raise StopAsyncIteration
+        return chunk
+
+    async def aclose(self) -> None:
+        """Stop here; `generation` then holds what was written, as cancelled."""
+        self._close()
+
+    async def __aenter__(self) -> Self:
+        """Use as a context manager to be sure that it is closed."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close."""
+        self._close()
+
+    @property
+    def decision(self) -> Decision:
+        """The decision in force. Raises RuntimeError before the first chunk was asked for."""
+        return self._started().decision
+
+    @property
+    def generation(self) -> Generation:
+        """The result so far. Raises RuntimeError before the first chunk was asked for."""
+        return self._started().generation
+
+    def _next(self) -> Chunk | None:
+        """In the thread: the next chunk, None at the end."""
+        if self._stream is None:
+            stream = self._start()
+            self._stream = stream
+            if self._closed:  # meanwhile
+                stream.close()
+        return next(self._stream, None)
+
+    def _close(self) -> None:
+        """Never waits: what the thread is at ends with the step in hand."""
+        self._closed = True
+        if self._stream is not None:
+            self._stream.close()
+        self._thread.shutdown(wait=False)
+
+    def _started(self) -> TextStream:
+        if self._stream is None:
+            raise RuntimeError("the stream has not begun; ask for its first chunk")
+        return self._stream

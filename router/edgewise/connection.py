@@ -1,0 +1,108 @@
+"""The calls to a cloud service, and what can go wrong with them."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from edgewise.channel import open_channel
+from edgewise.cloud_failures import failure
+from edgewise.cloud_security import CloudSecurity
+from edgewise.errors import CloudUnavailableError
+from edgewise_proto import generation_pb2 as pb
+from edgewise_proto import generation_pb2_grpc as pb_grpc
+
+Metadata = Sequence[tuple[str, str]]
+
+
+class Connection:
+    """A connection to one service, made when first used and dropped by `rest`.
+
+    Nothing is retried in here. All that fails, fails as a SourceFailedError.
+    """
+
+    def __init__(self, address: str, security: CloudSecurity) -> None:
+        self.address = address
+        self._security = security
+        self._metadata = (("authorization", f"Bearer {security.token}"),) if security.token else ()
+        self._lock = threading.Lock()
+        self._line: _Line | None = _Line(open_channel(address, security))  # checks both
+        self._closed = False
+
+    def model(self, timeout: float) -> pb.GetModelResponse:
+        """What is served there."""
+        with self._stub() as stub:
+            return stub.GetModel(pb.GetModelRequest(), timeout=timeout, metadata=self._metadata)
+
+    def load(self, timeout: float) -> pb.GetLoadResponse:
+        """How busy it is, asked now."""
+        with self._stub() as stub:
+            return stub.GetLoad(pb.GetLoadRequest(), timeout=timeout, metadata=self._metadata)
+
+    @contextmanager
+    def generate(
+        self, message: pb.GenerateRequest, timeout: float | None, metadata: Metadata
+    ) -> Iterator[Any]:
+        """A call that gives the responses as they come; leaving the block ends the work there."""
+        with self._stub(hurried=timeout is not None) as stub:
+            call = stub.Generate(message, timeout=timeout, metadata=(*self._metadata, *metadata))
+            try:
+                yield call
+            finally:
+                call.cancel()
+
+    def rest(self) -> None:
+        """Make a new connection for the next call, this one having failed.
+
+        gRPC would mend it by itself, when nobody asked, and refuse calls until it has. Calls that
+        are under way on it may go on.
+        """
+        with self._lock:
+            self._drop()
+
+    def close(self) -> None:
+        """Drop the connection for good, and with it what is under way."""
+        with self._lock:
+            self._closed = True
+            if self._line:
+                self._line.channel.close()
+
+    @contextmanager
+    def _stub(self, *, hurried: bool = False) -> Iterator[pb_grpc.GeneratorStub]:
+        with self._lock:
+            if self._closed:
+                raise CloudUnavailableError(f"the connection to {self.address} is closed")
+            line = self._line = self._line or _Line(open_channel(self.address, self._security))
+            line.calls += 1
+        try:
+            yield pb_grpc.GeneratorStub(line.channel)
+        except grpc.RpcError as error:
+            raise failure(error, self.address, self._security, hurried=hurried) from error
+        except ValueError as error:  # what gRPC says of a closed channel
+            raise CloudUnavailableError(f"the connection to {self.address} is closed") from error
+        finally:
+            with self._lock:
+                line.calls -= 1
+                line.close_if_done()
+
+    def _drop(self) -> None:
+        if self._line:
+            self._line.dropped = True
+            self._line.close_if_done()
+            self._line = None
+
+
+@dataclass(slots=True)
+class _Line:
+    """A channel, and the calls under way on it."""
+
+    channel: grpc.Channel
+    calls: int = 0
+    dropped: bool = False
+
+    def close_if_done(self) -> None:
+        if self.dropped and not self.calls:
+            self.channel.close()
