@@ -1,0 +1,58 @@
+"""Events made by hand: one generation's, unless told otherwise."""
+
+from typing import Any
+
+from edgewise.events import (
+    AttemptEnded,
+    Completed,
+    Decided,
+    Event,
+    HandedOver,
+    Hedged,
+    Refused,
+)
+from edgewise.generation import Segment, Timings
+from edgewise.situation import Decision, Privacy, Reason, Source, Veto, VetoCode
+from edgewise_edge import FinishReason, Usage
+
+DEVICE, CLOUD = Source.ON_DEVICE, Source.IN_CLOUD
+DECIDED = Decision(source=DEVICE, reason=Reason.PREFERRED, vetoes={}, predicted={})
+AFTER_FAILURE = Decision(
+    source=DEVICE,
+    reason=Reason.OTHER_VETOED,
+    vetoes={CLOUD: Veto(VetoCode.FAILED, "10.1.2.3:50051 does not answer")},
+    predicted={},
+)
+
+_FIELDS: dict[type[Event], dict[str, Any]] = {
+    Decided: {"decision": DECIDED, "position": 7, "max_tokens": 20},
+    AttemptEnded: {
+        "source": DEVICE,
+        "position": 7,
+        "tokens": 5,
+        "total": 2.0,
+        "first_token": 0.5,
+        "outcome": "finished",
+    },
+    HandedOver: {"source": DEVICE, "position": 9, "tokens": 2, "why": VetoCode.FAILED},
+    Hedged: {"source": CLOUD, "after": 0.25},
+    Completed: {
+        "finish_reason": FinishReason.STOP,
+        "usage": Usage(7, 5),
+        "segments": (Segment(DEVICE, 0, 5),),
+        "timings": Timings(time_to_first_token=0.5, total=2.0, tokens_per_second=4.0),
+    },
+    Refused: {"vetoes": {DEVICE: VetoCode.MEMORY, CLOUD: VetoCode.OFFLINE}, "tokens": 0},
+}
+
+
+def happened(kind: type[Event], **changes: Any) -> Event:
+    """An event of that kind."""
+    fields = {
+        "generation": "g1",
+        "model": "tales@3",
+        "privacy": Privacy.ALLOW_CLOUD,
+        "time": 1000.0,
+        **_FIELDS[kind],
+    }
+    return kind(**fields | changes)
