@@ -1,0 +1,165 @@
+"""A cloud that fails is left alone, looked after, and used again; and never stormed."""
+
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from edgewise import CloudTimeouts, DeviceState, LatencyLog, Router, Source, VetoCode
+from edgewise.breaker import Circuit
+from tests.fault_proxy import FaultProxy, fault_proxy
+from tests.serving import Running, serving
+
+PROMPT = "in the winter"
+SOON = CloudTimeouts(connect=0.5, first_token=0.5, between_tokens=0.5, probe_interval=0.2)
+SELDOM = CloudTimeouts(connect=0.5, probe_interval=1000.0)
+
+
+@pytest.fixture(scope="module")
+def service(exact_folder: Path) -> Iterator[Running]:
+    with serving(str(exact_folder), slots=1) as running:
+        yield running
+
+
+@pytest.fixture
+def proxy(service: Running) -> Iterator[FaultProxy]:
+    with fault_proxy(service.address) as proxy:
+        yield proxy
+
+
+def router_to(address: str, folder: Path, **settings: object) -> Router:
+    given = {"mode": "prefer_in_cloud", "cloud_timeouts": SOON, **settings}
+    return Router(
+        folder, cloud=address, device=DeviceState, latency=LatencyLog(), threads=1, **given
+    )
+
+
+def source(router: Router, **options: object) -> Source:
+    return router.generate(PROMPT, max_tokens=2, **options).source
+
+
+def veto(router: Router) -> VetoCode | None:
+    found = router.route(PROMPT, max_tokens=2).vetoes.get(Source.IN_CLOUD)
+    return found and found.code
+
+
+def open_circuit(router: Router) -> None:
+    for _ in range(3):
+        assert source(router) is Source.ON_DEVICE
+    assert veto(router) is VetoCode.CIRCUIT_OPEN
+
+
+def test_with_an_open_circuit_nothing_is_sent(
+    exact_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests pay nothing for a cloud that is gone: it is not even connected to."""
+    monkeypatch.setattr("edgewise.prober.SHORTEST", 1000.0)  # nor is it looked at meanwhile
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with router_to(address, exact_folder, cloud_timeouts=SELDOM) as router:
+            open_circuit(router)
+            silent.settimeout(0.2)
+            while True:  # those of the three
+                try:
+                    silent.accept()[0].close()
+                except TimeoutError:
+                    break
+            assert {source(router) for _ in range(50)} == {Source.ON_DEVICE}
+            with pytest.raises(TimeoutError):
+                silent.accept()
+
+
+def test_a_cloud_that_is_well_again_is_used_again(proxy: FaultProxy, exact_folder: Path) -> None:
+    """It is looked at in the background, and one request tries it."""
+    with router_to(proxy.address, exact_folder) as router:
+        assert source(router) is Source.IN_CLOUD
+        proxy.refuse()
+        proxy.reset()
+        open_circuit(router)
+        proxy.heal()
+        while veto(router) is VetoCode.CIRCUIT_OPEN:  # the test's timeout is the limit
+            time.sleep(0.01)
+        assert router._in_cloud._breaker.state is Circuit.HALF_OPEN
+        assert source(router) is Source.IN_CLOUD
+        assert router._in_cloud._breaker.state is Circuit.CLOSED
+
+
+def test_one_request_tries_a_cloud_that_looks_well(
+    proxy: FaultProxy, service: Running, exact_folder: Path
+) -> None:
+    """The others do not wait for it."""
+    with router_to(proxy.address, exact_folder) as router:
+        proxy.reset()
+        open_circuit(router)
+        proxy.heal()
+        while veto(router) is VetoCode.CIRCUIT_OPEN:
+            time.sleep(0.01)
+        proxy.stall()
+        with ThreadPoolExecutor(8) as pool:
+            assert set(pool.map(lambda _: source(router), range(8))) == {Source.ON_DEVICE}
+        assert proxy.tokens_to_device == 0
+    while service.held:
+        time.sleep(0.01)
+
+
+def test_a_failing_cloud_is_not_stormed(proxy: FaultProxy, exact_folder: Path) -> None:
+    """A hundred requests at a cloud that resets every connection: a few of them reach it."""
+    with router_to(proxy.address, exact_folder, cloud_timeouts=SELDOM) as router:
+        router._in_cloud.describe()
+        calls = []
+        generate = router._in_cloud._connection.generate
+        router._in_cloud._connection.generate = lambda *args: calls.append(args) or generate(*args)
+        proxy.reset(after_tokens=1)
+        answers = [router.generate(PROMPT, max_tokens=4) for _ in range(100)]
+    assert all(answer.usage.completion_tokens == 4 for answer in answers)
+    # The first got a token and was cut off, and counts as one failure; none was tried twice.
+    assert len(calls) <= 3
+
+
+def test_a_router_that_stays_on_the_device_never_looks(exact_folder: Path) -> None:
+    """What is private only has no business on the network, not even to see who is there."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        listening.settimeout(0.3)
+        for settings in ({"default_privacy": "private"}, {"mode": "only_on_device"}):
+            with router_to(address, exact_folder, **settings) as router:
+                assert router._in_cloud._background is False
+                assert source(router) is Source.ON_DEVICE
+                assert router.route(PROMPT).source is Source.ON_DEVICE
+        with pytest.raises(TimeoutError):
+            listening.accept()
+
+
+def test_a_device_at_rest_stays_off_the_network(
+    proxy: FaultProxy, exact_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cloud that nobody asks for any more is not looked at for ever."""
+    monkeypatch.setattr("edgewise.prober.UNWANTED", 0.5)
+    with router_to(proxy.address, exact_folder) as router:
+        proxy.reset()
+        open_circuit(router)
+        while router._in_cloud._prober._running:
+            time.sleep(0.01)
+        assert router._in_cloud._breaker.open
+
+
+def test_a_deadline_travels(service: Running, exact_folder: Path) -> None:
+    """A budget that the device could go on after is the cloud's deadline."""
+    with router_to(service.address, exact_folder) as router:
+        source(router)
+        timeouts = []
+        generate = router._in_cloud._connection.generate
+
+        def noting(message, timeout, metadata):
+            timeouts.append(timeout)
+            return generate(message, timeout, metadata)
+
+        router._in_cloud._connection.generate = noting
+        source(router, latency_budget=30.0)
+        source(router)
+        source(router, latency_budget=30.0, mode="only_in_cloud")
+    assert 0 < timeouts[0] < 30
+    assert timeouts[1:] == [None, None]

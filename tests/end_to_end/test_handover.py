@@ -1,0 +1,237 @@
+"""Texts that move while they are written: trouble on the device, a slow or silent cloud, hedges."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edgewise import (
+    CloudTimeouts,
+    DeviceState,
+    HandedOver,
+    LatencyLog,
+    NoSourceError,
+    Reason,
+    Router,
+    Source,
+    VetoCode,
+)
+from edgewise_edge import RuntimeFailedError
+from tests.fault_proxy import FaultProxy, fault_proxy
+from tests.serving import Running, serving
+
+ON_DEVICE, IN_CLOUD = Source.ON_DEVICE, Source.IN_CLOUD
+FINE = DeviceState(available_memory=10**10, battery=0.9, charging=False, temperature=40.0)
+GREEDY = {"temperature": 0.0, "max_tokens": 100}
+PROMPT = "in the winter the water was"
+TROUBLES = {
+    VetoCode.MEMORY: replace(FINE, memory_pressure=0.9),
+    VetoCode.BATTERY: replace(FINE, battery=0.1),
+    VetoCode.TEMPERATURE: replace(FINE, temperature=99.0),
+    VetoCode.LOW_POWER: replace(FINE, low_power_mode=True),
+}
+
+
+@pytest.fixture(scope="module")
+def service(exact_folder: Path) -> Iterator[Running]:
+    with serving(str(exact_folder), slots=2) as running:
+        yield running
+
+
+@pytest.fixture
+def proxy(service: Running) -> Iterator[FaultProxy]:
+    with fault_proxy(service.address) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def unbroken(exact_folder: Path) -> tuple[int, ...]:
+    """What the device writes alone; the cloud writes the same."""
+    with Router(exact_folder, latency=LatencyLog(), threads=1) as router:
+        return router.generate(PROMPT, **GREEDY).token_ids
+
+
+def router_to(address: str, folder: Path, **settings: object) -> Router:
+    given = {"device": lambda: FINE, "latency": LatencyLog(), "threads": 1, **settings}
+    return Router(folder, cloud=address, **given)
+
+
+def sources(generation: object) -> list[Source]:
+    return [part.source for part in generation.segments]
+
+
+@pytest.mark.parametrize("code", TROUBLES)
+def test_trouble_on_the_device_moves_the_text_to_the_cloud(
+    service: Running, exact_folder: Path, unbroken: tuple[int, ...], code: VetoCode
+) -> None:
+    """In the middle of it, to the token; and under memory pressure the model is unloaded."""
+    now, moves = [FINE], []
+    with router_to(
+        service.address, exact_folder, device=lambda: now[0], observers=[moves.append]
+    ) as router:
+        with router.stream(PROMPT, **GREEDY) as stream:
+            chunks = [next(stream) for _ in range(5)]
+            now[0] = TROUBLES[code]
+            for chunk in stream:
+                chunks.append(chunk)
+                time.sleep(0.05 if chunk.source is ON_DEVICE else 0)
+        generation = stream.generation
+        assert router.availability().loaded is (code is not VetoCode.MEMORY)
+    assert generation.token_ids == unbroken
+    assert sources(generation) == [ON_DEVICE, IN_CLOUD]
+    assert "".join(chunk.text for chunk in chunks) == generation.text
+    assert generation.decision.vetoes[ON_DEVICE].code is code
+    (move,) = (event for event in moves if isinstance(event, HandedOver))
+    assert (move.source, move.why, move.tokens) == (IN_CLOUD, code, generation.segments[1].start)
+
+
+@pytest.mark.parametrize("code", TROUBLES)
+def test_trouble_does_not_move_a_private_text(
+    service: Running, exact_folder: Path, unbroken: tuple[int, ...], code: VetoCode
+) -> None:
+    """It stays where it is and is finished there."""
+    now = [FINE]
+    with router_to(service.address, exact_folder, device=lambda: now[0]) as router:
+        with router.stream(PROMPT, **GREEDY, privacy="private") as stream:
+            next(stream)
+            now[0] = TROUBLES[code]
+            time.sleep(1.5)  # the device is looked at once a second
+            for _ in stream:
+                pass
+        assert router._in_cloud._model is None  # it was never asked anything
+    assert stream.generation.token_ids == unbroken
+    assert sources(stream.generation) == [ON_DEVICE]
+
+
+def test_a_cloud_that_stalls_is_left(
+    proxy: FaultProxy, exact_folder: Path, unbroken: tuple[int, ...]
+) -> None:
+    """Long before its timeout, since its pace is known; and nothing is lost."""
+    with router_to(proxy.address, exact_folder, mode="prefer_in_cloud") as router:
+        router.generate(PROMPT, **GREEDY)
+        proxy.stall(after_tokens=20)
+        generation = router.generate(PROMPT, **GREEDY)
+    assert generation.token_ids == unbroken
+    assert [part.tokens for part in generation.segments] == [20, 80]
+    assert generation.decision.vetoes[IN_CLOUD].code is VetoCode.STALLED
+
+
+@pytest.mark.parametrize("how", ["cut", "reset"])
+def test_a_connection_that_breaks_is_left(
+    proxy: FaultProxy, exact_folder: Path, unbroken: tuple[int, ...], how: str
+) -> None:
+    """At any token."""
+    with router_to(proxy.address, exact_folder, mode="prefer_in_cloud") as router:
+        for tokens in (0, 1, 37, 99):
+            getattr(proxy, how)(after_tokens=tokens)
+            generation = router.generate(PROMPT, **GREEDY)
+            proxy.heal()
+            assert generation.token_ids == unbroken
+            # gRPC throws away what came just before the end of a connection, as it pleases.
+            parts = generation.segments
+            assert sum(part.tokens for part in parts if part.source is IN_CLOUD) <= tokens
+            assert parts[-1].source is ON_DEVICE
+
+
+def test_the_first_token_is_waited_for_for_so_long(proxy: FaultProxy, exact_folder: Path) -> None:
+    """Only tokens count: a cloud that lets itself be connected to and then says nothing is left."""
+    timeouts = CloudTimeouts(first_token=0.3, between_tokens=0.3)
+    with router_to(
+        proxy.address, exact_folder, mode="only_in_cloud", cloud_timeouts=timeouts
+    ) as router:
+        router.generate(PROMPT, max_tokens=1)
+        proxy.stall()
+        with pytest.raises(NoSourceError, match="no token in 0"):
+            router.generate(PROMPT, max_tokens=1)
+
+
+def test_a_slow_cloud_hands_over_to_keep_the_budget(
+    proxy: FaultProxy, exact_folder: Path, unbroken: tuple[int, ...]
+) -> None:
+    """The rest would not come in time from there, and does from the device."""
+    with router_to(proxy.address, exact_folder) as router:
+        for mode in ("only_on_device", "only_in_cloud"):
+            router.generate(PROMPT, **GREEDY, mode=mode)  # both sides' times are known
+        proxy.throttle(300, after_tokens=10)  # some ten tokens a second
+        generation = router.generate(PROMPT, **GREEDY, mode="prefer_in_cloud", latency_budget=3.0)
+    assert generation.token_ids == unbroken
+    assert sources(generation) == [IN_CLOUD, ON_DEVICE]
+    assert generation.segments[0].tokens >= 10
+    assert generation.decision.vetoes[IN_CLOUD].code is VetoCode.TOO_SLOW
+
+
+def test_a_first_token_that_would_be_late_comes_from_the_device(
+    proxy: FaultProxy, exact_folder: Path
+) -> None:
+    """Before the budget is over, not after."""
+    with router_to(proxy.address, exact_folder) as router:
+        for mode in ("only_on_device", "only_in_cloud"):
+            router.generate(PROMPT, **GREEDY, mode=mode)
+        proxy.stall()
+        generation = router.generate(
+            PROMPT, max_tokens=5, mode="prefer_in_cloud", first_token_budget=1.0
+        )
+    assert sources(generation) == [ON_DEVICE]
+    assert generation.decision.vetoes[IN_CLOUD].code is VetoCode.TOO_SLOW
+
+
+def test_a_hedge_asks_the_device_when_the_cloud_is_silent(
+    proxy: FaultProxy, service: Running, exact_folder: Path, unbroken: tuple[int, ...]
+) -> None:
+    """The first token wins, and the cloud's work stops."""
+    with router_to(proxy.address, exact_folder) as router:
+        router.generate(PROMPT, max_tokens=2, mode="only_in_cloud")
+        proxy.stall()
+        generation = router.generate(PROMPT, **GREEDY, mode="prefer_in_cloud", hedge_after=0.1)
+        while service.held:  # the test's timeout is the limit
+            time.sleep(0.01)
+    assert generation.token_ids == unbroken
+    assert sources(generation) == [ON_DEVICE]
+    assert generation.decision.reason is Reason.HEDGED
+
+
+def test_a_hedge_asks_the_cloud_when_the_device_is_slow(
+    service: Running, exact_folder: Path, unbroken: tuple[int, ...]
+) -> None:
+    """The other way round: the device is free again, and no private prompt is hedged."""
+    with router_to(service.address, exact_folder) as router:
+        router.generate(PROMPT, max_tokens=2, mode="only_in_cloud")
+        router.warm_up()
+        model = router._on_device._model
+        whole, stopped = model.stream_tokens, []
+
+        def slow(request, stop):
+            stopped.append(stop.wait(2.0))
+            yield from whole(request, stop)
+
+        model.stream_tokens = slow
+        generation = router.generate(PROMPT, **GREEDY, hedge_after=0.1)
+        assert generation.token_ids == unbroken
+        assert sources(generation) == [IN_CLOUD]
+        private = router.generate(PROMPT, **GREEDY, hedge_after=0.1, privacy="private")
+        assert sources(private) == [ON_DEVICE]
+        while router._on_device._writing:
+            time.sleep(0.01)
+    assert stopped == [True, False]
+
+
+def test_a_device_that_fails_beside_a_hedge_leaves_it_to_the_cloud(
+    proxy: FaultProxy, exact_folder: Path, unbroken: tuple[int, ...]
+) -> None:
+    """The race goes on with one."""
+    with router_to(proxy.address, exact_folder) as router:
+        router.generate(PROMPT, max_tokens=2, mode="only_in_cloud")
+        router.warm_up()
+
+        def failing(request, stop):
+            stop.wait(0.3)
+            raise RuntimeFailedError("made to fail")
+            yield
+
+        router._on_device._model.stream_tokens = failing
+        proxy.delay(0.6)
+        generation = router.generate(PROMPT, **GREEDY, hedge_after=0.1)
+    assert generation.token_ids == unbroken
+    assert sources(generation) == [IN_CLOUD]
