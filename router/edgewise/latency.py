@@ -13,7 +13,8 @@ from edgewise.history import History
 from edgewise.latency_file import read, text, write
 from edgewise.machine import machine
 from edgewise.measurement import Measurement
-from edgewise.situation import PredictedTime
+from edgewise.predicting import HOUR
+from edgewise.situation import UNKNOWN, PredictedTime
 
 __all__ = ["LatencyLog", "Measurement", "default_path", "machine"]
 
@@ -90,9 +91,16 @@ class LatencyLog:
     def predict_in_cloud(
         self, key: str, *, position: int, max_tokens: int, expected_wait: float | None = None
     ) -> PredictedTime:
-        """See CloudTimes.predict."""
+        """See CloudTimes.predict.
+
+        What was last asked more than an hour ago is unknown again: a cloud that was slow once would
+        never be asked otherwise.
+        """
         with self._lock:
-            times = self._side(key).in_cloud
+            side = self._side(key)
+            if not side.measured or self._clock() - side.measured[-1].at > HOUR:
+                return UNKNOWN
+            times = side.in_cloud
         return times.predict(position=position, max_tokens=max_tokens, expected_wait=expected_wait)
 
     def save(self) -> None:

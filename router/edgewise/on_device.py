@@ -168,8 +168,8 @@ class OnDevice:
                     position=run.prompt_tokens,
                     unread=run.prompt_tokens,
                     first_token=run.first_token,
-                    tokens=2,
-                    writing=run.gap,
+                    tokens=64,  # or so: enough to be believed
+                    writing=run.gap * 63,
                     at=time.time(),
                 ),
             )
@@ -177,11 +177,12 @@ class OnDevice:
 
     def _predict(self, token_ids: Sequence[int], max_tokens: int) -> PredictedTime:
         model, position = self._model, len(token_ids)
+        room = self.manifest.architecture.context_window - position
         return self._latency.predict_on_device(
             self.key,
             position=position,
             unread=position - (model.remembered(token_ids) if model else 0),
-            max_tokens=max_tokens,
+            max_tokens=max(1, min(max_tokens, room)),
             loaded=model is not None,
             queue_length=len(self._writing),
         )

@@ -16,7 +16,7 @@ _FADING = 0.97  # half after 23
 _PACE_FADING = 0.87  # half after 5
 _PACED = 16  # generations that the pace is learned from
 _LATE = 0.9  # the quantile a cloud's first token is predicted by: queues and networks have tails
-_HOUR = 3600.0  # after which the cloud's state is another one
+HOUR = 3600.0  # after which the cloud's state is another one
 _SHOWN = 0.8  # an error that small, beside the one without it, shows that reading takes time
 _ENOUGH = 8  # measurements to tell such a thing by
 _SHORTEST = 1e-6  # seconds: what a clock can tell
@@ -104,7 +104,7 @@ class CloudTimes:
     def learned(cls, measured: Sequence[Measurement]) -> Self:
         """From measurements; those older by an hour than the newest tell nothing any more."""
         newest = max((m.at for m in measured), default=0.0)
-        recent = [m for m in measured if m.at >= newest - _HOUR]
+        recent = [m for m in measured if m.at >= newest - HOUR]
         if not recent:
             return cls()
         per_token = _per_token(recent)
@@ -135,12 +135,12 @@ class CloudTimes:
 
 
 def _reading(position: int, unread: int) -> Row:
-    """What reading costs for: a step, tokens, and the attention of each to those before it.
+    """What reading costs for: a step, tokens, the attention of each to those before it, and what
+    was read before, which is laid out anew.
 
-    Measured in 64 tokens of 1,024, so that one measurement is shared out sensibly: attention
-    matters late.
+    In units that share one measurement out sensibly: attention matters late.
     """
-    return 1.0, unread / 64, unread * (position - unread / 2) / 65536
+    return 1.0, unread / 64, unread * (position - unread / 2) / 65536, (position - unread) / 256
 
 
 def _writing(position: int, tokens: int) -> Row:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from edgewise.latency import LatencyLog, Measurement, default_path, machine
+from edgewise.situation import UNKNOWN
 
 NOW = 1.7e9  # seconds since the epoch
 DAY = 24 * 3600.0
@@ -372,3 +373,13 @@ def test_another_machine_has_another_name(monkeypatch):
     assert len(here) == 8
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(77)), raising=False)
     assert machine.__wrapped__() != here
+
+
+def test_a_cloud_that_nobody_asked_for_an_hour_is_unknown_again():
+    """Slow once, it would not be asked any more, and nobody would learn that it is fast now."""
+    now = [1000.0]
+    log = LatencyLog(clock=lambda: now[0])
+    log.add("cloud", Measurement(position=9, unread=9, first_token=5.0, tokens=9, writing=9.0))
+    assert log.predict_in_cloud("cloud", position=9, max_tokens=9).total > 5
+    now[0] += 3601
+    assert log.predict_in_cloud("cloud", position=9, max_tokens=9) == UNKNOWN

@@ -13,8 +13,9 @@ from edgewise.history import History
 from edgewise.latency import Measurement
 from edgewise.predicting import CloudTimes, DeviceTimes
 
-# An invented device: seconds for a step, for reading a token, for attention to a token before it.
-STEP, READ, ATTEND = 5e-3, 2e-4, 1e-7
+# An invented device: seconds for a step, for reading a token, for its attention to another, and
+# for each token that was read before.
+STEP, READ, ATTEND, LAY_OUT = 5e-3, 2e-4, 1e-7, 2e-5
 GAP, GAP_BY_POSITION = 4e-3, 4e-6
 
 
@@ -22,6 +23,7 @@ def on_device(position, unread=None, tokens=2, *, speed=1.0) -> Measurement:
     """What the invented device needs."""
     unread, gaps = unread or position, tokens - 1
     first = STEP + READ * unread + ATTEND * unread * (position - unread / 2)
+    first += LAY_OUT * (position - unread)
     writing = gaps * (GAP + GAP_BY_POSITION * (position + tokens / 2))
     return Measurement(
         position=position,
