@@ -24,7 +24,7 @@ from edgewise.errors import (
 from edgewise.latency import LatencyLog
 from edgewise.prober import Prober
 from edgewise.request import CloudTokenRequest
-from edgewise.situation import CloudState, PredictedTime
+from edgewise.situation import CloudState, PredictedTime, VetoCode
 from edgewise.watchdog import Watchdog
 from edgewise_proto import generation_pb2 as pb
 
@@ -107,6 +107,8 @@ class InCloud:
             with self._judged():
                 yield from self._generate(request, attempt, self.describe())
         finally:
+            if attempt.handover and attempt.handover.code is VetoCode.STALLED:
+                self._fail()
             self._breaker.withdrawn()  # should it have ended without a verdict
 
     def describe(self) -> pb.GetModelResponse:
@@ -151,6 +153,11 @@ class InCloud:
                 self._load_at = time.monotonic() - LOAD_AGE / 2  # not at once again
             finally:
                 self._asking_load.release()
+
+    def _fail(self) -> None:
+        if self._breaker.failed() and self._background:
+            self._prober.start()
+        self._connection.rest()
 
     def _look(self) -> bool:
         """Whether a cloud that failed is well again."""
@@ -216,9 +223,7 @@ class InCloud:
                 self._busy_until = time.monotonic() + rest
             raise
         except CloudUnavailableError:
-            if self._breaker.failed() and self._background:
-                self._prober.start()
-            self._connection.rest()
+            self._fail()
             raise
         except VocabularyMismatchError:
             self._breaker.withdrawn()

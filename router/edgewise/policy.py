@@ -24,7 +24,7 @@ from edgewise.situation import (
 )
 from edgewise.vetoes import cloud_veto, device_veto, trouble
 
-MARGIN = 1.25  # a text moves only where the other side has that much more time than it needs
+MARGIN = 1.25  # predictions err: a side should have so many times what it is predicted to need
 STALL = 1.0  # seconds of silence that are no stall, whatever was expected
 STALL_FACTOR = 10  # times what was expected
 
@@ -131,6 +131,10 @@ def _choose(
         fits = _fits(request, predicted[preferred.other])
         return preferred.other, Reason.OTHER_VETOED if fits else Reason.BUDGET_MISSED
     if _fits(request, predicted[preferred]):
+        narrow = not _fits(request, predicted[preferred], MARGIN)
+        other = _fits(request, predicted[preferred.other], MARGIN)
+        if narrow and other and preferred.other not in vetoes:
+            return preferred.other, Reason.BUDGET
         return preferred, Reason.PREFERRED
     if preferred.other in vetoes:
         return preferred, Reason.BUDGET_MISSED
@@ -139,9 +143,9 @@ def _choose(
     return _faster(request, predicted), Reason.BUDGET_MISSED
 
 
-def _fits(request: RoutingRequest, predicted: PredictedTime) -> bool:
-    """Whether the prediction keeps the budgets; what is unknown gets the benefit of the doubt."""
-    return _overrun(request, predicted) <= 0
+def _fits(request: RoutingRequest, predicted: PredictedTime, margin: float = 1.0) -> bool:
+    """Whether so many times the prediction keeps the budgets; the unknown is given credit."""
+    return _overrun(request, predicted, margin) <= 0
 
 
 def _faster(request: RoutingRequest, predicted: Mapping[Source, PredictedTime]) -> Source:
@@ -150,11 +154,11 @@ def _faster(request: RoutingRequest, predicted: Mapping[Source, PredictedTime]) 
     return Source.IN_CLOUD if cloud < device else Source.ON_DEVICE
 
 
-def _overrun(request: RoutingRequest, predicted: PredictedTime) -> float:
+def _overrun(request: RoutingRequest, predicted: PredictedTime, margin: float = 1.0) -> float:
     """Seconds by which the worst missed budget is missed; 0 where all are kept."""
     pairs = (
         (predicted.first_token, request.first_token_budget),
         (predicted.total, request.latency_budget),
     )
-    known = [t - budget for t, budget in pairs if t is not None and budget is not None]
+    known = [t * margin - budget for t, budget in pairs if t is not None and budget is not None]
     return max(0.0, *known) if known else 0.0

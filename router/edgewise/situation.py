@@ -68,7 +68,7 @@ class Reason(StrEnum):
 
     PREFERRED = "preferred"  # it is the preferred side and nothing speaks against it
     OTHER_VETOED = "other_vetoed"  # the preferred side may not answer
-    BUDGET = "budget"  # the preferred side would take too long, this one would not
+    BUDGET = "budget"  # the preferred side would take too long, or nearly; this one would not
     BUDGET_MISSED = "budget_missed"  # no side fits the budget; this is the faster
     HEDGED = "hedged"  # both were asked, and this one was first
     LAST_RESORT = "last_resort"  # the other side may not or cannot, so this one's veto yields

@@ -62,7 +62,7 @@ def device_veto(
     if not fits and not request.sliding_window:
         # The answer may be cut short, which is better than none.
         return Veto(VetoCode.CONTEXT_WINDOW, _too_long(request, edge.context_window), yields=True)
-    return _power_veto(device, limits) or left
+    return _power_veto(device, limits) or _pressure_veto(device, limits) or left
 
 
 def trouble(device: DeviceState, edge: EdgeState, limits: Limits) -> Veto | None:
@@ -71,6 +71,7 @@ def trouble(device: DeviceState, edge: EdgeState, limits: Limits) -> Veto | None
         _memory_veto(device, edge, limits)
         or _temperature_veto(device, limits)
         or _power_veto(device, limits)
+        or _pressure_veto(device, limits)
     )
 
 
@@ -82,13 +83,19 @@ def _memory_veto(device: DeviceState, edge: EdgeState, limits: Limits) -> Veto |
             f"{device.available_memory / 1e6:,.0f} MB of memory are available, the model needs "
             f"{edge.memory_needed / 1e6:,.0f} and {limits.memory_reserve / 1e6:,.0f} are kept free",
         )
-    if device.memory_pressure is not None and device.memory_pressure > limits.max_memory_pressure:
-        return Veto(
-            VetoCode.MEMORY,
-            f"the device stalls for memory {device.memory_pressure:.0%} of the time, the limit is "
-            f"{limits.max_memory_pressure:.0%}",
-        )
     return None
+
+
+def _pressure_veto(device: DeviceState, limits: Limits) -> Veto | None:
+    """A slow answer is better than none: unlike a want of memory, it yields."""
+    if device.memory_pressure is None or device.memory_pressure <= limits.max_memory_pressure:
+        return None
+    return Veto(
+        VetoCode.MEMORY,
+        f"the device stalls for memory {device.memory_pressure:.0%} of the time, the limit is "
+        f"{limits.max_memory_pressure:.0%}",
+        yields=True,
+    )
 
 
 def _temperature_veto(device: DeviceState, limits: Limits) -> Veto | None:

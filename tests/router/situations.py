@@ -111,7 +111,10 @@ LASTING_DEVICE_VETOES = [
     (VetoCode.FAILED, {"request": left(ON_DEVICE)}),
     (VetoCode.MODEL_UNAVAILABLE, {"edge": {"availability": Availability.UNAVAILABLE}}),
     (VetoCode.CONTEXT_WINDOW, {"edge": {"context_window": 10}}),  # the prompt alone
-    (VetoCode.MEMORY, {"device": {"memory_pressure": 0.9}}),
+    (
+        VetoCode.MEMORY,
+        {"device": {"available_memory": 0}, "edge": {"memory_needed": 1000}},
+    ),
     (VetoCode.TEMPERATURE, {"device": {"temperature": 99.0}}),
     (VetoCode.QUEUE_FULL, {"edge": {"queue_length": 8}}),
 ]
@@ -119,6 +122,7 @@ YIELDING_DEVICE_VETOES = [
     (VetoCode.CONTEXT_WINDOW, {"edge": {"context_window": 29}}),  # with the answer
     (VetoCode.BATTERY, {"device": {"battery": 0.1}}),
     (VetoCode.LOW_POWER, {"device": {"low_power_mode": True}}),
+    (VetoCode.MEMORY, {"device": {"memory_pressure": 0.9}}),
     (VetoCode.TOO_SLOW, {"request": left(ON_DEVICE, VetoCode.TOO_SLOW, yields=True)}),
 ]
 DEVICE_VETOES = LASTING_DEVICE_VETOES + YIELDING_DEVICE_VETOES

@@ -148,7 +148,7 @@ def over_private_states(hold, *also_drawn):
     seen = set()
 
     # What fails is told as it is: to shrink a crowd takes minutes.
-    @settings(unhurried, max_examples=520, phases=[Phase.generate])
+    @settings(unhurried, max_examples=450, phases=[Phase.generate])
     @given(crowds, st.tuples(*also_drawn))
     def check(crowd, drawn):
         for parts in product(*crowd):
