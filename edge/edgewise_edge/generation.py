@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -46,7 +46,7 @@ class TokenRequest:
     is read anew and the text goes on, without what came before.
     """
 
-    token_ids: tuple[int, ...]
+    token_ids: tuple[int, ...] = field(repr=False)  # what was typed: not for logs and tracebacks
     prompt_tokens: int
     max_tokens: int
     sampling: SamplingParams

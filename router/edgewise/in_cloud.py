@@ -83,8 +83,9 @@ class InCloud:
             expected_wait=fresh.expected_wait if fresh else None,
         )
 
-    def prepare(self, attempt: Attempt) -> None:  # noqa: ARG002  # the device has use for it
-        """Get to know the model served there. Raises SourceFailedError."""
+    def prepare(self, request: CloudTokenRequest, attempt: Attempt) -> None:  # noqa: ARG002
+        """Get to know the model served there. Raises as `stream` does."""
+        _require_leave(request)
         if not self._breaker.enter():
             raise CloudBusyError(f"{self.address} failed lately, and another request is trying it")
         with self._judged():
@@ -232,6 +233,12 @@ class InCloud:
         except CloudRefusedError:
             self._breaker.withdrawn()
             raise
+
+
+def _require_leave(request: object) -> None:
+    """Raise PrivacyError for what may not leave the device; mypy would have objected before."""
+    if not isinstance(request, CloudTokenRequest):
+        raise PrivacyError("a request that may not leave the device was on its way to the cloud")
 
 
 def _check(

@@ -97,7 +97,7 @@ class OnDevice:
         """Whether anything is known of its speed."""
         return bool(self._latency.measured(self.key))
 
-    def prepare(self, attempt: Attempt) -> None:
+    def prepare(self, request: TokenRequest, attempt: Attempt) -> None:  # noqa: ARG002  # any
         """Load the model, unless it is, for a request that follows. Raises ModelError."""
         with self._counter:
             self._stay()
@@ -130,7 +130,7 @@ class OnDevice:
         """Learn this device's speed from a short piece of work. Raises as `stream` does."""
         request = self._calibration_request()
         attempt = Attempt(Source.ON_DEVICE, request.position, request.max_tokens)
-        self.prepare(attempt)
+        self.prepare(request, attempt)
         attempt.unread = self.unread(request)
         with closing(self.stream(request, attempt)) as tokens:
             for _ in attempt.timed(tokens):

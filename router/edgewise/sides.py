@@ -18,7 +18,7 @@ class TokenSource(Protocol[Takes_contra]):
 
     cuts_at: int | None  # tokens after which it ends a text; None: it refuses longer ones
 
-    def prepare(self, attempt: Attempt, /) -> None:
+    def prepare(self, request: Takes_contra, attempt: Attempt, /) -> None:
         """Do what is needed before the request; raises as `stream` does."""
 
     def unread(self, request: Takes_contra, /) -> int:
@@ -42,8 +42,8 @@ class Side(Generic[Asked]):
         self, attempt: Attempt, generated: Sequence[int], end_ids: frozenset[int]
     ) -> Generator[int, None, None]:
         """New tokens after those that were `generated`. Raises one of errors.Failure."""
-        self.source.prepare(attempt)
         request = self.ask(generated, attempt.max_tokens, end_ids)
+        self.source.prepare(request, attempt)
         attempt.unread = self.source.unread(request)
         with closing(self.source.stream(request, attempt)) as tokens:
             yield from attempt.timed(tokens)

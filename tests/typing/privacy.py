@@ -1,0 +1,44 @@
+"""What is private cannot be handed to the cloud: checked by mypy, never run."""
+
+from edgewise.attempt import Attempt
+from edgewise.in_cloud import InCloud
+from edgewise.on_device import OnDevice
+from edgewise.request import AllowCloudRequest, CloudTokenRequest, PrivateRequest, Request
+from edgewise.sides import Side, TokenSource
+from edgewise_edge import TokenRequest
+
+NOTHING: tuple[int, ...] = ()
+NO_ENDS: frozenset[int] = frozenset()
+
+
+def to_the_cloud(
+    cloud: InCloud,
+    attempt: Attempt,
+    private: PrivateRequest,
+    allowed: AllowCloudRequest,
+    either: PrivateRequest | AllowCloudRequest,
+    unknown: Request,
+) -> None:
+    """What it takes, and what it does not."""
+    cloud.stream(allowed.tokens(NOTHING, 1, NO_ENDS), attempt)
+    cloud.stream(private.tokens(NOTHING, 1, NO_ENDS), attempt)  # type: ignore[arg-type]
+    cloud.stream(either.tokens(NOTHING, 1, NO_ENDS), attempt)  # type: ignore[arg-type]
+    cloud.stream(unknown.tokens(NOTHING, 1, NO_ENDS), attempt)  # type: ignore[arg-type]
+    cloud.unread(private.tokens(NOTHING, 1, NO_ENDS))  # type: ignore[arg-type]
+
+    Side(cloud, allowed.tokens)
+    Side(cloud, private.tokens)  # type: ignore[arg-type]
+    Side(cloud, either.tokens)  # type: ignore[arg-type]
+    Side(cloud, unknown.tokens)  # type: ignore[arg-type]
+    if isinstance(either, AllowCloudRequest):
+        Side(cloud, either.tokens)
+
+    takes_all: TokenSource[TokenRequest] = cloud  # type: ignore[assignment]
+    takes_some: TokenSource[CloudTokenRequest] = cloud
+    print(takes_all, takes_some)
+
+
+def to_the_device(device: OnDevice, private: PrivateRequest, allowed: AllowCloudRequest) -> None:
+    """It takes both."""
+    Side(device, private.tokens)
+    Side(device, allowed.tokens)
