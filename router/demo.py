@@ -32,7 +32,7 @@ console = Console(highlight=False, soft_wrap=True)
 
 @contextlib.contextmanager
 def cloud_service() -> Iterator[tuple[str, Callable[[], None]]]:
-    """An `edgewise-cloud serve` of our own; its address, and how to stop it early."""
+    """An `edgewise-cloud serve` of our own; its address, and how to kill it."""
     command = Path(sys.executable).with_name("edgewise-cloud")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -54,7 +54,7 @@ def cloud_service() -> Iterator[tuple[str, Callable[[], None]]]:
 
         try:
             wait_for_health(f"127.0.0.1:{port}", process)
-            yield f"127.0.0.1:{port}", stop
+            yield f"127.0.0.1:{port}", process.kill
         finally:
             if process.poll() is None:
                 stop()
@@ -128,14 +128,27 @@ class SlowDevice(LatencyLog):
         return self._log.predict_in_cloud(key, **what)
 
 
-def show(title: str, router: Router, **options: Unpack[RequestOptions]) -> None:
-    """One scene: what is asked, the text as it comes, and the decision behind it."""
+def show(
+    title: str,
+    router: Router,
+    *,
+    meanwhile: Callable[[], None] | None = None,
+    **options: Unpack[RequestOptions],
+) -> None:
+    """One scene: what is asked, the text as it comes, and the decision behind it.
+
+    `meanwhile` is done when half of the text is there.
+    """
     console.print(f"\n[bold]{title}[/]")
-    paper = Paper()
+    paper, tokens = Paper(), 0
     with router.stream(PROMPT, max_tokens=TOKENS, seed=7, **options) as stream:
         paper.write(PROMPT)
         for chunk in stream:
             paper.write(chunk.text)
+            tokens += len(chunk.token_ids)
+            if meanwhile and tokens >= TOKENS // 2:
+                meanwhile()
+                meanwhile = None
         paper.flush()
         print()
         generation = stream.generation
@@ -158,7 +171,7 @@ def main() -> None:
         "[bold]edgewise[/]: starting the cloud service on loopback; it compiles its model, which takes some seconds ..."
     )
     started = time.monotonic()
-    with cloud_service() as (address, stop_cloud):
+    with cloud_service() as (address, kill_cloud):
         console.print(f"  it serves on {address}, after {time.monotonic() - started:.0f} s")
         latency = LatencyLog()
         with router_for(address, DeviceState(battery=0.8), latency) as router:
@@ -173,8 +186,11 @@ def main() -> None:
                 latency_budget=6.0,
             )
         with router_for(address, DRAINED, latency) as router:
-            stop_cloud()
-            show("The battery is at 3 % and the cloud has stopped: the device again", router)
+            show(
+                "The battery is at 3 % and the cloud dies half way: the device goes on from there",
+                router,
+                meanwhile=kill_cloud,
+            )
     console.print("\nThat was the whole of it: the cloud service has ended too.")
 
 

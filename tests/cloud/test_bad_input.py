@@ -283,7 +283,7 @@ def test_envelopes_that_are_none(
         if code:
             assert status(http2.answer(1))[0] == code
         others()
-        assert not service.server.answering.engine.load().waiting
+        until(lambda: not service.server.answering.engine.load().waiting)
 
 
 @pytest.mark.parametrize("how", [grpc.Compression.Gzip, grpc.Compression.Deflate])

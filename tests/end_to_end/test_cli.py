@@ -303,13 +303,13 @@ def test_the_demo_shows_every_choice() -> None:
     done = subprocess.run(
         [sys.executable, "router/demo.py"], capture_output=True, text=True, check=True
     )
-    decisions = [line.split("→")[1] for line in done.stdout.splitlines() if "  → " in line]
+    decisions = [line.partition("→")[2] for line in done.stdout.splitlines() if "  → " in line]
     assert [" · ".join(line.split(" · ")[:2]).strip() for line in decisions] == [
         "on_device · preferred",
         "in_cloud · other_vetoed",
         "on_device · last_resort",
         "in_cloud · budget",
-        "on_device · last_resort",
+        "in_cloud (30) → on_device (30) · last_resort",
     ]
     assert "\x1b" not in done.stdout
     assert done.stderr == ""

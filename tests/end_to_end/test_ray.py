@@ -12,7 +12,7 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from edgewise import DeviceState, Generation, LatencyLog, Router, Source
+from edgewise import DeviceState, Generation, LatencyLog, Router, Source, VetoCode
 from edgewise_cloud.serving.server import SERVICE
 from edgewise_edge import DeviceModel
 from edgewise_proto import generation_pb2 as pb
@@ -171,12 +171,14 @@ def test_a_node_killed_under_load_loses_nothing(two_nodes: TwoNodes, exact_folde
 
     assert [generation.token_ids for generation in generations] == 16 * [unbroken.token_ids]
     cut = [written for written in generations if len(written.segments) > 1]
-    assert 0 < len(cut) <= SLOTS
+    assert 0 < len(cut) < 16
     for written in cut:
         first, second = written.segments
         assert (first.source, second.source) == (Source.IN_CLOUD, Source.ON_DEVICE)
         assert first.tokens > 0
-        assert "UNAVAILABLE" in written.decision.vetoes[Source.IN_CLOUD].detail
+        left = written.decision.vetoes[Source.IN_CLOUD]
+        # Where the connection to the node is not seen to end, its silence is.
+        assert "UNAVAILABLE" in left.detail or left.code is VetoCode.STALLED
     whole = [generation for generation in generations if len(generation.segments) == 1]
     assert {generation.source for generation in whole} == {Source.IN_CLOUD}
     with router_to(two_nodes.address, exact_folder, "only_in_cloud") as router:
