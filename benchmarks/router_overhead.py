@@ -1,11 +1,14 @@
-"""What the router adds: to the first token, to each token, and by deciding.
+"""What the router adds: to the first token, to each token, by deciding, and to an import.
 
-The device's own runtime and the router write the same tokens in turn; the differences of the
-medians are the router's own.
+The device's own runtime and the router write the same tokens in turn: the router alone, with a cloud
+set (the text is then looked after from beside), and with a cloud whose circuit is open. The
+differences of the medians are the router's own.
 """
 
 import json
 import statistics
+import subprocess
+import sys
 import time
 
 from edgewise import DeviceState, LatencyLog, Limits, Mode, Privacy, Router
@@ -14,7 +17,9 @@ from edgewise.situation import Availability, CloudState, EdgeState, RoutingReque
 from edgewise_edge import DeviceModel, SamplingParams, TokenRequest
 
 PROMPT = "Once upon a time"
-TOKENS, ROUNDS, DECISIONS = 100, 30, 20_000
+TOKENS, ROUNDS, DECISIONS, IMPORTS = 100, 30, 20_000, 9
+NOWHERE = "127.0.0.1:9"  # nothing listens there, nor is it asked before the circuit is open
+IMPORT = "import time; t = time.perf_counter(); import {}; print(time.perf_counter() - t)"
 
 
 def direct(model: DeviceModel) -> tuple[float, float]:
@@ -25,7 +30,7 @@ def direct(model: DeviceModel) -> tuple[float, float]:
         token_ids=ids,
         prompt_tokens=len(ids),
         max_tokens=TOKENS,
-        sampling=SamplingParams(seed=1),
+        sampling=SamplingParams(seed=1, temperature=0.8, top_k=40),
         end_ids=frozenset(),
     )
     times = [time.perf_counter() for _ in model.stream_tokens(request)]
@@ -38,6 +43,17 @@ def routed(router: Router) -> tuple[float, float]:
     assert timings.time_to_first_token is not None
     assert timings.tokens_per_second is not None
     return timings.time_to_first_token, 1 / timings.tokens_per_second
+
+
+def with_open_circuit() -> Router:
+    """A router whose cloud has just failed three times, and is not looked at meanwhile."""
+    router = Router(cloud=NOWHERE, latency=LatencyLog())
+    assert router._in_cloud
+    router._in_cloud._background = False
+    for _ in range(3):
+        router.generate(PROMPT, max_tokens=1, mode="prefer_in_cloud")
+    assert "circuit_open" in {veto.code for veto in router.route(PROMPT).vetoes.values()}
+    return router
 
 
 def decision_times() -> list[float]:
@@ -55,26 +71,49 @@ def decision_times() -> list[float]:
     return times
 
 
+def import_time(package: str) -> float:
+    """Seconds to import it in a fresh process."""
+    command = [sys.executable, "-c", IMPORT.format(package)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
 def main() -> None:
     """Measure and print."""
     model = DeviceModel.load()
-    with Router(latency=LatencyLog()) as router:
-        router.warm_up()
-        pairs = [(direct(model), routed(router)) for _ in range(ROUNDS)]
-    first, token = (
-        statistics.median(r[i] for _, r in pairs) - statistics.median(d[i] for d, _ in pairs)
-        for i in (0, 1)
-    )
+    routers = {
+        "alone": Router(latency=LatencyLog()),
+        "with a cloud": Router(cloud=NOWHERE, latency=LatencyLog()),
+        "with an open circuit": with_open_circuit(),
+    }
+    sides = {"": lambda: direct(model)} | {
+        name: lambda router=router: routed(router) for name, router in routers.items()
+    }
+    runs = {name: [] for name in sides}
+    for _ in range(ROUNDS + 1):
+        for name, side in sides.items():
+            runs[name].append(side())
+    for router in routers.values():
+        router.close()
+    first = {n: statistics.median(r[0] for r in runs[n][1:]) * 1e3 for n in sides}
+    token = {n: statistics.median(r[1] for r in runs[n][1:]) * 1e6 for n in sides}
     decisions = sorted(decision_times())
     result = {
-        "adds_to_first_token_ms": round(first * 1e3, 3),
-        "adds_per_token_us": round(token * 1e6, 1),
-        "device_per_token_us": round(statistics.median(d[1] for d, _ in pairs) * 1e6, 1),
-        "decide_median_us": round(statistics.median(decisions) * 1e6, 2),
-        "decide_p99_us": round(decisions[int(0.99 * len(decisions))] * 1e6, 2),
+        "device's first token, ms": round(first[""], 3),
+        "device's further tokens, us": round(token[""], 1),
     }
+    for name in routers:
+        result[f"added to the first, {name}, ms"] = round(first[name] - first[""], 3)
+        result[f"added to each, {name}, us"] = round(token[name] - token[""], 1)
+    result |= {
+        "decide, median, us": round(statistics.median(decisions) * 1e6, 2),
+        "decide, p99, us": round(decisions[int(0.99 * len(decisions))] * 1e6, 2),
+    }
+    packages = ("numpy", "edgewise")
+    imports = {p: [import_time(p) for _ in range(IMPORTS)] for p in packages}
+    for package, times in imports.items():
+        result[f"import {package}, ms"] = round(statistics.median(times) * 1e3, 1)
     for name, value in result.items():
-        print(f"{name:>24}: {value}")
+        print(f"{name:>45}: {value}")
     print(json.dumps(result))
 
 

@@ -1,6 +1,7 @@
 """Clouds that answer wrongly: a fault of that source, never shown to the reader."""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,12 +9,12 @@ from pathlib import Path
 import grpc
 import pytest
 
-from edgewise import DeviceState, LatencyLog, Router, Source
+from edgewise import CloudTimeouts, DeviceState, LatencyLog, Router, Source
 from edgewise_edge import DeviceModel
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
 
-Answers = list[pb.GenerateResponse]
+Answers = Iterable[pb.GenerateResponse]
 
 
 class Scripted(pb_grpc.GeneratorServicer):
@@ -51,6 +52,14 @@ def tokens(position: int, *ids: int) -> pb.GenerateResponse:
     return pb.GenerateResponse(position=position, token_ids=ids)
 
 
+def ended(position: int, prompt: int, completion: int) -> pb.GenerateResponse:
+    return pb.GenerateResponse(
+        position=position,
+        finish_reason=pb.FINISH_REASON_LENGTH,
+        usage=pb.Usage(prompt_tokens=prompt, completion_tokens=completion),
+    )
+
+
 @pytest.mark.parametrize(
     ("answers", "kept"),
     [
@@ -61,6 +70,10 @@ def tokens(position: int, *ids: int) -> pb.GenerateResponse:
         ([tokens(0, 10)], 0),  # answers another request
         ([tokens(3, 10**6)], 0),  # ids outside the vocabulary
         ([pb.GenerateResponse(position=3, finish_reason=pb.FINISH_REASON_LENGTH)], 0),
+        ([tokens(3, 10), pb.GenerateResponse(position=4, finish_reason=pb.FINISH_REASON_STOP)], 1),
+        # ends another request: the count of the prompt's tokens is another one
+        ([tokens(3, 10), ended(4, prompt=9, completion=1)], 1),
+        ([tokens(3, 10), ended(4, prompt=3, completion=2)], 1),
     ],
 )
 def test_the_device_takes_over_where_the_cloud_was_right(
@@ -96,3 +109,27 @@ def test_a_cloud_that_never_ends_is_cut_off(exact_folder: Path, exact_model: Dev
     ):
         generation = router.generate("abc", max_tokens=5)
     assert generation.token_ids == (0, 1, 2, 3, 4)
+
+
+@pytest.mark.parametrize("before", [[], [tokens(3, 10)]])
+def test_empty_messages_are_no_answer(
+    exact_folder: Path, exact_model: DeviceModel, before: list[pb.GenerateResponse]
+) -> None:
+    """A cloud that sends them for ever is given up on as if it were silent."""
+    position = 3 + len(before)
+    answers = itertools.chain(before, itertools.repeat(pb.GenerateResponse(position=position)))
+    with (
+        scripted(exact_model, answers) as address,
+        Router(
+            exact_folder,
+            cloud=address,
+            cloud_timeouts=CloudTimeouts(first_token=0.3, between_tokens=0.3),
+            mode="prefer_in_cloud",
+            device=DeviceState,
+            latency=LatencyLog(),
+        ) as router,
+    ):
+        generation = router.generate("abc", max_tokens=20)
+    assert len(generation.token_ids) == 20
+    assert generation.segments[-1].source is Source.ON_DEVICE
+    assert "sent no token" in generation.decision.vetoes[Source.IN_CLOUD].detail
