@@ -50,20 +50,20 @@ class KnownCloud:
         if not fresh and self._breaker.state is Circuit.CLOSED:
             self._clock.start(self._asking())
 
-    def enter(self) -> bool:
-        """Whether a request may go there."""
+    def enter(self) -> object | None:
+        """A pass for a request that may go there."""
         return self._breaker.enter()
 
     def succeeded(self) -> None:
         """A token has come."""
         self._breaker.succeeded()
 
-    def ended(self, pace: Pace, queued: float, failure: Veto | None) -> None:
+    def ended(self, entry: object, pace: Pace, queued: float, failure: Veto | None) -> None:
         """An attempt has."""
         if pace.tokens:
             self._latency.add(ADDRESS, pace.measurement(queued, self._clock()))
         if failure is None:
-            self._breaker.withdrawn()
+            self._breaker.withdrawn(entry)
         elif self._breaker.failed() and not self._looking:
             self._looking = True
             self._clock.start(self._looks())

@@ -104,7 +104,8 @@ class Ours:
             begun=self._clock(),
             alone=not self._day.phone.running,
         )
-        if source is Source.IN_CLOUD and not self._cloud.enter():
+        entry = self._cloud.enter() if source is Source.IN_CLOUD else None
+        if source is Source.IN_CLOUD and not entry:
             return Veto(VetoCode.FAILED, "another request is trying it")
         with self._day.writing(source, outcome) as run:
             why = yield from self._overseen(writing, decision, run, pace)
@@ -112,9 +113,9 @@ class Ours:
             if pace.tokens and pace.alone:
                 self._latency.add(DEVICE, pace.measurement(0.0, self._clock()))
         elif isinstance(run, ServiceRun):
-            failure = why if why and why.code is VetoCode.FAILED else None
-            queued = run.queued if outcome.complete else 0.0  # said with the last token
-            self._cloud.ended(pace, queued, failure)
+            failure = why if why and why.code in {VetoCode.FAILED, VetoCode.STALLED} else None
+            queued = run.queued if pace.tokens else 0.0  # said with the first token
+            self._cloud.ended(entry, pace, queued, failure)
         return why
 
     def _overseen(

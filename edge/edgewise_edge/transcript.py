@@ -25,8 +25,8 @@ class Transcript:
         return self._max_tokens - len(self.token_ids)
 
     def limit(self, tokens: int) -> None:
-        """Let it hold no more than so many."""
-        self._max_tokens = min(self._max_tokens, tokens)
+        """Let it hold no more than so many from now on."""
+        self._max_tokens = tokens
 
     def push(self, token: int) -> str:
         """Take in the next token; the text that is now safe to show.

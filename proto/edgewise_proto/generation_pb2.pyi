@@ -210,7 +210,7 @@ class GenerateResponse(_message.Message):
 
     @_builtins.property
     def timings(self) -> Global___Timings:
-        """How long it took. Set in the last message only."""
+        """How long it took. `queued` alone in the first message, everything in the last one."""
 
     def __init__(
         self,

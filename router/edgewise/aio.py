@@ -35,7 +35,7 @@ class AsyncTextStream(AsyncIterator[Chunk]):
             chunk = await asyncio.get_running_loop().run_in_executor(
                 self._thread, self._context.run, self._next
             )
-        except asyncio.CancelledError:
+        except BaseException:
             self._close()
             raise
         if chunk is None:

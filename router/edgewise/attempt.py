@@ -51,6 +51,7 @@ class Attempt:
     traceparent: str | None = None  # the trace that it belongs to (W3C), should there be one
     began: float = field(default_factory=time.monotonic)
     stop: Stop = field(default_factory=Stop)
+    entry: object = None  # the circuit breaker's pass
     handover: Veto | None = None  # why it was stopped, if it was for the other side to go on
     unread: int = 0  # of the tokens there, those that it had to read
     load: float = 0.0  # seconds until it could begin, e.g. to load a model
@@ -106,7 +107,7 @@ class Attempt:
             first_token=self.first_token or 0.0,
             tokens=self.tokens,
             writing=self.writing,
-            queued=self.queued,
+            queued=min(max(0.0, self.queued), self.first_token or 0.0),
             at=time.time(),
         )
 

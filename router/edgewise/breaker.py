@@ -28,10 +28,11 @@ class CircuitBreaker:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._threshold, self._rest, self._clock = threshold, rest, clock
-        self._lock = threading.Lock()
+        # Re-entrant, since a stream may be collected, and end, in the middle of anything.
+        self._lock = threading.RLock()
         self._failures = 0
         self._closed_from = 0.0
-        self._trying = False
+        self._trial: object = None
 
     @property
     def state(self) -> Circuit:
@@ -44,35 +45,38 @@ class CircuitBreaker:
     def open(self) -> bool:
         """Whether a request had better stay away: also while another one is trying."""
         state = self.state
-        return state is Circuit.OPEN or (state is Circuit.HALF_OPEN and self._trying)
+        return state is Circuit.OPEN or (state is Circuit.HALF_OPEN and self._trial is not None)
 
-    def enter(self) -> bool:
-        """Whether a request may go now. The one that tries must report how it went."""
+    def enter(self) -> object | None:
+        """A pass for a request that may go now. It must succeed, fail, or be withdrawn."""
         with self._lock:
             if self.open:
-                return False
-            self._trying = self.state is Circuit.HALF_OPEN
-            return True
+                return None
+            entry = object()
+            if self.state is Circuit.HALF_OPEN:
+                self._trial = entry
+            return entry
 
     def succeeded(self) -> None:
         """A request was answered."""
-        if self._failures or self._trying:  # every token says so
+        if self._failures or self._trial:  # every token says so
             with self._lock:
-                self._failures, self._trying = 0, False
+                self._failures, self._trial = 0, None
 
     def failed(self) -> bool:
         """A request was not answered; whether this opened it."""
         with self._lock:
-            was_closed = self.state is Circuit.CLOSED
+            was_open = self.state is Circuit.OPEN
             self._failures += 1
             self._closed_from = self._clock() + self._rest
-            self._trying = False
-            return was_closed and self.state is Circuit.OPEN
+            self._trial = None
+            return not was_open and self.state is Circuit.OPEN
 
-    def withdrawn(self) -> None:
-        """A request ended without telling anything: another one may try."""
+    def withdrawn(self, entry: object) -> None:
+        """A request has ended, perhaps without telling anything: then another one may try."""
         with self._lock:
-            self._trying = False
+            if self._trial is entry:
+                self._trial = None
 
     def rested(self) -> None:
         """The cloud looks well again: one may try."""

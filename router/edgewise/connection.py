@@ -8,10 +8,11 @@ from typing import Any
 
 import grpc
 
+from edgewise.attempt import Stop
 from edgewise.channel import open_channel
 from edgewise.cloud_failures import failure
 from edgewise.cloud_security import CloudSecurity
-from edgewise.errors import CloudUnavailableError
+from edgewise.errors import CloudBusyError, CloudUnavailableError
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
 
@@ -28,14 +29,26 @@ class Connection:
         self.address = address
         self._security = security
         self._metadata = (("authorization", f"Bearer {security.token}"),) if security.token else ()
-        self._lock = threading.Lock()
+        # Re-entrant, since a stream may be collected, and end, in the middle of anything.
+        self._lock = threading.RLock()
         self._line: _Line | None = _Line(open_channel(address, security))  # checks both
         self._closed = False
 
-    def model(self, timeout: float) -> pb.GetModelResponse:
-        """What is served there."""
-        with self._stub() as stub:
-            return stub.GetModel(pb.GetModelRequest(), timeout=timeout, metadata=self._metadata)
+    def model(
+        self, timeout: float, stop: Stop | None = None, *, hurried: bool = False
+    ) -> pb.GetModelResponse:
+        """What is served there; `stop` ends the waiting as a failure."""
+        with self._stub(hurried=hurried) as stub:
+            asked = stub.GetModel.future(
+                pb.GetModelRequest(), timeout=timeout, metadata=self._metadata
+            )
+            if stop:
+                stop.then(asked.cancel)
+            try:
+                answer: pb.GetModelResponse = asked.result()
+            except grpc.FutureCancelledError as error:
+                raise CloudBusyError(f"{self.address} was not waited for") from error
+            return answer
 
     def load(self, timeout: float) -> pb.GetLoadResponse:
         """How busy it is, asked now."""

@@ -42,7 +42,7 @@ class Draft:
     @property
     def tokens_left(self) -> int:
         """New tokens that may still come."""
-        return self._transcript.tokens_left
+        return self._request.max_tokens - len(self._transcript.token_ids)
 
     @property
     def finished(self) -> bool:

@@ -5,6 +5,7 @@ EdgewiseError
 ├── ConfigurationError (also a ValueError)
 ├── PrivacyError
 └── SourceFailedError
+    ├── DeviceBusyError
     ├── CloudUnavailableError
     │   └── CloudBusyError
     └── CloudRefusedError
@@ -13,6 +14,8 @@ EdgewiseError
 
 What the edge runtime raises (ModelError, RequestError) passes through unchanged.
 """
+
+from typing import ClassVar
 
 from edgewise.situation import NoSource, Source, Veto, VetoCode
 from edgewise_edge import ModelError, RuntimeFailedError
@@ -52,6 +55,14 @@ class PrivacyError(EdgewiseError):
 class SourceFailedError(EdgewiseError):
     """A side that was chosen did not deliver; the router goes on with the other where it may."""
 
+    code: ClassVar[VetoCode] = VetoCode.FAILED  # of the veto that it brings about
+
+
+class DeviceBusyError(SourceFailedError):
+    """The device is writing as many texts as it may."""
+
+    code = VetoCode.QUEUE_FULL
+
 
 class CloudUnavailableError(SourceFailedError):
     """The cloud cannot be reached, is starting or stopping, or fell silent."""
@@ -62,6 +73,8 @@ class CloudBusyError(CloudUnavailableError):
 
     `retry_after` is for how many seconds it asks to be left alone; 0 where it did not say.
     """
+
+    code = VetoCode.BUSY
 
     def __init__(self, message: str, retry_after: float = 0.0) -> None:
         super().__init__(message)
@@ -82,3 +95,9 @@ class VocabularyMismatchError(CloudRefusedError):
 
 # What one side can fail with while the other may still deliver.
 Failure = (SourceFailedError, ModelError, RuntimeFailedError)
+
+
+def failed(error: Exception) -> Veto:
+    """The veto on a side that failed so."""
+    code = error.code if isinstance(error, SourceFailedError) else VetoCode.FAILED
+    return Veto(code, str(error))

@@ -83,13 +83,18 @@ class InCloud:
             expected_wait=fresh.expected_wait if fresh else None,
         )
 
-    def prepare(self, request: CloudTokenRequest, attempt: Attempt) -> None:  # noqa: ARG002
+    def prepare(self, request: CloudTokenRequest, attempt: Attempt) -> None:
         """Get to know the model served there. Raises as `stream` does."""
         _require_leave(request)
-        if not self._breaker.enter():
+        attempt.entry = self._breaker.enter()
+        if attempt.entry is None:
             raise CloudBusyError(f"{self.address} failed lately, and another request is trying it")
-        with self._judged():
-            self.describe()
+        try:
+            with self._judged():
+                self.describe(attempt)
+        except BaseException:  # an interrupt, too
+            self._breaker.withdrawn(attempt.entry)
+            raise
 
     def unread(self, request: CloudTokenRequest) -> int:
         """All of them, for all that is known here."""
@@ -106,16 +111,21 @@ class InCloud:
             )
         try:
             with self._judged():
-                yield from self._generate(request, attempt, self.describe())
+                yield from self._generate(request, attempt, self.describe(attempt))
         finally:
             if attempt.handover and attempt.handover.code is VetoCode.STALLED:
                 self._fail()
-            self._breaker.withdrawn()  # should it have ended without a verdict
+            self._breaker.withdrawn(attempt.entry)
 
-    def describe(self) -> pb.GetModelResponse:
+    def describe(self, attempt: Attempt | None = None) -> pb.GetModelResponse:
         """The model served there, asked once. Raises CloudUnavailableError or a refusal."""
         if self._model is None:
-            model = self._connection.model(self._timeouts.connect)
+            patience, left = self._timeouts.connect, attempt.timeout if attempt else None
+            model = self._connection.model(
+                patience if left is None else min(patience, left),
+                attempt.stop if attempt else None,
+                hurried=left is not None and left < patience,
+            )
             if model.vocabulary != self._vocabulary:
                 raise VocabularyMismatchError(
                     f"{self.address} serves '{model.name}', whose vocabulary is not this device's; "
@@ -151,6 +161,7 @@ class InCloud:
             try:
                 self.load()
             except SourceFailedError:
+                self._load = None
                 self._load_at = time.monotonic() - LOAD_AGE / 2  # not at once again
             finally:
                 self._asking_load.release()
@@ -189,22 +200,26 @@ class InCloud:
             try:
                 for response in call:
                     _check(response, position, request, model.vocabulary_size)
+                    if response.HasField("timings"):
+                        attempt.queued = response.timings.queued
                     if response.token_ids:
                         self._breaker.succeeded()
                         watchdog.patience = self._timeouts.between_tokens
-                        watchdog.feed()
+                        watchdog.rest()  # the reader's own time is not the cloud's
                         yield from response.token_ids
                         position += len(response.token_ids)
-                        watchdog.feed()  # the reader's own time is not the cloud's
+                        watchdog.feed()
                     if response.finish_reason:
-                        attempt.queued = response.timings.queued
                         return
                     if attempt.stop.is_set():
                         return
             except grpc.RpcError as error:
                 if attempt.stop.is_set():
                     return
-                if watchdog.bit or (position == request.position and attempt.timeout == 0):
+                silent = (
+                    watchdog.waited >= self._timeouts.connect
+                )  # and not just the request's hurry
+                if watchdog.bit or (position == request.position and silent):
                     raise CloudUnavailableError(
                         f"{self.address} sent no token in {watchdog.waited:.1f} s"
                     ) from error
@@ -217,7 +232,6 @@ class InCloud:
         try:
             yield
         except CloudBusyError as error:
-            self._breaker.withdrawn()
             if error.retry_after:
                 # Not all at once, when it comes to that.
                 rest = error.retry_after * random.uniform(1, 1.5)  # noqa: S311  # no secret
@@ -227,11 +241,7 @@ class InCloud:
             self._fail()
             raise
         except VocabularyMismatchError:
-            self._breaker.withdrawn()
             self._model = None  # another one is served now: ask again next time
-            raise
-        except CloudRefusedError:
-            self._breaker.withdrawn()
             raise
 
 

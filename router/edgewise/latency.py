@@ -36,7 +36,8 @@ class LatencyLog:
 
     def __init__(self, path: Path | None = None, clock: Callable[[], float] = time.time) -> None:
         self._path, self._clock = path, clock
-        self._lock, self._saving = threading.Lock(), threading.Lock()
+        # Re-entrant, since a stream may be collected, and end, in the middle of anything.
+        self._lock, self._saving = threading.RLock(), threading.RLock()
         self._sides = read(path, clock()) if path else {}
         self._changed = False
         self._saved_at = -math.inf

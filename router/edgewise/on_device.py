@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgewise.attempt import Attempt
-from edgewise.errors import ConfigurationError
+from edgewise.errors import ConfigurationError, DeviceBusyError
 from edgewise.latency import LatencyLog, Measurement, machine
-from edgewise.situation import Availability, EdgeState, PredictedTime, Source, VetoCode
+from edgewise.situation import Availability, EdgeState, Limits, PredictedTime, Source, VetoCode
 from edgewise_edge import (
     DeviceModel,
     Manifest,
@@ -56,11 +56,13 @@ class OnDevice:
         latency: LatencyLog,
         threads: int | None = None,
         keep_alive: float | None = None,
+        max_queue: int = Limits().max_queue,
     ) -> None:
         if threads is not None and threads < 1:
             raise ConfigurationError(f"threads is {threads}; it must be 1 or more")
         if keep_alive is not None and not 0 <= keep_alive <= threading.TIMEOUT_MAX:
             raise ConfigurationError(f"keep_alive is {keep_alive}; it must be 0 seconds or more")
+        self._max_queue = max_queue
         self._folder = find_model(model)
         self._threads, self._keep_alive, self._latency = threads, keep_alive, latency
         self.manifest = Manifest.read(self._folder)
@@ -70,7 +72,8 @@ class OnDevice:
         self.cuts_at: int | None = self.manifest.architecture.context_window
         self._model: DeviceModel | None = None
         self._loading = threading.Lock()
-        self._counter = threading.Lock()
+        # Re-entrant, since a stream may be collected, and end, in the middle of anything.
+        self._counter = threading.RLock()
         self._writing: list[Attempt] = []  # or loading
         self._unloading: threading.Timer | None = None
 
@@ -87,7 +90,8 @@ class OnDevice:
             availability=model.status,
             detail=model.detail,
             context_window=self.manifest.architecture.context_window,
-            memory_needed=0 if model.loaded else self.manifest.memory,
+            # While it is being loaded, it is its own memory that goes.
+            memory_needed=0 if model.loaded or self._loading.locked() else self.manifest.memory,
             queue_length=len(self._writing),
             predicted=self._predict(token_ids, max_tokens),
         )
@@ -213,6 +217,8 @@ class OnDevice:
     @contextmanager
     def _counted(self, attempt: Attempt) -> Iterator[None]:
         with self._counter:
+            if len(self._writing) >= self._max_queue:  # since the decision
+                raise DeviceBusyError(f"the device is writing {len(self._writing)} texts already")
             self._writing.append(attempt)
             if len(self._writing) > 1:
                 for other in self._writing:

@@ -1,5 +1,6 @@
 """Looks after a side that writes, from beside, so that its tokens pay for no look."""
 
+import logging
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -7,6 +8,8 @@ from typing import Self
 
 from edgewise.attempt import Attempt
 from edgewise.situation import Veto
+
+log = logging.getLogger("edgewise")
 
 SELDOM, OFTEN = 0.25, 0.05  # seconds between two looks: without budgets, and with
 
@@ -34,6 +37,11 @@ class Oversight:
 
     def _watch(self) -> None:
         while not self._done.wait(self._every):
-            if why := self._look():
+            try:
+                why = self._look()
+            except Exception as error:  # noqa: BLE001  # a probe that fails now may not later
+                log.warning("a look at the device failed: %s", type(error).__name__)
+                continue
+            if why:
                 self._attempt.hand_over(why)
                 return

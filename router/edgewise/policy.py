@@ -115,9 +115,9 @@ def _slowness(request: RoutingRequest, progress: Progress, other: PredictedTime)
     return Veto(VetoCode.TOO_SLOW, "it would have missed the budget", yields=True)
 
 
-def _next(progress: Progress) -> float | None:
+def _next(progress: Progress) -> float:
     """Seconds until the next token. What is late is taken to be late by as much again."""
-    return None if progress.expected is None else abs(progress.expected - progress.silent)
+    return abs((progress.expected or 0.0) - progress.silent)
 
 
 def _choose(

@@ -1,6 +1,5 @@
 """What an app asks for, checked and in the router's terms."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypedDict, TypeVar
@@ -11,6 +10,7 @@ from edgewise_edge import RequestError, SamplingParams, TokenRequest
 
 DEFAULT_MAX_TOKENS = 128
 MOST_MAX_TOKENS = 2**31 - 1
+MOST_SECONDS = 10**6  # what clocks and gRPC can wait for
 
 
 class RequestOptions(TypedDict, total=False):
@@ -70,8 +70,13 @@ class Request:
             )
         for name in ("first_token_budget", "latency_budget", "hedge_after"):
             budget = getattr(self, name)
-            if budget is not None and not (math.isfinite(budget) and budget > 0):
-                raise RequestError(f"{name} is {budget}; it must be a number of seconds above 0")
+            if budget is not None and not (
+                isinstance(budget, int | float) and 0 < budget <= MOST_SECONDS
+            ):
+                raise RequestError(
+                    f"{name} is {budget!r}; it must be a number of seconds above 0 and at most "
+                    f"{MOST_SECONDS}"
+                )
 
     def tokens(self, generated: Sequence[int], left: int, end_ids: frozenset[int]) -> TokenRequest:
         """What a side is asked: `left` more tokens after those that were `generated`."""

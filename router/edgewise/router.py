@@ -11,7 +11,7 @@ from edgewise.cloud_security import CloudSecurity
 from edgewise.cloud_timeouts import CloudTimeouts
 from edgewise.device import CachedProbe, DeviceProbe, read_device_state
 from edgewise.draft import Draft
-from edgewise.errors import Failure, NoSourceError
+from edgewise.errors import Failure, NoSourceError, failed
 from edgewise.events import Announcer, Observer
 from edgewise.gathering import Gathering
 from edgewise.generation import Generation
@@ -33,8 +33,6 @@ from edgewise.situation import (
     NoSource,
     Privacy,
     Source,
-    Veto,
-    VetoCode,
 )
 from edgewise.stream import TextStream
 from edgewise.telling import Telling
@@ -89,12 +87,13 @@ class Router:
         self._probe = CachedProbe(device)
         self._latency = latency or LatencyLog(default_path())
         self._announcer = Announcer(observers)
-        self._on_device = OnDevice(model, self._latency, threads, keep_alive)
+        limits = limits or Limits()
+        self._on_device = OnDevice(model, self._latency, threads, keep_alive, limits.max_queue)
         self._in_cloud: InCloud | None = None
         if cloud and not offline:
             self._in_cloud = self._connect(cloud, cloud_security, cloud_timeouts)
         self._gathering = Gathering(
-            self._probe, limits or Limits(), self._on_device, self._in_cloud, offline=offline
+            self._probe, limits, self._on_device, self._in_cloud, offline=offline
         )
 
     def stream(self, prompt: str, **options: Unpack[RequestOptions]) -> TextStream:
@@ -281,6 +280,7 @@ class Router:
 
     def _decided(self, request: AnyRequest, *, calibrate_for: set[Source]) -> Decision:
         """Decide, timing the device first if it may run and a side of `calibrate_for` is chosen."""
+        started = time.monotonic()
         outcome = self._gathering.decide(request, Standing())
         if (
             isinstance(outcome, Decision)
@@ -292,8 +292,9 @@ class Router:
             try:
                 self._on_device.calibrate()
             except Failure as error:
-                left[Source.ON_DEVICE] = Veto(VetoCode.FAILED, str(error))
-            outcome = self._gathering.decide(request, Standing(left=left))
+                left[Source.ON_DEVICE] = failed(error)
+            spent = time.monotonic() - started
+            outcome = self._gathering.decide(request, Standing(elapsed=spent, left=left))
         if isinstance(outcome, NoSource):
             raise NoSourceError(outcome)
         return outcome

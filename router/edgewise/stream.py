@@ -1,6 +1,6 @@
 """A text as it is written, for the one who asked."""
 
-import contextlib
+import threading
 from collections.abc import Iterator
 from typing import Self
 
@@ -21,18 +21,23 @@ class TextStream(Iterator[Chunk]):
         # The generator knows `writing`, and nothing there knows the generator: when the last
         # reference to this stream goes, so does the generator, and with it the work.
         self._chunks = writing.run()
+        self._reading = threading.Lock()
 
     def __next__(self) -> Chunk:
         """The next chunk."""
-        return next(self._chunks)
+        with self._reading:
+            return next(self._chunks)
 
     def close(self) -> None:
         """Stop here, from any thread; `generation` then holds what was written, as cancelled."""
         self._writing.cancelled.set()
         # While another thread is inside it, it cannot be closed; that thread sees `cancelled`.
-        with contextlib.suppress(ValueError):
-            self._chunks.close()
-            self._writing.end(FinishReason.CANCELLED)
+        if self._reading.acquire(blocking=False):
+            try:
+                self._chunks.close()
+                self._writing.end(FinishReason.CANCELLED)
+            finally:
+                self._reading.release()
 
     def __enter__(self) -> Self:
         """Use as a context manager to be sure that it is closed."""

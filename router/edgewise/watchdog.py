@@ -15,7 +15,7 @@ class Watchdog:
     def __init__(self, patience: float, bite: Callable[[], object]) -> None:
         self.patience, self._bite = patience, bite
         self._fed = threading.Event()
-        self._done = False
+        self._done = self._resting = False
         self._fed_at = time.monotonic()
         self.bit = False
 
@@ -26,7 +26,13 @@ class Watchdog:
 
     def feed(self) -> None:
         """Start the wait anew; cheap enough for every token."""
+        self._resting = False
         self._fed_at = time.monotonic()
+        self._fed.set()
+
+    def rest(self) -> None:
+        """Do not wait until it is fed again."""
+        self._resting = True
         self._fed.set()
 
     def __enter__(self) -> Self:
@@ -40,9 +46,9 @@ class Watchdog:
         self._fed.set()
 
     def _watch(self) -> None:
-        while self._fed.wait(self.patience):
+        while self._fed.wait(None if self._resting else self.patience):
+            self._fed.clear()  # first: what is said from here on is seen in the next round
             if self._done:
                 return
-            self._fed.clear()
         self.bit = True
         self._bite()

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from edgewise.attempt import Attempt, Stop
 from edgewise.draft import Draft
-from edgewise.errors import Failure, NoSourceError, SourceFailedError
+from edgewise.errors import Failure, NoSourceError, SourceFailedError, failed
 from edgewise.events import Outcome
 from edgewise.generation import Chunk, Generation
 from edgewise.oversight import OFTEN, SELDOM, Oversight
@@ -86,11 +86,13 @@ class Writing:
 
     def _attempt(self) -> Generator[Chunk, None, None]:
         """Let the side that was decided on write; if it leaves off, decide on another one."""
-        lane, error = self._lane(self.decision), None
+        lane = self._lane(self.decision)
+        error: Exception | None = None
         outcome = Outcome.CANCELLED
         try:
             if self._request.hedge_after and not self._draft.token_ids and len(self._sides) > 1:
-                lane = self._race(lane, self._request.hedge_after)
+                with self._overseen(lane.attempt):
+                    lane = self._race(lane, self._request.hedge_after)
             yield from self._follow(lane)
             if self._draft.finished:
                 outcome = Outcome.FINISHED
@@ -99,10 +101,14 @@ class Writing:
         except Failure as failure:
             if not self._over():
                 outcome, error = Outcome.FAILED, failure
+        except Exception as mistake:
+            outcome, error = Outcome.FAILED, mistake
+            self._draft.end(FinishReason.ERROR)
+            raise
         finally:
             self._telling.attempt_ended(lane.attempt, outcome, error)
         if error:
-            self._leave(lane.attempt.source, Veto(VetoCode.FAILED, str(error)), error)
+            self._leave(lane.attempt.source, failed(error), error)
         elif lane.attempt.handover and not self._over():
             self._leave(lane.attempt.source, lane.attempt.handover)
 
@@ -148,7 +154,8 @@ class Writing:
         missed = decision.reason in (Reason.BUDGET_MISSED, Reason.LAST_RESORT)
         if budget is None or missed or len(self._sides) == 1 or (other and not other.yields):
             return None
-        return max(0.0, budget - self._draft.elapsed)
+        left = budget - self._draft.elapsed
+        return left if left > 0 else None  # what is spent already hurries nobody
 
     def _race(self, lane: Lane, hedge_after: float) -> Lane:
         """Let the other side race when there is no token for a while; the lane that won."""
@@ -168,7 +175,7 @@ class Writing:
                 if loser.error is None:
                     self._telling.attempt_ended(loser.attempt, Outcome.LOST, None)
         winner = winner or lane
-        if winner is not lane:
+        if winner is not lane and winner.token is not None:
             self.decision = replace(
                 self.decision, source=winner.attempt.source, reason=Reason.HEDGED
             )
@@ -181,13 +188,15 @@ class Writing:
         outcome = self._advisor.decide(self._request, self._standing({slow: late}))
         if not isinstance(outcome, Decision) or outcome.source is slow:
             return None
+        if outcome.source in outcome.vetoes:
+            return None  # a last resort is none to be woken for speed
         self._telling.hedged(outcome.source, after)
         return outcome
 
     def _lose(self, lane: Lane) -> None:
         """Leave a side that failed while the other was asked too."""
         if lane.error and not self.cancelled.is_set():
-            self._left[lane.attempt.source] = Veto(VetoCode.FAILED, str(lane.error))
+            self._left[lane.attempt.source] = failed(lane.error)
             self._telling.attempt_ended(lane.attempt, Outcome.FAILED, lane.error)
 
     def _leave(self, side: Source, why: Veto, cause: Exception | None = None) -> None:

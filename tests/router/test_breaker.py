@@ -41,7 +41,7 @@ def test_three_failures_in_a_row_open_it(breaker, failures, is_open):
     """It takes three failures to leave the cloud alone, not fewer."""
     fail(breaker, failures)
     assert breaker.open is is_open
-    assert breaker.enter() is not is_open
+    assert (breaker.enter() is None) is is_open
 
 
 def test_it_says_once_that_it_opened(breaker):
@@ -89,14 +89,15 @@ def test_of_many_at_once_one_may_try(breaker, clock):
     clock.now += REST
     with ThreadPoolExecutor(16) as pool:
         entered = list(pool.map(lambda _: breaker.enter(), range(200)))
-    assert sum(entered) == 1
+    assert sum(entry is not None for entry in entered) == 1
 
 
 def test_a_cloud_that_looks_well_may_be_tried_at_once(breaker):
     """Whoever looked after it ends the rest."""
     fail(breaker, 3)
     breaker.rested()
-    assert [breaker.enter(), breaker.enter()] == [True, False]
+    assert breaker.enter()
+    assert not breaker.enter()
 
 
 def test_a_try_that_fails_opens_it_again(breaker, clock):
@@ -119,16 +120,35 @@ def test_a_try_that_succeeds_closes_it(breaker, clock):
     breaker.succeeded()
     fail(breaker, 2)
     assert breaker.state is Circuit.CLOSED
-    assert [breaker.enter(), breaker.enter()] == [True, True]
+    assert breaker.enter()
+    assert breaker.enter()
 
 
 def test_a_try_that_tells_nothing_lets_another_one_try(breaker, clock):
     """A reader who walked away before the first token says nothing about the cloud."""
     fail(breaker, 3)
     clock.now += REST
+    entry = breaker.enter()
+    breaker.withdrawn(entry)
     assert breaker.enter()
-    breaker.withdrawn()
+
+
+def test_a_request_from_before_ends_nobodys_try(breaker, clock):
+    """Who entered while it was closed, and ends now, is not the one that tries."""
+    earlier = breaker.enter()
+    fail(breaker, 3)
+    clock.now += REST
     assert breaker.enter()
+    breaker.withdrawn(earlier)
+    assert not breaker.enter()
+
+
+def test_a_try_that_fails_says_that_it_opened_again(breaker, clock):
+    """So that someone looks after the cloud from then on."""
+    fail(breaker, 3)
+    clock.now += REST
+    assert breaker.enter()
+    assert breaker.failed()
 
 
 def test_a_success_while_open_closes_it(breaker):

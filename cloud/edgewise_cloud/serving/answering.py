@@ -141,7 +141,10 @@ class Answering:
                     progress.reason = FinishReason.STOP
                 elif progress.generated == request.max_tokens:
                     progress.reason = FinishReason.LENGTH
-                yield pb.GenerateResponse(position=position, token_ids=[token])
+                response = pb.GenerateResponse(position=position, token_ids=[token])
+                if progress.generated == 1:  # who has all its tokens may not wait for the end
+                    response.timings.queued = (progress.started or moment) - progress.arrived
+                yield response
                 position += 1
         yield _last(request, progress.reason or FinishReason.LENGTH, position, progress)
 
