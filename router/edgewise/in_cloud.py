@@ -17,7 +17,6 @@ from edgewise.errors import (
     CloudBusyError,
     CloudRefusedError,
     CloudUnavailableError,
-    PrivacyError,
     SourceFailedError,
     VocabularyMismatchError,
 )
@@ -26,6 +25,7 @@ from edgewise.prober import Prober
 from edgewise.request import CloudTokenRequest
 from edgewise.situation import CloudState, PredictedTime, VetoCode
 from edgewise.watchdog import Watchdog
+from edgewise.wire import check, message, require_leave
 from edgewise_proto import generation_pb2 as pb
 
 LOAD_AGE = 5.0  # seconds for which what the cloud said of its load is believed
@@ -85,7 +85,7 @@ class InCloud:
 
     def prepare(self, request: CloudTokenRequest, attempt: Attempt) -> None:
         """Get to know the model served there. Raises as `stream` does."""
-        _require_leave(request)
+        require_leave(request)
         attempt.entry = self._breaker.enter()
         if attempt.entry is None:
             raise CloudBusyError(f"{self.address} failed lately, and another request is trying it")
@@ -105,10 +105,7 @@ class InCloud:
 
         Raises PrivacyError for a request that may not leave the device.
         """
-        if not isinstance(request, CloudTokenRequest):
-            raise PrivacyError(
-                "a request that may not leave the device was on its way to the cloud"
-            )
+        require_leave(request)
         try:
             with self._judged():
                 yield from self._generate(request, attempt, self.describe(attempt))
@@ -190,16 +187,16 @@ class InCloud:
                 f"{request.position} tokens + {request.max_tokens} new ones exceed the context "
                 f"window of {model.context_window}; shorten the prompt or lower max_tokens"
             )
-        message, position = _message(request, self._vocabulary), request.position
+        asked, position = message(request, self._vocabulary), request.position
         trace = (("traceparent", attempt.traceparent),) if attempt.traceparent else ()
         with (
-            self._connection.generate(message, attempt.timeout, trace) as call,
+            self._connection.generate(asked, attempt.timeout, trace) as call,
             Watchdog(self._timeouts.first_token, call.cancel) as watchdog,
         ):
             attempt.stop.then(call.cancel)
             try:
                 for response in call:
-                    _check(response, position, request, model.vocabulary_size)
+                    check(response, position, request, model.vocabulary_size)
                     if response.HasField("timings"):
                         attempt.queued = response.timings.queued
                     if response.token_ids:
@@ -243,43 +240,3 @@ class InCloud:
         except VocabularyMismatchError:
             self._model = None  # another one is served now: ask again next time
             raise
-
-
-def _require_leave(request: object) -> None:
-    """Raise PrivacyError for what may not leave the device; mypy would have objected before."""
-    if not isinstance(request, CloudTokenRequest):
-        raise PrivacyError("a request that may not leave the device was on its way to the cloud")
-
-
-def _check(
-    response: pb.GenerateResponse, position: int, request: CloudTokenRequest, vocabulary_size: int
-) -> None:
-    """Raise CloudUnavailableError for tokens that are not the next ones of this request."""
-    in_order = response.position == position
-    known = all(id_ < vocabulary_size for id_ in response.token_ids)
-    ours = not response.HasField("usage") or response.usage == pb.Usage(
-        prompt_tokens=request.prompt_tokens, completion_tokens=position - request.prompt_tokens
-    )
-    if not (in_order and known and ours):
-        raise CloudUnavailableError(
-            f"the cloud sent tokens for position {response.position} where {position} was next, "
-            "tokens outside the vocabulary, or the end of another request"
-        )
-
-
-def _message(request: CloudTokenRequest, vocabulary: str) -> pb.GenerateRequest:
-    sampling = request.sampling
-    return pb.GenerateRequest(
-        token_ids=request.token_ids,
-        prompt_tokens=request.prompt_tokens,
-        max_tokens=request.max_tokens,
-        sampling=pb.Sampling(
-            temperature=sampling.temperature,
-            top_k=sampling.top_k,
-            top_p=sampling.top_p,
-            repetition_penalty=sampling.repetition_penalty,
-            seed=sampling.seed,
-        ),
-        end_token_ids=sorted(request.end_ids),
-        vocabulary=vocabulary,
-    )
