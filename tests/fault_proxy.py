@@ -5,7 +5,7 @@ import socket
 import struct
 import threading
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -174,10 +174,12 @@ class FaultProxy:
         self._listen_no_more()
         for connection in self._connections:
             connection.device.transport.abort()
-        for task in self._tasks:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.sleep(0)  # asyncio closes sockets in its next round
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for _ in range(3):
+            await asyncio.sleep(0)  # asyncio closes sockets in its next rounds
 
     @property
     def _kind(self) -> Kind | None:
@@ -197,20 +199,19 @@ class FaultProxy:
             end(writer, reset=self._kind is Kind.RESET)
             return
         self.connections += 1
-        try:
-            cloud, to_cloud = await asyncio.open_connection(*self.target.split(":"))
-        except OSError:
-            end(writer)
-            return
-        connection = Connection(writer, to_cloud)
-        self._connections.add(connection)
         task = asyncio.current_task()
         self._tasks.add(task)
-        try:
-            await self._both(connection, reader, cloud)
-        finally:
-            self._connections.discard(connection)
-            self._tasks.discard(task)
+        # Cancelled at the end only; asyncio would tell of that as of an error.
+        with suppress(OSError, asyncio.CancelledError):
+            cloud, to_cloud = await asyncio.open_connection(*self.target.split(":"))
+            connection = Connection(writer, to_cloud)
+            self._connections.add(connection)
+            try:
+                await self._both(connection, reader, cloud)
+            finally:
+                self._connections.discard(connection)
+        end(writer)
+        self._tasks.discard(task)
 
     async def _both(
         self, connection: Connection, device: asyncio.StreamReader, cloud: asyncio.StreamReader

@@ -115,6 +115,8 @@ class AllowCloudRequest(Request):
         return CloudTokenRequest(**self._fields(generated, left, end_ids))
 
 
+AnyRequest = PrivateRequest | AllowCloudRequest
+
 Word = TypeVar("Word", Mode, Privacy)
 
 

@@ -1,12 +1,13 @@
 """The router: gathers what is known, decides, and acts on the decision."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from edgewise.aio import AsyncTextStream
-from edgewise.classifying import Classify, classified
+from edgewise.asking import Asking
+from edgewise.classifying import Classify
 from edgewise.cloud_security import CloudSecurity
 from edgewise.cloud_timeouts import CloudTimeouts
 from edgewise.device import CachedProbe, DeviceProbe, read_device_state
@@ -17,13 +18,7 @@ from edgewise.gathering import Gathering
 from edgewise.generation import Generation
 from edgewise.latency import LatencyLog, default_path
 from edgewise.on_device import ModelAvailability, OnDevice
-from edgewise.request import (
-    DEFAULT_MAX_TOKENS,
-    AllowCloudRequest,
-    PrivateRequest,
-    RequestOptions,
-    word,
-)
+from edgewise.request import AllowCloudRequest, AnyRequest, RequestOptions, word
 from edgewise.sides import Side, Sides
 from edgewise.situation import (
     Decision,
@@ -37,15 +32,11 @@ from edgewise.situation import (
 from edgewise.stream import TextStream
 from edgewise.telling import Telling
 from edgewise.writing import Standing, Writing
-from edgewise_edge import ContextOverflowError, Manifest
-from edgewise_edge.sampling import sampling_params
+from edgewise_edge import Manifest
 
 if TYPE_CHECKING:
     from edgewise.in_cloud import InCloud
     from edgewise_edge.profiling import Profile
-
-_SAMPLING = ("temperature", "top_k", "top_p", "repetition_penalty", "seed")
-AnyRequest = PrivateRequest | AllowCloudRequest
 
 
 class Router:
@@ -81,17 +72,21 @@ class Router:
         device: DeviceProbe = read_device_state,
         latency: LatencyLog | None = None,
     ) -> None:
-        self._mode = word(Mode, mode)
-        self._default_privacy = word(Privacy, default_privacy)
-        self._classify = classify
+        mode, default_privacy = word(Mode, mode), word(Privacy, default_privacy)
         self._probe = CachedProbe(device)
         self._latency = latency or LatencyLog(default_path())
         self._announcer = Announcer(observers)
         limits = limits or Limits()
         self._on_device = OnDevice(model, self._latency, threads, keep_alive, limits.max_queue)
+        self._asking = Asking(
+            self._on_device.manifest, self._on_device.tokenizer, mode, default_privacy, classify
+        )
         self._in_cloud: InCloud | None = None
         if cloud and not offline:
-            self._in_cloud = self._connect(cloud, cloud_security, cloud_timeouts)
+            stays_here = mode is Mode.ONLY_ON_DEVICE or default_privacy is Privacy.PRIVATE
+            self._in_cloud = self._connect(
+                cloud, cloud_security, cloud_timeouts, background=not stays_here
+            )
         self._gathering = Gathering(
             self._probe, limits, self._on_device, self._in_cloud, offline=offline
         )
@@ -104,7 +99,7 @@ class Router:
         could answer and NoSourceError when no side may, both before any work.
         """
         started = time.monotonic()
-        request, manifest = self._request(prompt, options), self._on_device.manifest
+        request, manifest = self._asking.request(prompt, options), self._on_device.manifest
         model = f"{manifest.name}@{manifest.revision}"
         telling = Telling(self._announcer, model, request.privacy)
         # Where the cloud is chosen anyway, the device's model need not be loaded to time it.
@@ -157,7 +152,7 @@ class Router:
 
     def route(self, prompt: str, **options: Unpack[RequestOptions]) -> Decision:
         """Which side would answer now, and why, without answering. Raises as `stream` does."""
-        return self._decided(self._request(prompt, options), calibrate_for=set(Source))
+        return self._decided(self._asking.request(prompt, options), calibrate_for=set(Source))
 
     def availability(self) -> ModelAvailability:
         """Whether the model is on this device, and whether it is loaded."""
@@ -215,52 +210,18 @@ class Router:
         self.close()
 
     def _connect(
-        self, address: str, security: CloudSecurity | None, timeouts: CloudTimeouts | None
+        self,
+        address: str,
+        security: CloudSecurity | None,
+        timeouts: CloudTimeouts | None,
+        *,
+        background: bool,
     ) -> "InCloud":
         from edgewise.in_cloud import InCloud  # gRPC: for those who set an address only
 
-        stays_here = self._mode is Mode.ONLY_ON_DEVICE or self._default_privacy is Privacy.PRIVATE
+        vocabulary = self._on_device.tokenizer.fingerprint
         return InCloud(
-            address,
-            self._on_device.tokenizer.fingerprint,
-            self._latency,
-            security,
-            timeouts,
-            background=not stays_here,
-        )
-
-    def _request(self, prompt: str, options: Mapping[str, Any]) -> AnyRequest:
-        given = {name: value for name, value in options.items() if value is not None}
-        # Before anything else is done with the prompt.
-        asked = given.pop("privacy", None)
-        privacy = classified(
-            prompt,
-            None if asked is None else word(Privacy, asked),
-            self._classify,
-            self._default_privacy,
-        )
-        sampling = sampling_params(
-            self._on_device.manifest.sampling,
-            {name: given.pop(name) for name in _SAMPLING if name in given},
-        )
-        stop = given.pop("stop", ())
-        prompt_ids = tuple(self._on_device.tokenizer.encode(prompt))
-        sliding_window = given.pop("sliding_window", False)
-        window = self.model.architecture.context_window
-        if sliding_window and len(prompt_ids) >= window:
-            raise ContextOverflowError(len(prompt_ids), window)
-        kind = PrivateRequest if privacy is Privacy.PRIVATE else AllowCloudRequest
-        return kind(
-            prompt_ids=prompt_ids,
-            sliding_window=sliding_window,
-            max_tokens=given.pop("max_tokens", DEFAULT_MAX_TOKENS),
-            sampling=sampling,
-            stop=(stop,) if isinstance(stop, str) else tuple(stop),
-            mode=word(Mode, given.pop("mode", self._mode)),
-            first_token_budget=given.pop("first_token_budget", None),
-            latency_budget=given.pop("latency_budget", None),
-            hedge_after=given.pop("hedge_after", None),
-            **given,  # nothing, or what Python calls an unexpected argument
+            address, vocabulary, self._latency, security, timeouts, background=background
         )
 
     def _sides(self, request: AnyRequest) -> Sides:

@@ -1,63 +1,14 @@
 """Clouds that answer wrongly: a fault of that source, never shown to the reader."""
 
 import itertools
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
-import grpc
 import pytest
 
 from edgewise import CloudTimeouts, DeviceState, LatencyLog, Router, Source
 from edgewise_edge import DeviceModel
 from edgewise_proto import generation_pb2 as pb
-from edgewise_proto import generation_pb2_grpc as pb_grpc
-
-Answers = Iterable[pb.GenerateResponse]
-
-
-class Scripted(pb_grpc.GeneratorServicer):
-    """Says what it is told to say, whatever was asked."""
-
-    def __init__(self, model: DeviceModel, answers: Answers) -> None:
-        self._model, self._answers = model, answers
-
-    def GetModel(self, request: pb.GetModelRequest, context: object) -> pb.GetModelResponse:
-        shape = self._model.manifest.architecture
-        return pb.GetModelResponse(
-            name="scripted",
-            vocabulary=self._model.tokenizer.fingerprint,
-            vocabulary_size=shape.vocabulary_size,
-            context_window=shape.context_window,
-        )
-
-    def Generate(self, request: pb.GenerateRequest, context: object) -> Iterator[object]:
-        yield from self._answers
-
-
-@contextmanager
-def scripted(model: DeviceModel, answers: Answers) -> Iterator[str]:
-    server = grpc.server(ThreadPoolExecutor(2))
-    pb_grpc.add_GeneratorServicer_to_server(Scripted(model, answers), server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        server.stop(0).wait()
-
-
-def tokens(position: int, *ids: int) -> pb.GenerateResponse:
-    return pb.GenerateResponse(position=position, token_ids=ids)
-
-
-def ended(position: int, prompt: int, completion: int) -> pb.GenerateResponse:
-    return pb.GenerateResponse(
-        position=position,
-        finish_reason=pb.FINISH_REASON_LENGTH,
-        usage=pb.Usage(prompt_tokens=prompt, completion_tokens=completion),
-    )
+from tests.scripted_cloud import Answers, ended, scripted, tokens
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,7 @@ def test_what_holds_a_private_prompt_does_not_show_it(
     with Router(exact_folder, cloud=NOWHERE, latency=LatencyLog()) as router:
         stream = router.stream(PROMPT, privacy="private", stop=[STOP])
         next(stream)
-        request = router._request(PROMPT, {"privacy": "private", "stop": [STOP]})
+        request = router._asking.request(PROMPT, {"privacy": "private", "stop": [STOP]})
         asked = request.tokens((1, 2), 3, frozenset())
         held = [stream, stream._writing, request, asked, router, router._sides(request)]
         assert type(asked) is TokenRequest

@@ -182,7 +182,6 @@ def test_every_answer_is_whole(checkpoint: Path, exact_folder: Path, rights: obj
     seed = random.randrange(10**6)
     print("seed", seed)
     chance, seen, state = random.Random(seed), Seen(), [STATES[0]]
-    until = time.monotonic() + SECONDS
     with (
         serving(str(checkpoint), slots=4) as service,
         fault_proxy(service.address) as proxy,
@@ -198,6 +197,7 @@ def test_every_answer_is_whole(checkpoint: Path, exact_folder: Path, rights: obj
     ):
         router._probe = router._gathering._probe = lambda: state[0]  # not a second old
         Fickle(router, random.Random(seed + 1))
+        until = time.monotonic() + SECONDS
 
         def work(number: int) -> None:
             mine = random.Random(seed + number)

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from edgewise_edge import FinishReason
 
 PROMPT = "in the winter the water was"
 LONG = {"max_tokens": 150, "temperature": 0.0}
+ENDLESS = {"max_tokens": 10**6, "sliding_window": True}
 PROMPTS = [f"{count} the water was" for count in range(8)]
 
 
@@ -49,13 +51,13 @@ def ours() -> set[threading.Thread]:
 def wait_until_idle(router: Router) -> None:
     """Until nothing is written on the device; the test's timeout is the limit."""
     while router._on_device._writing:
-        pass
+        time.sleep(0.001)
 
 
 def wait_until_busy(router: Router) -> None:
     """Until something is."""
     while not router._on_device._writing:
-        pass
+        time.sleep(0.001)
 
 
 def test_async_for_gives_what_stream_gives(router: Router) -> None:
@@ -116,7 +118,7 @@ def test_cancelling_a_task_stops_the_work(router: Router, read_first: int) -> No
     """Before a chunk and between two: the device is free again, and the text is cancelled."""
 
     async def cancelled() -> FinishReason | None:
-        stream, begun = router.astream(PROMPT, **LONG), asyncio.Event()
+        stream, begun = router.astream(PROMPT, **ENDLESS), asyncio.Event()
 
         async def read() -> None:
             count = 0
@@ -144,7 +146,7 @@ def test_cancelling_agenerate_stops_the_work(router: Router) -> None:
     """As a time-out does."""
 
     async def cancelled() -> None:
-        task = asyncio.create_task(router.agenerate(PROMPT, **LONG))
+        task = asyncio.create_task(router.agenerate(PROMPT, **ENDLESS))
         await asyncio.to_thread(wait_until_busy, router)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -1,0 +1,75 @@
+"""A cloud on a real socket that says what it is told to say."""
+
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import grpc
+
+from edgewise_edge import DeviceModel
+from edgewise_proto import generation_pb2 as pb
+from edgewise_proto import generation_pb2_grpc as pb_grpc
+
+Answers = Iterable[pb.GenerateResponse]
+
+
+class Scripted(pb_grpc.GeneratorServicer):
+    """Says what it is told to say, whatever was asked."""
+
+    def __init__(self, model: DeviceModel, answers: Answers = ()) -> None:
+        self._model, self._answers = model, answers
+        self.expected_wait = 0.0
+        self.asked = threading.Event()  # what it serves
+        self.ready = threading.Event()  # until which it does not say what
+        self.ready.set()
+
+    def GetModel(self, request: pb.GetModelRequest, context: object) -> pb.GetModelResponse:
+        self.asked.set()
+        self.ready.wait()
+        shape = self._model.manifest.architecture
+        return pb.GetModelResponse(
+            name="scripted",
+            vocabulary=self._model.tokenizer.fingerprint,
+            vocabulary_size=shape.vocabulary_size,
+            context_window=shape.context_window,
+        )
+
+    def GetLoad(self, request: pb.GetLoadRequest, context: object) -> pb.GetLoadResponse:
+        return pb.GetLoadResponse(expected_wait=self.expected_wait)
+
+    def Generate(self, request: pb.GenerateRequest, context: object) -> Iterator[object]:
+        yield from self._answers
+
+
+@contextmanager
+def speaking(cloud: Scripted) -> Iterator[str]:
+    """Its address, until the block ends."""
+    server = grpc.server(ThreadPoolExecutor(4))
+    pb_grpc.add_GeneratorServicer_to_server(cloud, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        cloud.ready.set()
+        server.stop(0).wait()
+
+
+@contextmanager
+def scripted(model: DeviceModel, answers: Answers) -> Iterator[str]:
+    """The address of one that gives these answers."""
+    with speaking(Scripted(model, answers)) as address:
+        yield address
+
+
+def tokens(position: int, *ids: int) -> pb.GenerateResponse:
+    return pb.GenerateResponse(position=position, token_ids=ids)
+
+
+def ended(position: int, prompt: int, completion: int) -> pb.GenerateResponse:
+    return pb.GenerateResponse(
+        position=position,
+        finish_reason=pb.FINISH_REASON_LENGTH,
+        usage=pb.Usage(prompt_tokens=prompt, completion_tokens=completion),
+    )
