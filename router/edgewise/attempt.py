@@ -36,7 +36,7 @@ class Stop(threading.Event):
         callback()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Attempt:
     """A run that a side makes at a text. Whoever reads its tokens times them here.
 

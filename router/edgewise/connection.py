@@ -12,7 +12,7 @@ from edgewise.attempt import Stop
 from edgewise.channel import open_channel
 from edgewise.cloud_failures import failure
 from edgewise.cloud_security import CloudSecurity
-from edgewise.errors import CloudBusyError, CloudUnavailableError
+from edgewise.errors import CloudBusyError, CloudUnavailableError, ConfigurationError
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
 
@@ -48,6 +48,8 @@ class Connection:
                 answer: pb.GetModelResponse = asked.result()
             except grpc.FutureCancelledError as error:
                 raise CloudBusyError(f"{self.address} was not waited for") from error
+            finally:
+                asked.cancel()  # an interrupt ends the waiting alone
             return answer
 
     def load(self, timeout: float) -> pb.GetLoadResponse:
@@ -85,11 +87,7 @@ class Connection:
 
     @contextmanager
     def _stub(self, *, hurried: bool = False) -> Iterator[pb_grpc.GeneratorStub]:
-        with self._lock:
-            if self._closed:
-                raise CloudUnavailableError(f"the connection to {self.address} is closed")
-            line = self._line = self._line or _Line(open_channel(self.address, self._security))
-            line.calls += 1
+        line = self._open_line()
         try:
             yield pb_grpc.GeneratorStub(line.channel)
         except grpc.RpcError as error:
@@ -100,6 +98,18 @@ class Connection:
             with self._lock:
                 line.calls -= 1
                 line.close_if_done()
+
+    def _open_line(self) -> "_Line":
+        """The line for one more call."""
+        with self._lock:
+            if self._closed:
+                raise CloudUnavailableError(f"the connection to {self.address} is closed")
+            try:
+                line = self._line = self._line or _Line(open_channel(self.address, self._security))
+            except ConfigurationError as error:  # the files were sound once, and are being renewed
+                raise CloudUnavailableError(str(error)) from error
+            line.calls += 1
+            return line
 
     def _drop(self) -> None:
         if self._line:

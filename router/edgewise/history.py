@@ -31,22 +31,26 @@ class History:
         if self._on_device:
             anew = self._news % _SELDOM == 0 or len(self.measured) < 2 * _SELDOM
             learn = DeviceTimes.learned if anew else self._on_device.paced
-            self._on_device = learn(self.measured)
-        self._in_cloud = self._in_cloud and CloudTimes.learned(self.measured)
+            self._on_device = learn(self._snapshot())
+        self._in_cloud = self._in_cloud and CloudTimes.learned(self._snapshot())
 
     @property
     def on_device(self) -> DeviceTimes:
         """What was learned, if this is a device."""
-        self._on_device = self._on_device or DeviceTimes.learned(self.measured)
+        self._on_device = self._on_device or DeviceTimes.learned(self._snapshot())
         return self._on_device
 
     @property
     def in_cloud(self) -> CloudTimes:
         """What was learned, if this is a cloud."""
-        self._in_cloud = self._in_cloud or CloudTimes.learned(self.measured)
+        self._in_cloud = self._in_cloud or CloudTimes.learned(self._snapshot())
         return self._in_cloud
 
     @property
     def load(self) -> float:
         """Seconds that loading the model takes, the median; 0 where that is not known."""
         return weighted_median(self.loads, [1.0] * len(self.loads)) if self.loads else 0.0
+
+    def _snapshot(self) -> list[Measurement]:
+        # Learning makes objects, so that a stream may be collected, end, and be added meanwhile.
+        return list(self.measured)

@@ -93,7 +93,7 @@ class InCloud:
             with self._judged():
                 self.describe(attempt)
         except BaseException:  # an interrupt, too
-            self._breaker.withdrawn(attempt.entry)
+            self._ended(attempt)
             raise
 
     def unread(self, request: CloudTokenRequest) -> int:
@@ -110,9 +110,7 @@ class InCloud:
             with self._judged():
                 yield from self._generate(request, attempt, self.describe(attempt))
         finally:
-            if attempt.handover and attempt.handover.code is VetoCode.STALLED:
-                self._fail()
-            self._breaker.withdrawn(attempt.entry)
+            self._ended(attempt)
 
     def describe(self, attempt: Attempt | None = None) -> pb.GetModelResponse:
         """The model served there, asked once. Raises CloudUnavailableError or a refusal."""
@@ -156,12 +154,18 @@ class InCloud:
     def _refresh(self) -> None:
         if self._asking_load.acquire(blocking=False):
             try:
-                self.load()
+                with self._judged():  # who is in a hurry cannot tell whether it is well
+                    self.load()
             except SourceFailedError:
                 self._load = None
                 self._load_at = time.monotonic() - LOAD_AGE / 2  # not at once again
             finally:
                 self._asking_load.release()
+
+    def _ended(self, attempt: Attempt) -> None:
+        if attempt.handover and attempt.handover.code is VetoCode.STALLED:
+            self._fail()
+        self._breaker.withdrawn(attempt.entry)
 
     def _fail(self) -> None:
         if self._breaker.failed() and self._background:
@@ -172,6 +176,8 @@ class InCloud:
         """Whether a cloud that failed is well again."""
         try:
             self.load()
+        except (CloudBusyError, CloudRefusedError):
+            pass  # an answer
         except SourceFailedError:
             self._breaker.failed()
             self._connection.rest()

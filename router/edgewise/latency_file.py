@@ -46,12 +46,15 @@ def read(path: Path, now: float) -> dict[str, History]:
     return {key: history for key, history in sides.items() if history.measured}
 
 
-def text(sides: Mapping[str, History]) -> str:
-    """The file's content: the sides that were measured last."""
-    known = [(key, side) for key, side in sides.items() if side.measured]
+def text(sides: dict[str, History]) -> str:
+    """The file's content: the sides that were measured last.
+
+    Of copies, since a stream that is collected meanwhile may add what it measured.
+    """
+    known = [(key, side) for key, side in sides.copy().items() if side.measured]
     latest = sorted(known, key=lambda item: item[1].measured[-1].at)[-_MOST_SIDES:]
     kept = {
-        key: {"measured": [astuple(row) for row in side.measured], "loads": list(side.loads)}
+        key: {"measured": [astuple(row) for row in list(side.measured)], "loads": list(side.loads)}
         for key, side in latest
     }
     return json.dumps({"version": _VERSION, "sides": kept})

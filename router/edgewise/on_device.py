@@ -143,8 +143,10 @@ class OnDevice:
 
     def warm_up(self) -> None:
         """Load the model, unless it is; idle time counts from here. Raises ModelError."""
-        with self._counted(Attempt(Source.ON_DEVICE, 0, 0)):
-            self._loaded()
+        with self._counter:
+            self._stay()
+        self._loaded()
+        self._idle()
 
     def unload(self) -> None:
         """Unload the model, once nothing runs on it any more; it is loaded again when needed."""
@@ -228,11 +230,17 @@ class OnDevice:
             yield
         finally:
             with self._counter:
-                self._writing = [other for other in self._writing if other is not attempt]
-                if self._keep_alive is not None and not self._writing:
-                    self._unloading = threading.Timer(self._keep_alive, self._unload_if_idle)
-                    self._unloading.daemon = True
-                    self._unloading.start()
+                self._writing.remove(attempt)  # in one step: others may be collected, and leave
+                self._idle()
+
+    def _idle(self) -> None:
+        """Count the idle time from here, unless something is written."""
+        with self._counter:
+            self._stay()
+            if self._keep_alive is not None and not self._writing:
+                self._unloading = threading.Timer(self._keep_alive, self._unload_if_idle)
+                self._unloading.daemon = True
+                self._unloading.start()
 
     def _stay(self) -> None:
         if self._unloading:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from edgewise.attempt import Attempt
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Lane:
     """A side's run. In a race it is begun in a thread of its own, and finished in the reader's."""
 

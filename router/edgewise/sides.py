@@ -43,6 +43,7 @@ class Side(Generic[Asked]):
     ) -> Generator[int, None, None]:
         """New tokens after those that were `generated`. Raises one of errors.Failure."""
         request = self.ask(generated, attempt.max_tokens, end_ids)
+        attempt.waiting_since = attempt.began  # getting ready is waited for, too
         self.source.prepare(request, attempt)
         attempt.unread = self.source.unread(request)
         with closing(self.source.stream(request, attempt)) as tokens:

@@ -26,18 +26,14 @@ class TextStream(Iterator[Chunk]):
     def __next__(self) -> Chunk:
         """The next chunk."""
         with self._reading:
-            return next(self._chunks)
+            chunk = next(self._chunks)
+        self._end_if_cancelled()
+        return chunk
 
     def close(self) -> None:
         """Stop here, from any thread; `generation` then holds what was written, as cancelled."""
         self._writing.cancelled.set()
-        # While another thread is inside it, it cannot be closed; that thread sees `cancelled`.
-        if self._reading.acquire(blocking=False):
-            try:
-                self._chunks.close()
-                self._writing.end(FinishReason.CANCELLED)
-            finally:
-                self._reading.release()
+        self._end_if_cancelled()
 
     def __enter__(self) -> Self:
         """Use as a context manager to be sure that it is closed."""
@@ -56,3 +52,12 @@ class TextStream(Iterator[Chunk]):
     def generation(self) -> Generation:
         """The result so far; complete once the stream has ended."""
         return self._writing.generation()
+
+    def _end_if_cancelled(self) -> None:
+        # While another thread is inside it, it cannot be closed; that thread does so afterwards.
+        if self._writing.cancelled.is_set() and self._reading.acquire(blocking=False):
+            try:
+                self._chunks.close()
+                self._writing.end(FinishReason.CANCELLED)
+            finally:
+                self._reading.release()

@@ -99,7 +99,11 @@ class Writing:
             elif lane.attempt.handover and not self.cancelled.is_set():
                 outcome = Outcome.HANDED_OVER
         except Failure as failure:
-            if not self._over():
+            if self._over():
+                pass
+            elif lane.attempt.handover:  # it broke by being stopped
+                outcome = Outcome.HANDED_OVER
+            else:
                 outcome, error = Outcome.FAILED, failure
         except Exception as mistake:
             outcome, error = Outcome.FAILED, mistake
@@ -159,7 +163,7 @@ class Writing:
 
     def _race(self, lane: Lane, hedge_after: float) -> Lane:
         """Let the other side race when there is no token for a while; the lane that won."""
-        race, winner = Race(), None
+        race, winner, failed_before = Race(), None, list[Lane]()
         try:
             race.enter(lane)
             winner = race.wait(hedge_after)
@@ -168,11 +172,12 @@ class Writing:
                     race.enter(self._lane(decision))
                 winner = race.wait()
             while winner and winner.token is None and (other := race.wait()):
-                self._lose(winner)  # it failed, and the other one is still running
+                if self._lose(winner):  # it failed, and the other one is still running
+                    failed_before.append(winner)
                 winner = other
         finally:
             for loser in race.dismiss(winner):
-                if loser.error is None:
+                if loser not in failed_before:
                     self._telling.attempt_ended(loser.attempt, Outcome.LOST, None)
         winner = winner or lane
         if winner is not lane and winner.token is not None:
@@ -193,11 +198,13 @@ class Writing:
         self._telling.hedged(outcome.source, after)
         return outcome
 
-    def _lose(self, lane: Lane) -> None:
-        """Leave a side that failed while the other was asked too."""
-        if lane.error and not self.cancelled.is_set():
-            self._left[lane.attempt.source] = failed(lane.error)
-            self._telling.attempt_ended(lane.attempt, Outcome.FAILED, lane.error)
+    def _lose(self, lane: Lane) -> bool:
+        """Leave a side that failed while the other was asked too; whether it did."""
+        if lane.error is None or self.cancelled.is_set():
+            return False
+        self._left[lane.attempt.source] = failed(lane.error)
+        self._telling.attempt_ended(lane.attempt, Outcome.FAILED, lane.error)
+        return True
 
     def _leave(self, side: Source, why: Veto, cause: Exception | None = None) -> None:
         """Have the other side go on. Raises NoSourceError when it may not."""

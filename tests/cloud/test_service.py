@@ -43,13 +43,15 @@ def vocabulary(exact_model: DeviceModel) -> str:
 def test_it_streams_the_tokens_one_by_one(
     stub: pb_grpc.GeneratorStub, vocabulary: str, exact_model: DeviceModel
 ) -> None:
-    """With their positions, and at the end the reason, the usage and the timings."""
+    """With their positions, the time in the queue, and at the end the reason and all the rest."""
     *tokens, last = stub.Generate(generation(vocabulary))
     expected = exact_model.stream_tokens(token_request(PROMPT, 20, temperature=0))
     assert [token.token_ids[0] for token in tokens] == list(expected)
     assert [token.position for token in tokens] == list(range(4, 24))
     assert last.finish_reason == pb.FINISH_REASON_LENGTH
     assert (last.usage.prompt_tokens, last.usage.completion_tokens) == (4, 20)
+    assert [token.HasField("timings") for token in tokens] == [True] + 19 * [False]
+    assert 0 <= tokens[0].timings.queued == last.timings.queued
     assert 0 < last.timings.time_to_first_token <= last.timings.total
 
 

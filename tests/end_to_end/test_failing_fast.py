@@ -163,3 +163,12 @@ def test_a_deadline_travels(service: Running, exact_folder: Path) -> None:
         source(router, latency_budget=30.0, mode="only_in_cloud")
     assert 0 < timeouts[0] < 30
     assert timeouts[1:] == [None, None]
+
+
+def test_a_cloud_that_stalls_opens_the_circuit(proxy: FaultProxy, exact_folder: Path) -> None:
+    """Though it is left before any timeout is over: the next requests need not find out."""
+    with router_to(proxy.address, exact_folder, cloud_timeouts=CloudTimeouts()) as router:
+        for mode in ("prefer_in_cloud", "only_on_device"):
+            router.generate(PROMPT, max_tokens=20, mode=mode)  # both sides' times are known
+        proxy.stall()
+        open_circuit(router)

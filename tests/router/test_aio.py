@@ -262,3 +262,15 @@ def test_more_than_the_device_takes_at_once_are_refused(exact_folder: Path) -> N
             assert (await router.agenerate(PROMPT, max_tokens=3)).finish_reason == "length"
 
     asyncio.run(crowd())
+
+
+def test_after_an_error_there_is_nothing_more(router: Router) -> None:
+    """It is raised once, as by a generator."""
+
+    async def asked() -> None:
+        stream = router.astream(PROMPT, mode="only_in_cloud")
+        with pytest.raises(NoSourceError):
+            await anext(stream)
+        assert [chunk async for chunk in stream] == []
+
+    asyncio.run(asked())

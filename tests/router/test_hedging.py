@@ -1,6 +1,7 @@
 """Two sides asked for the first token: whoever has it writes on, and the other is stopped."""
 
 import threading
+import time
 
 import pytest
 
@@ -16,10 +17,12 @@ from edgewise_edge import FinishReason
 from tests.router.fakes import (
     CLOUD,
     DEVICE,
+    MOVE,
     PROMPT,
     FakeAdvisor,
     FakeSource,
     asked_for,
+    chose,
     ends,
     fails,
     hangs,
@@ -244,3 +247,44 @@ def test_a_private_text_is_never_hedged() -> None:
     text = TextStream(writing({DEVICE: device}, advisor, request=request))
     assert "".join(chunk.text for chunk in text) == TEXT
     assert not advisor.standings
+
+
+def test_a_side_that_both_failed_at_has_not_won() -> None:
+    """No decision speaks of a race that nobody won."""
+    asked = threading.Event()
+
+    def begins(tokens, attempt):
+        asked.set()
+        assert hedge.device.has_ended.wait(60)
+        time.sleep(0.1)  # the device has arrived
+        yield from fails()(tokens, attempt)
+
+    hedge = Hedge(FakeSource(IDS, waits_for(asked, fails())), FakeSource(IDS, begins), CLOUD)
+    with pytest.raises(NoSourceError):
+        hedge.read()
+    assert [e.decision.reason for e in hedge.events if isinstance(e, Decided)] == [Reason.PREFERRED]
+
+
+def test_a_last_resort_is_not_woken_for_speed() -> None:
+    """A side that has a veto is asked where the first fails, not where it is slow."""
+    looked = threading.Event()
+
+    class Reluctant(FakeAdvisor):
+        def decide(self, request, standing):
+            looked.set()
+            return chose(CLOUD, Reason.LAST_RESORT, vetoes={CLOUD: MOVE})
+
+    device, cloud = FakeSource(IDS, waits_for(looked)), FakeSource(IDS)
+    text = TextStream(writing({DEVICE: device, CLOUD: cloud}, Reluctant(), hedge_after=SOON))
+    assert "".join(chunk.text for chunk in text) == TEXT
+    assert not cloud.attempts
+
+
+def test_who_is_alone_in_a_race_is_looked_after() -> None:
+    """A side that hangs before its first token hands over, long before the other is asked too."""
+    device, cloud = FakeSource(IDS, hangs()), FakeSource(IDS)
+    advisor = FakeAdvisor(CLOUD, look=lambda _progress, _standing: MOVE if device.asked else None)
+    text = TextStream(writing({DEVICE: device, CLOUD: cloud}, advisor, hedge_after=NEVER))
+    next(text)
+    assert text.decision.source is CLOUD
+    assert advisor.standings[0].left == {DEVICE: MOVE}

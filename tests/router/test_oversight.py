@@ -245,3 +245,18 @@ def test_it_asks_until_there_is_a_reason_and_then_no_more() -> None:
         attempt.stop.wait()
     assert attempt.handover is MOVE
     assert next(answers, "none left") == "none left"
+
+
+def test_a_look_that_fails_is_not_the_last() -> None:
+    """A probe that cannot read now may do so later: the text is moved all the same."""
+    attempt, answers = Attempt(DEVICE, 1, 1), iter([OSError("no such file"), MOVE])
+
+    def look() -> Veto:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    with Oversight(attempt, look, 0.001):
+        attempt.stop.wait()
+    assert attempt.handover is MOVE

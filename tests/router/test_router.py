@@ -1,10 +1,12 @@
 """The router on the device alone: the real runtime, a tiny model, an invented device state."""
 
+import gc
 import subprocess
 import sys
 import threading
 import time
 from itertools import zip_longest
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -196,6 +198,10 @@ def test_limits_are_the_apps_choice(exact_folder: Path) -> None:
         {"temperature": float("nan")},
         {"latency_budget": 0},
         {"first_token_budget": float("nan")},
+        {"first_token_budget": 1e7},  # more than clocks can wait for
+        {"latency_budget": 1e300},
+        {"hedge_after": 1e10},
+        {"hedge_after": "5"},
         {"stop": [""]},
         {"stop": [3]},
         {"max_tokens": "5"},
@@ -271,3 +277,49 @@ def test_grpc_is_imported_only_for_a_cloud() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "True"]
+
+
+def test_the_device_takes_no_more_texts_than_it_may(exact_folder: Path) -> None:
+    """Though they were all decided on while it had room: the one too many goes elsewhere."""
+    with router_on(exact_folder, limits=Limits(max_queue=2)) as router:
+        streams = [router.stream("the", max_tokens=50) for _ in range(3)]
+        for stream in streams[:2]:
+            next(stream)
+        with pytest.raises(NoSourceError) as refused:
+            next(streams[2])
+        assert refused.value.vetoes[Source.ON_DEVICE].code is VetoCode.QUEUE_FULL
+        assert len(router._on_device._writing) == 2
+        for stream in streams:
+            stream.close()
+        assert router.generate("the", max_tokens=3).usage.completion_tokens == 3
+
+
+def test_memory_that_goes_into_loading_the_model_is_not_missed(exact_folder: Path) -> None:
+    """A request that comes meanwhile is the device's: the model is being loaded once for both."""
+    short = DeviceState(available_memory=1000)
+    with router_on(exact_folder, short) as router, router._on_device._loading:
+        stream = router.stream("the", max_tokens=3)
+        assert stream.decision.source is Source.ON_DEVICE
+        assert Source.ON_DEVICE not in stream.decision.vetoes
+
+
+@pytest.mark.parametrize("part", ["_latency._lock", "_latency._saving", "_on_device._counter"])
+def test_a_stream_may_be_collected_in_the_middle_of_anything(exact_folder: Path, part: str) -> None:
+    """What looks for cycles does so in any thread at any time, also in one that holds a lock."""
+    router = router_on(exact_folder)
+    lock, collected = attrgetter(part)(router), threading.Event()
+    stream = router.stream("the", max_tokens=50)
+    next(stream)
+    cycle = [stream]
+    cycle.append(cycle)
+    del stream, cycle
+
+    def collect() -> None:
+        with lock:
+            gc.collect()
+        collected.set()
+
+    threading.Thread(target=collect, daemon=True).start()
+    assert collected.wait(60)
+    assert router._on_device._writing == []
+    router.close()

@@ -377,3 +377,50 @@ def test_the_vocabulary_of_the_fakes_is_as_real_ones_are() -> None:
     assert TOKENIZER.decode(list(IDS)) == TEXT
     assert any(len(TOKENIZER.token_bytes(id_)) > 1 for id_ in IDS)
     assert len(tokens_of("🌊")) > 1
+
+
+def test_what_one_side_would_cut_the_other_may_finish() -> None:
+    """The window of the side that began is no limit for the one that goes on."""
+    device = FakeSource(IDS, fails(2), cuts_at=len(PROMPT) + 5)
+    cloud = FakeSource(IDS)
+    text = TextStream(
+        writing({DEVICE: device, CLOUD: cloud}, FakeAdvisor(CLOUD), max_tokens=len(IDS))
+    )
+    assert "".join(chunk.text for chunk in text) == TEXT
+    assert device.asked[0].max_tokens == 5
+    assert cloud.asked[0].max_tokens == len(IDS) - 2
+
+
+def test_a_mistake_is_told_as_a_failure() -> None:
+    """Of the attempt, and of the text."""
+    text, events = told(
+        advisor=FakeAdvisor(), sources={DEVICE: FakeSource(IDS, fails(1, RequestError("no")))}
+    )
+    with pytest.raises(RequestError):
+        list(text)
+    (ended,) = (event for event in events if isinstance(event, AttemptEnded))
+    assert (ended.outcome, ended.error) == (Outcome.FAILED, "RequestError")
+    assert text.generation.finish_reason is FinishReason.ERROR
+
+
+def test_reading_on_while_another_thread_closes_is_no_error() -> None:
+    """The reader waits until it is closed, and sees the end."""
+    closing, read_on = threading.Event(), threading.Event()
+
+    class Lingering(FakeSource):
+        def learn(self, attempt: Attempt) -> None:
+            closing.set()
+            read_on.wait()
+
+    text = TextStream(writing({DEVICE: Lingering(IDS)}, FakeAdvisor()))
+    next(text)
+    closer = threading.Thread(target=text.close)
+    closer.start()
+    closing.wait()
+    threading.Timer(0.1, read_on.set).start()  # when the reader is there
+    try:
+        assert list(text) == []
+    finally:
+        read_on.set()
+        closer.join()
+    assert text.generation.finish_reason is FinishReason.CANCELLED

@@ -1,0 +1,217 @@
+"""What the router makes of how a cloud behaves: whose fault it is, and what is learned from it."""
+
+import gc
+import math
+import threading
+import time
+from collections.abc import Iterator
+from operator import attrgetter
+from pathlib import Path
+
+import pytest
+
+from edgewise import CloudTimeouts, DeviceState, LatencyLog, NoSourceError, Router, Source
+from edgewise.breaker import Circuit
+from edgewise.errors import CloudUnavailableError
+from edgewise_edge import DeviceModel, FinishReason
+from edgewise_proto import generation_pb2 as pb
+from tests.scripted_cloud import Answers, Scripted, ended, scripted, speaking, tokens
+
+PROMPT = "abc"  # three tokens
+NEVER = 3600.0  # seconds
+
+
+def router_to(address: str, folder: Path, **settings: object) -> Router:
+    given = {"mode": "prefer_in_cloud", **settings}
+    return Router(
+        folder, cloud=address, device=DeviceState, latency=LatencyLog(), threads=1, **given
+    )
+
+
+def test_what_a_reader_has_spent_is_not_the_clouds_failure(
+    exact_folder: Path, exact_model: DeviceModel
+) -> None:
+    """A budget that is over before the text is read opens no circuit, and the cloud is asked."""
+    answers = [tokens(3, 10), tokens(4, 11), ended(5, prompt=3, completion=2)]
+    with (
+        scripted(exact_model, answers) as address,
+        router_to(address, exact_folder) as router,
+    ):
+        for _ in range(3):
+            with router.stream(PROMPT, max_tokens=2, latency_budget=0.05) as stream:
+                time.sleep(0.1)
+                assert stream.decision.source is Source.IN_CLOUD
+                list(stream)
+                assert stream.generation.token_ids == (10, 11)
+        assert router._in_cloud._breaker.state is Circuit.CLOSED
+
+
+def test_a_reader_who_pauses_is_not_the_clouds_silence(
+    exact_folder: Path, exact_model: DeviceModel
+) -> None:
+    """However little patience there is with a cloud, it has not begun to be silent."""
+    paused = threading.Event()
+
+    def answers() -> Iterator[pb.GenerateResponse]:
+        yield tokens(3, 10)
+        paused.wait()
+        yield tokens(4, 11)
+        yield ended(5, prompt=3, completion=2)
+
+    with (
+        scripted(exact_model, answers()) as address,
+        router_to(
+            address, exact_folder, cloud_timeouts=CloudTimeouts(between_tokens=1.0)
+        ) as router,
+        router.stream(PROMPT, max_tokens=2) as stream,
+    ):
+        next(stream)
+        time.sleep(1.5)
+        paused.set()
+        list(stream)
+    assert [part.source for part in stream.generation.segments] == [Source.IN_CLOUD]
+
+
+def queued(seconds: float, answers: Answers, folder: Path, model: DeviceModel) -> list[float]:
+    """What is learned of the time in a queue, with the time to the first token."""
+    answers[0].timings.queued = seconds
+    with scripted(model, answers) as address, router_to(address, folder) as router:
+        generation = router.generate(PROMPT, max_tokens=2)
+        assert generation.source is Source.IN_CLOUD
+        (learned,) = router._latency.measured(router._in_cloud.key)
+    return [learned.queued, learned.first_token]
+
+
+def test_the_time_in_a_queue_is_learned_with_the_first_token(
+    exact_folder: Path, exact_model: DeviceModel
+) -> None:
+    """Who has all its tokens does not wait for the last message."""
+    found, _ = queued(1e-6, [tokens(3, 10), tokens(4, 11)], exact_folder, exact_model)
+    assert found == pytest.approx(1e-6)
+
+
+@pytest.mark.parametrize("seconds", [math.nan, math.inf, -math.inf, -1.0, 1e300])
+def test_a_time_in_a_queue_that_makes_no_sense_is_bounded(
+    exact_folder: Path, exact_model: DeviceModel, seconds: float
+) -> None:
+    """By the time to the first token, which was measured here."""
+    found, most = queued(seconds, [tokens(3, 10), tokens(4, 11)], exact_folder, exact_model)
+    assert 0 <= found <= most
+
+
+def test_what_the_cloud_said_of_its_load_is_believed_for_a_while(
+    exact_folder: Path, exact_model: DeviceModel
+) -> None:
+    """Not when it is old, and not when the cloud could not be asked again."""
+    cloud = Scripted(exact_model, [tokens(3, 10)])
+    cloud.expected_wait = 77.0
+    with speaking(cloud) as address, router_to(address, exact_folder) as router:
+        assert router.generate(PROMPT, max_tokens=1).source is Source.IN_CLOUD
+        side = router._in_cloud
+
+        def first_token() -> float:
+            return side.predict(position=3, max_tokens=1).first_token
+
+        side.load()
+        assert first_token() >= 77
+        side._load_at -= 60  # seconds
+        assert first_token() < 77
+
+        def broken(_: float) -> None:
+            raise CloudUnavailableError("made to fail")
+
+        side._connection.load = broken
+        side._refresh()  # which puts off the next question
+        assert first_token() < 77
+
+
+def test_closing_a_stream_ends_the_wait_for_a_cloud_that_does_not_say_what_it_serves(
+    exact_folder: Path, exact_model: DeviceModel
+) -> None:
+    """The reader is woken, the device is not asked, and the cloud has not failed."""
+    cloud = Scripted(exact_model)
+    cloud.ready.clear()
+    with (
+        speaking(cloud) as address,
+        router_to(address, exact_folder, cloud_timeouts=CloudTimeouts(connect=NEVER)) as router,
+    ):
+        stream = router.stream(PROMPT, max_tokens=2)
+        reader = threading.Thread(target=lambda: list(stream), daemon=True)
+        reader.start()
+        cloud.asked.wait()
+        stream.close()
+        reader.join()
+        assert stream.generation.finish_reason is FinishReason.CANCELLED
+        assert not router.availability().loaded
+        assert router._in_cloud._breaker._failures == 0
+
+
+def test_a_budget_ends_the_wait_for_a_cloud_that_does_not_say_what_it_serves(
+    exact_folder: Path, exact_model: DeviceModel
+) -> None:
+    """The device answers, and a request's hurry is not the cloud's failure."""
+    cloud = Scripted(exact_model)
+    cloud.ready.clear()
+    with (
+        speaking(cloud) as address,
+        router_to(address, exact_folder, cloud_timeouts=CloudTimeouts(connect=NEVER)) as router,
+    ):
+        generation = router.generate(PROMPT, max_tokens=2, latency_budget=0.3)
+        assert cloud.asked.is_set()
+        assert [part.source for part in generation.segments] == [Source.ON_DEVICE]
+        assert router._in_cloud._breaker._failures == 0
+
+
+def test_an_interrupted_try_lets_another_request_try(exact_folder: Path) -> None:
+    """Nobody would ever go there again, with the pass gone."""
+    with router_to("127.0.0.1:9", exact_folder) as router:
+        side = router._in_cloud
+        for _ in range(3):
+            side._breaker.failed()
+        side._breaker.rested()
+
+        def interrupted(*_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+        side._connection.model = interrupted
+        with pytest.raises(KeyboardInterrupt):
+            router.generate(PROMPT, max_tokens=2)
+        assert side._breaker.state is Circuit.HALF_OPEN
+        assert not side._breaker.open
+
+
+def test_who_comes_while_another_request_tries_is_told_so(exact_folder: Path) -> None:
+    """A decision may be older than the try: then it is no failure of the cloud's."""
+    with router_to("127.0.0.1:9", exact_folder, mode="only_in_cloud") as router:
+        stream, breaker = router.stream(PROMPT), router._in_cloud._breaker
+        for _ in range(3):
+            breaker.failed()
+        breaker.rested()
+        assert breaker.enter()
+        with pytest.raises(NoSourceError, match="another request is trying it"):
+            list(stream)
+        assert breaker._failures == 3
+
+
+@pytest.mark.parametrize("part", ["_breaker._lock", "_connection._lock"])
+def test_a_stream_may_be_collected_in_the_middle_of_anything(
+    exact_folder: Path, exact_model: DeviceModel, part: str
+) -> None:
+    """What looks for cycles does so in any thread at any time, also in one that holds a lock."""
+    with scripted(exact_model, [tokens(3, 10), tokens(4, 11)]) as address:
+        router = router_to(address, exact_folder)
+        lock, collected = attrgetter(part)(router._in_cloud), threading.Event()
+        stream = router.stream(PROMPT, max_tokens=9)
+        assert next(stream).source is Source.IN_CLOUD
+        cycle = [stream]
+        cycle.append(cycle)
+        del stream, cycle
+
+        def collect() -> None:
+            with lock:
+                gc.collect()
+            collected.set()
+
+        threading.Thread(target=collect, daemon=True).start()
+        assert collected.wait(60)
+        router.close()
