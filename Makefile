@@ -38,6 +38,9 @@ format: .venv/ready  ## Format the code
 
 bench: .venv/ready  ## Run the benchmarks
 	$(BIN)/python benchmarks/router_overhead.py
+	$(BIN)/python benchmarks/predictions.py
+	$(BIN)/python benchmarks/handoff.py
+	$(BIN)/python -m benchmarks.simulator --seeds 10
 	$(BIN)/python benchmarks/both_sides.py
 
 bench-edge: .venv/ready .bench/llama/ready .bench/onnx/ready  ## Run llama.cpp, ONNX Runtime and CTranslate2 beside our edge runtime
