@@ -226,8 +226,11 @@ class FaultProxy:
         finally:
             for pump in pumps:
                 pump.cancel()
-            ends = await asyncio.gather(*pumps, return_exceptions=True)
-            connection.end(reset=any(isinstance(error, ConnectionError) for error in ends))
+            ends = list[object]()
+            try:
+                ends = await asyncio.gather(*pumps, return_exceptions=True)
+            finally:  # also when the proxy is stopped meanwhile
+                connection.end(reset=any(isinstance(error, ConnectionError) for error in ends))
 
     async def _to_cloud(self, connection: Connection, device: asyncio.StreamReader) -> None:
         while chunk := await device.read(PIECE):
