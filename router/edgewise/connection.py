@@ -32,6 +32,7 @@ class Connection:
         # Re-entrant, since a stream may be collected, and end, in the middle of anything.
         self._lock = threading.RLock()
         self._line: _Line | None = _Line(open_channel(address, security))  # checks both
+        self._resting: list[_Line] = []  # with calls under way
         self._closed = False
 
     def model(
@@ -76,14 +77,19 @@ class Connection:
         are under way on it may go on.
         """
         with self._lock:
-            self._drop()
+            line, self._line = self._line, None
+            if line and line.calls:
+                self._resting.append(line)
+            elif line:
+                line.channel.close()
 
     def close(self) -> None:
         """Drop the connection for good, and with it what is under way."""
         with self._lock:
             self._closed = True
-            if self._line:
-                self._line.channel.close()
+            for line in (self._line, *self._resting):
+                if line:
+                    line.channel.close()
 
     @contextmanager
     def _stub(self, *, hurried: bool = False) -> Iterator[pb_grpc.GeneratorStub]:
@@ -97,7 +103,9 @@ class Connection:
         finally:
             with self._lock:
                 line.calls -= 1
-                line.close_if_done()
+                if not line.calls and line in self._resting:
+                    self._resting.remove(line)
+                    line.channel.close()
 
     def _open_line(self) -> "_Line":
         """The line for one more call."""
@@ -111,21 +119,10 @@ class Connection:
             line.calls += 1
             return line
 
-    def _drop(self) -> None:
-        if self._line:
-            self._line.dropped = True
-            self._line.close_if_done()
-            self._line = None
 
-
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Line:
     """A channel, and the calls under way on it."""
 
     channel: grpc.Channel
     calls: int = 0
-    dropped: bool = False
-
-    def close_if_done(self) -> None:
-        if self.dropped and not self.calls:
-            self.channel.close()

@@ -1,10 +1,10 @@
 """What the router makes of how a cloud behaves: whose fault it is, and what is learned from it."""
 
-import gc
 import math
 import threading
 import time
 from collections.abc import Iterator
+from itertools import islice, repeat
 from operator import attrgetter
 from pathlib import Path
 
@@ -12,9 +12,12 @@ import pytest
 
 from edgewise import CloudTimeouts, DeviceState, LatencyLog, NoSourceError, Router, Source
 from edgewise.breaker import Circuit
+from edgewise.cloud_security import CloudSecurity
+from edgewise.connection import Connection
 from edgewise.errors import CloudUnavailableError
 from edgewise_edge import DeviceModel, FinishReason
 from edgewise_proto import generation_pb2 as pb
+from tests.collecting import collect_within
 from tests.scripted_cloud import Answers, Scripted, ended, scripted, speaking, tokens
 
 PROMPT = "abc"  # three tokens
@@ -200,18 +203,25 @@ def test_a_stream_may_be_collected_in_the_middle_of_anything(
     """What looks for cycles does so in any thread at any time, also in one that holds a lock."""
     with scripted(exact_model, [tokens(3, 10), tokens(4, 11)]) as address:
         router = router_to(address, exact_folder)
-        lock, collected = attrgetter(part)(router._in_cloud), threading.Event()
-        stream = router.stream(PROMPT, max_tokens=9)
-        assert next(stream).source is Source.IN_CLOUD
-        cycle = [stream]
-        cycle.append(cycle)
-        del stream, cycle
-
-        def collect() -> None:
-            with lock:
-                gc.collect()
-            collected.set()
-
-        threading.Thread(target=collect, daemon=True).start()
-        assert collected.wait(60)
+        streams = [router.stream(PROMPT, max_tokens=9)]
+        assert next(streams[0]).source is Source.IN_CLOUD
+        assert collect_within(attrgetter(part)(router._in_cloud), streams)
         router.close()
+
+
+def test_closing_ends_calls_on_a_connection_that_had_failed(exact_model: DeviceModel) -> None:
+    """They may go on after the failure of another one, but not after the router is closed."""
+    with scripted(exact_model, repeat(tokens(3, 10))) as address:
+        connection = Connection(address, CloudSecurity())
+
+        def read() -> None:
+            with connection.generate(pb.GenerateRequest(), None, ()) as call:
+                next(call)
+                connection.rest()
+                next(call)
+                connection.close()
+                for _ in islice(call, 100_000):
+                    pass
+
+        with pytest.raises(CloudUnavailableError):
+            read()

@@ -1,6 +1,5 @@
 """The router on the device alone: the real runtime, a tiny model, an invented device state."""
 
-import gc
 import subprocess
 import sys
 import threading
@@ -25,6 +24,7 @@ from edgewise import (
     Source,
     VetoCode,
 )
+from tests.collecting import collect_within
 
 FINE = DeviceState(available_memory=10**10, battery=0.9, charging=False)
 
@@ -307,19 +307,8 @@ def test_memory_that_goes_into_loading_the_model_is_not_missed(exact_folder: Pat
 def test_a_stream_may_be_collected_in_the_middle_of_anything(exact_folder: Path, part: str) -> None:
     """What looks for cycles does so in any thread at any time, also in one that holds a lock."""
     router = router_on(exact_folder)
-    lock, collected = attrgetter(part)(router), threading.Event()
-    stream = router.stream("the", max_tokens=50)
-    next(stream)
-    cycle = [stream]
-    cycle.append(cycle)
-    del stream, cycle
-
-    def collect() -> None:
-        with lock:
-            gc.collect()
-        collected.set()
-
-    threading.Thread(target=collect, daemon=True).start()
-    assert collected.wait(60)
+    streams = [router.stream("the", max_tokens=50)]
+    next(streams[0])
+    assert collect_within(attrgetter(part)(router), streams)
     assert router._on_device._writing == []
     router.close()
