@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from edgewise_edge import DeviceModel, SamplingParams, TokenRequest
 from edgewise_edge.tokenizer import END_OF_TEXT, _byte_of_character
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# A shell that starts the tests in the background has them ignore Ctrl-C, and their children too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LAYERS, HEADS, WIDTH, CONTEXT = 2, 2, 16, 192
 MERGES = ["t h", "th e", "Ġ the", "Ġ a", "i n", "e r", "Ġ w"]
