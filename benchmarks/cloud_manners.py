@@ -23,7 +23,7 @@ import numpy as np
 from cloud_peers import HERE, prepare
 from cloud_sides import NEW, PROMPT, Ask, edgewise
 
-from edgewise_edge.tokenizer import Tokenizer
+from edgewise_edge.decoding.tokenizer import Tokenizer
 
 ARRIVALS, LONG_ARRIVALS = 60, 8
 LONG, LONG_NEW = 900, 16

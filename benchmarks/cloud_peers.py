@@ -23,7 +23,7 @@ from cloud_table import goals, table
 from edge_peers import last_line, processor
 from edge_sides import LLAMA_CPP, THREADS, is_newer, output
 
-from edgewise_edge.tokenizer import Tokenizer
+from edgewise_edge.decoding.tokenizer import Tokenizer
 
 HERE = Path(__file__).parent
 

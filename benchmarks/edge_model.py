@@ -16,7 +16,7 @@ import keras
 from keras_hub.models import GPT2Backbone
 
 from edgewise_cloud.checkpoint import save_checkpoint
-from edgewise_edge.tokenizer import END_OF_TEXT, MERGES_FILE, VOCABULARY_FILE, Tokenizer
+from edgewise_edge.decoding.tokenizer import END_OF_TEXT, MERGES_FILE, VOCABULARY_FILE, Tokenizer
 
 MERGES = 50_000
 LAYERS, WIDTH, HEADS, CONTEXT = 12, 768, 12, 1024

@@ -17,8 +17,8 @@ from pathlib import Path
 from edge_sides import CASES, OURS, RUNTIMES, SIDES, THREADS, Process, Side, files, is_newer, output
 from edge_table import goals, table
 
-from edgewise_edge.cache import row_bytes
-from edgewise_edge.manifest import Manifest
+from edgewise_edge.runtime.kv_cache import row_bytes
+from edgewise_edge.store.manifest import Manifest
 
 HERE = Path(__file__).parent
 LONGEST = max(prompt for prompt, _ in CASES)

@@ -24,9 +24,9 @@ from edgewise_cloud.quantization import Quantization
 from edgewise_cloud.serving.batch import Batch
 from edgewise_cloud.sources import load_keras
 from edgewise_edge import DeviceModel, SamplingParams, TokenRequest
-from edgewise_edge.manifest import MODEL_FILE
-from edgewise_edge.quiet import captured_stderr
-from edgewise_edge.tokenizer import TOKENIZER_FILES, Tokenizer
+from edgewise_edge.decoding.tokenizer import TOKENIZER_FILES, Tokenizer
+from edgewise_edge.runtime.stderr import captured_stderr
+from edgewise_edge.store.manifest import MODEL_FILE
 
 PROMPT, NEW_TOKENS = "Once upon a time there was a king who had", 32
 

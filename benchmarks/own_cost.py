@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from edgewise_edge import DeviceModel, SamplingParams, TokenRequest
-from edgewise_edge.backend import Backend, Memory, Step
+from edgewise_edge.runtime.backend import Backend, Memory, Step
 
 PROMPT_TOKENS, NEW_TOKENS = 32, 128
 

@@ -22,8 +22,8 @@ from edgewise import DeviceState, LatencyLog, Measurement, Router, Source
 from edgewise.history import WINDOW
 from edgewise.predicting import DeviceTimes
 from edgewise_edge import find_model
-from edgewise_edge.manifest import Manifest
 from edgewise_edge.model import load_tokenizer
+from edgewise_edge.store.manifest import Manifest
 
 PROMPT, ANSWER = (4, 400), (4, 200)  # tokens
 GOING_ON = 1 / 3  # of the prompts begin with an earlier text

@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from edgewise_edge import DeviceModel, SamplingParams, TokenRequest
-from edgewise_edge.tokenizer import END_OF_TEXT, _byte_of_character
+from edgewise_edge.decoding.tokenizer import END_OF_TEXT, _byte_of_character
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # A shell that starts the tests in the background has them ignore Ctrl-C, and their children too.

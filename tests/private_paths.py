@@ -21,7 +21,7 @@ from edgewise import (
 from edgewise.events import Observer
 from edgewise_edge import RuntimeFailedError
 from edgewise_edge.errors import CacheMemoryError
-from edgewise_edge.manifest import MODEL_FILE
+from edgewise_edge.store.manifest import MODEL_FILE
 
 Options = dict[str, Any]
 FINE = DeviceState(available_memory=10**10, battery=0.9, charging=False)

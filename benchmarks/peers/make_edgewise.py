@@ -9,7 +9,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from edgewise_cloud.conversion import convert
 from edgewise_cloud.quantization import Quantization
-from edgewise_edge.quiet import captured_stderr
+from edgewise_edge.runtime.stderr import captured_stderr
 
 
 def main() -> None:

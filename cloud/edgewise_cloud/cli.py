@@ -18,8 +18,8 @@ from edgewise_cloud.quantization import Quantization, Target
 from edgewise_cloud.serving.cli import serve, token
 from edgewise_cloud.serving.on_ray.cli import serve_ray
 from edgewise_edge.errors import EdgeError
-from edgewise_edge.manifest import MODEL_FILE
-from edgewise_edge.quiet import captured_stderr
+from edgewise_edge.runtime.stderr import captured_stderr
+from edgewise_edge.store.manifest import MODEL_FILE
 
 if TYPE_CHECKING:
     from edgewise_cloud.evaluation import Evaluation

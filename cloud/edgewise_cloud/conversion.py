@@ -15,12 +15,12 @@ from edgewise_cloud.graph import StepGraph
 from edgewise_cloud.quantization import BLOCK, Quantization, Target
 from edgewise_cloud.sources import KerasModel, load_keras
 from edgewise_cloud.storage import FORMS, stored
+from edgewise_edge.decoding.sampling import sampling_params
+from edgewise_edge.decoding.tokenizer import TOKENIZER_FILES
 from edgewise_edge.errors import EdgeError
-from edgewise_edge.manifest import MODEL_FILE, FileRecord, Manifest
 from edgewise_edge.model import default_threads
-from edgewise_edge.runtime import Runtime
-from edgewise_edge.sampling import sampling_params
-from edgewise_edge.tokenizer import TOKENIZER_FILES
+from edgewise_edge.runtime.session import Runtime
+from edgewise_edge.store.manifest import MODEL_FILE, FileRecord, Manifest
 from edgewise_edge.trial import try_model
 
 LARGEST_FILE = 2**31  # bytes; a flatbuffer's offsets have 32 bits

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from edgewise_cloud.errors import TextError
-from edgewise_edge.tokenizer import END_OF_TEXT, Tokenizer
+from edgewise_edge.decoding.tokenizer import END_OF_TEXT, Tokenizer
 
 HELD_OUT_FILE = "held-out.txt"
 

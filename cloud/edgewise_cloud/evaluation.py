@@ -14,7 +14,7 @@ from edgewise_cloud.corpus import tokenized
 from edgewise_cloud.errors import SourceError, TextError
 from edgewise_cloud.sources import KerasModel, load_keras
 from edgewise_edge.model import DeviceModel
-from edgewise_edge.runtime import Runtime
+from edgewise_edge.runtime.session import Runtime
 
 # From "The Tale of the Fisherman and his Wife" (Grimm, translated by Margaret Hunt, 1884).
 PASSAGE = (

@@ -15,7 +15,7 @@ from edgewise_cloud.optimizers import adamw
 from edgewise_cloud.schedule import Schedule
 from edgewise_cloud.sources import load_keras
 from edgewise_cloud.training_state import TrainingState
-from edgewise_edge.tokenizer import TOKENIZER_FILES
+from edgewise_edge.decoding.tokenizer import TOKENIZER_FILES
 
 
 def finetune(

@@ -13,8 +13,8 @@ from edgewise_cloud.errors import TextError, TrainingError
 from edgewise_cloud.progress import Progress
 from edgewise_cloud.schedule import Schedule
 from edgewise_cloud.training_state import TrainingState
-from edgewise_edge.sampling import SamplingParams, sample
-from edgewise_edge.tokenizer import Tokenizer
+from edgewise_edge.decoding.sampling import SamplingParams, sample
+from edgewise_edge.decoding.tokenizer import Tokenizer
 
 LOOK_EVERY = 5  # rounds
 LOOK_PROMPT = "Once upon a time"

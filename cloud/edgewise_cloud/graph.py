@@ -17,8 +17,8 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from edgewise_edge.manifest import Architecture
-from edgewise_edge.signatures import DECODE, PREFILL
+from edgewise_edge.runtime.signatures import DECODE, PREFILL
+from edgewise_edge.store.manifest import Architecture
 
 HEAD = "wte.weight"  # GPT-2 ties its head to its token embedding
 

@@ -2,7 +2,7 @@
 
 import os
 
-from edgewise_edge.quiet import captured_stderr
+from edgewise_edge.runtime.stderr import captured_stderr
 
 
 def import_tensorflow() -> None:

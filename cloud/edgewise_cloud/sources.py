@@ -9,10 +9,15 @@ from keras_hub.models import GPT2Backbone, GPT2Tokenizer
 from edgewise_cloud.checkpoint import CHECKPOINT_FILES, CONFIG_FILE
 from edgewise_cloud.errors import SourceError
 from edgewise_edge import find_model
-from edgewise_edge.catalog import bundled_models
+from edgewise_edge.decoding.tokenizer import (
+    MERGES_FILE,
+    TOKENIZER_FILES,
+    VOCABULARY_FILE,
+    Tokenizer,
+)
 from edgewise_edge.errors import EdgeError
-from edgewise_edge.manifest import MANIFEST_FILE, Architecture, Manifest
-from edgewise_edge.tokenizer import MERGES_FILE, TOKENIZER_FILES, VOCABULARY_FILE, Tokenizer
+from edgewise_edge.store.catalog import bundled_models
+from edgewise_edge.store.manifest import MANIFEST_FILE, Architecture, Manifest
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from edgewise_cloud.optimizers import muon
 from edgewise_cloud.schedule import Schedule
 from edgewise_cloud.training_state import TrainingState
 from edgewise_cloud.vocabulary import train_vocabulary
-from edgewise_edge.tokenizer import Tokenizer
+from edgewise_edge.decoding.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from tokenizers import ByteLevelBPETokenizer
 
 from edgewise_cloud.errors import TextError
 from edgewise_cloud.whole_files import replaced_whole
-from edgewise_edge.tokenizer import END_OF_TEXT, MERGES_FILE, VOCABULARY_FILE, Tokenizer
+from edgewise_edge.decoding.tokenizer import END_OF_TEXT, MERGES_FILE, VOCABULARY_FILE, Tokenizer
 
 
 def train_vocabulary(texts: list[str], size: int, folder: Path) -> Tokenizer:

@@ -1,7 +1,10 @@
 """edgewise_edge: GPT-2 as TFLite on the device, with no network and no TensorFlow."""
 
-from edgewise_edge.catalog import bundled_models, find_model
 from edgewise_edge.completion import Completion, complete
+from edgewise_edge.decoding.generate import FinishReason, TokenRequest, Usage
+from edgewise_edge.decoding.sampling import SamplingParams, sample
+from edgewise_edge.decoding.text import TextAssembler, Transcript
+from edgewise_edge.decoding.tokenizer import Tokenizer
 from edgewise_edge.errors import (
     ContextOverflowError,
     EdgeError,
@@ -12,13 +15,9 @@ from edgewise_edge.errors import (
     RequestError,
     RuntimeFailedError,
 )
-from edgewise_edge.generation import FinishReason, TokenRequest, Usage
-from edgewise_edge.manifest import Manifest
 from edgewise_edge.model import DeviceModel
-from edgewise_edge.sampling import SamplingParams, sample
-from edgewise_edge.text import TextAssembler
-from edgewise_edge.tokenizer import Tokenizer
-from edgewise_edge.transcript import Transcript
+from edgewise_edge.store.catalog import bundled_models, find_model
+from edgewise_edge.store.manifest import Manifest
 
 __all__ = [
     "Completion",

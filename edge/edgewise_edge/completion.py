@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgewise_edge.generation import FinishReason, TokenRequest, Usage
+from edgewise_edge.decoding.generate import FinishReason, TokenRequest, Usage
+from edgewise_edge.decoding.sampling import sampling_params
+from edgewise_edge.decoding.text import Transcript
 from edgewise_edge.model import DeviceModel
-from edgewise_edge.sampling import sampling_params
-from edgewise_edge.transcript import Transcript
 
 
 @dataclass(frozen=True, slots=True)

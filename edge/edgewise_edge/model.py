@@ -9,15 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from edgewise_edge.backend import import_library
-from edgewise_edge.catalog import find_model
+from edgewise_edge.decoding.generate import TokenRequest, generate_tokens
+from edgewise_edge.decoding.tokenizer import TOKENIZER_FILES, Tokenizer
 from edgewise_edge.errors import ModelIncompatibleError, RequestError
-from edgewise_edge.generation import TokenRequest, generate_tokens
-from edgewise_edge.manifest import MODEL_FILE, Manifest
-from edgewise_edge.prefixes import PREFIX_MEMORY, Prefixes
-from edgewise_edge.runtime import Runtime
-from edgewise_edge.tokenizer import TOKENIZER_FILES, Tokenizer
-from edgewise_edge.weight_cache import WeightCache, default_folder
+from edgewise_edge.runtime.open import import_library
+from edgewise_edge.runtime.prefix_cache import PREFIX_MEMORY, Prefixes
+from edgewise_edge.runtime.session import Runtime
+from edgewise_edge.runtime.weight_cache import WeightCache, default_folder
+from edgewise_edge.store.catalog import find_model
+from edgewise_edge.store.manifest import MODEL_FILE, Manifest
 
 
 def default_threads() -> int:

@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from edgewise_edge.decoding.generate import TokenRequest
+from edgewise_edge.decoding.sampling import SamplingParams
 from edgewise_edge.errors import EdgeError, RuntimeFailedError
-from edgewise_edge.generation import TokenRequest
-from edgewise_edge.manifest import MODEL_FILE
 from edgewise_edge.model import DeviceModel, default_threads
-from edgewise_edge.sampling import SamplingParams
+from edgewise_edge.store.manifest import MODEL_FILE
 
 COLD_PROMPT = 32  # tokens
 LONG_PROMPT = 512  # tokens, or half the context window

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from edgewise_edge.errors import EdgeError, ModelIncompatibleError
-from edgewise_edge.manifest import MODEL_FILE, Manifest
-from edgewise_edge.runtime import Runtime
+from edgewise_edge.runtime.session import Runtime
+from edgewise_edge.store.manifest import MODEL_FILE, Manifest
 
 TIMEOUT = 120.0  # seconds
 

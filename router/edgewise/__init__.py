@@ -50,8 +50,8 @@ from edgewise.situation import (
     VetoCode,
 )
 from edgewise.stream import TextStream
+from edgewise_edge.decoding.generate import FinishReason, Usage
 from edgewise_edge.errors import EdgeError, ModelError, RequestError
-from edgewise_edge.generation import FinishReason, Usage
 
 __all__ = [
     "AsyncTextStream",

@@ -14,7 +14,7 @@ from edgewise.request import (
 )
 from edgewise.situation import Mode, Privacy
 from edgewise_edge import ContextOverflowError, Manifest, Tokenizer
-from edgewise_edge.sampling import sampling_params
+from edgewise_edge.decoding.sampling import sampling_params
 
 _SAMPLING = ("temperature", "top_k", "top_p", "repetition_penalty", "seed")
 

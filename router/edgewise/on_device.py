@@ -20,8 +20,8 @@ from edgewise_edge import (
     TokenRequest,
     find_model,
 )
-from edgewise_edge.manifest import MODEL_FILE
 from edgewise_edge.model import load_tokenizer
+from edgewise_edge.store.manifest import MODEL_FILE
 
 if TYPE_CHECKING:
     from edgewise_edge.profiling import Profile

@@ -14,7 +14,7 @@ from edgewise_cloud.checkpoint import weights
 from edgewise_cloud.serving.batch import CHUNK, Batch, Text
 from edgewise_cloud.sources import KerasModel, load_keras
 from edgewise_edge import DeviceModel
-from edgewise_edge.generation import TokenRequest
+from edgewise_edge.decoding.generate import TokenRequest
 from tests.conftest import CONTEXT, token_request
 
 SLOTS = 5

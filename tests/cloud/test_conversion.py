@@ -21,7 +21,7 @@ from edgewise_cloud.quantization import Quantization
 from edgewise_cloud.sources import load_keras
 from edgewise_edge import DeviceModel, Manifest, find_model
 from edgewise_edge.errors import RequestError, RuntimeFailedError
-from edgewise_edge.manifest import MODEL_FILE
+from edgewise_edge.store.manifest import MODEL_FILE
 from tests.conftest import CONTEXT, token_request, write_checkpoint
 
 

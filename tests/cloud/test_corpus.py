@@ -7,7 +7,7 @@ import pytest
 
 from edgewise_cloud.corpus import HELD_OUT_FILE, read_corpus, read_documents, tokenized
 from edgewise_cloud.errors import TextError
-from edgewise_edge.tokenizer import END_OF_TEXT, Tokenizer
+from edgewise_edge.decoding.tokenizer import END_OF_TEXT, Tokenizer
 from tests.cloud.conftest import STORIES
 from tests.conftest import write_vocabulary
 

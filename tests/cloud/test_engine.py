@@ -15,7 +15,7 @@ from edgewise_cloud.serving.engine_settings import EngineSettings
 from edgewise_cloud.serving.pace import Pace
 from edgewise_cloud.serving.requests import Caller, RefusedError
 from edgewise_cloud.serving.server import load_engine
-from edgewise_edge.generation import TokenRequest
+from edgewise_edge.decoding.generate import TokenRequest
 from tests.conftest import token_request
 
 ANYBODY = Caller(name="anybody")

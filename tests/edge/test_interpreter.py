@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
-from edgewise_edge import DeviceModel, backend
+from edgewise_edge import DeviceModel
 from edgewise_edge.errors import ModelIncompatibleError
-from edgewise_edge.interpreter import InterpreterBackend
-from edgewise_edge.manifest import MODEL_FILE
-from edgewise_edge.runtime import Runtime
+from edgewise_edge.runtime import open as opening
+from edgewise_edge.runtime.interpreter import InterpreterBackend
+from edgewise_edge.runtime.session import Runtime
+from edgewise_edge.store.manifest import MODEL_FILE
 from tests.conftest import CONTEXT, token_request
 
 TOKENS = list(range(60, 60 + CONTEXT))
@@ -56,7 +57,7 @@ def test_the_interpreter_keeps_no_weights(
     def open_model(path: Path, threads: int, _weight_cache: Path | None) -> InterpreterBackend:
         return InterpreterBackend(Interpreter(str(path), num_threads=threads))
 
-    monkeypatch.setattr("edgewise_edge.runtime.open_model", open_model)
+    monkeypatch.setattr("edgewise_edge.runtime.session.open_model", open_model)
     DeviceModel.load(exact_folder, threads=1, weight_cache=tmp_path / "weights")
     assert not caplog.records
     assert not list((tmp_path / "weights").glob("*"))
@@ -66,6 +67,6 @@ def test_without_either_library_the_error_says_what_to_install(
     exact_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both are looked for by name."""
-    monkeypatch.setattr(backend.importlib.util, "find_spec", lambda _name: None)
+    monkeypatch.setattr(opening.importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(ModelIncompatibleError, match="pip install ai-edge-litert"):
-        backend.open_model(exact_folder / MODEL_FILE, 1, None)
+        opening.open_model(exact_folder / MODEL_FILE, 1, None)

@@ -16,7 +16,7 @@ from edgewise_edge import (
     ModelNotFoundError,
     complete,
 )
-from edgewise_edge.manifest import MODEL_FILE, FileRecord
+from edgewise_edge.store.manifest import MODEL_FILE, FileRecord
 from edgewise_edge.trial import try_model
 
 SHAPE = {"vocabulary_size": 264, "context_window": 192, "layers": 2, "heads": 2, "width": 16}

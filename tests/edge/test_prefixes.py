@@ -13,10 +13,10 @@ import pytest
 from numpy.typing import NDArray
 
 from edgewise_edge import DeviceModel, RequestError, RuntimeFailedError
-from edgewise_edge.cache import Cache, row_bytes
 from edgewise_edge.errors import CacheMemoryError
-from edgewise_edge.prefixes import PREFIX_MEMORY, Prefixes
-from edgewise_edge.runtime import Runtime, Session
+from edgewise_edge.runtime.kv_cache import Cache, row_bytes
+from edgewise_edge.runtime.prefix_cache import PREFIX_MEMORY, Prefixes
+from edgewise_edge.runtime.session import Runtime, Session
 from tests.conftest import CONTEXT, token_request
 
 Logits = NDArray[np.float32]
@@ -432,7 +432,7 @@ def test_an_abandoned_text_may_be_collected_at_any_time(
     def available_memory() -> None:
         gc.collect()
 
-    monkeypatch.setattr("edgewise_edge.prefixes.available_memory", available_memory)
+    monkeypatch.setattr("edgewise_edge.runtime.prefix_cache.available_memory", available_memory)
     wanted = token_request(OTHER[:10], 5, **GREEDY)
     found: list[int] = []
     writing = threading.Thread(
@@ -454,7 +454,7 @@ def test_an_abandoned_text_may_be_collected_at_any_time(
 
 def available(monkeypatch: pytest.MonkeyPatch, memory: Callable[[], int | None]) -> None:
     """Let the system have so many bytes left."""
-    monkeypatch.setattr("edgewise_edge.prefixes.available_memory", memory)
+    monkeypatch.setattr("edgewise_edge.runtime.prefix_cache.available_memory", memory)
 
 
 def test_short_memory_is_said_before_any_is_taken(
@@ -464,7 +464,7 @@ def test_short_memory_is_said_before_any_is_taken(
     prefixes = Prefixes(runtime, PREFIX_MEMORY)
     available(monkeypatch, lambda: 100 * row - 1)
     caches: list[Any] = []
-    monkeypatch.setattr("edgewise_edge.prefixes.Cache", caches.append)
+    monkeypatch.setattr("edgewise_edge.runtime.prefix_cache.Cache", caches.append)
     with pytest.raises(CacheMemoryError, match="shorten the prompt") as error:
         prefixes.session(TEXT[:60], 100)
     assert (error.value.wanted, error.value.available) == (100 * row, 100 * row - 1)

@@ -23,10 +23,10 @@ from edgewise_edge import (
     TokenRequest,
     complete,
 )
-from edgewise_edge.backend import Ends, Memory, Shape, Step
 from edgewise_edge.errors import RuntimeFailedError
-from edgewise_edge.manifest import MODEL_FILE, Architecture
-from edgewise_edge.runtime import Runtime, Session
+from edgewise_edge.runtime.backend import Ends, Memory, Shape, Step
+from edgewise_edge.runtime.session import Runtime, Session
+from edgewise_edge.store.manifest import MODEL_FILE, Architecture
 from tests.conftest import CONTEXT, token_request
 
 Logits = NDArray[np.float32]

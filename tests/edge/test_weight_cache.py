@@ -16,9 +16,10 @@ import pytest
 from numpy.typing import NDArray
 
 from edgewise_edge import DeviceModel, Manifest, ModelIncompatibleError
-from edgewise_edge.backend import Backend, open_model
-from edgewise_edge.manifest import MODEL_FILE, FileRecord
-from edgewise_edge.weight_cache import WeightCache
+from edgewise_edge.runtime.backend import Backend
+from edgewise_edge.runtime.open import open_model
+from edgewise_edge.runtime.weight_cache import WeightCache
+from edgewise_edge.store.manifest import MODEL_FILE, FileRecord
 
 DAY = 24 * 3600.0
 Logits = NDArray[np.float32]
@@ -45,7 +46,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path | None]:
         paths.append(weight_cache)
         return open_model(path, threads, weight_cache)
 
-    monkeypatch.setattr("edgewise_edge.runtime.open_model", noted)
+    monkeypatch.setattr("edgewise_edge.runtime.session.open_model", noted)
     return paths
 
 
@@ -122,7 +123,7 @@ def test_another_version_of_the_library_has_its_own_file(
     paths = {WeightCache(tmp_path, FileRecord(1, "a" * 64)).path}
     monkeypatch.setattr("ai_edge_litert.__version__", "99.9")
     paths.add(WeightCache(tmp_path, FileRecord(1, "a" * 64)).path)
-    monkeypatch.setattr("edgewise_edge.weight_cache._processor", lambda: "flags: none")
+    monkeypatch.setattr("edgewise_edge.runtime.weight_cache._processor", lambda: "flags: none")
     paths.add(WeightCache(tmp_path, FileRecord(1, "a" * 64)).path)
     assert len(paths) == 3
 
@@ -427,7 +428,7 @@ def test_a_library_that_cannot_use_the_file_makes_another(
     load(exact_folder, weights)
     before = state(weights)
     library = Refusing(lambda path: path == kept.path)
-    monkeypatch.setattr("edgewise_edge.runtime.open_model", library)
+    monkeypatch.setattr("edgewise_edge.runtime.session.open_model", library)
     assert_same(load(exact_folder, weights), expected)
     assert [path == kept.path for path in library.given] == [True, False]
     assert library.given[1] is not None
@@ -444,7 +445,7 @@ def test_a_library_that_cannot_write_a_file_loads_without(
 ) -> None:
     """Nothing of its attempts stays."""
     library = Refusing(lambda path: path is not None)
-    monkeypatch.setattr("edgewise_edge.runtime.open_model", library)
+    monkeypatch.setattr("edgewise_edge.runtime.session.open_model", library)
     assert_same(load(exact_folder, weights), expected)
     assert library.given[-1] is None
     assert not kept.whole()
@@ -478,7 +479,7 @@ def test_a_model_that_does_not_load_at_all_says_why(
     exact_folder: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With or without a file; and leaves none."""
-    monkeypatch.setattr("edgewise_edge.runtime.open_model", Refusing(lambda _path: True))
+    monkeypatch.setattr("edgewise_edge.runtime.session.open_model", Refusing(lambda _path: True))
     with pytest.raises(ModelIncompatibleError, match="no such weights"):
         load(exact_folder, weights)
     assert list(weights.iterdir()) == []

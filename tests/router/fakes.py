@@ -25,7 +25,7 @@ from edgewise.situation import (
 from edgewise.telling import Telling
 from edgewise.writing import Standing, Writing
 from edgewise_edge import SamplingParams, Tokenizer, TokenRequest
-from edgewise_edge.tokenizer import END_OF_TEXT
+from edgewise_edge.decoding.tokenizer import END_OF_TEXT
 
 DEVICE, CLOUD = Source.ON_DEVICE, Source.IN_CLOUD
 MOVE = Veto(VetoCode.TEMPERATURE, "it was told to leave", yields=True)

@@ -13,8 +13,8 @@ import grpc
 from edgewise_cloud.serving.logs import frames
 from edgewise_cloud.serving.requests import Caller, Observer, Outcome, RefusedError
 from edgewise_cloud.serving.wire import FINISH_REASONS, token_request
+from edgewise_edge.decoding.generate import FinishReason, TokenRequest
 from edgewise_edge.errors import RequestError
-from edgewise_edge.generation import FinishReason, TokenRequest
 from edgewise_proto import generation_pb2 as pb
 
 if TYPE_CHECKING:

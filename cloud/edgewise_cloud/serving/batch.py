@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from edgewise_cloud.serving.programs import Programs
 from edgewise_cloud.serving.texts import Copy, Slot, Texts
 from edgewise_cloud.serving.transformer import Layout, Transformer
+from edgewise_edge.decoding.generate import TokenRequest
+from edgewise_edge.decoding.sampling import sample
 from edgewise_edge.errors import RuntimeFailedError
-from edgewise_edge.generation import TokenRequest
-from edgewise_edge.manifest import Architecture
-from edgewise_edge.sampling import sample
+from edgewise_edge.store.manifest import Architecture
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from edgewise_cloud.serving.logs import frames
 from edgewise_cloud.serving.pace import Pace, Waits
 from edgewise_cloud.serving.requests import Caller, RefusedError
 from edgewise_cloud.serving.runs import Item, Load, Run, ServedModel
-from edgewise_edge.generation import TokenRequest
+from edgewise_edge.decoding.generate import TokenRequest
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from typing import TypeAlias
 
 from edgewise_cloud.serving.batch import CHUNK, Text
 from edgewise_cloud.serving.requests import Caller, RefusedError
-from edgewise_edge.generation import TokenRequest
-from edgewise_edge.manifest import Architecture
-from edgewise_edge.tokenizer import Tokenizer
+from edgewise_edge.decoding.generate import TokenRequest
+from edgewise_edge.decoding.tokenizer import Tokenizer
+from edgewise_edge.store.manifest import Architecture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

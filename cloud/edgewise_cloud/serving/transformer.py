@@ -16,7 +16,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from edgewise_cloud.serving.slicing import dynamic_slice
-from edgewise_edge.manifest import Architecture
+from edgewise_edge.store.manifest import Architecture
 
 Tensor: TypeAlias = Any  # of Keras's backend
 Pair: TypeAlias = tuple[Tensor, Tensor]  # keys, values

@@ -1,8 +1,8 @@
 """Requests off the wire, into the terms of the engine."""
 
+from edgewise_edge.decoding.generate import FinishReason, TokenRequest
+from edgewise_edge.decoding.sampling import SamplingParams
 from edgewise_edge.errors import RequestError
-from edgewise_edge.generation import FinishReason, TokenRequest
-from edgewise_edge.sampling import SamplingParams
 from edgewise_proto import generation_pb2 as pb
 
 FINISH_REASONS = {

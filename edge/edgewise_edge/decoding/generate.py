@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewise_edge.decoding.sampling import SamplingParams, sample
 from edgewise_edge.errors import ContextOverflowError, RequestError
-from edgewise_edge.sampling import SamplingParams, sample
 
 
 class FinishReason(StrEnum):

@@ -5,7 +5,7 @@ It owns the memory of its tensors, so the caches are copied into it for every st
 
 from typing import Any
 
-from edgewise_edge.backend import Ends, Memory, Shape, Step
+from edgewise_edge.runtime.backend import Ends, Memory, Shape, Step
 
 
 class InterpreterBackend:

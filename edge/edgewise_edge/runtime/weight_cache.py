@@ -21,9 +21,9 @@ from pathlib import Path
 
 import platformdirs
 
-from edgewise_edge.manifest import FileRecord
+from edgewise_edge.store.manifest import FileRecord
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("edgewise_edge.weight_cache")
 _SUFFIX, _PARTIAL = ".xnnpack", ".partial"
 _UNUSED = 30 * 24 * 3600.0  # seconds after which another model's file is in the way
 

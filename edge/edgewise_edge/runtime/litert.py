@@ -14,8 +14,8 @@ from ai_edge_litert.environment import Environment
 from ai_edge_litert.tensor_buffer import TensorBuffer
 from numpy.typing import NDArray
 
-from edgewise_edge.arrays import aligned
-from edgewise_edge.backend import Ends, Memory, Shape, Step
+from edgewise_edge.runtime.arrays import aligned
+from edgewise_edge.runtime.backend import Ends, Memory, Shape, Step
 
 _NO_FILE = ":memory"  # XNNPACK's name for a weight cache that is shared, but not kept
 

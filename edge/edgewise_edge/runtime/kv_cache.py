@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise_edge.arrays import stacked
-from edgewise_edge.manifest import Architecture
+from edgewise_edge.runtime.arrays import stacked
+from edgewise_edge.store.manifest import Architecture
 
 # A decode step attends to its cached rows in multiples of this: finer, and the model is resized
 # more often (0.4 ms for GPT-2 small); coarser, and it reads more rows that it then masks.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise_edge.backend import Shape
+from edgewise_edge.runtime.backend import Shape
 
 ALIGNMENT = 64  # bytes; LiteRT copies what is aligned less
 

@@ -1,48 +1,18 @@
-"""The seam between our runtime and the library that runs a `.tflite`: LiteRT, or tflite-runtime."""
+"""Choosing the library that runs a `.tflite`, and loading one with it."""
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
-
-from numpy.typing import NDArray
+from typing import Any
 
 from edgewise_edge.errors import ModelIncompatibleError
-
-Shape = tuple[int, ...]
-Memory = Mapping[str, NDArray[Any]]
-Step = Callable[[], None]  # raises RuntimeError or ValueError when the library fails
-
-
-@dataclass(frozen=True, slots=True)
-class Ends:
-    """What a signature takes and returns: names and shapes. Free dimensions say 1 or -1."""
-
-    inputs: dict[str, Shape]
-    outputs: dict[str, Shape]
-
-
-class Backend(Protocol):
-    """A loaded model. Its methods raise RuntimeError or ValueError when the library fails."""
-
-    name: str
-    signatures: dict[str, Ends]
-
-    def bind(self, signature: str, inputs: Memory, outputs: Memory) -> Step:
-        """A call that runs `signature` on these arrays, whose shapes are those of this step.
-
-        The arrays, by the names of the signature's ends, are contiguous and lie at multiples of
-        ALIGNMENT bytes (arrays.py). What they hold when the step is called is what it reads.
-        """
-        ...
+from edgewise_edge.runtime.backend import Backend
 
 
 def import_library() -> None:
     """Import what open_model() needs: something to do while a model is hashed."""
     if importlib.util.find_spec("ai_edge_litert"):
-        importlib.import_module("edgewise_edge.litert")
+        importlib.import_module("edgewise_edge.runtime.litert")
 
 
 def open_model(path: Path, threads: int, weight_cache: Path | None) -> Backend:
@@ -51,7 +21,7 @@ def open_model(path: Path, threads: int, weight_cache: Path | None) -> Backend:
     `weight_cache` is a file for LiteRT's prepared weights, or where such a file is to be made.
     """
     if importlib.util.find_spec("ai_edge_litert"):
-        from edgewise_edge.litert import CompiledBackend, shares_memory
+        from edgewise_edge.runtime.litert import CompiledBackend, shares_memory
 
         if shares_memory():
             return CompiledBackend(path, threads, weight_cache)
@@ -75,6 +45,6 @@ def open_model(path: Path, threads: int, weight_cache: Path | None) -> Backend:
 
 
 def _interpreted(interpreter: Any, path: Path, threads: int) -> Backend:
-    from edgewise_edge.interpreter import InterpreterBackend
+    from edgewise_edge.runtime.interpreter import InterpreterBackend
 
     return InterpreterBackend(interpreter(str(path), num_threads=threads))

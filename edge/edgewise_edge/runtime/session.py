@@ -9,13 +9,14 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise_edge.arrays import ALIGNMENT, aligned, stacked
-from edgewise_edge.backend import Backend, Shape, Step, open_model
-from edgewise_edge.cache import Cache, cache_names, whole_granules
 from edgewise_edge.errors import ModelIncompatibleError, RuntimeFailedError
-from edgewise_edge.manifest import Architecture
-from edgewise_edge.quiet import captured_stderr, silence_native_exit
-from edgewise_edge.signatures import DECODE, MASKED, PREFILL
+from edgewise_edge.runtime.arrays import ALIGNMENT, aligned, stacked
+from edgewise_edge.runtime.backend import Backend, Shape, Step
+from edgewise_edge.runtime.kv_cache import Cache, cache_names, whole_granules
+from edgewise_edge.runtime.open import open_model
+from edgewise_edge.runtime.signatures import DECODE, MASKED, PREFILL
+from edgewise_edge.runtime.stderr import captured_stderr, silence_native_exit
+from edgewise_edge.store.manifest import Architecture
 
 _FLATBUFFER_IDENTIFIER = slice(4, 8)
 # Prompt tokens a prefill step takes at most. Larger chunks read the weights less often, but need

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
 
-from edgewise_edge.cache import Cache, row_bytes
 from edgewise_edge.errors import CacheMemoryError
 from edgewise_edge.memory import available_memory
-from edgewise_edge.runtime import Runtime, Session
+from edgewise_edge.runtime.kv_cache import Cache, row_bytes
+from edgewise_edge.runtime.session import Runtime, Session
 
 PREFIX_MEMORY = 64 * 2**20  # bytes: 870 tokens of GPT-2 small
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from edgewise_edge.errors import ModelNotFoundError
-from edgewise_edge.manifest import MANIFEST_FILE
+from edgewise_edge.store.manifest import MANIFEST_FILE
 
-BUNDLED = Path(__file__).parent / "models"
+BUNDLED = Path(__file__).parents[1] / "models"
 
 
 def bundled_models() -> list[str]:

@@ -1,0 +1,1 @@
+"""From a prompt to text: the tokenizer, the token loop, the sampler, stop strings."""

@@ -1,0 +1,1 @@
+"""Models on disk: a folder with a manifest, and the bundled ones."""
