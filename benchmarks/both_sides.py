@@ -17,9 +17,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 from keras_hub.models import GPT2CausalLM
 
-from edgewise_cloud.checkpoint import weights
-from edgewise_cloud.serving.batch import Batch
-from edgewise_cloud.sources import load_keras
+from edgewise_cloud.keras_models.checkpoint import weights
+from edgewise_cloud.keras_models.load import load_keras
+from edgewise_cloud.serving.engine.batch import Batch
 from edgewise_edge import DeviceModel, SamplingParams, TokenRequest
 
 PROMPT_TOKENS, NEW_TOKENS, ROUNDS = 32, 128, 5

@@ -23,12 +23,12 @@ import numpy as np
 from cloud_peers import HERE, prepare
 from cloud_sides import NEW, PROMPT, STREAMS
 
-from edgewise_cloud.checkpoint import weights
-from edgewise_cloud.heavy import import_tensorflow
-from edgewise_cloud.serving.batch import Batch
-from edgewise_cloud.serving.engine_settings import EngineSettings
-from edgewise_cloud.serving.programs import Programs
-from edgewise_cloud.sources import KerasModel, load_keras
+from edgewise_cloud.keras_models.checkpoint import weights
+from edgewise_cloud.keras_models.load import KerasModel, load_keras
+from edgewise_cloud.keras_models.tensorflow import import_tensorflow
+from edgewise_cloud.serving.engine.batch import Batch
+from edgewise_cloud.serving.engine.settings import EngineSettings
+from edgewise_cloud.serving.model.programs import Programs
 
 HEIGHTS, CONTEXTS = (1, 4, STREAMS), (128, 192, 256, 512, 1024)
 ROUNDS = 9
@@ -113,7 +113,7 @@ def judged(batch: Batch, tokens: list[int]) -> np.ndarray:
 
 async def service_cost(step_ms: float) -> dict[str, float]:
     """What gRPC and scheduling add to a step of 16 streams that computes nothing but waits."""
-    from edgewise_cloud.serving.server import ServerSettings, running_server
+    from edgewise_cloud.serving.server.server import ServerSettings, running_server
 
     logits = np.zeros((STREAMS, 4096), np.float32)
 

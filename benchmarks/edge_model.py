@@ -15,7 +15,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 from keras_hub.models import GPT2Backbone
 
-from edgewise_cloud.checkpoint import save_checkpoint
+from edgewise_cloud.keras_models.checkpoint import save_checkpoint
 from edgewise_edge.decoding.tokenizer import END_OF_TEXT, MERGES_FILE, VOCABULARY_FILE, Tokenizer
 
 MERGES = 50_000

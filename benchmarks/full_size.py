@@ -18,11 +18,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 from keras_hub.models import GPT2Backbone
 
-from edgewise_cloud.checkpoint import save_checkpoint, weights
-from edgewise_cloud.conversion import convert
-from edgewise_cloud.quantization import Quantization
-from edgewise_cloud.serving.batch import Batch
-from edgewise_cloud.sources import load_keras
+from edgewise_cloud.convert.convert import convert
+from edgewise_cloud.convert.quantization import Quantization
+from edgewise_cloud.keras_models.checkpoint import save_checkpoint, weights
+from edgewise_cloud.keras_models.load import load_keras
+from edgewise_cloud.serving.engine.batch import Batch
 from edgewise_edge import DeviceModel, SamplingParams, TokenRequest
 from edgewise_edge.decoding.tokenizer import TOKENIZER_FILES, Tokenizer
 from edgewise_edge.runtime.stderr import captured_stderr

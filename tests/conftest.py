@@ -107,8 +107,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def exact_folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model for both sides, unquantised: device files and Keras weights."""
-    from edgewise_cloud.conversion import convert
-    from edgewise_cloud.quantization import Quantization
+    from edgewise_cloud.convert.convert import convert
+    from edgewise_cloud.convert.quantization import Quantization
 
     folder = tmp_path_factory.mktemp("models") / "exact"
     convert(str(checkpoint), folder, Quantization.NONE, keras_weights=True)

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
-from edgewise_cloud.serving.engine_settings import EngineSettings
-from edgewise_cloud.serving.server import ServerSettings, running_server
+from edgewise_cloud.serving.engine.settings import EngineSettings
+from edgewise_cloud.serving.server.server import ServerSettings, running_server
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import psutil
 
-from edgewise_cloud.serving.engine_settings import EngineSettings
-from edgewise_cloud.serving.server import ServerSettings
+from edgewise_cloud.serving.engine.settings import EngineSettings
+from edgewise_cloud.serving.server.server import ServerSettings
 
 SLOTS, QUEUE = 4, 8  # of each replica
 MEGABYTE = 1 << 20

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from edgewise_cloud.serving.engine_settings import EngineSettings
-from edgewise_cloud.serving.server import Server, ServerSettings
+from edgewise_cloud.serving.engine.settings import EngineSettings
+from edgewise_cloud.serving.server.server import Server, ServerSettings
 
 
 @dataclass

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from edgewise_cloud.serving.engine import Engine
-from edgewise_cloud.serving.pace import Pace
+from edgewise_cloud.serving.engine.engine import Engine
+from edgewise_cloud.serving.engine.step_time import Pace
 
 
 class Gate:

@@ -22,7 +22,7 @@ os.environ["TF_NUM_INTRAOP_THREADS"] = str(CHOSEN.threads)  # read when TensorFl
 import numpy as np
 from keras_hub.models import GPT2CausalLM
 
-from edgewise_cloud.sources import load_keras
+from edgewise_cloud.keras_models.load import load_keras
 
 
 class KerasHub:

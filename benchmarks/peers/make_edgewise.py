@@ -7,8 +7,8 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from edgewise_cloud.conversion import convert
-from edgewise_cloud.quantization import Quantization
+from edgewise_cloud.convert.convert import convert
+from edgewise_cloud.convert.quantization import Quantization
 from edgewise_edge.runtime.stderr import captured_stderr
 
 

@@ -11,10 +11,10 @@ import typer
 from rich.progress import Progress
 
 from edgewise_cloud.console import console, say
+from edgewise_cloud.convert.quantization import Quantization, Target
 from edgewise_cloud.errors import CloudError
-from edgewise_cloud.heavy import import_tensorflow
-from edgewise_cloud.load.cli import load
-from edgewise_cloud.quantization import Quantization, Target
+from edgewise_cloud.keras_models.tensorflow import import_tensorflow
+from edgewise_cloud.loadtest.cli import load
 from edgewise_cloud.serving.cli import serve, token
 from edgewise_cloud.serving.on_ray.cli import serve_ray
 from edgewise_edge.errors import EdgeError
@@ -22,7 +22,7 @@ from edgewise_edge.runtime.stderr import captured_stderr
 from edgewise_edge.store.manifest import MODEL_FILE
 
 if TYPE_CHECKING:
-    from edgewise_cloud.evaluation import Evaluation
+    from edgewise_cloud.convert.evaluate import Evaluation
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
@@ -71,7 +71,7 @@ def convert(
 ) -> None:
     """Make a device model from a Keras GPT-2, and measure what it lost."""
     import_tensorflow()
-    from edgewise_cloud.conversion import convert
+    from edgewise_cloud.convert.convert import convert
     from edgewise_cloud.corpus import read_documents
 
     recommended = {
@@ -114,8 +114,8 @@ def evaluate(
 ) -> None:
     """Say how well a model predicts a text, in Keras and on the device, and how both agree."""
     import_tensorflow()
+    from edgewise_cloud.convert.evaluate import evaluate_model
     from edgewise_cloud.corpus import read_documents
-    from edgewise_cloud.evaluation import evaluate_model
 
     documents = read_documents([*text, *(more or [])])
     with Progress(*Progress.get_default_columns(), console=console, transient=True) as bar:
@@ -162,8 +162,8 @@ def train(
 ) -> None:
     """Train a small GPT-2 and its vocabulary from scratch."""
     import_tensorflow()
-    from edgewise_cloud.schedule import Schedule
-    from edgewise_cloud.training import Size, train
+    from edgewise_cloud.train.pretrain import Size, train
+    from edgewise_cloud.train.schedule import Schedule
 
     size = Size(
         vocabulary_size=vocabulary_size,
@@ -204,8 +204,8 @@ def finetune(
 ) -> None:
     """Customise a pretrained GPT-2 on your own text."""
     import_tensorflow()
-    from edgewise_cloud.finetuning import finetune
-    from edgewise_cloud.schedule import Schedule
+    from edgewise_cloud.train.finetune import finetune
+    from edgewise_cloud.train.schedule import Schedule
 
     schedule = Schedule(
         steps=steps,

@@ -32,7 +32,7 @@ def uncompiled() -> Iterator[None]:
     """Train step by step, and look briefly: compiling takes longer than a few steps do."""
     import keras
 
-    from edgewise_cloud import fitting
+    from edgewise_cloud.train import loop as training_loop
 
     compile_ = keras.Model.compile
 
@@ -41,7 +41,7 @@ def uncompiled() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keras.Model, "compile", eagerly)
-        patch.setattr(fitting, "LOOK_TOKENS", 8)
+        patch.setattr(training_loop, "LOOK_TOKENS", 8)
         yield
 
 

@@ -19,7 +19,7 @@ import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from edgewise_cloud.serving import grpc_server
+from edgewise_cloud.serving.server import grpc_server
 from edgewise_edge import DeviceModel
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc

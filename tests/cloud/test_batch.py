@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from keras_hub.models import GPT2CausalLM
 
-from edgewise_cloud.checkpoint import weights
-from edgewise_cloud.serving.batch import CHUNK, Batch, Text
-from edgewise_cloud.sources import KerasModel, load_keras
+from edgewise_cloud.keras_models.checkpoint import weights
+from edgewise_cloud.keras_models.load import KerasModel, load_keras
+from edgewise_cloud.serving.engine.batch import CHUNK, Batch, Text
 from edgewise_edge import DeviceModel
 from edgewise_edge.decoding.generate import TokenRequest
 from tests.conftest import CONTEXT, token_request

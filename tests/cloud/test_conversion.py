@@ -12,13 +12,13 @@ from ai_edge_litert import schema_py_generated as schema
 from keras_hub.models import GPT2Backbone
 from safetensors.numpy import load_file, save_file
 
-from edgewise_cloud.checkpoint import save_checkpoint
-from edgewise_cloud.conversion import convert
+from edgewise_cloud.convert.convert import convert
+from edgewise_cloud.convert.evaluate import PASSAGE, Evaluation, evaluate
+from edgewise_cloud.convert.flatbuffer import parsed
+from edgewise_cloud.convert.quantization import Quantization
 from edgewise_cloud.errors import ConversionError, SourceError, TextError
-from edgewise_cloud.evaluation import PASSAGE, Evaluation, evaluate
-from edgewise_cloud.flatbuffer import parsed
-from edgewise_cloud.quantization import Quantization
-from edgewise_cloud.sources import load_keras
+from edgewise_cloud.keras_models.checkpoint import save_checkpoint
+from edgewise_cloud.keras_models.load import load_keras
 from edgewise_edge import DeviceModel, Manifest, find_model
 from edgewise_edge.errors import RequestError, RuntimeFailedError
 from edgewise_edge.store.manifest import MODEL_FILE

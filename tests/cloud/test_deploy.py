@@ -14,8 +14,8 @@ import yaml
 from compose_spec import PyCompose
 
 from edgewise_cloud.cli import app
-from edgewise_cloud.serving.metrics import Metrics
-from edgewise_cloud.serving.observing import ObservingSettings
+from edgewise_cloud.serving.observe.metrics import Metrics
+from edgewise_cloud.serving.observe.observers import ObservingSettings
 from tests.serving import serving
 
 ROOT = Path(__file__).parents[2]

@@ -10,11 +10,11 @@ from typing import Any
 import grpc
 import pytest
 
-from edgewise_cloud.serving.engine import Engine
-from edgewise_cloud.serving.engine_settings import EngineSettings
-from edgewise_cloud.serving.pace import Pace
-from edgewise_cloud.serving.requests import Caller, RefusedError
-from edgewise_cloud.serving.server import load_engine
+from edgewise_cloud.serving.engine.engine import Engine
+from edgewise_cloud.serving.engine.settings import EngineSettings
+from edgewise_cloud.serving.engine.step_time import Pace
+from edgewise_cloud.serving.server.server import load_engine
+from edgewise_cloud.serving.types import Caller, RefusedError
 from edgewise_edge.decoding.generate import TokenRequest
 from tests.conftest import token_request
 

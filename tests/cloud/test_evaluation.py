@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from edgewise_cloud.convert.evaluate import evaluate, evaluate_model
 from edgewise_cloud.errors import SourceError, TextError
-from edgewise_cloud.evaluation import evaluate, evaluate_model
-from edgewise_cloud.sources import KerasModel, load_keras
+from edgewise_cloud.keras_models.load import KerasModel, load_keras
 from edgewise_edge import DeviceModel
 from tests.conftest import CONTEXT, write_checkpoint
 

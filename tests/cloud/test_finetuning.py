@@ -10,13 +10,13 @@ import pytest
 from keras_hub.models import GPT2Backbone
 from safetensors.numpy import load_file
 
-from edgewise_cloud import finetuning
 from edgewise_cloud.corpus import HELD_OUT_FILE, read_documents, tokenized
 from edgewise_cloud.errors import SourceError, TextError, TrainingError
-from edgewise_cloud.finetuning import finetune
-from edgewise_cloud.progress import Progress
-from edgewise_cloud.schedule import Schedule
-from edgewise_cloud.sources import KerasModel, load_keras
+from edgewise_cloud.keras_models.load import KerasModel, load_keras
+from edgewise_cloud.train import finetune as finetuning
+from edgewise_cloud.train.finetune import finetune
+from edgewise_cloud.train.progress import Progress
+from edgewise_cloud.train.schedule import Schedule
 from tests.conftest import LAYERS, WIDTH, write_checkpoint
 
 SCHEDULE = Schedule(

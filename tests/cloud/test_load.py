@@ -14,9 +14,9 @@ import grpc
 import pytest
 
 from edgewise_cloud.errors import LoadError
-from edgewise_cloud.load.answer import Answer, WrongAnswerError
-from edgewise_cloud.load.generator import LoadGenerator, Measured, run_load
-from edgewise_cloud.load.plan import LoadPlan, Span
+from edgewise_cloud.loadtest.answer import Answer, WrongAnswerError
+from edgewise_cloud.loadtest.generator import LoadGenerator, Measured, run_load
+from edgewise_cloud.loadtest.plan import LoadPlan, Span
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
 from tests.serving import Running, serving
@@ -402,7 +402,7 @@ def test_what_goes_wrong_is_one_sentence(options: list[str], words: str) -> None
 def test_it_needs_no_tensorflow() -> None:
     """It may run on a small machine: nothing heavy is imported, for the command neither."""
     code = (
-        "import sys, edgewise_cloud.load.generator, edgewise_cloud.load.table, edgewise_cloud.cli\n"
+        "import sys, edgewise_cloud.loadtest.generator, edgewise_cloud.loadtest.table, edgewise_cloud.cli\n"
         "print(*{name.split('.')[0] for name in sys.modules})"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgewise_cloud.errors import LoadError
-from edgewise_cloud.load.plan import LoadPlan, Span, parse_duration, parse_span
-from edgewise_cloud.load.prompts import Prompts
-from edgewise_cloud.load.record import Outcome, Record
-from edgewise_cloud.load.statistics import Percentiles, summarise
+from edgewise_cloud.loadtest.plan import LoadPlan, Span, parse_duration, parse_span
+from edgewise_cloud.loadtest.prompts import Prompts
+from edgewise_cloud.loadtest.record import Outcome, Record
+from edgewise_cloud.loadtest.statistics import Percentiles, summarise
 from edgewise_proto import generation_pb2 as pb
 
 MODEL = pb.GetModelResponse(

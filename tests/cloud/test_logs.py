@@ -15,8 +15,9 @@ from urllib.request import urlopen
 import grpc
 import pytest
 
-from edgewise_cloud.serving.logs import LogFormat, configure_logs, frames
-from edgewise_cloud.serving.requests import Caller, Outcome
+from edgewise_cloud.serving.observe.logs import LogFormat, configure_logs
+from edgewise_cloud.serving.redact import frames
+from edgewise_cloud.serving.types import Caller, Outcome
 from tests.asking import CANARY, ask, shows, until
 from tests.serving import Running, serving
 
@@ -84,7 +85,7 @@ def test_a_failure_is_logged_without_its_words(
 
 def test_a_callers_words_make_no_line_of_their_own(written: io.StringIO) -> None:
     """A name or header with a line break, or one that is no trace, cannot pose as a record."""
-    from edgewise_cloud.serving.logs import RequestLog
+    from edgewise_cloud.serving.observe.logs import RequestLog
 
     caller = Caller(name='x\n{"level": "error"}', trace="00-\nERROR")
     RequestLog().ended(Outcome(caller=caller, code=grpc.StatusCode.OK, arrived=1.0, total=1.0))

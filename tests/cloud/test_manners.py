@@ -17,7 +17,7 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from edgewise_cloud.serving import service as service_module
+from edgewise_cloud.serving.server import service as service_module
 from edgewise_edge import DeviceModel
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc

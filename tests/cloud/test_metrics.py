@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from edgewise_cloud.errors import ServeError
-from edgewise_cloud.serving.observing import ObservingSettings
+from edgewise_cloud.serving.observe.observers import ObservingSettings
 from tests.asking import CANARY, ask, shows, until
 from tests.serving import Running, serving
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from edgewise_cloud.cli import app
 from edgewise_cloud.errors import ServeError
-from edgewise_cloud.serving.requests import Caller, RefusedError
+from edgewise_cloud.serving.types import Caller, RefusedError
 from edgewise_proto import generation_pb2 as pb
 
 pytest.importorskip("ray")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from keras_hub.models import GPT2Backbone
 
-from edgewise_cloud.optimizers import MatrixMuon, adamw, muon
-from edgewise_cloud.schedule import Schedule
+from edgewise_cloud.train.optimizers import MatrixMuon, adamw, muon
+from edgewise_cloud.train.schedule import Schedule
 
 WIDTH, HEADS = 16, 2
 RATE = 0.01

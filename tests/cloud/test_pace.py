@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgewise_cloud.serving.pace import Pace
+from edgewise_cloud.serving.engine.step_time import Pace
 
 
 def test_nothing_known_is_no_time_at_all() -> None:

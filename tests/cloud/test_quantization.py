@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from edgewise_cloud.quantization import BLOCK, int4_blocks, int8_rows, packed_nibbles
+from edgewise_cloud.convert.quantization import BLOCK, int4_blocks, int8_rows, packed_nibbles
 
 matrices = arrays(
     np.float32,

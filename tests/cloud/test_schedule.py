@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from edgewise_cloud.schedule import Schedule
+from edgewise_cloud.train.schedule import Schedule
 
 SCHEDULE = Schedule(steps=1050, learning_rate=1e-3)
 

@@ -13,9 +13,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from edgewise_cloud.errors import ServeError
-from edgewise_cloud.serving.requests import Outcome
-from edgewise_cloud.serving.security import Security
-from edgewise_cloud.serving.tokens import REFUSAL, append_line, new_token, read_hashes
+from edgewise_cloud.serving.security.settings import Security
+from edgewise_cloud.serving.security.tokens import REFUSAL, append_line, new_token, read_hashes
+from edgewise_cloud.serving.types import Outcome
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
 from tests.certificates import Authority, Pair

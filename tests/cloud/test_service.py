@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from edgewise_cloud.errors import ServeError
-from edgewise_cloud.serving.server import SERVICE
+from edgewise_cloud.serving.server.server import SERVICE
 from edgewise_edge import DeviceModel
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc

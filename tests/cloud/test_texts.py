@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from edgewise_cloud.serving.texts import Copy, Slot, Texts
+from edgewise_cloud.serving.engine.slots import Copy, Slot, Texts
 
 CHUNK = 4
 A, B, C = ([letter] * 12 for letter in (1, 2, 3))

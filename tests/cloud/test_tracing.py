@@ -15,9 +15,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from edgewise_cloud.errors import ServeError
-from edgewise_cloud.serving.observing import ObservingSettings
-from edgewise_cloud.serving.requests import Caller, Outcome
-from edgewise_cloud.serving.tracing import Tracing
+from edgewise_cloud.serving.observe.observers import ObservingSettings
+from edgewise_cloud.serving.observe.tracing import Tracing
+from edgewise_cloud.serving.types import Caller, Outcome
 from tests.asking import CANARY, ask, shows
 from tests.serving import serving
 
@@ -169,7 +169,7 @@ def test_without_the_extra_it_says_how_to_get_it(
 ) -> None:
     """In a sentence, before anything listens."""
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
-    monkeypatch.delitem(sys.modules, "edgewise_cloud.serving.tracing")
+    monkeypatch.delitem(sys.modules, "edgewise_cloud.serving.observe.tracing")
     with (
         pytest.raises(ServeError, match=r"pip install 'edgewise-cloud\[otel\]'"),
         serving(str(exact_folder), load=False, observing=ObservingSettings(traces=True)),

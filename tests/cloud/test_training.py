@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from edgewise_cloud.conversion import convert
+from edgewise_cloud.convert.convert import convert
+from edgewise_cloud.convert.quantization import Quantization
 from edgewise_cloud.corpus import HELD_OUT_FILE, read_documents
 from edgewise_cloud.errors import TextError, TrainingError
-from edgewise_cloud.progress import Progress
-from edgewise_cloud.quantization import Quantization
-from edgewise_cloud.schedule import Schedule
-from edgewise_cloud.training import Size, train
+from edgewise_cloud.train.pretrain import Size, train
+from edgewise_cloud.train.progress import Progress
+from edgewise_cloud.train.schedule import Schedule
 from tests.cloud.conftest import STORIES, FullDisk
 
 SIZE = Size(vocabulary_size=270, layers=1, width=16, heads=2, context_window=32)

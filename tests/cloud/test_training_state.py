@@ -7,11 +7,11 @@ import keras
 import numpy as np
 import pytest
 
-from edgewise_cloud.checkpoint import save_checkpoint
 from edgewise_cloud.errors import TrainingError
-from edgewise_cloud.sources import load_keras
-from edgewise_cloud.training_state import STATE_FILE, STATE_FOLDER, TrainingState
-from edgewise_cloud.whole_files import replaced_whole
+from edgewise_cloud.files import replaced_whole
+from edgewise_cloud.keras_models.checkpoint import save_checkpoint
+from edgewise_cloud.keras_models.load import load_keras
+from edgewise_cloud.train.resume import STATE_FILE, STATE_FOLDER, TrainingState
 from tests.cloud.conftest import FullDisk
 
 PLAN = {"text": "abc", "schedule": {"steps": 4, "seed": 1}, "size": {"layers": 1}}

@@ -18,8 +18,8 @@ from edgewise import (
     VetoCode,
     VocabularyMismatchError,
 )
-from edgewise_cloud.conversion import convert
-from edgewise_cloud.quantization import Quantization
+from edgewise_cloud.convert.convert import convert
+from edgewise_cloud.convert.quantization import Quantization
 from edgewise_edge import RuntimeFailedError
 from tests.conftest import MERGES, write_checkpoint
 from tests.serving import Running, serving

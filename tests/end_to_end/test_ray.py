@@ -13,7 +13,7 @@ from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from edgewise import DeviceState, Generation, LatencyLog, Router, Source, VetoCode
-from edgewise_cloud.serving.server import SERVICE
+from edgewise_cloud.serving.server.server import SERVICE
 from edgewise_edge import DeviceModel
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc

@@ -21,8 +21,8 @@ from edgewise import (
     Source,
     VetoCode,
 )
-from edgewise_cloud.serving.security import Security
-from edgewise_cloud.serving.tokens import append_line, new_token
+from edgewise_cloud.serving.security.settings import Security
+from edgewise_cloud.serving.security.tokens import append_line, new_token
 from tests.certificates import Authority, Pair
 from tests.serving import Running, serving
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from edgewise_cloud.conversion import convert
+from edgewise_cloud.convert.convert import convert
+from edgewise_cloud.convert.quantization import Quantization, Target
 from edgewise_cloud.errors import ConversionError
-from edgewise_cloud.quantization import Quantization, Target
 from edgewise_edge import DeviceModel, complete
 
 ROOT = Path(__file__).parents[2]

@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from edgewise_cloud.console import say
-from edgewise_cloud.serving.engine_settings import EngineSettings, Precision
-from edgewise_cloud.serving.logs import LogFormat, configure_logs
+from edgewise_cloud.serving.engine.settings import EngineSettings, Precision
+from edgewise_cloud.serving.observe.logs import LogFormat, configure_logs
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("edgewise_cloud.serving.cli")
 
 ENGINE = EngineSettings()  # its defaults are the command line's
 Slots = Annotated[int, typer.Option(min=1, help="Requests running at once.")]
@@ -60,9 +60,9 @@ def serve(
     log_format: Logs = LogFormat.TEXT,
 ) -> None:
     """Serve a Keras GPT-2 over gRPC until SIGTERM or Ctrl-C."""
-    from edgewise_cloud.serving.observing import ObservingSettings
-    from edgewise_cloud.serving.security import Security
-    from edgewise_cloud.serving.server import ServerSettings, running_server
+    from edgewise_cloud.serving.observe.observers import ObservingSettings
+    from edgewise_cloud.serving.security.settings import Security
+    from edgewise_cloud.serving.server.server import ServerSettings, running_server
 
     configure_logs(log_format)
     security = Security(
@@ -105,7 +105,7 @@ def token(
     ] = None,
 ) -> None:
     """Make a token: shown once, on standard output; a token file holds only its hash."""
-    from edgewise_cloud.serving.tokens import append_line, new_token
+    from edgewise_cloud.serving.security.tokens import append_line, new_token
 
     made, line = new_token(name)
     if append:

@@ -1,4 +1,4 @@
-"""Running a device model's steps (edgewise_cloud/graph.py says what a step is)."""
+"""Running a device model's steps (edgewise_cloud/convert/graph.py says what a step is)."""
 
 import threading
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What a device model's steps are called, shared with the converter (edgewise_cloud/graph.py)."""
+"""What a device model's steps are called, shared with the converter (edgewise_cloud/convert/graph.py)."""
 
 DECODE = "decode"  # one token
 PREFILL = "prefill"  # any number of them

@@ -9,10 +9,10 @@ import typer
 
 from edgewise_cloud.errors import ServeError
 from edgewise_cloud.serving.cli import ENGINE, Dtype, Grace, Logs, PerCaller, Queue, Slots
-from edgewise_cloud.serving.engine_settings import EngineSettings
-from edgewise_cloud.serving.logs import LogFormat, configure_logs
+from edgewise_cloud.serving.engine.settings import EngineSettings
+from edgewise_cloud.serving.observe.logs import LogFormat, configure_logs
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("edgewise_cloud.serving.on_ray.cli")
 
 
 def serve_ray(
@@ -48,7 +48,7 @@ def serve_ray(
             "Ray is not installed; install it with: pip install 'edgewise-cloud[ray]'"
         ) from error
     from edgewise_cloud.serving.on_ray.replica import application
-    from edgewise_cloud.serving.server import ServerSettings
+    from edgewise_cloud.serving.server.server import ServerSettings
 
     engine = EngineSettings(slots=slots, queue=queue, per_caller=per_caller, dtype=dtype)
     app = application(

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from edgewise_cloud.serving.grpc_server import MAX_REQUEST_BYTES
 from edgewise_cloud.serving.on_ray.replicas import Replicas
-from edgewise_cloud.serving.requests import RefusedError
-from edgewise_cloud.serving.server import SERVICE
-from edgewise_cloud.serving.service import caller_of, refuse
+from edgewise_cloud.serving.server.grpc_server import MAX_REQUEST_BYTES
+from edgewise_cloud.serving.server.server import SERVICE
+from edgewise_cloud.serving.server.service import caller_of, refuse
+from edgewise_cloud.serving.types import RefusedError
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
 
 if TYPE_CHECKING:
-    from edgewise_cloud.serving.service import Context
+    from edgewise_cloud.serving.server.service import Context
 
 Add: TypeAlias = Callable[[object, Any], None]
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from edgewise_cloud.errors import ServeError
-from edgewise_cloud.serving.answering import Answering
-from edgewise_cloud.serving.engine_settings import EngineSettings
-from edgewise_cloud.serving.observing import Observing
-from edgewise_cloud.serving.requests import Caller, RefusedError
-from edgewise_cloud.serving.server import ServerSettings, load_engine
+from edgewise_cloud.serving.engine.settings import EngineSettings
+from edgewise_cloud.serving.observe.observers import Observing
+from edgewise_cloud.serving.server.request_handler import Answering
+from edgewise_cloud.serving.server.server import ServerSettings, load_engine
+from edgewise_cloud.serving.types import Caller, RefusedError
 from edgewise_proto import generation_pb2 as pb
 
 if TYPE_CHECKING:

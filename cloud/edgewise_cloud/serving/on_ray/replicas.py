@@ -12,7 +12,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from edgewise_cloud.serving.on_ray.replica import APPLICATION, DEPLOYMENT, Refusal
-from edgewise_cloud.serving.requests import Caller, RefusedError
+from edgewise_cloud.serving.types import Caller, RefusedError
 from edgewise_proto import generation_pb2 as pb
 
 ATTEMPTS = 3  # a request that kills its replica shall not kill them all

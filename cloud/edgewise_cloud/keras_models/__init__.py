@@ -1,0 +1,1 @@
+"""Keras models: reading checkpoints, loading one by name, importing TensorFlow late."""

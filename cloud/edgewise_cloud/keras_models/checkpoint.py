@@ -1,0 +1,97 @@
+"""A Keras GPT-2 on disk: the Hugging Face GPT-2 layout, which KerasHub reads by itself.
+
+Safetensors and JSON only: nothing in a checkpoint can run code.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from keras_hub.models import GPT2Backbone
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
+
+from edgewise_cloud.files import replaced_whole
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+CHECKPOINT_FILES = (CONFIG_FILE, WEIGHTS_FILE)
+
+
+def save_checkpoint(backbone: GPT2Backbone, folder: Path, dtype: str = "float32") -> None:
+    """Write `config.json` and `model.safetensors` (weights as `dtype`) into `folder`.
+
+    The weights come last, and whole: where they are, there is a model. Raises OSError.
+    """
+    tensors = {
+        name: np.ascontiguousarray(value, dtype) for name, value in weights(backbone).items()
+    }
+    with replaced_whole(folder / CONFIG_FILE) as partial:
+        partial.write_text(json.dumps(_config(backbone), indent=2) + "\n")
+    with replaced_whole(folder / WEIGHTS_FILE) as partial:
+        try:
+            save_file(tensors, partial, metadata={"format": "np"})
+        except SafetensorError as error:  # a full disk, say
+            raise OSError(str(error)) from error
+        partial.chmod(0o644)  # safetensors leaves it to its owner alone
+
+
+def _config(backbone: GPT2Backbone) -> dict[str, Any]:
+    return {
+        "model_type": "gpt2",
+        "architectures": ["GPT2LMHeadModel"],
+        "vocab_size": backbone.vocabulary_size,
+        "n_layer": backbone.num_layers,
+        "n_head": backbone.num_heads,
+        "n_embd": backbone.hidden_dim,
+        "n_positions": backbone.max_sequence_length,
+        "resid_pdrop": backbone.dropout,
+        "layer_norm_epsilon": 1e-5,
+        "activation_function": "gelu_new",
+    }
+
+
+def weights(backbone: GPT2Backbone) -> dict[str, np.ndarray]:
+    """The weights under GPT-2's own names (`wte.weight`, `h.0.attn.c_attn.weight`, ...).
+
+    Kernels are (inputs, outputs), as in openai/gpt-2; query, key and value are one kernel.
+    """
+    tensors = {
+        "wte.weight": _array(backbone.token_embedding.embeddings),
+        "wpe.weight": _array(backbone.position_embedding.position_embeddings),
+        "ln_f.weight": _array(backbone.layer_norm.gamma),
+        "ln_f.bias": _array(backbone.layer_norm.beta),
+    }
+    for index, layer in enumerate(backbone.transformer_layers):
+        for name, value in _layer_weights(layer, backbone.hidden_dim).items():
+            tensors[f"h.{index}.{name}"] = value
+    return tensors
+
+
+def _layer_weights(layer: Any, width: int) -> dict[str, np.ndarray]:
+    attention = layer._self_attention_layer
+    qkv = (attention.query_dense, attention.key_dense, attention.value_dense)
+    norms = {"ln_1": layer._self_attention_layer_norm, "ln_2": layer._feedforward_layer_norm}
+    dense = {
+        "attn.c_proj": attention.output_dense,
+        "mlp.c_fc": layer._feedforward_intermediate_dense,
+        "mlp.c_proj": layer._feedforward_output_dense,
+    }
+    tensors = {
+        "attn.c_attn.weight": np.concatenate(
+            [_array(part.kernel).reshape(width, width) for part in qkv], axis=1
+        ),
+        "attn.c_attn.bias": np.concatenate([_array(part.bias).reshape(width) for part in qkv]),
+    }
+    for name, norm in norms.items():
+        tensors[f"{name}.weight"], tensors[f"{name}.bias"] = _array(norm.gamma), _array(norm.beta)
+    for name, part in dense.items():
+        bias = _array(part.bias).reshape(-1)
+        tensors[f"{name}.weight"] = _array(part.kernel).reshape(-1, bias.size)
+        tensors[f"{name}.bias"] = bias
+    return tensors
+
+
+def _array(variable: Any) -> np.ndarray:
+    return np.asarray(variable, dtype=np.float32)

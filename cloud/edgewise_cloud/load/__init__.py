@@ -1,9 +1,0 @@
-"""Load on a running service, and what it made of it. Needs neither TensorFlow nor a model.
-
-from edgewise_cloud.load.generator import run_load
-from edgewise_cloud.load.plan import LoadPlan
-
-plan = LoadPlan(target="127.0.0.1:50051", streams=64, duration=60)
-measured = asyncio.run(run_load(plan))
-print(measured.summary().tokens_per_second)
-"""

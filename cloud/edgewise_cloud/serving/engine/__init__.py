@@ -1,0 +1,1 @@
+"""Continuous batching: slots, sequences, admission, and the thread that steps the model."""

@@ -1,0 +1,109 @@
+"""What the service logs: a line for each request, and no word or token of any."""
+
+import json
+import logging
+import re
+from datetime import UTC, datetime
+from enum import StrEnum
+from types import TracebackType
+from typing import TYPE_CHECKING, TextIO, TypeAlias
+
+from edgewise_cloud.serving.redact import frames
+
+if TYPE_CHECKING:  # gRPC is too much for a command line that only says how to log
+    from edgewise_cloud.serving.types import Outcome
+
+requests = logging.getLogger("edgewise_cloud.requests")
+
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+
+_Raised: TypeAlias = (
+    tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+)
+
+
+class LogFormat(StrEnum):
+    """For people, or for programs."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class RequestLog:
+    """An Observer that logs each request when it has ended."""
+
+    def token(self, gap: float | None) -> None:
+        """See Observer."""
+
+    def ended(self, outcome: "Outcome") -> None:
+        """See Observer."""
+        requests.info("request", extra={"fields": _fields(outcome)})
+
+
+def configure_logs(form: LogFormat, stream: TextIO | None = None) -> None:
+    """Send this package's records, and nobody else's, to `stream`; None is standard error."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonFormatter() if form is LogFormat.JSON else TextFormatter())
+    logger = logging.getLogger("edgewise_cloud")
+    logger.handlers = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+class _WordlessFormatter(logging.Formatter):
+    def formatException(self, ei: _Raised) -> str:  # noqa: N802  # logging's name
+        return frames(ei[1]) if ei[1] else ""
+
+
+class TextFormatter(_WordlessFormatter):
+    """The time, the level, the message, and a record's fields as name=value."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
+        """A record's first line."""
+        fields = "".join(
+            f" {name}={json.dumps(value)}" for name, value in getattr(record, "fields", {}).items()
+        )
+        return f"{_time(record)} {record.levelname} {record.message}{fields}"
+
+
+class JsonFormatter(_WordlessFormatter):
+    """One JSON object on one line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The whole record."""
+        line = {
+            "ts": _time(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+def _fields(outcome: "Outcome") -> dict[str, str | int | float]:
+    trace = TRACEPARENT.fullmatch(outcome.caller.trace or "")
+    fields = {
+        "code": outcome.code.name,
+        "caller": outcome.caller.name,
+        "finish_reason": outcome.finish_reason,
+        "prompt_tokens": outcome.prompt_tokens,
+        "reused_tokens": outcome.reused_tokens,
+        "generated_tokens": outcome.generated_tokens,
+        "queued": _rounded(outcome.queued),
+        "time_to_first_token": _rounded(outcome.time_to_first_token),
+        "total": _rounded(outcome.total),
+        "trace_id": trace[1] if trace else None,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 6)
+
+
+def _time(record: logging.LogRecord) -> str:
+    moment = datetime.fromtimestamp(record.created, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

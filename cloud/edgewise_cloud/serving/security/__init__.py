@@ -1,0 +1,1 @@
+"""Who may connect: TLS, bearer tokens, and the rules for each bind address."""

@@ -1,0 +1,1 @@
+"""The gRPC service: sockets, messages, and what answers them."""

@@ -1,0 +1,99 @@
+"""The Generator service on gRPC's asyncio server."""
+
+import asyncio
+import time
+from contextlib import aclosing
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status
+
+from edgewise_cloud.serving.security.settings import caller_name
+from edgewise_cloud.serving.server.request_handler import Answering
+from edgewise_cloud.serving.types import Caller, RefusedError
+from edgewise_proto import generation_pb2 as pb
+from edgewise_proto import generation_pb2_grpc as pb_grpc
+
+# Seconds that an answer is kept for a caller who stops reading; its slot it has left long before.
+UNREAD = 60.0
+
+if TYPE_CHECKING:
+    # Generic for the type checker alone.
+    Context: TypeAlias = grpc.aio.ServicerContext[pb.GenerateRequest, pb.GenerateResponse]
+
+
+class GeneratorService(pb_grpc.GeneratorServicer):
+    """Carries messages between gRPC and `Answering`."""
+
+    def __init__(self, answering: Answering) -> None:
+        self._answering = answering
+
+    async def GetModel(
+        self, request: pb.GetModelRequest, context: "Context"
+    ) -> pb.GetModelResponse:
+        """See generation.proto."""
+        try:
+            return self._answering.model()
+        except RefusedError as refusal:
+            await refuse(context, refusal)
+
+    async def GetLoad(self, request: pb.GetLoadRequest, context: "Context") -> pb.GetLoadResponse:
+        """See generation.proto."""
+        try:
+            return self._answering.load()
+        except RefusedError as refusal:
+            await refuse(context, refusal)
+
+    async def Generate(  # type: ignore[override]  # the form that writes for itself
+        self, request: pb.GenerateRequest, context: "Context"
+    ) -> None:
+        """See generation.proto."""
+        try:
+            # Not a plain loop: a call cancelled while it writes must end the computation now.
+            async with aclosing(self._answering.generate(request, caller_of(context))) as responses:
+                async for response in responses:
+                    await _write(context, response)
+        except RefusedError as refusal:
+            await refuse(context, refusal)
+
+
+async def _write(context: "Context", response: pb.GenerateResponse) -> None:
+    """Send a message, if need be when there is room for it. Raises RefusedError."""
+    try:
+        async with asyncio.timeout(UNREAD):
+            await context.write(response)
+    except TimeoutError as error:
+        raise RefusedError(
+            grpc.StatusCode.UNAVAILABLE, "the answer was not read, and is not kept any longer"
+        ) from error
+
+
+def caller_of(context: "Context") -> Caller:
+    """Who calls, until when, in which trace."""
+    left = context.time_remaining()
+    metadata = dict(context.invocation_metadata() or ())
+    return Caller(
+        name=caller_name(context),
+        deadline=None if left is None else time.monotonic() + left,
+        trace=str(metadata["traceparent"]) if "traceparent" in metadata else None,
+    )
+
+
+async def refuse(context: "Context", refusal: RefusedError) -> NoReturn:
+    """End the call with the refusal's code, text and details."""
+    await context.abort(refusal.code, refusal.text, trailing_metadata=details(refusal))
+
+
+def details(refusal: RefusedError) -> tuple[tuple[str, bytes], ...]:
+    """Trailing metadata that tells programs when to come back (google.rpc.RetryInfo)."""
+    if refusal.retry_after is None:
+        return ()
+    delay = Duration()
+    delay.FromNanoseconds(round(refusal.retry_after * 1e9))
+    retry = AnyMessage()
+    retry.Pack(RetryInfo(retry_delay=delay))
+    status = Status(code=refusal.code.value[0], message=refusal.text, details=[retry])
+    return (("grpc-status-details-bin", status.SerializeToString()),)

@@ -1,0 +1,1 @@
+"""Training and fine-tuning: vocabulary, loop, optimizers, progress, resuming."""

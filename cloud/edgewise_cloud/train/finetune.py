@@ -1,0 +1,61 @@
+"""Customising a pretrained GPT-2 on a user's own text."""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import keras
+
+from edgewise_cloud.corpus import read_corpus
+from edgewise_cloud.keras_models.checkpoint import save_checkpoint
+from edgewise_cloud.keras_models.load import load_keras
+from edgewise_cloud.train.loop import Tokens, fit
+from edgewise_cloud.train.optimizers import adamw
+from edgewise_cloud.train.resume import TrainingState
+from edgewise_cloud.train.schedule import Schedule
+from edgewise_edge.decoding.tokenizer import TOKENIZER_FILES
+
+
+def finetune(
+    preset: str,
+    texts: list[Path],
+    out: Path,
+    schedule: Schedule,
+    *,
+    lora_rank: int | None = None,
+    resume: bool = False,
+    report: Callable[[str], None] = print,
+) -> None:
+    """Train the GPT-2 that `preset` names on `texts`, and leave a checkpoint in the folder `out`.
+
+    With `lora_rank` only a low-rank addition to the attention's query and value kernels, and their
+    biases, are learned (LoRA, arXiv:2106.09685), and merged before saving. Interruption is as in
+    `train`.
+    Raises SourceError for a model that cannot be had, TextError, and TrainingError.
+    """
+    corpus = read_corpus(texts, schedule.held_out, schedule.seed)
+    plan = {
+        "preset": preset,
+        "lora_rank": lora_rank,
+        "schedule": asdict(schedule),
+        "text": corpus.fingerprint,
+    }
+    state = TrainingState.open(out, plan, resume=resume)
+    keras.utils.set_random_seed(schedule.seed)
+    with tempfile.TemporaryDirectory() as workspace:
+        model = load_keras(preset, Path(workspace), dtype=schedule.dtype)
+        with state.storing():
+            state.begin()
+            for name in TOKENIZER_FILES:
+                shutil.copy(Path(workspace) / name, out / name)
+            corpus.write_held_out(out)
+    tokens = Tokens.of(corpus, model.tokenizer)
+    report(f"{len(tokens.train):,} tokens to train on, {len(tokens.held_out):,} held out")
+    if lora_rank:
+        model.backbone.enable_lora(lora_rank)
+    fit(model.backbone, adamw(schedule), model.tokenizer, tokens, schedule, state, report)
+    # A kernel with LoRA enabled reads as the sum of both.
+    with state.storing():
+        save_checkpoint(model.backbone, out, dtype="float32")

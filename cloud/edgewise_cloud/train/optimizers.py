@@ -1,0 +1,77 @@
+"""The optimizers of training from scratch and of fine-tuning."""
+
+import math
+
+import keras
+from keras import ops
+
+from edgewise_cloud.train.schedule import Schedule
+
+# Gains, biases and embeddings are not pulled towards zero.
+UNDECAYED = ["bias", "gamma", "beta", "embeddings"]
+
+
+class MatrixMuon(keras.optimizers.Muon):  # type: ignore[misc]  # Keras ships no types
+    """Muon for every kernel, attention's included, and AdamW for all else.
+
+    Keras's own takes AdamW for kernels of three dimensions. Attention's are matrices in all but
+    shape: (width, heads, head size) for query, key and value, (heads, head size, width) for the
+    output.
+    """
+
+    def _should_use_adamw(self, variable: keras.Variable) -> bool:
+        return bool(variable.name != "kernel")
+
+    def _muon_update_step(
+        self,
+        gradient: keras.KerasTensor,
+        variable: keras.Variable,
+        lr: keras.KerasTensor,
+        m: keras.Variable,
+    ) -> None:
+        self.assign_add(m, ops.add(gradient, m * (self.momentum - 1)))
+        direction = ops.add(gradient, self.momentum * m)
+        matrix = ops.reshape(direction, _matrix_shape(variable.shape))
+        update = self.lr_adjust(lr * self.zeropower_via_newtonschulz5(matrix, self.ns_steps))
+        self.assign_sub(variable, ops.reshape(update, variable.shape))
+
+
+def muon(schedule: Schedule) -> keras.optimizers.Optimizer:
+    """For training from scratch: a sixth less loss than AdamW's after the first 250 steps of `tales`."""
+    optimizer = MatrixMuon(
+        _cosine(schedule),
+        weight_decay=0.1,
+        adam_weight_decay=0.1,
+        adam_beta_2=0.95,
+        global_clipnorm=1.0,
+    )
+    optimizer.exclude_from_weight_decay(var_names=UNDECAYED)
+    return optimizer
+
+
+def adamw(schedule: Schedule) -> keras.optimizers.Optimizer:
+    """For fine-tuning."""
+    optimizer = keras.optimizers.AdamW(
+        _cosine(schedule), weight_decay=0.01, beta_2=0.95, global_clipnorm=1.0
+    )
+    optimizer.exclude_from_weight_decay(var_names=UNDECAYED)
+    return optimizer
+
+
+def _matrix_shape(shape: tuple[int, ...]) -> tuple[int, int]:
+    """(inputs, outputs) of a kernel, one of the two as -1."""
+    *inputs, outputs = shape
+    if math.prod(inputs) == outputs or len(inputs) == 1:
+        return -1, outputs
+    return inputs[0], -1
+
+
+def _cosine(schedule: Schedule) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Up to the schedule's learning rate, and down along a cosine to a fiftieth of it."""
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0,
+        decay_steps=max(1, schedule.steps - schedule.warmup),
+        alpha=0.02,
+        warmup_target=schedule.learning_rate,
+        warmup_steps=schedule.warmup,
+    )

@@ -1,0 +1,77 @@
+"""Training a GPT-2 and its vocabulary from scratch."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import keras
+from keras_hub.models import GPT2Backbone
+
+from edgewise_cloud.corpus import read_corpus
+from edgewise_cloud.errors import TrainingError
+from edgewise_cloud.keras_models.checkpoint import save_checkpoint
+from edgewise_cloud.train.loop import Tokens, fit
+from edgewise_cloud.train.optimizers import muon
+from edgewise_cloud.train.resume import TrainingState
+from edgewise_cloud.train.schedule import Schedule
+from edgewise_cloud.train.vocabulary import train_vocabulary
+from edgewise_edge.decoding.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """The sizes of a new GPT-2."""
+
+    vocabulary_size: int = 4096
+    layers: int = 6
+    width: int = 256
+    heads: int = 4
+    context_window: int = 512
+
+
+def train(
+    texts: list[Path],
+    out: Path,
+    size: Size,
+    schedule: Schedule,
+    *,
+    resume: bool = False,
+    report: Callable[[str], None] = print,
+) -> None:
+    """Train on `texts` and leave a checkpoint with its vocabulary in the folder `out`.
+
+    What an interrupted training needs is kept in `out/training` after each round; with `resume`
+    it ends as an unbroken one would have. Raises TextError for text that is missing, empty, not
+    UTF-8 or too short, TrainingError for a folder that holds another training or cannot be written
+    to, and for heads that do not share the width evenly.
+    """
+    if size.width % size.heads:
+        raise TrainingError(
+            f"a width of {size.width} cannot be shared by {size.heads} heads; give a multiple"
+        )
+    corpus = read_corpus(texts, schedule.held_out, schedule.seed)
+    plan = {"size": asdict(size), "schedule": asdict(schedule), "text": corpus.fingerprint}
+    state = TrainingState.open(out, plan, resume=resume)
+    with state.storing():
+        state.begin()
+        corpus.write_held_out(out)
+        if state.begun:
+            tokenizer = Tokenizer.from_folder(out)
+        else:
+            tokenizer = train_vocabulary(corpus.train, size.vocabulary_size, out)
+    tokens = Tokens.of(corpus, tokenizer)
+    report(f"{len(tokens.train):,} tokens to train on, {len(tokens.held_out):,} held out")
+    keras.utils.set_random_seed(schedule.seed)
+    backbone = GPT2Backbone(
+        vocabulary_size=size.vocabulary_size,
+        num_layers=size.layers,
+        num_heads=size.heads,
+        hidden_dim=size.width,
+        intermediate_dim=4 * size.width,
+        dropout=0.0,  # two passes over the text: little to overfit
+        max_sequence_length=size.context_window,
+        dtype=schedule.dtype,
+    )
+    fit(backbone, muon(schedule), tokenizer, tokens, schedule, state, report)
+    with state.storing():
+        save_checkpoint(backbone, out, dtype="float16")
