@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import psutil
 
 from edgewise import DeviceState, LatencyLog, Measurement, Router, Source
-from edgewise.history import WINDOW
-from edgewise.predicting import DeviceTimes
+from edgewise.latency.history import WINDOW
+from edgewise.latency.predict import DeviceTimes
 from edgewise_edge import find_model
 from edgewise_edge.model import load_tokenizer
 from edgewise_edge.store.manifest import Manifest

@@ -12,8 +12,8 @@ import sys
 import time
 
 from edgewise import DeviceState, LatencyLog, Limits, Mode, Privacy, Router
-from edgewise.policy import decide
-from edgewise.situation import Availability, CloudState, EdgeState, RoutingRequest
+from edgewise.policy.decide import decide
+from edgewise.policy.types import Availability, CloudState, EdgeState, RoutingRequest
 from edgewise_edge import DeviceModel, SamplingParams, TokenRequest
 
 PROMPT = "Once upon a time"

@@ -16,10 +16,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from rich.console import Console
 
 from edgewise import DeviceState, LatencyLog, Measurement, PredictedTime, Router
-from edgewise.generation import summary
-from edgewise.predicting import DeviceTimes
-from edgewise.report import seconds
-from edgewise.request import RequestOptions
+from edgewise.cli.tables import seconds
+from edgewise.generation.request import RequestOptions
+from edgewise.generation.result import summary
+from edgewise.latency.predict import DeviceTimes
 
 STARTUP = 60.0  # seconds
 PROMPT = "Once upon a time"

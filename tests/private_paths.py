@@ -18,7 +18,7 @@ from edgewise import (
     RequestError,
     Router,
 )
-from edgewise.events import Observer
+from edgewise.generation.events import Observer
 from edgewise_edge import RuntimeFailedError
 from edgewise_edge.errors import CacheMemoryError
 from edgewise_edge.store.manifest import MODEL_FILE

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
-from edgewise.situation import Limits, Source
+from edgewise.policy.types import Limits, Source
 
 from .clock import Clock, Process
 from .outcome import Outcome

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Self
 
-from edgewise.situation import Source
+from edgewise.policy.types import Source
 
 from .day import Day
 from .outcome import Outcome

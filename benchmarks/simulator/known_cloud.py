@@ -1,11 +1,11 @@
-"""What the router knows of the cloud, as edgewise.in_cloud keeps it, in virtual time."""
+"""What the router knows of the cloud, as edgewise.cloud.source keeps it, in virtual time."""
 
 import random
 
-from edgewise.breaker import Circuit, CircuitBreaker
-from edgewise.latency import LatencyLog
-from edgewise.prober import SHORTEST, UNWANTED
-from edgewise.situation import CloudState, Veto
+from edgewise.cloud.circuit_breaker import Circuit, CircuitBreaker
+from edgewise.cloud.health_probe import SHORTEST, UNWANTED
+from edgewise.latency.log import LatencyLog
+from edgewise.policy.types import CloudState, Veto
 
 from .clock import Clock, Process
 from .pace import Pace

@@ -5,7 +5,7 @@ Their client is ours: the same timeouts. None retries.
 
 from collections.abc import Generator
 
-from edgewise.situation import Source
+from edgewise.policy.types import Source
 
 from .clock import Process
 from .day import Day, Strategy

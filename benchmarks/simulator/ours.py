@@ -1,17 +1,17 @@
 """Our strategy: what the router does, with the real policy, predictions and circuit breaker.
 
-The router itself is threads that wait for real time; this is the same loop (edgewise.writing,
-edgewise.gathering) in virtual time.
+The router itself is threads that wait for real time; this is the same loop (edgewise.generation.loop,
+edgewise.policy.advisor) in virtual time.
 """
 
 from collections.abc import Generator
 from dataclasses import dataclass, field
 
-from edgewise.latency import LatencyLog
-from edgewise.measurement import Measurement
-from edgewise.oversight import OFTEN, SELDOM
-from edgewise.policy import decide, reconsider
-from edgewise.situation import (
+from edgewise.generation.monitor import OFTEN, SELDOM
+from edgewise.latency.log import LatencyLog
+from edgewise.latency.measurement import Measurement
+from edgewise.policy.decide import decide, reconsider
+from edgewise.policy.types import (
     Availability,
     CloudState,
     Decision,

@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
-from edgewise.situation import Source
+from edgewise.policy.types import Source
 
 from .world import Asked
 

@@ -1,9 +1,9 @@
-"""How one side's run at a text is doing, as edgewise.attempt tells it, in virtual time."""
+"""How one side's run at a text is doing, as edgewise.generation.attempt tells it, in virtual time."""
 
 from dataclasses import dataclass
 
-from edgewise.measurement import Measurement
-from edgewise.situation import PredictedTime, Progress
+from edgewise.latency.measurement import Measurement
+from edgewise.policy.types import PredictedTime, Progress
 
 _ENOUGH = 8  # tokens by which a pace is known
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from edgewise.situation import DeviceState
+from edgewise.policy.types import DeviceState
 
 from .clock import Clock
 from .energy import BATTERY, JOULES_READ, JOULES_WRITTEN, Radio

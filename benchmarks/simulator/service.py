@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from edgewise.cloud_timeouts import CloudTimeouts
+from edgewise.cloud.config import CloudTimeouts
 
 from .clock import Clock
 from .energy import BYTES_READ, Radio

@@ -7,9 +7,8 @@ with Router() as router:
         print(chunk.text, end="", flush=True)
 """
 
-from edgewise.aio import AsyncTextStream
-from edgewise.cloud_security import CloudSecurity
-from edgewise.cloud_timeouts import CloudTimeouts
+from edgewise.cloud.config import CloudSecurity, CloudTimeouts
+from edgewise.device.source import ModelAvailability
 from edgewise.errors import (
     CloudAccessError,
     CloudBusyError,
@@ -22,7 +21,7 @@ from edgewise.errors import (
     SourceFailedError,
     VocabularyMismatchError,
 )
-from edgewise.events import (
+from edgewise.generation.events import (
     AttemptEnded,
     Completed,
     Decided,
@@ -32,11 +31,10 @@ from edgewise.events import (
     Observer,
     Refused,
 )
-from edgewise.generation import Chunk, Generation, Segment, Timings
-from edgewise.latency import LatencyLog, Measurement
-from edgewise.on_device import ModelAvailability
-from edgewise.router import Router
-from edgewise.situation import (
+from edgewise.generation.result import Chunk, Generation, Segment, Timings
+from edgewise.generation.stream import AsyncTextStream, TextStream
+from edgewise.latency.log import LatencyLog, Measurement
+from edgewise.policy.types import (
     Availability,
     Decision,
     DeviceState,
@@ -49,7 +47,7 @@ from edgewise.situation import (
     Veto,
     VetoCode,
 )
-from edgewise.stream import TextStream
+from edgewise.router import Router
 from edgewise_edge.decoding.generate import FinishReason, Usage
 from edgewise_edge.errors import EdgeError, ModelError, RequestError
 

@@ -17,7 +17,7 @@ What the edge runtime raises (ModelError, RequestError) passes through unchanged
 
 from typing import ClassVar
 
-from edgewise.situation import NoSource, Source, Veto, VetoCode
+from edgewise.policy.types import NoSource, Source, Veto, VetoCode
 from edgewise_edge import ModelError, RuntimeFailedError
 
 # What to do about it, the likeliest help first.

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from itertools import product
 
 from edgewise.errors import ConfigurationError
-from edgewise.events import (
+from edgewise.generation.events import (
     AttemptEnded,
     Completed,
     Decided,
@@ -14,7 +14,7 @@ from edgewise.events import (
     Outcome,
     Refused,
 )
-from edgewise.situation import Reason, Source, VetoCode
+from edgewise.policy.types import Reason, Source, VetoCode
 from edgewise_edge import FinishReason
 
 try:

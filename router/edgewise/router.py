@@ -5,22 +5,22 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from edgewise.aio import AsyncTextStream
-from edgewise.asking import Asking
-from edgewise.classifying import Classify
-from edgewise.cloud_security import CloudSecurity
-from edgewise.cloud_timeouts import CloudTimeouts
-from edgewise.device import CachedProbe, DeviceProbe, read_device_state
-from edgewise.draft import Draft
+from edgewise.cloud.config import CloudSecurity, CloudTimeouts
+from edgewise.device.source import DeviceSource, ModelAvailability
+from edgewise.device.state import CachedProbe, DeviceProbe, read_device_state
 from edgewise.errors import Failure, NoSourceError, failed
-from edgewise.events import Announcer, Observer
-from edgewise.gathering import Gathering
-from edgewise.generation import Generation
-from edgewise.latency import LatencyLog, default_path
-from edgewise.on_device import ModelAvailability, OnDevice
-from edgewise.request import AllowCloudRequest, AnyRequest, RequestOptions, word
-from edgewise.sides import Side, Sides
-from edgewise.situation import (
+from edgewise.generation.event_emitter import Telling
+from edgewise.generation.events import Announcer, Observer
+from edgewise.generation.loop import Standing, Writing
+from edgewise.generation.partial_response import Draft
+from edgewise.generation.request import AllowCloudRequest, AnyRequest, RequestOptions, word
+from edgewise.generation.request_builder import Asking, Classify
+from edgewise.generation.result import Generation
+from edgewise.generation.source import Side, Sides
+from edgewise.generation.stream import AsyncTextStream, TextStream
+from edgewise.latency.log import LatencyLog, default_path
+from edgewise.policy.advisor import Gathering
+from edgewise.policy.types import (
     Decision,
     DeviceState,
     Limits,
@@ -29,13 +29,10 @@ from edgewise.situation import (
     Privacy,
     Source,
 )
-from edgewise.stream import TextStream
-from edgewise.telling import Telling
-from edgewise.writing import Standing, Writing
 from edgewise_edge import Manifest
 
 if TYPE_CHECKING:
-    from edgewise.in_cloud import InCloud
+    from edgewise.cloud.source import CloudSource
     from edgewise_edge.profiling import Profile
 
 
@@ -77,11 +74,11 @@ class Router:
         self._latency = latency or LatencyLog(default_path())
         self._announcer = Announcer(observers)
         limits = limits or Limits()
-        self._on_device = OnDevice(model, self._latency, threads, keep_alive, limits.max_queue)
+        self._on_device = DeviceSource(model, self._latency, threads, keep_alive, limits.max_queue)
         self._asking = Asking(
             self._on_device.manifest, self._on_device.tokenizer, mode, default_privacy, classify
         )
-        self._in_cloud: InCloud | None = None
+        self._in_cloud: CloudSource | None = None
         if cloud and not offline:
             stays_here = mode is Mode.ONLY_ON_DEVICE or default_privacy is Privacy.PRIVATE
             self._in_cloud = self._connect(
@@ -216,11 +213,11 @@ class Router:
         timeouts: CloudTimeouts | None,
         *,
         background: bool,
-    ) -> "InCloud":
-        from edgewise.in_cloud import InCloud  # gRPC: for those who set an address only
+    ) -> "CloudSource":
+        from edgewise.cloud.source import CloudSource  # gRPC: for those who set an address only
 
         vocabulary = self._on_device.tokenizer.fingerprint
-        return InCloud(
+        return CloudSource(
             address, vocabulary, self._latency, security, timeouts, background=background
         )
 

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 
 from edgewise.errors import ConfigurationError, NoSourceError
-from edgewise.events import (
+from edgewise.generation.events import (
     AttemptEnded,
     Completed,
     Decided,
@@ -13,7 +13,7 @@ from edgewise.events import (
     Hedged,
     Refused,
 )
-from edgewise.situation import Privacy, Source, VetoCode
+from edgewise.policy.types import Privacy, Source, VetoCode
 
 try:
     from opentelemetry.trace import (

@@ -16,7 +16,7 @@ from itertools import product
 from pathlib import Path
 
 from edgewise import CloudTimeouts, LatencyLog, NoSourceError, Router
-from edgewise.cli import app
+from edgewise.cli.commands import app
 from edgewise_edge import DeviceModel
 from tests.end_to_end.test_faulty_cloud import scripted, tokens
 from tests.private_paths import FINE, TO_THE_END, TROUBLES, WAYS, Trouble

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgewise import CloudTimeouts, DeviceState, LatencyLog, Router, Source, VetoCode
-from edgewise.breaker import Circuit
+from edgewise.cloud.circuit_breaker import Circuit
 from tests.fault_proxy import FaultProxy, fault_proxy
 from tests.serving import Running, serving
 
@@ -56,7 +56,9 @@ def test_with_an_open_circuit_nothing_is_sent(
     exact_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Requests pay nothing for a cloud that is gone: it is not even connected to."""
-    monkeypatch.setattr("edgewise.prober.SHORTEST", 1000.0)  # nor is it looked at meanwhile
+    monkeypatch.setattr(
+        "edgewise.cloud.health_probe.SHORTEST", 1000.0
+    )  # nor is it looked at meanwhile
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         with router_to(address, exact_folder, cloud_timeouts=SELDOM) as router:
@@ -137,7 +139,7 @@ def test_a_device_at_rest_stays_off_the_network(
     proxy: FaultProxy, exact_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A cloud that nobody asks for any more is not looked at for ever."""
-    monkeypatch.setattr("edgewise.prober.UNWANTED", 0.5)
+    monkeypatch.setattr("edgewise.cloud.health_probe.UNWANTED", 0.5)
     with router_to(proxy.address, exact_folder) as router:
         proxy.reset()
         open_circuit(router)

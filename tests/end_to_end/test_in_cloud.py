@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from edgewise import CloudTimeouts, DeviceState, LatencyLog, NoSourceError, Router, Source
-from edgewise.breaker import Circuit
-from edgewise.cloud_security import CloudSecurity
-from edgewise.connection import Connection
+from edgewise.cloud.circuit_breaker import Circuit
+from edgewise.cloud.client import Connection
+from edgewise.cloud.config import CloudSecurity
 from edgewise.errors import CloudUnavailableError
 from edgewise_edge import DeviceModel, FinishReason
 from edgewise_proto import generation_pb2 as pb

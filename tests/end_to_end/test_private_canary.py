@@ -18,8 +18,8 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from edgewise import LatencyLog, Router
-from edgewise.events import Event
-from edgewise.latency import default_path
+from edgewise.generation.events import Event
+from edgewise.latency.log import default_path
 from edgewise.metrics import Metrics
 from edgewise_edge import DeviceModel, Tokenizer, TokenRequest
 from tests.private_paths import TO_THE_END, TROUBLES, WAYS, Trouble

@@ -5,13 +5,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from edgewise.attempt import Attempt
-from edgewise.draft import Draft
 from edgewise.errors import SourceFailedError
-from edgewise.events import Announcer, Observer
-from edgewise.request import AllowCloudRequest, Request
-from edgewise.sides import Side
-from edgewise.situation import (
+from edgewise.generation.attempt import Attempt
+from edgewise.generation.event_emitter import Telling
+from edgewise.generation.events import Announcer, Observer
+from edgewise.generation.loop import Standing, Writing
+from edgewise.generation.partial_response import Draft
+from edgewise.generation.request import AllowCloudRequest, Request
+from edgewise.generation.source import Side
+from edgewise.policy.types import (
     UNKNOWN,
     Decision,
     Mode,
@@ -22,8 +24,6 @@ from edgewise.situation import (
     Veto,
     VetoCode,
 )
-from edgewise.telling import Telling
-from edgewise.writing import Standing, Writing
 from edgewise_edge import SamplingParams, Tokenizer, TokenRequest
 from edgewise_edge.decoding.tokenizer import END_OF_TEXT
 

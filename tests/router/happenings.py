@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from edgewise.events import (
+from edgewise.generation.events import (
     AttemptEnded,
     Completed,
     Decided,
@@ -11,8 +11,8 @@ from edgewise.events import (
     Hedged,
     Refused,
 )
-from edgewise.generation import Segment, Timings
-from edgewise.situation import Decision, Privacy, Reason, Source, Veto, VetoCode
+from edgewise.generation.result import Segment, Timings
+from edgewise.policy.types import Decision, Privacy, Reason, Source, Veto, VetoCode
 from edgewise_edge import FinishReason, Usage
 
 DEVICE, CLOUD = Source.ON_DEVICE, Source.IN_CLOUD

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edgewise.policy import decide, reconsider
-from edgewise.situation import (
+from edgewise.policy.decide import decide, reconsider
+from edgewise.policy.types import (
     Availability,
     CloudState,
     Decision,

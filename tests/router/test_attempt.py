@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from edgewise.attempt import Attempt, Stop
-from edgewise.situation import PredictedTime, Source, Veto, VetoCode
+from edgewise.generation.attempt import Attempt, Stop
+from edgewise.policy.types import PredictedTime, Source, Veto, VetoCode
 
 PREDICTED = PredictedTime(first_token=2.0, total=5.0, gap=0.5)
 HOT = Veto(VetoCode.TEMPERATURE, "it is hot", yields=True)

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from edgewise.breaker import Circuit, CircuitBreaker
+from edgewise.cloud.circuit_breaker import Circuit, CircuitBreaker
 
 REST = 10.0
 

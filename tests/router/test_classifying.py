@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from edgewise import DeviceState, LatencyLog, Router
-from edgewise.classifying import classified
-from edgewise.situation import Privacy
+from edgewise.generation.request_builder import classified
+from edgewise.policy.types import Privacy
 
 PRIVATE, ALLOW = Privacy.PRIVATE, Privacy.ALLOW_CLOUD
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from edgewise.device import MAX_AGE, CachedProbe, read_device_state
-from edgewise.situation import DeviceState
+from edgewise.device.state import MAX_AGE, CachedProbe, read_device_state
+from edgewise.policy.types import DeviceState
 
 
 class FakeClock:

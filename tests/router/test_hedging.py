@@ -5,14 +5,14 @@ import time
 
 import pytest
 
-from edgewise.attempt import Attempt
 from edgewise.errors import NoSourceError
-from edgewise.events import AttemptEnded, Decided, Event, Hedged, Outcome
-from edgewise.race import Lane
-from edgewise.request import PrivateRequest
-from edgewise.sides import Side
-from edgewise.situation import Reason, Source, VetoCode
-from edgewise.stream import TextStream
+from edgewise.generation.attempt import Attempt
+from edgewise.generation.events import AttemptEnded, Decided, Event, Hedged, Outcome
+from edgewise.generation.hedge import Lane
+from edgewise.generation.request import PrivateRequest
+from edgewise.generation.source import Side
+from edgewise.generation.stream import TextStream
+from edgewise.policy.types import Reason, Source, VetoCode
 from edgewise_edge import FinishReason
 from tests.router.fakes import (
     CLOUD,

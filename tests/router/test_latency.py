@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from edgewise.latency import LatencyLog, Measurement, default_path, machine
-from edgewise.situation import UNKNOWN
+from edgewise.latency.log import LatencyLog, Measurement, default_path, machine
+from edgewise.policy.types import UNKNOWN
 
 NOW = 1.7e9  # seconds since the epoch
 DAY = 24 * 3600.0

@@ -7,10 +7,18 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from edgewise.errors import ConfigurationError
-from edgewise.events import AttemptEnded, Completed, Decided, Event, HandedOver, Hedged, Refused
-from edgewise.generation import Segment, Timings
+from edgewise.generation.events import (
+    AttemptEnded,
+    Completed,
+    Decided,
+    Event,
+    HandedOver,
+    Hedged,
+    Refused,
+)
+from edgewise.generation.result import Segment, Timings
 from edgewise.metrics import Metrics
-from edgewise.situation import Reason, Source, VetoCode
+from edgewise.policy.types import Reason, Source, VetoCode
 from edgewise_edge import FinishReason, Usage
 from tests.router.happenings import AFTER_FAILURE, CLOUD, DEVICE, happened
 

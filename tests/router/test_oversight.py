@@ -6,11 +6,13 @@ from itertools import islice
 
 import pytest
 
-from edgewise.attempt import Attempt
-from edgewise.oversight import Oversight
-from edgewise.policy import decide, reconsider
-from edgewise.request import Request
-from edgewise.situation import (
+from edgewise.generation.attempt import Attempt
+from edgewise.generation.loop import Standing
+from edgewise.generation.monitor import Oversight
+from edgewise.generation.request import Request
+from edgewise.generation.stream import TextStream
+from edgewise.policy.decide import decide, reconsider
+from edgewise.policy.types import (
     CloudState,
     Decision,
     DeviceState,
@@ -24,8 +26,6 @@ from edgewise.situation import (
     Veto,
     VetoCode,
 )
-from edgewise.stream import TextStream
-from edgewise.writing import Standing
 from edgewise_edge import FinishReason
 from tests.router.fakes import (
     CLOUD,

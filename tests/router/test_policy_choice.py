@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgewise.situation import (
+from edgewise.policy.types import (
     Decision,
     Mode,
     NoSource,

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from edgewise import policy, vetoes
-from edgewise import situation as plain_data
-from edgewise.situation import (
+from edgewise.policy import decide as policy
+from edgewise.policy import types as plain_data
+from edgewise.policy import vetoes
+from edgewise.policy.types import (
     Availability,
     CloudState,
     Decision,

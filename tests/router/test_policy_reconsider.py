@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from edgewise.policy import MARGIN, STALL, STALL_FACTOR
-from edgewise.situation import (
+from edgewise.policy.decide import MARGIN, STALL, STALL_FACTOR
+from edgewise.policy.types import (
     Decision,
     Mode,
     PredictedTime,

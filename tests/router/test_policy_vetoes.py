@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgewise.situation import Availability, Decision, Mode, Reason, VetoCode
+from edgewise.policy.types import Availability, Decision, Mode, Reason, VetoCode
 from tests.router.situations import (
     CLOUD_VETOES,
     DEVICE_VETOES,

@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from edgewise.power import Power, _from_sysfs, read_low_power_mode, read_power, read_temperature
+from edgewise.device.power import (
+    Power,
+    _from_sysfs,
+    read_low_power_mode,
+    read_power,
+    read_temperature,
+)
 
 BATTERY = {"type": "Battery", "capacity": "50", "status": "Discharging"}
 MAINS = {"type": "Mains", "online": "1"}

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgewise.fitting import fit, product, weighted_median
-from edgewise.history import History
-from edgewise.latency import Measurement
-from edgewise.predicting import CloudTimes, DeviceTimes
+from edgewise.latency.history import History
+from edgewise.latency.log import Measurement
+from edgewise.latency.predict import CloudTimes, DeviceTimes
+from edgewise.latency.regression import fit, product, weighted_median
 
 # An invented device: seconds for a step, for reading a token, for its attention to another, and
 # for each token that was read before.

@@ -11,9 +11,14 @@ import pytest
 
 import edgewise
 from edgewise import DeviceState, LatencyLog, Mode, PrivacyError, Router, Source
-from edgewise.attempt import Attempt
-from edgewise.in_cloud import InCloud
-from edgewise.request import AllowCloudRequest, CloudTokenRequest, PrivateRequest, Request
+from edgewise.cloud.source import CloudSource
+from edgewise.generation.attempt import Attempt
+from edgewise.generation.request import (
+    AllowCloudRequest,
+    CloudTokenRequest,
+    PrivateRequest,
+    Request,
+)
 from edgewise_edge import SamplingParams, TokenRequest
 
 MODES = list(Mode)
@@ -44,9 +49,9 @@ def listening() -> Iterator[socket.socket]:
 
 
 @pytest.fixture
-def cloud(listening: socket.socket) -> Iterator[InCloud]:
+def cloud(listening: socket.socket) -> Iterator[CloudSource]:
     address = f"127.0.0.1:{listening.getsockname()[1]}"
-    side = InCloud(address, "any vocabulary", LatencyLog())
+    side = CloudSource(address, "any vocabulary", LatencyLog())
     yield side
     side.close()
 
@@ -58,7 +63,7 @@ def assert_never_called(listening: socket.socket) -> None:
 
 @pytest.mark.parametrize("generated", [(), (4, 5)])
 def test_the_cloud_refuses_what_is_private_before_any_call(
-    cloud: InCloud, listening: socket.socket, generated: tuple[int, ...]
+    cloud: CloudSource, listening: socket.socket, generated: tuple[int, ...]
 ) -> None:
     """Also where somebody talked the type checker into it."""
     asked = cast("CloudTokenRequest", PRIVATE.tokens(generated, 4, frozenset()))
@@ -86,7 +91,7 @@ def test_a_private_request_stays_one() -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_cloud_is_no_side_of_a_private_request(
-    exact_folder: Path, cloud: InCloud, listening: socket.socket, mode: Mode
+    exact_folder: Path, cloud: CloudSource, listening: socket.socket, mode: Mode
 ) -> None:
     """In no mode, though a router has one."""
     settings = {"device": DeviceState, "latency": LatencyLog()}

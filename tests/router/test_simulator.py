@@ -14,7 +14,7 @@ from benchmarks.simulator.ours import ours
 from benchmarks.simulator.report import table, verdict
 from benchmarks.simulator.traces import END, TRACES
 from benchmarks.simulator.world import Asked, Health, Link, Memory, Steps, World
-from edgewise.situation import Source
+from edgewise.policy.types import Source
 
 STRATEGIES = (always_device, always_cloud, availability_only, ours)
 PHONE, CLOUD = Source.ON_DEVICE, Source.IN_CLOUD

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgewise.cli import parse_size
+from edgewise.cli.commands import parse_size
 from edgewise_edge import RequestError
 
 

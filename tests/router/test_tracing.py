@@ -10,9 +10,17 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_trace_id
 
 from edgewise.errors import ConfigurationError
-from edgewise.events import AttemptEnded, Completed, Decided, Event, HandedOver, Hedged, Refused
-from edgewise.generation import Timings
-from edgewise.situation import Privacy
+from edgewise.generation.events import (
+    AttemptEnded,
+    Completed,
+    Decided,
+    Event,
+    HandedOver,
+    Hedged,
+    Refused,
+)
+from edgewise.generation.result import Timings
+from edgewise.policy.types import Privacy
 from edgewise.tracing import MOST_OPEN, Tracing
 from edgewise_edge import FinishReason, Usage
 from tests.router.happenings import AFTER_FAILURE, CLOUD, happened

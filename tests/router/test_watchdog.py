@@ -2,13 +2,13 @@
 
 import threading
 
-from edgewise.watchdog import Watchdog
+from edgewise.cloud.stall_timer import StallTimer
 
 
 def test_silence_makes_it_bite() -> None:
     """Once nobody fed it for long enough."""
     bitten = threading.Event()
-    with Watchdog(0.01, bitten.set) as watchdog:
+    with StallTimer(0.01, bitten.set) as watchdog:
         bitten.wait()
         assert watchdog.bit
 
@@ -16,7 +16,7 @@ def test_silence_makes_it_bite() -> None:
 def test_whoever_is_fed_and_leaves_is_not_bitten() -> None:
     """Leaving the block ends the wait."""
     bitten = threading.Event()
-    with Watchdog(60, bitten.set) as watchdog:
+    with StallTimer(60, bitten.set) as watchdog:
         watchdog.feed()
     assert not watchdog.bit
     assert not bitten.is_set()
@@ -25,7 +25,7 @@ def test_whoever_is_fed_and_leaves_is_not_bitten() -> None:
 def test_who_rests_is_not_bitten() -> None:
     """However long the rest, until it is fed again."""
     bitten = threading.Event()
-    with Watchdog(0.01, bitten.set) as watchdog:
+    with StallTimer(0.01, bitten.set) as watchdog:
         watchdog.feed()
         watchdog.rest()
         assert not bitten.wait(0.2)
@@ -36,7 +36,7 @@ def test_who_rests_is_not_bitten() -> None:
 def test_leaving_just_when_it_looks_is_not_missed() -> None:
     """Its thread ends, and bites nobody who has left."""
     bitten, others = threading.Event(), set(threading.enumerate())
-    watchdog = Watchdog(0.2, bitten.set)
+    watchdog = StallTimer(0.2, bitten.set)
 
     class Left(threading.Event):
         """The block is left between the look and the next wait."""

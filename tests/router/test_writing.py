@@ -8,13 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgewise.attempt import Attempt
 from edgewise.errors import NoSourceError, SourceFailedError
-from edgewise.events import AttemptEnded, Completed, Decided, Event, HandedOver, Outcome, Refused
-from edgewise.generation import Chunk, Generation
-from edgewise.request import PrivateRequest
-from edgewise.situation import Source, VetoCode
-from edgewise.stream import TextStream
+from edgewise.generation.attempt import Attempt
+from edgewise.generation.events import (
+    AttemptEnded,
+    Completed,
+    Decided,
+    Event,
+    HandedOver,
+    Outcome,
+    Refused,
+)
+from edgewise.generation.request import PrivateRequest
+from edgewise.generation.result import Chunk, Generation
+from edgewise.generation.stream import TextStream
+from edgewise.policy.types import Source, VetoCode
 from edgewise_edge import FinishReason, ModelError, RequestError, RuntimeFailedError
 from tests.router.fakes import (
     CLOUD,

@@ -1,10 +1,15 @@
 """What is private cannot be handed to the cloud: checked by mypy, never run."""
 
-from edgewise.attempt import Attempt
-from edgewise.in_cloud import InCloud
-from edgewise.on_device import OnDevice
-from edgewise.request import AllowCloudRequest, CloudTokenRequest, PrivateRequest, Request
-from edgewise.sides import Side, TokenSource
+from edgewise.cloud.source import CloudSource
+from edgewise.device.source import DeviceSource
+from edgewise.generation.attempt import Attempt
+from edgewise.generation.request import (
+    AllowCloudRequest,
+    CloudTokenRequest,
+    PrivateRequest,
+    Request,
+)
+from edgewise.generation.source import Side, TokenSource
 from edgewise_edge import TokenRequest
 
 NOTHING: tuple[int, ...] = ()
@@ -12,7 +17,7 @@ NO_ENDS: frozenset[int] = frozenset()
 
 
 def to_the_cloud(
-    cloud: InCloud,
+    cloud: CloudSource,
     attempt: Attempt,
     private: PrivateRequest,
     allowed: AllowCloudRequest,
@@ -38,7 +43,9 @@ def to_the_cloud(
     print(takes_all, takes_some)
 
 
-def to_the_device(device: OnDevice, private: PrivateRequest, allowed: AllowCloudRequest) -> None:
+def to_the_device(
+    device: DeviceSource, private: PrivateRequest, allowed: AllowCloudRequest
+) -> None:
     """It takes both."""
     Side(device, private.tokens)
     Side(device, allowed.tokens)

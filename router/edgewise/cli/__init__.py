@@ -1,0 +1,5 @@
+"""The command line, `edgewise`."""
+
+from edgewise.cli.commands import app, main
+
+__all__ = ["app", "main"]

@@ -1,0 +1,1 @@
+"""The cloud as a source: gRPC client, circuit breaker, health probe, timeouts."""

@@ -1,0 +1,1 @@
+"""The device as a source, and its state: memory, battery, temperature."""

@@ -1,0 +1,54 @@
+"""The state of this device, read in one place and remembered for a second."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from edgewise.device.power import read_low_power_mode, read_power, read_temperature
+from edgewise.policy.types import DeviceState
+from edgewise_edge.memory import available_memory, memory_pressure
+
+MAX_AGE = 1.0  # seconds
+
+
+class DeviceProbe(Protocol):
+    """Anything that says how the device is: the real one, or a state made up by a test or demo."""
+
+    def __call__(self) -> DeviceState:
+        """The state now."""
+
+
+def read_device_state() -> DeviceState:
+    """Read every probe; what cannot be read is None."""
+    power = read_power()
+    return DeviceState(
+        available_memory=available_memory(),
+        memory_pressure=memory_pressure(),
+        battery=power.battery,
+        charging=power.charging,
+        temperature=read_temperature(),
+        low_power_mode=read_low_power_mode(),
+    )
+
+
+class CachedProbe:
+    """`probe`, asked at most once a second."""
+
+    def __init__(
+        self,
+        probe: DeviceProbe = read_device_state,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._probe, self._clock = probe, clock
+        self._lock = threading.Lock()
+        self._state: DeviceState | None = None
+        self._read_at = 0.0
+
+    def __call__(self) -> DeviceState:
+        """The state, at most a second old."""
+        with self._lock:
+            now = self._clock()
+            if self._state is None or now - self._read_at > MAX_AGE:
+                self._state, self._read_at = self._probe(), now
+            return self._state

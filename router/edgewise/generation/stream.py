@@ -1,0 +1,142 @@
+"""The stream that an app reads, and the same for asyncio."""
+
+import contextvars
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Self
+
+from edgewise.generation.loop import Writing
+from edgewise.generation.result import Chunk, Generation
+from edgewise.policy.types import Decision
+from edgewise_edge import FinishReason
+
+
+class TextStream(Iterator[Chunk]):
+    """Chunks as they come. Closing it, leaving its `with` or dropping it cancels what still runs.
+
+    Raises NoSourceError when the side that runs fails and no other may go on.
+    """
+
+    def __init__(self, writing: Writing) -> None:
+        self._writing = writing
+        # The generator knows `writing`, and nothing there knows the generator: when the last
+        # reference to this stream goes, so does the generator, and with it the work.
+        self._chunks = writing.run()
+        self._reading = threading.Lock()
+
+    def __next__(self) -> Chunk:
+        """The next chunk."""
+        with self._reading:
+            chunk = next(self._chunks)
+        self._end_if_cancelled()
+        return chunk
+
+    def close(self) -> None:
+        """Stop here, from any thread; `generation` then holds what was written, as cancelled."""
+        self._writing.cancelled.set()
+        self._end_if_cancelled()
+
+    def __enter__(self) -> Self:
+        """Use as a context manager to be sure that it is closed."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+    @property
+    def decision(self) -> Decision:
+        """The decision in force."""
+        return self._writing.decision
+
+    @property
+    def generation(self) -> Generation:
+        """The result so far; complete once the stream has ended."""
+        return self._writing.generation()
+
+    def _end_if_cancelled(self) -> None:
+        # While another thread is inside it, it cannot be closed; that thread does so afterwards.
+        if self._writing.cancelled.is_set() and self._reading.acquire(blocking=False):
+            try:
+                self._chunks.close()
+                self._writing.end(FinishReason.CANCELLED)
+            finally:
+                self._reading.release()
+
+
+class AsyncTextStream(AsyncIterator[Chunk]):
+    """A TextStream for `async for`. Closing it, leaving its `async with`, cancelling the task that
+    reads it or dropping it stops the work.
+
+    Raises what Router.stream and TextStream raise, with the first chunk that is asked for.
+    """
+
+    def __init__(self, start: Callable[[], TextStream]) -> None:
+        self._start = start
+        self._stream: TextStream | None = None
+        self._closed = False
+        self._context = contextvars.copy_context()  # of the task, for those who trace
+        # One thread, since one step follows another; it ends when this object goes.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="edgewise-async")
+
+    async def __anext__(self) -> Chunk:
+        """The next chunk."""
+        import asyncio  # 30 ms, which apps without it need not pay
+
+        if self._closed:
+            raise StopAsyncIteration
+        try:
+            chunk = await asyncio.get_running_loop().run_in_executor(
+                self._thread, self._context.run, self._next
+            )
+        except BaseException:
+            self._close()
+            raise
+        if chunk is None:
+            self._close()
+            raise StopAsyncIteration
+        return chunk
+
+    async def aclose(self) -> None:
+        """Stop here; `generation` then holds what was written, as cancelled."""
+        self._close()
+
+    async def __aenter__(self) -> Self:
+        """Use as a context manager to be sure that it is closed."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close."""
+        self._close()
+
+    @property
+    def decision(self) -> Decision:
+        """The decision in force. Raises RuntimeError before the first chunk was asked for."""
+        return self._started().decision
+
+    @property
+    def generation(self) -> Generation:
+        """The result so far. Raises RuntimeError before the first chunk was asked for."""
+        return self._started().generation
+
+    def _next(self) -> Chunk | None:
+        """In the thread: the next chunk, None at the end."""
+        if self._stream is None:
+            stream = self._start()
+            self._stream = stream
+            if self._closed:  # meanwhile
+                stream.close()
+        return next(self._stream, None)
+
+    def _close(self) -> None:
+        """Never waits: what the thread is at ends with the step in hand."""
+        self._closed = True
+        if self._stream is not None:
+            self._stream.close()
+        self._thread.shutdown(wait=False)
+
+    def _started(self) -> TextStream:
+        if self._stream is None:
+            raise RuntimeError("the stream has not begun; ask for its first chunk")
+        return self._stream

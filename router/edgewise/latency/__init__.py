@@ -1,0 +1,1 @@
+"""Predicted times: what was measured on each source, and what is learned from it."""

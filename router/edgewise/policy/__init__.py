@@ -1,0 +1,1 @@
+"""Which source answers: pure functions and plain data, standard library only."""
