@@ -141,9 +141,11 @@ def naive(known: list[Measurement], asked: Measurement) -> float:
     The longest half of the prompts tell how fast reading is.
     """
     known = known[-NAIVE_WINDOW:]
-    gap = statistics.median(m.writing / (m.tokens - 1) for m in known if m.tokens > 1)
-    longest = max(m.unread for m in known)
-    reading = statistics.median(m.first_token / m.unread for m in known if 2 * m.unread >= longest)
+    gap = statistics.median(m.decode_time / (m.tokens - 1) for m in known if m.tokens > 1)
+    longest = max(m.uncached for m in known)
+    reading = statistics.median(
+        m.first_token / m.uncached for m in known if 2 * m.uncached >= longest
+    )
     return max(gap, reading * asked.position) + gap * (asked.tokens - 1)
 
 
@@ -162,7 +164,7 @@ def by_hindsight(answers: list[Answer]) -> None:
         near = DeviceTimes.learned([answers[other].measured for other in others[-WINDOW:]])
         asked = answer.measured
         total = near.predict(
-            position=asked.position, unread=asked.unread, max_tokens=asked.tokens
+            position=asked.position, uncached=asked.uncached, max_tokens=asked.tokens
         ).total
         answer.predicted["by hindsight"] = total
 

@@ -25,7 +25,7 @@ STARTUP = 60.0  # seconds
 PROMPT = "Once upon a time"
 TOKENS = 60
 DRAINED = DeviceState(battery=0.03, charging=False)
-SLOW = Measurement(position=11, unread=11, first_token=1.0, tokens=50, writing=12.5)
+SLOW = Measurement(position=11, uncached=11, first_token=1.0, tokens=50, decode_time=12.5)
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -120,7 +120,7 @@ class SlowDevice(LatencyLog):
         """By that."""
         del key
         return DeviceTimes.learned([SLOW]).predict(
-            **{name: what[name] for name in ("position", "unread", "max_tokens")}
+            **{name: what[name] for name in ("position", "uncached", "max_tokens")}
         )
 
     def predict_in_cloud(self, key: str, **what: Any) -> PredictedTime:

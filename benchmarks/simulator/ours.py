@@ -60,7 +60,7 @@ class Writing:
             max_tokens=asked.max_tokens - written,
             first_token_budget=None if first is None or written else first - gone,
             latency_budget=None if whole is None else whole - gone,
-            left=dict(self.left),
+            abandoned=dict(self.left),
         )
 
 
@@ -71,7 +71,7 @@ class Ours:
         self._day, self._clock = day, day.clock
         self._latency = LatencyLog(clock=day.clock)
         self._cloud = KnownCloud(day.service, day.clock, self._latency)
-        self._latency.add_load(DEVICE, LOAD)
+        self._latency.add_load_time(DEVICE, LOAD)
         self._latency.add(DEVICE, _calibration(day.phone.world.writes))
 
     def answer(self, outcome: Outcome) -> Process:
@@ -168,7 +168,7 @@ class Ours:
             predicted=self._latency.predict_on_device(
                 DEVICE,
                 position=position,
-                unread=position,
+                uncached=position,
                 max_tokens=tokens,
                 loaded=phone.loaded,
                 queue_length=phone.running,
@@ -189,7 +189,7 @@ def _deadline(writing: Writing, decision: Decision) -> float | None:
     """When the cloud may be cut off: at the end of the budget, where the device can go on then."""
     asked, veto = writing.outcome.asked, decision.vetoes.get(Source.ON_DEVICE)
     missed = decision.reason in (Reason.BUDGET_MISSED, Reason.LAST_RESORT)
-    if decision.source is Source.ON_DEVICE or missed or (veto and not veto.yields):
+    if decision.source is Source.ON_DEVICE or missed or (veto and not veto.soft):
         return None
     return None if asked.latency_budget is None else asked.at + asked.latency_budget
 
@@ -199,8 +199,8 @@ def _calibration(writes: float) -> Measurement:
     read, written = CALIBRATION
     return Measurement(
         position=read,
-        unread=read,
+        uncached=read,
         first_token=(read / READS + 1) / writes,
         tokens=written,
-        writing=(written - 1) / writes,
+        decode_time=(written - 1) / writes,
     )

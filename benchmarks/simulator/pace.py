@@ -20,7 +20,7 @@ class Pace:
     load: float = 0.0
     first_token: float | None = None
     tokens: int = 0
-    writing: float = 0.0  # from the first token to the last
+    decode_time: float = 0.0  # from the first token to the last
     _last: float | None = None  # when the last token came
 
     def loaded(self, seconds: float, now: float) -> None:
@@ -32,13 +32,13 @@ class Pace:
         if self._last is None:
             self.first_token = now - self.begun
         else:
-            self.writing += now - self._last
+            self.decode_time += now - self._last
         self._last = now
         self.tokens += 1
 
     def progress(self, now: float) -> Progress:
         """What the policy is told."""
-        gap = self.writing / (self.tokens - 1) if self.tokens > _ENOUGH else self.predicted.gap
+        gap = self.decode_time / (self.tokens - 1) if self.tokens > _ENOUGH else self.predicted.gap
         expected = gap if self.tokens else self.predicted.first_token
         silent = now - (self.begun if self._last is None else self._last)
         remaining = None
@@ -50,10 +50,10 @@ class Pace:
         """What can be learned from it, once a token has come."""
         return Measurement(
             position=self.position,
-            unread=self.position,
+            uncached=self.position,
             first_token=self.first_token or 0.0,
             tokens=self.tokens,
-            writing=self.writing,
+            decode_time=self.decode_time,
             queued=queued,
             at=now,
         )

@@ -86,7 +86,7 @@ class PhoneRun:
 
     def __init__(self, phone: Phone, asked: Asked, position: int) -> None:
         self._phone, self._position = phone, position
-        self._unread = position
+        self._uncached = position
         self._chance = random.Random(f"{asked.name}/phone/{position}")
 
     def go_on(self) -> Wait:
@@ -98,8 +98,8 @@ class PhoneRun:
         if not phone.loaded:
             phone.loaded = True
             return Wait(LOAD / phone.speed, loading=True)
-        read = min(CHUNK, self._unread)
-        self._unread -= read
+        read = min(CHUNK, self._uncached)
+        self._uncached -= read
         if read:
             phone.computed += read * JOULES_READ
             return Wait(self._seconds(read / READS))

@@ -252,7 +252,7 @@ class Router:
             except Failure as error:
                 left[Source.ON_DEVICE] = failed(error)
             spent = time.monotonic() - started
-            outcome = self._gathering.decide(request, Standing(elapsed=spent, left=left))
+            outcome = self._gathering.decide(request, Standing(elapsed=spent, abandoned=left))
         if isinstance(outcome, NoSource):
             raise NoSourceError(outcome)
         return outcome

@@ -12,7 +12,7 @@ import pytest
 
 from edgewise import CloudTimeouts, DeviceState, LatencyLog, NoSourceError, Router, Source
 from edgewise.cloud.circuit_breaker import Circuit
-from edgewise.cloud.client import Connection
+from edgewise.cloud.client import CloudClient
 from edgewise.cloud.config import CloudSecurity
 from edgewise.errors import CloudUnavailableError
 from edgewise_edge import DeviceModel, FinishReason
@@ -212,7 +212,7 @@ def test_a_stream_may_be_collected_in_the_middle_of_anything(
 def test_closing_ends_calls_on_a_connection_that_had_failed(exact_model: DeviceModel) -> None:
     """They may go on after the failure of another one, but not after the router is closed."""
     with scripted(exact_model, repeat(tokens(3, 10))) as address:
-        connection = Connection(address, CloudSecurity())
+        connection = CloudClient(address, CloudSecurity())
 
         def read() -> None:
             with connection.generate(pb.GenerateRequest(), None, ()) as call:

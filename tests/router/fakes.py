@@ -28,7 +28,7 @@ from edgewise_edge import SamplingParams, Tokenizer, TokenRequest
 from edgewise_edge.decoding.tokenizer import END_OF_TEXT
 
 DEVICE, CLOUD = Source.ON_DEVICE, Source.IN_CLOUD
-MOVE = Veto(VetoCode.TEMPERATURE, "it was told to leave", yields=True)
+MOVE = Veto(VetoCode.TEMPERATURE, "it was told to leave", soft=True)
 
 _MERGES = [b"th", b"the", b" the"]
 END_ID = 256 + len(_MERGES)
@@ -117,7 +117,7 @@ class FakeSource:
         """Note it."""
         self.attempts.append(attempt)
 
-    def unread(self, request: TokenRequest) -> int:
+    def uncached(self, request: TokenRequest) -> int:
         """All of them."""
         return request.position
 

@@ -71,7 +71,7 @@ class Situation:
 
 def left(side: Source, code: VetoCode = VetoCode.FAILED, **fields: Any) -> dict[str, Any]:
     """The change that makes it a request for the rest of a text that has left `side`."""
-    return {"left": {side: Veto(code, **{"detail": "it hung up", **fields})}}
+    return {"abandoned": {side: Veto(code, **{"detail": "it hung up", **fields})}}
 
 
 def outcome(**changes: Mapping[str, Any]) -> Decision | NoSource:
@@ -103,7 +103,7 @@ LASTING_CLOUD_VETOES = [
     (VetoCode.BUSY, {"cloud": {"busy_for": 0.1}}),
 ]
 YIELDING_CLOUD_VETOES = [
-    (VetoCode.STALLED, {"request": left(IN_CLOUD, VetoCode.STALLED, yields=True)}),
+    (VetoCode.STALLED, {"request": left(IN_CLOUD, VetoCode.STALLED, soft=True)}),
 ]
 CLOUD_VETOES = LASTING_CLOUD_VETOES + YIELDING_CLOUD_VETOES
 LASTING_DEVICE_VETOES = [
@@ -123,6 +123,6 @@ YIELDING_DEVICE_VETOES = [
     (VetoCode.BATTERY, {"device": {"battery": 0.1}}),
     (VetoCode.LOW_POWER, {"device": {"low_power_mode": True}}),
     (VetoCode.MEMORY, {"device": {"memory_pressure": 0.9}}),
-    (VetoCode.TOO_SLOW, {"request": left(ON_DEVICE, VetoCode.TOO_SLOW, yields=True)}),
+    (VetoCode.TOO_SLOW, {"request": left(ON_DEVICE, VetoCode.TOO_SLOW, soft=True)}),
 ]
 DEVICE_VETOES = LASTING_DEVICE_VETOES + YIELDING_DEVICE_VETOES

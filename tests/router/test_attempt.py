@@ -8,7 +8,7 @@ from edgewise.generation.attempt import Attempt, Stop
 from edgewise.policy.types import PredictedTime, Source, Veto, VetoCode
 
 PREDICTED = PredictedTime(first_token=2.0, total=5.0, gap=0.5)
-HOT = Veto(VetoCode.TEMPERATURE, "it is hot", yields=True)
+HOT = Veto(VetoCode.TEMPERATURE, "it is hot", soft=True)
 
 
 def attempt_of(max_tokens: int = 10, predicted: PredictedTime = PREDICTED) -> Attempt:
@@ -84,9 +84,9 @@ def test_what_is_not_known_is_not_made_up() -> None:
 def test_after_some_tokens_its_own_pace_counts() -> None:
     """And until then the predicted one."""
     attempt = attempt_of(max_tokens=20)
-    attempt.tokens, attempt.first_token, attempt.writing = 8, 1.0, 0.7
+    attempt.tokens, attempt.first_token, attempt.decode_time = 8, 1.0, 0.7
     assert attempt.progress().expected == 0.5
-    attempt.tokens, attempt.writing = 9, 0.8
+    attempt.tokens, attempt.decode_time = 9, 0.8
     progress = attempt.progress()
     assert progress.expected == pytest.approx(0.1)
     assert progress.remaining == pytest.approx(0.1 + 10 * 0.1)
@@ -95,7 +95,7 @@ def test_after_some_tokens_its_own_pace_counts() -> None:
 def test_nothing_remains_after_the_last_token() -> None:
     """Whatever the pace."""
     attempt = attempt_of(max_tokens=9)
-    attempt.tokens, attempt.first_token, attempt.writing = 9, 1.0, 1.6
+    attempt.tokens, attempt.first_token, attempt.decode_time = 9, 1.0, 1.6
     assert attempt.progress().remaining == pytest.approx(0)
 
 
@@ -127,7 +127,7 @@ def test_a_side_that_breaks_is_not_waited_for_any_more() -> None:
     with pytest.raises(RuntimeError):
         list(attempt.timed(broken()))
     assert attempt.waiting_since is None
-    assert (attempt.tokens, attempt.writing) == (1, 0.0)
+    assert (attempt.tokens, attempt.decode_time) == (1, 0.0)
 
 
 def test_progress_may_be_read_while_another_thread_writes() -> None:
@@ -154,11 +154,14 @@ def test_progress_may_be_read_while_another_thread_writes() -> None:
 def test_what_is_measured_is_what_was_timed() -> None:
     """Its beginning, what it had to read, and its tokens."""
     attempt = attempt_of()
-    attempt.unread = 2
+    attempt.uncached = 2
     list(attempt.timed(token for token in range(4)))
     measured = attempt.measurement()
-    assert (measured.position, measured.unread, measured.tokens) == (3, 2, 4)
-    assert (measured.first_token, measured.writing) == (attempt.first_token, attempt.writing)
+    assert (measured.position, measured.uncached, measured.tokens) == (3, 2, 4)
+    assert (measured.first_token, measured.decode_time) == (
+        attempt.first_token,
+        attempt.decode_time,
+    )
 
 
 def test_time_left_runs_from_its_beginning() -> None:

@@ -98,7 +98,7 @@ def test_the_other_side_wins() -> None:
         Reason.PREFERRED,
         Reason.HEDGED,
     ]
-    assert hedge.advisor.standings[0].left[DEVICE].code is VetoCode.STALLED
+    assert hedge.advisor.standings[0].abandoned[DEVICE].code is VetoCode.STALLED
 
 
 def test_the_first_side_wins_after_all() -> None:
@@ -152,7 +152,7 @@ def test_the_other_side_fails_while_the_first_runs() -> None:
     with pytest.raises(NoSourceError):
         hedge.read()
     assert hedge.outcomes == [(CLOUD, Outcome.FAILED), (DEVICE, Outcome.FAILED)]
-    assert hedge.advisor.standings[-1].left.keys() == {DEVICE, CLOUD}
+    assert hedge.advisor.standings[-1].abandoned.keys() == {DEVICE, CLOUD}
     assert hedge.text.generation.token_ids == IDS[:3]
 
 
@@ -168,7 +168,7 @@ def test_both_fail() -> None:
     with pytest.raises(NoSourceError):
         hedge.read()
     assert sorted(hedge.outcomes) == [(CLOUD, Outcome.FAILED), (DEVICE, Outcome.FAILED)]
-    assert hedge.advisor.standings[-1].left.keys() == {DEVICE, CLOUD}
+    assert hedge.advisor.standings[-1].abandoned.keys() == {DEVICE, CLOUD}
     assert hedge.text.generation.finish_reason is FinishReason.ERROR
 
 
@@ -198,7 +198,7 @@ def test_the_winner_may_hand_over_and_the_loser_go_on() -> None:
         (CLOUD, 5),
         (DEVICE, len(IDS) - 5),
     ]
-    assert hedge.advisor.standings[-1].left.keys() == {CLOUD}
+    assert hedge.advisor.standings[-1].abandoned.keys() == {CLOUD}
 
 
 @pytest.mark.parametrize("after", [SOON, NEVER])
@@ -287,4 +287,4 @@ def test_who_is_alone_in_a_race_is_looked_after() -> None:
     text = TextStream(writing({DEVICE: device, CLOUD: cloud}, advisor, hedge_after=NEVER))
     next(text)
     assert text.decision.source is CLOUD
-    assert advisor.standings[0].left == {DEVICE: MOVE}
+    assert advisor.standings[0].abandoned == {DEVICE: MOVE}

@@ -16,7 +16,13 @@ DAY = 24 * 3600.0
 def numbered(number: int, at: float = NOW) -> Measurement:
     """A measurement that can be told from others."""
     return Measurement(
-        position=number + 1, unread=1, first_token=0.5, tokens=2, writing=0.1, queued=0.0, at=at
+        position=number + 1,
+        uncached=1,
+        first_token=0.5,
+        tokens=2,
+        decode_time=0.1,
+        queued=0.0,
+        at=at,
     )
 
 
@@ -43,20 +49,20 @@ def path(tmp_path):
     "wrong",
     [
         {"position": 0},
-        {"unread": 0},
-        {"unread": 11},
-        {"unread": 1.5},
+        {"uncached": 0},
+        {"uncached": 11},
+        {"uncached": 1.5},
         {"tokens": 0},
         {"position": 2**40},
         {"first_token": -0.1},
         {"first_token": float("nan")},
-        {"writing": float("inf")},
+        {"decode_time": float("inf")},
         {"queued": -1},
     ],
 )
 def test_what_cannot_have_been_is_refused(wrong):
     """A measurement of nonsense says so at once."""
-    right = {"position": 10, "unread": 10, "first_token": 0.1, "tokens": 3}
+    right = {"position": 10, "uncached": 10, "first_token": 0.1, "tokens": 3}
     Measurement(**right)
     with pytest.raises(ValueError, match="cannot be"):
         Measurement(**right | wrong)
@@ -78,20 +84,20 @@ def test_sides_are_kept_apart():
     """What was measured on one side says nothing about another."""
     log = opened(None)
     log.add("one", numbered(1))
-    log.add_load("one", 2.0)
+    log.add_load_time("one", 2.0)
     assert log.measured("another") == []
-    assert log.loads("another") == []
+    assert log.load_times("another") == []
 
 
 def test_what_is_told_is_a_copy():
     """Changing the lists that were given changes nothing in the log."""
     log = opened(None)
     log.add("side", numbered(1))
-    log.add_load("side", 2.0)
+    log.add_load_time("side", 2.0)
     log.measured("side").clear()
-    log.loads("side").clear()
+    log.load_times("side").clear()
     assert log.measured("side") == [numbered(1)]
-    assert log.loads("side") == [2.0]
+    assert log.load_times("side") == [2.0]
 
 
 def test_the_oldest_are_forgotten(path):
@@ -99,11 +105,11 @@ def test_the_oldest_are_forgotten(path):
     log = opened(path)
     for number in range(70):
         log.add("side", numbered(number))
-        log.add_load("side", float(number))
+        log.add_load_time("side", float(number))
     log.save()
     for known in (log, opened(path)):
         assert known.measured("side") == [numbered(number) for number in range(6, 70)]
-        assert known.loads("side") == [float(number) for number in range(62, 70)]
+        assert known.load_times("side") == [float(number) for number in range(62, 70)]
 
 
 def test_a_measurement_without_a_time_ended_when_it_was_added():
@@ -116,7 +122,7 @@ def test_a_measurement_without_a_time_ended_when_it_was_added():
 def test_an_unmeasured_side_is_unknown():
     """Nothing is predicted of it, loaded or not."""
     log = opened(None)
-    device = log.predict_on_device("side", position=9, unread=9, max_tokens=9, loaded=False)
+    device = log.predict_on_device("side", position=9, uncached=9, max_tokens=9, loaded=False)
     cloud = log.predict_in_cloud("side", position=9, max_tokens=9, expected_wait=1.0)
     for predicted in (device, cloud):
         assert (predicted.first_token, predicted.total, predicted.gap) == (None, None, None)
@@ -125,24 +131,24 @@ def test_an_unmeasured_side_is_unknown():
 def test_what_is_predicted_follows_what_is_added():
     """Asked once, a log learns from each measurement after it."""
     log = opened(None)
-    slow = Measurement(position=9, unread=9, first_token=1.0, tokens=11, writing=1.0)
-    fast = replace(slow, first_token=0.1, writing=0.1)
+    slow = Measurement(position=9, uncached=9, first_token=1.0, tokens=11, decode_time=1.0)
+    fast = replace(slow, first_token=0.1, decode_time=0.1)
     ask = {"position": 9, "max_tokens": 11}
     log.add("side", slow)
-    assert log.predict_on_device("side", unread=9, **ask).total == pytest.approx(2.0, rel=0.05)
+    assert log.predict_on_device("side", uncached=9, **ask).total == pytest.approx(2.0, rel=0.05)
     assert log.predict_in_cloud("side", **ask).total == pytest.approx(2.0)
     for _ in range(64):
         log.add("side", fast)
-    assert log.predict_on_device("side", unread=9, **ask).total == pytest.approx(0.2, rel=0.05)
+    assert log.predict_on_device("side", uncached=9, **ask).total == pytest.approx(0.2, rel=0.05)
     assert log.predict_in_cloud("side", **ask).total == pytest.approx(0.2)
 
 
 def test_a_model_that_is_not_loaded_takes_the_median_load_longer():
     """First token and total; what loading takes once in a while is no measure."""
-    log, ask = opened(None), {"position": 9, "unread": 9, "max_tokens": 2}
+    log, ask = opened(None), {"position": 9, "uncached": 9, "max_tokens": 2}
     log.add("side", numbered(8))
     for seconds in (2.0, 30.0, 1.0):
-        log.add_load("side", seconds)
+        log.add_load_time("side", seconds)
     loaded = log.predict_on_device("side", **ask)
     cold = log.predict_on_device("side", **ask, loaded=False)
     assert cold.first_token == pytest.approx(loaded.first_token + 2.0)
@@ -158,7 +164,7 @@ def test_threads_may_add_and_ask_at_once(path):
         ready.wait()
         for number in range(40):
             log.add(f"side {name}", numbered(number))
-            log.predict_on_device("all", position=9, unread=9, max_tokens=9)
+            log.predict_on_device("all", position=9, uncached=9, max_tokens=9)
             log.add("all", numbered(number))
             log.save()
             json.loads(path.read_text())
@@ -184,13 +190,13 @@ def test_measurements_are_kept_across_runs(tmp_path):
     log = opened(path)
     log.add("one", numbered(1))
     log.add("another", numbered(2))
-    log.add_load("one", 0.25)
+    log.add_load_time("one", 0.25)
     log.save()
     reread = opened(path)
     assert reread.measured("one") == [numbered(1)]
     assert reread.measured("another") == [numbered(2)]
-    assert reread.loads("one") == [0.25]
-    ask = {"position": 100, "unread": 50, "max_tokens": 9, "loaded": False}
+    assert reread.load_times("one") == [0.25]
+    ask = {"position": 100, "uncached": 50, "max_tokens": 9, "loaded": False}
     assert reread.predict_on_device("one", **ask) == log.predict_on_device("one", **ask)
 
 
@@ -222,7 +228,7 @@ def test_nothing_new_is_not_written(path):
     """A log that was asked only, or has saved all, leaves the file to others."""
     asked = opened(path)
     asked.measured("side")
-    asked.predict_on_device("side", position=9, unread=9, max_tokens=9)
+    asked.predict_on_device("side", position=9, uncached=9, max_tokens=9)
     asked.save()
     assert not path.exists()
     log = opened(path)
@@ -256,10 +262,10 @@ def test_what_is_older_than_a_month_is_dropped(path):
     for number, age in ages.items():
         log.add("side", numbered(number, at=NOW - age))
     log.add("gone", numbered(0, at=NOW - 31 * DAY))
-    log.add_load("gone", 1.0)
+    log.add_load_time("gone", 1.0)
     log.save()
     assert written(path) == [1, 2, 3]
-    assert opened(path).loads("gone") == []
+    assert opened(path).load_times("gone") == []
 
 
 def test_the_sides_measured_last_are_kept(path):
@@ -285,7 +291,7 @@ def test_the_files_format_is_known(path):
     """What the tests below spoil is otherwise read."""
     path.write_bytes(content())
     assert written(path) == [8]
-    assert opened(path).loads("side") == [1.0]
+    assert opened(path).load_times("side") == [1.0]
 
 
 @pytest.mark.parametrize(
@@ -379,7 +385,9 @@ def test_a_cloud_that_nobody_asked_for_an_hour_is_unknown_again():
     """Slow once, it would not be asked any more, and nobody would learn that it is fast now."""
     now = [1000.0]
     log = LatencyLog(clock=lambda: now[0])
-    log.add("cloud", Measurement(position=9, unread=9, first_token=5.0, tokens=9, writing=9.0))
+    log.add(
+        "cloud", Measurement(position=9, uncached=9, first_token=5.0, tokens=9, decode_time=9.0)
+    )
     assert log.predict_in_cloud("cloud", position=9, max_tokens=9).total > 5
     now[0] += 3601
     assert log.predict_in_cloud("cloud", position=9, max_tokens=9) == UNKNOWN

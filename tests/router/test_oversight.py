@@ -90,7 +90,7 @@ class Policy:
             privacy=request.privacy,
             prompt_tokens=len(request.prompt_ids) + written,
             max_tokens=request.max_tokens - written,
-            left=standing.left,
+            abandoned=standing.abandoned,
         )
 
 
@@ -120,7 +120,7 @@ def test_a_reason_in_the_middle_moves_the_text(first: Source, after: int) -> Non
     assert [(part.source, part.tokens) for part in text.generation.segments] == [
         part for part in ((first, after), (first.other, len(IDS) - after)) if part[1]
     ]
-    assert advisor.standings[0].left == {first: MOVE}
+    assert advisor.standings[0].abandoned == {first: MOVE}
 
 
 def test_a_text_that_left_a_hot_device_stays_away() -> None:

@@ -196,9 +196,9 @@ def test_the_decision_tells_both_predicted_times():
 
 def both(changes, others):
     """The situation with both, where what a text has left adds up."""
-    gone = changes.get("request", {}).get("left", {}) | others.get("request", {}).get("left", {})
+    gone = changes.get("request", {}).get("abandoned", {}) | others.get("request", {}).get("abandoned", {})
     situation = Situation().but(changes).but(others)
-    return situation.but({"request": {"left": gone}})
+    return situation.but({"request": {"abandoned": gone}})
 
 
 @pytest.mark.parametrize(("code", "changes"), YIELDING_DEVICE_VETOES)
@@ -228,10 +228,10 @@ def test_a_text_returns_to_the_cloud_that_it_left_for_the_better(
 @pytest.mark.parametrize(("code", "changes"), LASTING_CLOUD_VETOES)
 def test_a_veto_of_the_cloud_outlasts_its_having_been_left_for_the_better(code, changes):
     """What speaks against the cloud now counts, however mild the reason why it was left."""
-    gone = {IN_CLOUD: Veto(VetoCode.STALLED, "it fell silent", yields=True)}
-    gone |= changes.get("request", {}).get("left", {})
+    gone = {IN_CLOUD: Veto(VetoCode.STALLED, "it fell silent", soft=True)}
+    gone |= changes.get("request", {}).get("abandoned", {})
     crashed = {ON_DEVICE: Veto(VetoCode.FAILED, "it crashed")}
-    refused = Situation().but(changes).but({"request": {"left": gone | crashed}}).decide()
+    refused = Situation().but(changes).but({"request": {"abandoned": gone | crashed}}).decide()
     assert isinstance(refused, NoSource)
     assert veto_codes(refused) == {ON_DEVICE: VetoCode.FAILED, IN_CLOUD: code}
 
@@ -273,7 +273,7 @@ def test_a_private_request_for_the_cloud_only_has_no_source():
 
 def test_both_sides_failed():
     """Where both sides have failed already, there is no third try."""
-    refused = outcome(request={"left": left(ON_DEVICE)["left"] | left(IN_CLOUD)["left"]})
+    refused = outcome(request={"abandoned": left(ON_DEVICE)["abandoned"] | left(IN_CLOUD)["abandoned"]})
     assert isinstance(refused, NoSource)
     assert veto_codes(refused) == {ON_DEVICE: VetoCode.FAILED, IN_CLOUD: VetoCode.FAILED}
 

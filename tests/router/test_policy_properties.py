@@ -54,7 +54,7 @@ requests = st.builds(
     first_token_budget=floats,
     latency_budget=floats,
     offline=st.booleans(),
-    left=several_vetoes,
+    abandoned=several_vetoes,
 )
 devices = st.builds(
     DeviceState,
@@ -187,16 +187,16 @@ def test_a_text_is_handed_over_once_at_most(steps):
     """However the states change while it is written: it cannot be tossed to and fro."""
     left, decision = {}, None
     for situation, progress in steps:
-        now = situation.but({"request": {"left": left}})
+        now = situation.but({"request": {"abandoned": left}})
         if decision is None:
             decision = now.decide()
             if isinstance(decision, NoSource):
                 return
         elif why := now.reconsider(decision, progress):
-            assert why.yields
+            assert why.soft
             assert not left
             left = {decision.source: why}
-            decision = now.but({"request": {"left": left}}).decide()
+            decision = now.but({"request": {"abandoned": left}}).decide()
             assert decision.source is not next(iter(left))
 
 
@@ -226,11 +226,11 @@ def test_a_vetoed_side_is_chosen_as_the_last_resort_only(situation):
     decision = situation.decide()
     if isinstance(decision, NoSource):
         assert decision.vetoes.keys() == set(Source)
-        assert not any(veto.yields for veto in decision.vetoes.values())
+        assert not any(veto.soft for veto in decision.vetoes.values())
     elif decision.reason is Reason.LAST_RESORT:
         assert decision.vetoes.keys() == set(Source)
-        assert decision.vetoes[decision.source].yields
-        assert decision.source is ON_DEVICE or not decision.vetoes[ON_DEVICE].yields
+        assert decision.vetoes[decision.source].soft
+        assert decision.source is ON_DEVICE or not decision.vetoes[ON_DEVICE].soft
     else:
         assert decision.source not in decision.vetoes
 

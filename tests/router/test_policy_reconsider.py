@@ -65,7 +65,7 @@ def test_a_text_that_goes_well_stays_where_it_is(source):
 def test_trouble_on_the_device_hands_over_to_the_cloud(code, changes):
     """What troubles the device is why, and it yields: better to return than to fail."""
     veto = why(ON_DEVICE, **changes)
-    assert (veto.code, veto.yields) == (code, True)
+    assert (veto.code, veto.soft) == (code, True)
     assert veto.detail == Situation().but(changes).decide().vetoes[ON_DEVICE].detail
 
 
@@ -100,7 +100,7 @@ def test_what_only_keeps_new_texts_away_stops_none(edge):
 def test_a_cloud_that_falls_silent_hands_over_to_the_device():
     """It stalled, and this yields."""
     veto = why(IN_CLOUD, SILENT)
-    assert (veto.code, veto.yields) == (VetoCode.STALLED, True)
+    assert (veto.code, veto.soft) == (VetoCode.STALLED, True)
     assert "20.0 s" in veto.detail
 
 
@@ -147,7 +147,7 @@ def test_a_side_that_will_miss_a_budget_hands_over(source, budget, progress):
     """Where the other side keeps all of them; and this yields."""
     makes_it = PredictedTime(first_token=1.0, total=1.5)
     veto = late(source, other=makes_it, **budget).reconsider(decision(source), progress)
-    assert (veto.code, veto.yields) == (VetoCode.TOO_SLOW, True)
+    assert (veto.code, veto.soft) == (VetoCode.TOO_SLOW, True)
 
 
 @pytest.mark.parametrize("source", Source)
@@ -206,7 +206,7 @@ def test_what_is_late_is_taken_to_be_late_by_as_much_again():
 def test_no_side_is_left_for_its_slowness_twice(source):
     """A text that left the other side for being slow stays where it is now."""
     slow = Progress(expected=0.1, remaining=3.0)
-    gone = left(source.other, VetoCode.TOO_SLOW, yields=True)
+    gone = left(source.other, VetoCode.TOO_SLOW, soft=True)
     situation = late(source, other=PredictedTime(total=0.1), latency=2.0, **gone)
     assert situation.reconsider(decision(source), slow) is None
 
@@ -240,5 +240,5 @@ def test_the_veto_is_a_copy():
     """That it yields here changes nothing about what decide() says of the same trouble."""
     situation = Situation().but({"device": {"temperature": 99.0}})
     veto = situation.reconsider(decision(ON_DEVICE), FINE)
-    assert replace(veto, yields=False) == situation.decide().vetoes[ON_DEVICE]
+    assert replace(veto, soft=False) == situation.decide().vetoes[ON_DEVICE]
     assert isinstance(veto, Veto)

@@ -19,18 +19,18 @@ STEP, READ, ATTEND, LAY_OUT = 5e-3, 2e-4, 1e-7, 2e-5
 GAP, GAP_BY_POSITION = 4e-3, 4e-6
 
 
-def on_device(position, unread=None, tokens=2, *, speed=1.0) -> Measurement:
+def on_device(position, uncached=None, tokens=2, *, speed=1.0) -> Measurement:
     """What the invented device needs."""
-    unread, gaps = unread or position, tokens - 1
-    first = STEP + READ * unread + ATTEND * unread * (position - unread / 2)
-    first += LAY_OUT * (position - unread)
+    uncached, gaps = uncached or position, tokens - 1
+    first = STEP + READ * uncached + ATTEND * uncached * (position - uncached / 2)
+    first += LAY_OUT * (position - uncached)
     writing = gaps * (GAP + GAP_BY_POSITION * (position + tokens / 2))
     return Measurement(
         position=position,
-        unread=unread,
+        uncached=uncached,
         first_token=first / speed,
         tokens=tokens,
-        writing=writing / speed,
+        decode_time=writing / speed,
     )
 
 
@@ -52,7 +52,7 @@ def mixed(count, *, speed=1.0, seed=1) -> list[Measurement]:
 def predicted(measured, like):
     """What is predicted for a text of that size."""
     return DeviceTimes.learned(measured).predict(
-        position=like.position, unread=like.unread, max_tokens=like.tokens
+        position=like.position, uncached=like.uncached, max_tokens=like.tokens
     )
 
 
@@ -109,15 +109,15 @@ def test_texts_all_alike_predict_others_sensibly():
 def test_single_tokens_tell_nothing_about_the_gaps():
     """First tokens are predicted then, and the totals of single tokens, but no other totals."""
     times = DeviceTimes.learned([on_device(65, tokens=1)])
-    one = times.predict(position=65, unread=65, max_tokens=1)
-    two = times.predict(position=65, unread=65, max_tokens=2)
+    one = times.predict(position=65, uncached=65, max_tokens=1)
+    two = times.predict(position=65, uncached=65, max_tokens=2)
     assert one.total == one.first_token == two.first_token == pytest.approx(0.0182, rel=0.05)
     assert (two.total, two.gap) == (None, None)
 
 
 def test_nothing_measured_is_unknown():
     """Without measurements nothing is predicted."""
-    nothing = DeviceTimes.learned([]).predict(position=9, unread=9, max_tokens=1)
+    nothing = DeviceTimes.learned([]).predict(position=9, uncached=9, max_tokens=1)
     assert (nothing.first_token, nothing.total, nothing.gap) == (None, None, None)
 
 
@@ -127,7 +127,7 @@ def test_the_gap_is_that_between_the_answers_tokens():
     for like in (on_device(10, tokens=11), on_device(10, tokens=401)):
         found = predicted(known, like)
         assert found.gap == pytest.approx((found.total - found.first_token) / (like.tokens - 1))
-        assert found.gap == pytest.approx(like.writing / (like.tokens - 1), rel=0.03)
+        assert found.gap == pytest.approx(like.decode_time / (like.tokens - 1), rel=0.03)
 
 
 def test_an_answer_of_one_token_has_the_gap_of_a_longer_one():
@@ -141,8 +141,8 @@ def test_an_answer_of_one_token_has_the_gap_of_a_longer_one():
 def test_others_beside_it_take_their_turns():
     """With two other texts, all takes three times as long; loading does not."""
     times = DeviceTimes.learned(mixed(64))
-    alone = times.predict(position=9, unread=9, max_tokens=9)
-    beside = times.predict(position=9, unread=9, max_tokens=9, queue_length=2, load=5.0)
+    alone = times.predict(position=9, uncached=9, max_tokens=9)
+    beside = times.predict(position=9, uncached=9, max_tokens=9, queue_length=2, load=5.0)
     assert beside.first_token == pytest.approx(5.0 + 3 * alone.first_token)
     assert beside.total == pytest.approx(5.0 + 3 * alone.total)
     assert beside.gap == pytest.approx(3 * alone.gap)
@@ -156,7 +156,7 @@ def test_others_beside_it_take_their_turns():
 def test_a_few_runs_that_are_far_off_change_little(stall, which):
     """A fifth of them may have stalled, the last one among them, or be impossibly fast."""
     known = [
-        replace(m, first_token=m.first_token * stall, writing=m.writing * stall)
+        replace(m, first_token=m.first_token * stall, decode_time=m.decode_time * stall)
         if number in which
         else m
         for number, m in enumerate(mixed(64))
@@ -174,11 +174,14 @@ def test_predictions_follow_the_machines_speed(speed):
         assert history.on_device  # is asked for between them, as it is by a router
     for measured in mixed(7, speed=speed, seed=3):
         history.add(measured)
-    now = [replace(m, first_token=m.first_token / speed, writing=m.writing / speed) for m in ask]
+    now = [
+        replace(m, first_token=m.first_token / speed, decode_time=m.decode_time / speed)
+        for m in ask
+    ]
     errors = sorted(
         abs(
             history.on_device.predict(
-                position=m.position, unread=m.unread, max_tokens=m.tokens
+                position=m.position, uncached=m.uncached, max_tokens=m.tokens
             ).total
             / m.total
             - 1
@@ -192,7 +195,7 @@ def test_noise_averages_out():
     """Where single runs scatter by a quarter, the predictions stay within a tenth or so."""
     chance = random.Random(5)
     known = [
-        replace(m, first_token=m.first_token * f, writing=m.writing * f)
+        replace(m, first_token=m.first_token * f, decode_time=m.decode_time * f)
         for m in mixed(64)
         for f in [chance.uniform(0.75, 1.25)]
     ]
@@ -236,10 +239,10 @@ def in_cloud(first_token, *, position=9, tokens=2, gap=0.1, queued=0.0, at=0.0) 
     """What a cloud needed."""
     return Measurement(
         position=position,
-        unread=position,
+        uncached=position,
         first_token=first_token,
         tokens=tokens,
-        writing=gap * (tokens - 1),
+        decode_time=gap * (tokens - 1),
         queued=queued,
         at=at,
     )
@@ -328,10 +331,10 @@ sizes = st.integers(1, 2**31 - 1) | st.integers(1, 600)
 measurements = st.builds(
     lambda position, share, first, tokens, writing, queued, at: Measurement(
         position=position,
-        unread=max(1, int(position * share)),
+        uncached=max(1, int(position * share)),
         first_token=first,
         tokens=tokens,
-        writing=writing,
+        decode_time=writing,
         queued=queued,
         at=at,
     ),
@@ -349,12 +352,12 @@ measurements = st.builds(
 @given(st.lists(measurements, max_size=20), sizes, st.floats(0, 1), sizes, st.integers(0, 8))
 def test_predictions_are_times(measured, position, share, max_tokens, queue_length):
     """Whatever was measured: never negative, never NaN, and longer for longer answers."""
-    unread = max(1, int(position * share))
+    uncached = max(1, int(position * share))
     device, other = DeviceTimes.learned(measured), CloudTimes.learned(measured)
 
     def predictions(tokens):
         yield device.predict(
-            position=position, unread=unread, max_tokens=tokens, queue_length=queue_length
+            position=position, uncached=uncached, max_tokens=tokens, queue_length=queue_length
         )
         yield other.predict(position=position, max_tokens=tokens)
 

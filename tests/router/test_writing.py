@@ -158,7 +158,10 @@ def test_what_a_side_can_fail_with_is_survived(error: Exception) -> None:
     assert "".join(chunk.text for chunk in text) == TEXT
     (standing,) = advisor.standings
     assert standing.generated == IDS[:3]
-    assert (standing.left[DEVICE].code, standing.left[DEVICE].yields) == (VetoCode.FAILED, False)
+    assert (standing.abandoned[DEVICE].code, standing.abandoned[DEVICE].soft) == (
+        VetoCode.FAILED,
+        False,
+    )
 
 
 def test_a_mistake_is_no_failure_of_a_side() -> None:
@@ -176,8 +179,8 @@ def test_why_a_side_handed_over_is_told_to_the_advisor() -> None:
     advisor = FakeAdvisor(CLOUD, DEVICE)
     sources = {DEVICE: FakeSource(IDS, hands_over(2)), CLOUD: FakeSource(IDS, fails(2))}
     list(writing(sources, advisor).run())
-    assert advisor.standings[0].left == {DEVICE: MOVE}
-    assert {side: veto.code for side, veto in advisor.standings[1].left.items()} == {
+    assert advisor.standings[0].abandoned == {DEVICE: MOVE}
+    assert {side: veto.code for side, veto in advisor.standings[1].abandoned.items()} == {
         DEVICE: MOVE.code,
         CLOUD: VetoCode.FAILED,
     }

@@ -29,7 +29,7 @@ def to_the_cloud(
     cloud.stream(private.tokens(NOTHING, 1, NO_ENDS), attempt)  # type: ignore[arg-type]
     cloud.stream(either.tokens(NOTHING, 1, NO_ENDS), attempt)  # type: ignore[arg-type]
     cloud.stream(unknown.tokens(NOTHING, 1, NO_ENDS), attempt)  # type: ignore[arg-type]
-    cloud.unread(private.tokens(NOTHING, 1, NO_ENDS))  # type: ignore[arg-type]
+    cloud.uncached(private.tokens(NOTHING, 1, NO_ENDS))  # type: ignore[arg-type]
 
     Side(cloud, allowed.tokens)
     Side(cloud, private.tokens)  # type: ignore[arg-type]

@@ -95,7 +95,7 @@ class CloudSource:
             self._ended(attempt)
             raise
 
-    def unread(self, request: CloudTokenRequest) -> int:
+    def uncached(self, request: CloudTokenRequest) -> int:
         """All of them, for all that is known here."""
         return request.position
 

@@ -108,10 +108,10 @@ class DeviceSource:
         started, was_loaded = time.monotonic(), self._model is not None
         self._loaded()
         if not was_loaded:
-            attempt.load = time.monotonic() - started
-            self._latency.add_load(self.key, attempt.load)
+            attempt.load_time = time.monotonic() - started
+            self._latency.add_load_time(self.key, attempt.load_time)
 
-    def unread(self, request: TokenRequest) -> int:
+    def uncached(self, request: TokenRequest) -> int:
         """How many of the request's tokens the model has still to read."""
         return request.position - self._loaded().remembered(request.token_ids)
 
@@ -135,7 +135,7 @@ class DeviceSource:
         request = self._calibration_request()
         attempt = Attempt(Source.ON_DEVICE, request.position, request.max_tokens)
         self.prepare(request, attempt)
-        attempt.unread = self.unread(request)
+        attempt.uncached = self.uncached(request)
         with closing(self.stream(request, attempt)) as tokens:
             for _ in attempt.timed(tokens):
                 pass
@@ -172,10 +172,10 @@ class DeviceSource:
                 self.key,
                 Measurement(
                     position=run.prompt_tokens,
-                    unread=run.prompt_tokens,
+                    uncached=run.prompt_tokens,
                     first_token=run.first_token,
                     tokens=64,  # or so: enough to be believed
-                    writing=run.gap * 63,
+                    decode_time=run.gap * 63,
                     at=time.time(),
                 ),
             )
@@ -187,7 +187,7 @@ class DeviceSource:
         return self._latency.predict_on_device(
             self.key,
             position=position,
-            unread=position - (model.remembered(token_ids) if model else 0),
+            uncached=position - (model.remembered(token_ids) if model else 0),
             max_tokens=max(1, min(max_tokens, room)),
             loaded=model is not None,
             queue_length=len(self._writing),

@@ -53,13 +53,13 @@ class Attempt:
     stop: Stop = field(default_factory=Stop)
     entry: object = None  # the circuit breaker's pass
     handover: Veto | None = None  # why it was stopped, if it was for the other side to go on
-    unread: int = 0  # of the tokens there, those that it had to read
-    load: float = 0.0  # seconds until it could begin, e.g. to load a model
+    uncached: int = 0  # of the tokens there, those that it had to read
+    load_time: float = 0.0  # seconds until it could begin, e.g. to load a model
     queued: float = 0.0  # seconds of the first wait that it spent in a queue, as far as it says
     alone: bool = True  # whether no other text was written beside it
     tokens: int = 0
-    first_token: float | None = None  # seconds from the beginning, without `load`
-    writing: float = 0.0  # seconds from the first token to the last
+    first_token: float | None = None  # seconds from the beginning, without `load_time`
+    decode_time: float = 0.0  # seconds from the first token to the last
     waiting_since: float | None = None  # while the next token is waited for
 
     @property
@@ -84,7 +84,7 @@ class Attempt:
             if self.first_token is None:
                 self.first_token = waited
             else:
-                self.writing += waited
+                self.decode_time += waited
             self.tokens += 1
             yield token
 
@@ -92,7 +92,7 @@ class Attempt:
         """How it is doing now; from any thread."""
         asked, now = self.waiting_since, time.monotonic()
         silent = now - asked if asked is not None else 0.0
-        gap = self.writing / (self.tokens - 1) if self.tokens > _ENOUGH else self.predicted.gap
+        gap = self.decode_time / (self.tokens - 1) if self.tokens > _ENOUGH else self.predicted.gap
         expected = gap if self.tokens else self.predicted.first_token
         remaining = None
         if expected is not None and gap is not None:
@@ -103,10 +103,10 @@ class Attempt:
         """What can be learned from it, once a token has come."""
         return Measurement(
             position=self.position,
-            unread=self.unread,
+            uncached=self.uncached,
             first_token=self.first_token or 0.0,
             tokens=self.tokens,
-            writing=self.writing,
+            decode_time=self.decode_time,
             queued=min(max(0.0, self.queued), self.first_token or 0.0),
             at=time.time(),
         )

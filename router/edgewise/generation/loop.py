@@ -26,7 +26,7 @@ class Standing:
 
     generated: tuple[int, ...] = ()
     elapsed: float = 0.0  # seconds since it was asked for
-    left: Mapping[Source, Veto] = field(default_factory=dict)  # sides it has left, and why
+    abandoned: Mapping[Source, Veto] = field(default_factory=dict)  # sides it has left, and why
 
 
 class Advisor(Protocol):
@@ -156,7 +156,7 @@ class Writing:
         """For how long a side may write: to the end of the budget, if the other can go on then."""
         budget, other = self._request.latency_budget, decision.vetoes.get(decision.source.other)
         missed = decision.reason in (Reason.BUDGET_MISSED, Reason.LAST_RESORT)
-        if budget is None or missed or len(self._sides) == 1 or (other and not other.yields):
+        if budget is None or missed or len(self._sides) == 1 or (other and not other.soft):
             return None
         left = budget - self._draft.elapsed
         return left if left > 0 else None  # what is spent already hurries nobody
@@ -189,7 +189,7 @@ class Writing:
 
     def _hedge(self, slow: Source, after: float) -> Decision | None:
         """The decision for the other side, if it may be asked too."""
-        late = Veto(VetoCode.STALLED, f"it had no token after {after:.1f} s", yields=True)
+        late = Veto(VetoCode.STALLED, f"it had no token after {after:.1f} s", soft=True)
         outcome = self._advisor.decide(self._request, self._standing({slow: late}))
         if not isinstance(outcome, Decision) or outcome.source is slow:
             return None
@@ -237,7 +237,7 @@ class Writing:
         return Standing(
             generated=self._draft.token_ids,
             elapsed=self._draft.elapsed,
-            left={**self._left, **(also_left or {})},
+            abandoned={**self._left, **(also_left or {})},
         )
 
     def _tell_decision(self) -> None:

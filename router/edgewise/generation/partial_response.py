@@ -97,8 +97,8 @@ class Draft:
     def _time_writing(self) -> float:
         """Seconds that tokens after the first were waited for, the reader's own time not in."""
         made = [attempt for attempt in self._attempts if attempt.first_token is not None]
-        resumed = sum(attempt.load + (attempt.first_token or 0.0) for attempt in made[1:])
-        return resumed + sum(attempt.writing for attempt in made)
+        resumed = sum(attempt.load_time + (attempt.first_token or 0.0) for attempt in made[1:])
+        return resumed + sum(attempt.decode_time for attempt in made)
 
 
 def _segments(makers: list[Source]) -> Iterator[Segment]:

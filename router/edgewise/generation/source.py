@@ -21,7 +21,7 @@ class TokenSource(Protocol[Takes_contra]):
     def prepare(self, request: Takes_contra, attempt: Attempt, /) -> None:
         """Do what is needed before the request; raises as `stream` does."""
 
-    def unread(self, request: Takes_contra, /) -> int:
+    def uncached(self, request: Takes_contra, /) -> int:
         """How many of the request's tokens it has still to read; the others it remembers."""
 
     def stream(self, request: Takes_contra, attempt: Attempt, /) -> Generator[int, None, None]:
@@ -45,7 +45,7 @@ class Side(Generic[Asked]):
         request = self.ask(generated, attempt.max_tokens, end_ids)
         attempt.waiting_since = attempt.began  # getting ready is waited for, too
         self.source.prepare(request, attempt)
-        attempt.unread = self.source.unread(request)
+        attempt.uncached = self.source.uncached(request)
         with closing(self.source.stream(request, attempt)) as tokens:
             yield from attempt.timed(tokens)
 

@@ -19,7 +19,7 @@ class History:
     """The latest measurements of one side, oldest first. For one thread at a time."""
 
     measured: deque[Measurement] = field(default_factory=lambda: deque(maxlen=WINDOW))
-    loads: deque[float] = field(default_factory=lambda: deque(maxlen=_LOADS))  # seconds
+    load_times: deque[float] = field(default_factory=lambda: deque(maxlen=_LOADS))  # seconds
     _news: int = 0  # measurements added
     _on_device: DeviceTimes | None = None
     _in_cloud: CloudTimes | None = None
@@ -47,9 +47,13 @@ class History:
         return self._in_cloud
 
     @property
-    def load(self) -> float:
+    def load_time(self) -> float:
         """Seconds that loading the model takes, the median; 0 where that is not known."""
-        return weighted_median(self.loads, [1.0] * len(self.loads)) if self.loads else 0.0
+        return (
+            weighted_median(self.load_times, [1.0] * len(self.load_times))
+            if self.load_times
+            else 0.0
+        )
 
     def _snapshot(self) -> list[Measurement]:
         # Learning makes objects, so that a stream may be collected, end, and be added meanwhile.

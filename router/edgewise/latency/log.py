@@ -47,10 +47,10 @@ class LatencyLog:
         with self._lock:
             return list(self._side(key).measured)
 
-    def loads(self, key: str) -> list[float]:
+    def load_times(self, key: str) -> list[float]:
         """How many seconds the side's model took to load, oldest first."""
         with self._lock:
-            return list(self._side(key).loads)
+            return list(self._side(key).load_times)
 
     def add(self, key: str, measurement: Measurement) -> None:
         """Remember one more, and forget the oldest beyond 64. One that says no time ended now."""
@@ -60,10 +60,10 @@ class LatencyLog:
             self._changed = True
         self._save_sometimes()
 
-    def add_load(self, key: str, seconds: float) -> None:
+    def add_load_time(self, key: str, seconds: float) -> None:
         """Remember how long the side's model took to load; the last eight times are."""
         with self._lock:
-            self._side(key).loads.append(seconds)
+            self._side(key).load_times.append(seconds)
             self._changed = True
         self._save_sometimes()
 
@@ -72,7 +72,7 @@ class LatencyLog:
         key: str,
         *,
         position: int,
-        unread: int,
+        uncached: int,
         max_tokens: int,
         loaded: bool = True,
         queue_length: int = 0,
@@ -80,10 +80,10 @@ class LatencyLog:
         """See DeviceTimes.predict. What is not `loaded` will have to be."""
         with self._lock:
             side = self._side(key)
-            times, load = side.on_device, 0.0 if loaded else side.load
+            times, load = side.on_device, 0.0 if loaded else side.load_time
         return times.predict(
             position=position,
-            unread=unread,
+            uncached=uncached,
             max_tokens=max_tokens,
             load=load,
             queue_length=queue_length,

@@ -37,14 +37,14 @@ class DeviceTimes:
             return cls()
         weights = [_FADING**age for age in range(len(measured) - 1, -1, -1)]
         reading = fit(
-            [_reading(m.position, m.unread) for m in measured],
+            [_reading(m.position, m.uncached) for m in measured],
             [max(_SHORTEST, m.first_token) for m in measured],
             weights,
         )
         written = [(m, weight) for m, weight in zip(measured, weights, strict=True) if m.tokens > 1]
         writing = written and fit(
             [_writing(m.position, m.tokens) for m, _ in written],
-            [max(_SHORTEST, m.writing) for m, _ in written],
+            [max(_SHORTEST, m.decode_time) for m, _ in written],
             [weight for _, weight in written],
         )
         return cls(reading, writing or None).paced(measured)
@@ -60,12 +60,12 @@ class DeviceTimes:
         self,
         *,
         position: int,
-        unread: int,
+        uncached: int,
         max_tokens: int,
         load: float = 0.0,
         queue_length: int = 0,
     ) -> PredictedTime:
-        """For `max_tokens` more after `position` tokens, `unread` of which have to be read.
+        """For `max_tokens` more after `position` tokens, `uncached` of which have to be read.
 
         `load` is what loading the model takes first, in seconds. With `queue_length` other texts
         the device takes turns.
@@ -73,7 +73,7 @@ class DeviceTimes:
         if self.reading is None:
             return PredictedTime()
         pace = self.pace * (1 + queue_length)
-        first = load + pace * product(_reading(position, unread), self.reading)
+        first = load + pace * product(_reading(position, uncached), self.reading)
         if self.writing is None:
             return PredictedTime(first, first if max_tokens == 1 else None)
         writing = pace * product(_writing(position, max(2, max_tokens)), self.writing)
@@ -83,7 +83,7 @@ class DeviceTimes:
     def _total(self, measured: Measurement) -> float:
         """What would have been expected of it."""
         predicted = self.predict(
-            position=measured.position, unread=measured.unread, max_tokens=measured.tokens
+            position=measured.position, uncached=measured.uncached, max_tokens=measured.tokens
         )
         return predicted.total or _SHORTEST
 
@@ -108,7 +108,7 @@ class CloudTimes:
         if not recent:
             return cls()
         per_token = _per_token(recent)
-        gaps = [(m.writing / (m.tokens - 1), m.tokens - 1.0) for m in recent if m.tokens > 1]
+        gaps = [(m.decode_time / (m.tokens - 1), m.tokens - 1.0) for m in recent if m.tokens > 1]
         return cls(
             first_token=_late([_working(m) - per_token * m.position for m in recent]),
             per_token=per_token,
@@ -134,13 +134,18 @@ class CloudTimes:
         return PredictedTime(first, first + self.gap * (max_tokens - 1), self.gap)
 
 
-def _reading(position: int, unread: int) -> Row:
+def _reading(position: int, uncached: int) -> Row:
     """What reading costs for: a step, tokens, the attention of each to those before it, and what
     was read before, which is laid out anew.
 
     In units that share one measurement out sensibly: attention matters late.
     """
-    return 1.0, unread / 64, unread * (position - unread / 2) / 65536, (position - unread) / 256
+    return (
+        1.0,
+        uncached / 64,
+        uncached * (position - uncached / 2) / 65536,
+        (position - uncached) / 256,
+    )
 
 
 def _writing(position: int, tokens: int) -> Row:

@@ -54,7 +54,10 @@ def text(sides: dict[str, History]) -> str:
     known = [(key, side) for key, side in sides.copy().items() if side.measured]
     latest = sorted(known, key=lambda item: item[1].measured[-1].at)[-_MOST_SIDES:]
     kept = {
-        key: {"measured": [astuple(row) for row in list(side.measured)], "loads": list(side.loads)}
+        key: {
+            "measured": [astuple(row) for row in list(side.measured)],
+            "loads": list(side.load_times),
+        }
         for key, side in latest
     }
     return json.dumps({"version": _VERSION, "sides": kept})
@@ -76,7 +79,7 @@ def _history(side: Mapping[str, Any], now: float) -> History:
     measured = [Measurement(**dict(zip(_FIELDS, row, strict=True))) for row in side["measured"]]
     history = History()
     history.measured.extend(m for m in measured if -_SKEW <= now - m.at <= _KEPT)
-    history.loads.extend(map(_seconds, side["loads"]))
+    history.load_times.extend(map(_seconds, side["loads"]))
     return history
 
 

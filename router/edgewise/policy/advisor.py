@@ -75,7 +75,7 @@ class Gathering:
             latency_budget=_left(request.latency_budget, elapsed),
             offline=self._offline,
             sliding_window=request.sliding_window,
-            left=standing.left,
+            abandoned=standing.abandoned,
         )
 
     def _cloud_state(self, request: Request, routing: RoutingRequest) -> CloudState:

@@ -51,7 +51,7 @@ def decide(
     if len(vetoes) < len(Source):
         source, reason = _choose(request, vetoes, predicted)
     else:
-        yielding = [side for side in Source if vetoes[side].yields]  # the device first
+        yielding = [side for side in Source if vetoes[side].soft]  # the device first
         if not yielding:
             return NoSource(vetoes)
         source, reason = yielding[0], Reason.LAST_RESORT
@@ -86,7 +86,7 @@ def reconsider(
             return None
         found = trouble(device, edge, limits)
         if found and Source.ON_DEVICE not in decision.vetoes:
-            return replace(found, yields=True)
+            return replace(found, soft=True)
         return _slowness(request, progress, cloud.predicted)
     if device_veto(request, device, edge, limits):
         return None
@@ -96,12 +96,12 @@ def reconsider(
 def _stall(progress: Progress) -> Veto | None:
     if progress.expected is None or progress.silent <= max(STALL, STALL_FACTOR * progress.expected):
         return None
-    return Veto(VetoCode.STALLED, f"it was silent for {progress.silent:.1f} s", yields=True)
+    return Veto(VetoCode.STALLED, f"it was silent for {progress.silent:.1f} s", soft=True)
 
 
 def _slowness(request: RoutingRequest, progress: Progress, other: PredictedTime) -> Veto | None:
     """Where this side will miss a budget that the other can keep, with some time to spare."""
-    if any(veto.code is VetoCode.TOO_SLOW for veto in request.left.values()):
+    if any(veto.code is VetoCode.TOO_SLOW for veto in request.abandoned.values()):
         return None
     waits = (
         (_next(progress), other.first_token, request.first_token_budget),
@@ -112,7 +112,7 @@ def _slowness(request: RoutingRequest, progress: Progress, other: PredictedTime)
     makes = all(there is not None and there * MARGIN <= left for _, there, left in known)
     if not (misses and makes):
         return None
-    return Veto(VetoCode.TOO_SLOW, "it would have missed the budget", yields=True)
+    return Veto(VetoCode.TOO_SLOW, "it would have missed the budget", soft=True)
 
 
 def _next(progress: Progress) -> float:

@@ -81,7 +81,7 @@ class Veto:
     code: VetoCode
     detail: str = field(repr=False)  # a cloud's own words may be in it
     # It only sends a request elsewhere: with nowhere to go, answering is better.
-    yields: bool = False
+    soft: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class RoutingRequest:
     latency_budget: float | None = None  # seconds left for the whole answer
     offline: bool = False
     # Sides that this text has left, and why. It returns to one whose veto yields, if it must.
-    left: Mapping[Source, Veto] = field(default_factory=dict)
+    abandoned: Mapping[Source, Veto] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

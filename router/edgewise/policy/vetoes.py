@@ -24,8 +24,8 @@ def cloud_veto(request: RoutingRequest, cloud: CloudState) -> Veto | None:
         return Veto(VetoCode.MODE, "the mode is only_on_device")
     if request.offline:
         return Veto(VetoCode.OFFLINE, "the offline switch is on")
-    left = request.left.get(Source.IN_CLOUD)
-    if left and not left.yields:
+    left = request.abandoned.get(Source.IN_CLOUD)
+    if left and not left.soft:
         return left
     if cloud.address is None:
         return Veto(VetoCode.NO_ADDRESS, "no cloud address is set")
@@ -46,8 +46,8 @@ def device_veto(
     """Why the device may not answer."""
     if request.mode is Mode.ONLY_IN_CLOUD:
         return Veto(VetoCode.MODE, "the mode is only_in_cloud")
-    left = request.left.get(Source.ON_DEVICE)
-    if left and not left.yields:
+    left = request.abandoned.get(Source.ON_DEVICE)
+    if left and not left.soft:
         return left
     if edge.availability is not Availability.AVAILABLE:
         return Veto(VetoCode.MODEL_UNAVAILABLE, edge.detail or f"the model is {edge.availability}")
@@ -61,7 +61,7 @@ def device_veto(
     # Last, since these yield where all else fails.
     if not fits and not request.sliding_window:
         # The answer may be cut short, which is better than none.
-        return Veto(VetoCode.CONTEXT_WINDOW, _too_long(request, edge.context_window), yields=True)
+        return Veto(VetoCode.CONTEXT_WINDOW, _too_long(request, edge.context_window), soft=True)
     return _power_veto(device, limits) or _pressure_veto(device, limits) or left
 
 
@@ -94,7 +94,7 @@ def _pressure_veto(device: DeviceState, limits: Limits) -> Veto | None:
         VetoCode.MEMORY,
         f"the device stalls for memory {device.memory_pressure:.0%} of the time, the limit is "
         f"{limits.max_memory_pressure:.0%}",
-        yields=True,
+        soft=True,
     )
 
 
@@ -112,10 +112,10 @@ def _power_veto(device: DeviceState, limits: Limits) -> Veto | None:
         return Veto(
             VetoCode.BATTERY,
             f"the battery is at {device.battery:.0%}, the floor is {limits.min_battery:.0%}",
-            yields=True,
+            soft=True,
         )
     if device.low_power_mode:
-        return Veto(VetoCode.LOW_POWER, "the device is in low-power mode", yields=True)
+        return Veto(VetoCode.LOW_POWER, "the device is in low-power mode", soft=True)
     return None
 
 
