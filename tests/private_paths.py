@@ -72,7 +72,7 @@ def failing(after: int, error: Exception) -> Callable[[Router], None]:
 
     def harm(router: Router) -> None:
         router.warm_up()
-        model = router._on_device._model
+        model = router.device_source.model
         whole = model.stream_tokens
 
         def stream_tokens(*arguments: Any) -> Iterator[int]:
@@ -94,9 +94,9 @@ def spoil(folder: Path) -> None:
 
 def open_circuit(router: Router) -> None:
     """As if the cloud had failed too often."""
-    if router._in_cloud:
+    if router.cloud_source:
         for _ in range(3):
-            router._in_cloud._breaker.failed()
+            router.cloud_source.breaker.failed()
 
 
 def give_up_on_cloud(router: Router) -> None:

@@ -1,25 +1,30 @@
-"""The router: gathers what is known, decides, and acts on the decision."""
+"""The router: builds the request, decides, and starts the generation loop."""
 
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Self, Unpack
 
 from edgewise.cloud.config import CloudSecurity, CloudTimeouts
 from edgewise.device.source import DeviceSource, ModelAvailability
 from edgewise.device.state import CachedProbe, DeviceProbe, read_device_state
 from edgewise.errors import Failure, NoSourceError, failed
-from edgewise.generation.event_emitter import Telling
-from edgewise.generation.events import Announcer, Observer
-from edgewise.generation.loop import Standing, Writing
-from edgewise.generation.partial_response import Draft
-from edgewise.generation.request import AllowCloudRequest, AnyRequest, RequestOptions, word
-from edgewise.generation.request_builder import Asking, Classify
+from edgewise.generation.event_emitter import EventEmitter
+from edgewise.generation.events import Observer
+from edgewise.generation.loop import GenerationLoop
+from edgewise.generation.partial_response import PartialResponse
+from edgewise.generation.request import (
+    AllowCloudRequest,
+    AnyRequest,
+    RequestOptions,
+    parse_choice,
+)
+from edgewise.generation.request_builder import Classify, RequestBuilder
 from edgewise.generation.result import Generation
-from edgewise.generation.source import Side, Sides
+from edgewise.generation.source import OpenAttempt, opener
 from edgewise.generation.stream import AsyncTextStream, TextStream
 from edgewise.latency.log import LatencyLog, default_path
-from edgewise.policy.advisor import Gathering
+from edgewise.policy.advisor import Advisor
 from edgewise.policy.types import (
     Decision,
     DeviceState,
@@ -37,18 +42,20 @@ if TYPE_CHECKING:
 
 
 class Router:
-    """Answers prompts on the device or in the cloud, whichever may and fits, device first.
+    """Generates on the device or in the cloud, whichever may and fits, device first.
 
     `model` is a bundled model's name or a model folder; `cloud` the HOST:PORT of an
-    `edgewise-cloud serve` of the same model, `cloud_security` what that one asks for. The device's
-    model is loaded when first needed and unloaded once it has been idle for `keep_alive` seconds
-    (None: never). Raises ModelError for a model that is none and ConfigurationError for settings
-    that cannot work.
+    `edgewise-cloud serve` of the same model, `cloud_security` what that service requires. The
+    device's model is loaded when first needed and unloaded after `keep_alive` seconds without a
+    generation (None: never). Raises ModelError for an invalid model and ConfigurationError for
+    invalid settings.
 
-    A prompt for which a request says nothing is `default_privacy`, or what `classify(prompt)` says;
-    what either calls private stays on the device. `observers` are told what happens, without any
-    content (events.py). `device` and `latency` are seams: a state of the device made up by a test
-    or demo, and measurements kept elsewhere than the cache folder.
+    A prompt for which a request says nothing is `default_privacy`, or what `classify(prompt)`
+    returns; what either calls private stays on the device. `observers` are called with events
+    (generation/events.py), which hold no content. `device` and `latency` are seams: a scripted
+    device state for a test or demo, and measurements kept elsewhere than in the cache folder.
+
+    `device_source` and `cloud_source` (None without a cloud) are its two parts, for diagnosis.
     """
 
     def __init__(
@@ -69,59 +76,69 @@ class Router:
         device: DeviceProbe = read_device_state,
         latency: LatencyLog | None = None,
     ) -> None:
-        mode, default_privacy = word(Mode, mode), word(Privacy, default_privacy)
-        self._probe = CachedProbe(device)
-        self._latency = latency or LatencyLog(default_path())
-        self._announcer = Announcer(observers)
+        mode, privacy = parse_choice(Mode, mode), parse_choice(Privacy, default_privacy)
         limits = limits or Limits()
-        self._on_device = DeviceSource(model, self._latency, threads, keep_alive, limits.max_queue)
-        self._asking = Asking(
-            self._on_device.manifest, self._on_device.tokenizer, mode, default_privacy, classify
+        self.latency = latency or LatencyLog(default_path())
+        self.device_source = DeviceSource(
+            model, self.latency, threads, keep_alive, limits.max_queue
         )
-        self._in_cloud: CloudSource | None = None
+        self.cloud_source: CloudSource | None = None
+        self._observers = tuple(observers)
+        self._probe = device if isinstance(device, CachedProbe) else CachedProbe(device)
+        self._request_builder = RequestBuilder(
+            manifest=self.device_source.manifest,
+            tokenizer=self.device_source.tokenizer,
+            mode=mode,
+            default_privacy=privacy,
+            classify=classify,
+            offline=offline,
+        )
         if cloud and not offline:
-            stays_here = mode is Mode.ONLY_ON_DEVICE or default_privacy is Privacy.PRIVATE
-            self._in_cloud = self._connect(
+            stays_here = mode is Mode.ONLY_ON_DEVICE or privacy is Privacy.PRIVATE
+            self.cloud_source = self._connect(
                 cloud, cloud_security, cloud_timeouts, background=not stays_here
             )
-        self._gathering = Gathering(
-            self._probe, limits, self._on_device, self._in_cloud, offline=offline
+        self._advisor = Advisor(
+            self._probe,
+            self.device_source.state,
+            self.cloud_source.state if self.cloud_source else None,
+            limits,
         )
 
     def stream(self, prompt: str, **options: Unpack[RequestOptions]) -> TextStream:
-        """Start answering `prompt`; iterate the result for chunks of text.
+        """Start a generation; iterate over the result for chunks of text.
 
         Options are those of RequestOptions; what is left out comes from this router and the
-        model's manifest, the seed from chance. Raises RequestError for a request that no side
-        could answer and NoSourceError when no side may, both before any work.
+        model's manifest, the seed is random. Raises RequestError for a request that no source
+        could serve and NoSourceError when no source may, both before any work.
         """
         started = time.monotonic()
-        request, manifest = self._asking.request(prompt, options), self._on_device.manifest
+        request, manifest = self._request_builder.build(prompt, options), self.model
         model = f"{manifest.name}@{manifest.revision}"
-        telling = Telling(self._announcer, model, request.privacy)
+        emitter = EventEmitter(self._observers, model, request.privacy)
         # Where the cloud is chosen anyway, the device's model need not be loaded to time it.
-        budgeted = bool(request.first_token_budget or request.latency_budget)
-        sides = {Source.ON_DEVICE} if budgeted else set[Source]()
+        calibrate_for = {Source.ON_DEVICE} if request.budgeted else set[Source]()
         try:
-            decision = self._decided(request, calibrate_for=sides)
+            decision = self._decide(request, calibrate_for=calibrate_for)
         except NoSourceError as error:
-            telling.refused(error.vetoes)
+            emitter.refused(error.vetoes)
             raise
-        cloud_matters = budgeted or decision.source is Source.IN_CLOUD
-        if self._in_cloud and cloud_matters and isinstance(request, AllowCloudRequest):
-            self._in_cloud.refresh()
-        writing = Writing(
-            request,
-            decision,
-            Draft(request, self._on_device.tokenizer, model, started),
-            advisor=self._gathering,
-            sides=self._sides(request),
-            telling=telling,
+        cloud_matters = request.budgeted or decision.source is Source.IN_CLOUD
+        if self.cloud_source and cloud_matters and isinstance(request, AllowCloudRequest):
+            self.cloud_source.refresh()
+        response = PartialResponse(request, self.device_source.tokenizer, model, started)
+        return TextStream(
+            GenerationLoop(
+                decision,
+                response,
+                advisor=self._advisor,
+                sources=self.sources_for(request),
+                emitter=emitter,
+            )
         )
-        return TextStream(writing)
 
     def generate(self, prompt: str, **options: Unpack[RequestOptions]) -> Generation:
-        """Answer `prompt` and return the whole of it; see `stream`."""
+        """Generate the whole answer; see `stream`."""
         with self.stream(prompt, **options) as stream:
             for _ in stream:
                 pass
@@ -148,38 +165,40 @@ class Router:
         return await asyncio.to_thread(self.route, prompt, **options)
 
     def route(self, prompt: str, **options: Unpack[RequestOptions]) -> Decision:
-        """Which side would answer now, and why, without answering. Raises as `stream` does."""
-        return self._decided(self._asking.request(prompt, options), calibrate_for=set(Source))
+        """Which source would be chosen now, and why. Generates nothing; raises as `stream` does."""
+        request = self._request_builder.build(prompt, options)
+        return self._decide(request, calibrate_for=set(Source))
 
     def availability(self) -> ModelAvailability:
         """Whether the model is on this device, and whether it is loaded."""
-        return self._on_device.availability()
+        return self.device_source.availability()
 
     @property
     def model(self) -> Manifest:
-        """What the device's model says of itself."""
-        return self._on_device.manifest
+        """The manifest of the device's model."""
+        return self.device_source.manifest
 
     def verify_model(self) -> None:
         """Compare the device's model with its manifest, byte for byte. Raises ModelError."""
-        self._on_device.verify()
+        self.device_source.verify()
 
     def measure(self) -> "Profile":
-        """Measure the device's model in a process of its own, and predict its times by what was
-        found. Takes some seconds. Raises ModelError or RuntimeFailedError.
+        """Profile the device's model in a process of its own; predictions then follow the result.
+
+        Takes some seconds. Raises ModelError or RuntimeFailedError.
         """
-        return self._on_device.measure()
+        return self.device_source.measure()
 
     def describe_cloud(self) -> str | None:
         """Ask the cloud what it serves, and how busy it is; None without one.
 
         Raises SourceFailedError.
         """
-        if self._in_cloud is None:
+        if self.cloud_source is None:
             return None
-        found, load = self._in_cloud.describe(), self._in_cloud.load()
+        served, load = self.cloud_source.describe(), self.cloud_source.load()
         return (
-            f"{found.name}@{found.revision}, context window {found.context_window}; "
+            f"{served.name}@{served.revision}, context window {served.context_window}; "
             f"{load.running} of {load.slots} slots taken, {load.waiting} waiting"
         )
 
@@ -188,15 +207,15 @@ class Router:
         return self._probe()
 
     def warm_up(self) -> None:
-        """Load the device's model ahead of the first request; idle time counts from here."""
-        self._on_device.warm_up()
+        """Load the device's model before the first request; idle time counts from here."""
+        self.device_source.warm_up()
 
     def close(self) -> None:
         """Unload the model and close the connection; the router must not be used afterwards."""
-        self._on_device.unload()
-        if self._in_cloud:
-            self._in_cloud.close()
-        self._latency.save()
+        self.device_source.unload()
+        if self.cloud_source:
+            self.cloud_source.close()
+        self.latency.save()
 
     def __enter__(self) -> Self:
         """Use as a context manager to have it closed."""
@@ -206,6 +225,21 @@ class Router:
         """Close."""
         self.close()
 
+    def sources_for(self, request: AnyRequest) -> dict[Source, OpenAttempt]:
+        """The sources that a request may use at all. The cloud is never one of a private request."""
+        sources = dict[Source, OpenAttempt]()
+        if request.mode is not Mode.ONLY_IN_CLOUD:
+            sources[Source.ON_DEVICE] = opener(self.device_source, request.after)
+        # Without the first condition mypy objects: the cloud does not take what a private request
+        # makes.
+        if (
+            isinstance(request, AllowCloudRequest)
+            and self.cloud_source
+            and request.mode is not Mode.ONLY_ON_DEVICE
+        ):
+            sources[Source.IN_CLOUD] = opener(self.cloud_source, request.after)
+        return sources
+
     def _connect(
         self,
         address: str,
@@ -214,45 +248,31 @@ class Router:
         *,
         background: bool,
     ) -> "CloudSource":
-        from edgewise.cloud.source import CloudSource  # gRPC: for those who set an address only
+        from edgewise.cloud.source import CloudSource  # imports gRPC: only where an address is set
 
-        vocabulary = self._on_device.tokenizer.fingerprint
+        vocabulary = self.device_source.tokenizer.fingerprint
         return CloudSource(
-            address, vocabulary, self._latency, security, timeouts, background=background
+            address, vocabulary, self.latency, security, timeouts, background=background
         )
 
-    def _sides(self, request: AnyRequest) -> Sides:
-        """The sides that a request may use at all."""
-        sides: dict[Source, Side[Any]] = {}
-        if request.mode is not Mode.ONLY_IN_CLOUD:
-            sides[Source.ON_DEVICE] = Side(self._on_device, request.tokens)
-        # Without the first condition mypy objects: what a private request asks for, the cloud
-        # does not take.
-        if (
-            isinstance(request, AllowCloudRequest)
-            and self._in_cloud
-            and request.mode is not Mode.ONLY_ON_DEVICE
-        ):
-            sides[Source.IN_CLOUD] = Side(self._in_cloud, request.tokens)
-        return sides
-
-    def _decided(self, request: AnyRequest, *, calibrate_for: set[Source]) -> Decision:
-        """Decide, timing the device first if it may run and a side of `calibrate_for` is chosen."""
+    def _decide(self, request: AnyRequest, *, calibrate_for: set[Source]) -> Decision:
+        """Decide; first time the device if it may run and a source of `calibrate_for` is chosen."""
         started = time.monotonic()
-        outcome = self._gathering.decide(request, Standing())
+        outcome = self._advisor.decide(request.routing(0, 0.0, {}), request.prompt_ids)
         if (
             isinstance(outcome, Decision)
             and outcome.source in calibrate_for
             and Source.ON_DEVICE not in outcome.vetoes
-            and not self._on_device.measured
+            and not self.device_source.measured
         ):
-            left = {}
+            abandoned = {}
             try:
-                self._on_device.calibrate()
+                self.device_source.calibrate()
             except Failure as error:
-                left[Source.ON_DEVICE] = failed(error)
-            spent = time.monotonic() - started
-            outcome = self._gathering.decide(request, Standing(elapsed=spent, abandoned=left))
+                abandoned[Source.ON_DEVICE] = failed(error)
+            elapsed = time.monotonic() - started
+            routing = request.routing(0, elapsed, abandoned)
+            outcome = self._advisor.decide(routing, request.prompt_ids)
         if isinstance(outcome, NoSource):
             raise NoSourceError(outcome)
         return outcome

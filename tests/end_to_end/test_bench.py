@@ -27,7 +27,7 @@ def test_bench_measures_and_the_router_predicts_by_it(
     assert found["resident_memory"] > found["token_bytes"]
     with Router(threads=1) as router:
         log = LatencyLog(tmp_path / "edgewise" / "latency.json")
-        measured = log.measured(router._on_device.key)
+        measured = log.measured(router.device_source.key)
         predicted = router.route("Once upon a time", max_tokens=100).predicted["on_device"]
     assert {m.position for m in measured} == {
         found["short"]["prompt_tokens"],

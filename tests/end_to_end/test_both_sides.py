@@ -85,7 +85,7 @@ def test_private_stays_on_the_device(service: Running, exact_folder: Path) -> No
     with router_to(service.address, exact_folder, DRAINED) as router:
         generation = router.generate(PROMPT, max_tokens=5, privacy="private")
         assert generation.source is Source.ON_DEVICE
-        assert router._in_cloud._model is None  # it was not even asked what it serves
+        assert router.cloud_source.served_model is None  # it was not even asked what it serves
 
 
 def test_a_stopped_cloud_falls_back_to_the_device(exact_folder: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_device_that_fails_in_the_middle_is_continued_in_the_cloud(
     """The other way round."""
     with router_to(service.address, exact_folder) as router:
         unbroken = router.generate(PROMPT, **GREEDY)
-        model = router._on_device._model
+        model = router.device_source.model
         whole = model.stream_tokens
 
         def failing(request, cancelled):

@@ -84,9 +84,9 @@ def test_a_cloud_that_is_well_again_is_used_again(proxy: FaultProxy, exact_folde
         proxy.heal()
         while veto(router) is VetoCode.CIRCUIT_OPEN:  # the test's timeout is the limit
             time.sleep(0.01)
-        assert router._in_cloud._breaker.state is Circuit.HALF_OPEN
+        assert router.cloud_source.breaker.state is Circuit.HALF_OPEN
         assert source(router) is Source.IN_CLOUD
-        assert router._in_cloud._breaker.state is Circuit.CLOSED
+        assert router.cloud_source.breaker.state is Circuit.CLOSED
 
 
 def test_one_request_tries_a_cloud_that_looks_well(
@@ -110,10 +110,10 @@ def test_one_request_tries_a_cloud_that_looks_well(
 def test_a_failing_cloud_is_not_stormed(proxy: FaultProxy, exact_folder: Path) -> None:
     """A hundred requests at a cloud that resets every connection: a few of them reach it."""
     with router_to(proxy.address, exact_folder, cloud_timeouts=SELDOM) as router:
-        router._in_cloud.describe()
+        router.cloud_source.describe()
         calls = []
-        generate = router._in_cloud._connection.generate
-        router._in_cloud._connection.generate = lambda *args: calls.append(args) or generate(*args)
+        generate = router.cloud_source.client.generate
+        router.cloud_source.client.generate = lambda *args: calls.append(args) or generate(*args)
         proxy.reset(after_tokens=1)
         answers = [router.generate(PROMPT, max_tokens=4) for _ in range(100)]
     assert all(answer.usage.completion_tokens == 4 for answer in answers)
@@ -128,7 +128,7 @@ def test_a_router_that_stays_on_the_device_never_looks(exact_folder: Path) -> No
         listening.settimeout(0.3)
         for settings in ({"default_privacy": "private"}, {"mode": "only_on_device"}):
             with router_to(address, exact_folder, **settings) as router:
-                assert router._in_cloud._background is False
+                assert router.cloud_source.background is False
                 assert source(router) is Source.ON_DEVICE
                 assert router.route(PROMPT).source is Source.ON_DEVICE
         with pytest.raises(TimeoutError):
@@ -143,9 +143,9 @@ def test_a_device_at_rest_stays_off_the_network(
     with router_to(proxy.address, exact_folder) as router:
         proxy.reset()
         open_circuit(router)
-        while router._in_cloud._prober._running:
+        while router.cloud_source.health_probe._running:
             time.sleep(0.01)
-        assert router._in_cloud._breaker.open
+        assert router.cloud_source.breaker.open
 
 
 def test_a_deadline_travels(service: Running, exact_folder: Path) -> None:
@@ -153,13 +153,13 @@ def test_a_deadline_travels(service: Running, exact_folder: Path) -> None:
     with router_to(service.address, exact_folder) as router:
         source(router)
         timeouts = []
-        generate = router._in_cloud._connection.generate
+        generate = router.cloud_source.client.generate
 
         def noting(message, timeout, metadata):
             timeouts.append(timeout)
             return generate(message, timeout, metadata)
 
-        router._in_cloud._connection.generate = noting
+        router.cloud_source.client.generate = noting
         source(router, latency_budget=30.0)
         source(router)
         source(router, latency_budget=30.0, mode="only_in_cloud")

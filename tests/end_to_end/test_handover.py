@@ -101,7 +101,7 @@ def test_trouble_does_not_move_a_private_text(
             time.sleep(1.5)  # the device is looked at once a second
             for _ in stream:
                 pass
-        assert router._in_cloud._model is None  # it was never asked anything
+        assert router.cloud_source.served_model is None  # it was never asked anything
     assert stream.generation.token_ids == unbroken
     assert sources(stream.generation) == [ON_DEVICE]
 
@@ -200,7 +200,7 @@ def test_a_hedge_asks_the_cloud_when_the_device_is_slow(
     with router_to(service.address, exact_folder) as router:
         router.generate(PROMPT, max_tokens=2, mode="only_in_cloud")
         router.warm_up()
-        model = router._on_device._model
+        model = router.device_source.model
         whole, stopped = model.stream_tokens, []
 
         def slow(request, stop):
@@ -213,7 +213,7 @@ def test_a_hedge_asks_the_cloud_when_the_device_is_slow(
         assert sources(generation) == [IN_CLOUD]
         private = router.generate(PROMPT, **GREEDY, hedge_after=0.1, privacy="private")
         assert sources(private) == [ON_DEVICE]
-        while router._on_device._writing:
+        while router.device_source.running:
             time.sleep(0.01)
     assert stopped == [True, False]
 
@@ -231,7 +231,7 @@ def test_a_device_that_fails_beside_a_hedge_leaves_it_to_the_cloud(
             raise RuntimeFailedError("made to fail")
             yield
 
-        router._on_device._model.stream_tokens = failing
+        router.device_source.model.stream_tokens = failing
         proxy.delay(0.6)
         generation = router.generate(PROMPT, **GREEDY, hedge_after=0.1)
     assert generation.token_ids == unbroken

@@ -46,7 +46,7 @@ def test_what_a_reader_has_spent_is_not_the_clouds_failure(
                 assert stream.decision.source is Source.IN_CLOUD
                 list(stream)
                 assert stream.generation.token_ids == (10, 11)
-        assert router._in_cloud._breaker.state is Circuit.CLOSED
+        assert router.cloud_source.breaker.state is Circuit.CLOSED
 
 
 def test_a_reader_who_pauses_is_not_the_clouds_silence(
@@ -81,7 +81,7 @@ def queued(seconds: float, answers: Answers, folder: Path, model: DeviceModel) -
     with scripted(model, answers) as address, router_to(address, folder) as router:
         generation = router.generate(PROMPT, max_tokens=2)
         assert generation.source is Source.IN_CLOUD
-        (learned,) = router._latency.measured(router._in_cloud.key)
+        (learned,) = router.latency.measured(router.cloud_source.key)
     return [learned.queued, learned.first_token]
 
 
@@ -110,21 +110,21 @@ def test_what_the_cloud_said_of_its_load_is_believed_for_a_while(
     cloud.expected_wait = 77.0
     with speaking(cloud) as address, router_to(address, exact_folder) as router:
         assert router.generate(PROMPT, max_tokens=1).source is Source.IN_CLOUD
-        side = router._in_cloud
+        side = router.cloud_source
 
         def first_token() -> float:
             return side.predict(position=3, max_tokens=1).first_token
 
         side.load()
         assert first_token() >= 77
-        side._load_at -= 60  # seconds
+        side.load_read_at -= 60  # seconds
         assert first_token() < 77
 
         def broken(_: float) -> None:
             raise CloudUnavailableError("made to fail")
 
-        side._connection.load = broken
-        side._refresh()  # which puts off the next question
+        side.client.load = broken
+        side.refresh_now()  # which puts off the next question
         assert first_token() < 77
 
 
@@ -146,7 +146,7 @@ def test_closing_a_stream_ends_the_wait_for_a_cloud_that_does_not_say_what_it_se
         reader.join()
         assert stream.generation.finish_reason is FinishReason.CANCELLED
         assert not router.availability().loaded
-        assert router._in_cloud._breaker._failures == 0
+        assert router.cloud_source.breaker._failures == 0
 
 
 def test_a_budget_ends_the_wait_for_a_cloud_that_does_not_say_what_it_serves(
@@ -162,31 +162,31 @@ def test_a_budget_ends_the_wait_for_a_cloud_that_does_not_say_what_it_serves(
         generation = router.generate(PROMPT, max_tokens=2, latency_budget=0.3)
         assert cloud.asked.is_set()
         assert [part.source for part in generation.segments] == [Source.ON_DEVICE]
-        assert router._in_cloud._breaker._failures == 0
+        assert router.cloud_source.breaker._failures == 0
 
 
 def test_an_interrupted_try_lets_another_request_try(exact_folder: Path) -> None:
     """Nobody would ever go there again, with the pass gone."""
     with router_to("127.0.0.1:9", exact_folder) as router:
-        side = router._in_cloud
+        side = router.cloud_source
         for _ in range(3):
-            side._breaker.failed()
-        side._breaker.rested()
+            side.breaker.failed()
+        side.breaker.rested()
 
         def interrupted(*_: object, **__: object) -> None:
             raise KeyboardInterrupt
 
-        side._connection.model = interrupted
+        side.client.model = interrupted
         with pytest.raises(KeyboardInterrupt):
             router.generate(PROMPT, max_tokens=2)
-        assert side._breaker.state is Circuit.HALF_OPEN
-        assert not side._breaker.open
+        assert side.breaker.state is Circuit.HALF_OPEN
+        assert not side.breaker.open
 
 
 def test_who_comes_while_another_request_tries_is_told_so(exact_folder: Path) -> None:
     """A decision may be older than the try: then it is no failure of the cloud's."""
     with router_to("127.0.0.1:9", exact_folder, mode="only_in_cloud") as router:
-        stream, breaker = router.stream(PROMPT), router._in_cloud._breaker
+        stream, breaker = router.stream(PROMPT), router.cloud_source.breaker
         for _ in range(3):
             breaker.failed()
         breaker.rested()
@@ -196,7 +196,7 @@ def test_who_comes_while_another_request_tries_is_told_so(exact_folder: Path) ->
         assert breaker._failures == 3
 
 
-@pytest.mark.parametrize("part", ["_breaker._lock", "_connection._lock"])
+@pytest.mark.parametrize("part", ["breaker._lock", "client._lock"])
 def test_a_stream_may_be_collected_in_the_middle_of_anything(
     exact_folder: Path, exact_model: DeviceModel, part: str
 ) -> None:
@@ -205,7 +205,7 @@ def test_a_stream_may_be_collected_in_the_middle_of_anything(
         router = router_to(address, exact_folder)
         streams = [router.stream(PROMPT, max_tokens=9)]
         assert next(streams[0]).source is Source.IN_CLOUD
-        assert collect_within(attrgetter(part)(router._in_cloud), streams)
+        assert collect_within(attrgetter(part)(router.cloud_source), streams)
         router.close()
 
 

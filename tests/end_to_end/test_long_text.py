@@ -94,7 +94,7 @@ def test_nothing_is_repeated_or_lost_in_the_text(router):
         found = stream.generation
     assert found.usage.completion_tokens == WINDOW + 100
     assert found.decision.reason is Reason.PREFERRED
-    assert text == found.text == router._on_device.tokenizer.decode(found.token_ids)
+    assert text == found.text == router.device_source.tokenizer.decode(found.token_ids)
 
 
 @pytest.mark.parametrize("sliding_window", [False, True])

@@ -156,7 +156,7 @@ def test_what_holds_a_private_prompt_does_not_show_it(
         next(stream)
         request = router._asking.request(PROMPT, {"privacy": "private", "stop": [STOP]})
         asked = request.tokens((1, 2), 3, frozenset())
-        held = [stream, stream._writing, request, asked, router, router._sides(request)]
+        held = [stream, stream._writing, request, asked, router, router.sources_for(request)]
         assert type(asked) is TokenRequest
         assert [found for thing in held for found in canary(f"{thing!r} {thing}")] == []
 
@@ -191,7 +191,7 @@ with Router(sys.argv[1], cloud="127.0.0.1:9", threads=1) as router:
         elif end == "refusal":
             router.generate(prompt, privacy="private", mode="only_in_cloud")
         elif end == "error":
-            router._on_device._model.stream_tokens = None
+            router.device_source.model.stream_tokens = None
             router.generate(prompt, privacy="private")
 """
 

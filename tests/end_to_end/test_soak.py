@@ -106,7 +106,7 @@ class Fickle:
 
     def __init__(self, router: Router, chance: random.Random) -> None:
         router.warm_up()
-        model = router._on_device._model
+        model = router.device_source.model
         whole = model.stream_tokens
 
         def stream_tokens(request, stop):
@@ -222,7 +222,7 @@ def test_every_answer_is_whole(checkpoint: Path, exact_folder: Path, rights: obj
             thread.join()
         grown = psutil.Process().memory_info().rss - memory
         proxy.heal()
-        while service.held or router._on_device._writing:  # the test's timeout is the limit
+        while service.held or router.device_source.running:  # the test's timeout is the limit
             time.sleep(0.01)
     while left := [t for t in threading.enumerate() if t.name.startswith("edgewise-")]:
         assert all(thread.daemon or thread.is_alive() for thread in left)

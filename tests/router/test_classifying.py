@@ -72,7 +72,7 @@ def test_the_hook_is_called_before_anything_else(
         return "private"
 
     with Router(exact_folder, classify=hook, **settings) as router:
-        tokenizer = router._on_device.tokenizer
+        tokenizer = router.device_source.tokenizer
         encode = tokenizer.encode
 
         def noted(text: str) -> list[int]:

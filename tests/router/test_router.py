@@ -69,7 +69,7 @@ def test_closing_cancels_and_keeps_what_was_written(exact_folder: Path) -> None:
         assert generation.finish_reason == "cancelled"
         assert generation.text.startswith("".join(chunk.text for chunk in first))
         assert 3 <= len(generation.token_ids) < 100
-        assert router._on_device._writing == []
+        assert router.device_source.running == []
         assert list(stream) == []
 
 
@@ -78,7 +78,7 @@ def test_a_reader_who_walks_away_frees_the_device(exact_folder: Path) -> None:
     with router_on(exact_folder) as router:
         for _ in router.stream("the", max_tokens=100):
             break
-        assert router._on_device._writing == []
+        assert router.device_source.running == []
         assert router.generate("the", max_tokens=3).usage.completion_tokens == 3
 
 
@@ -151,16 +151,16 @@ def test_a_vetoed_device_is_not_calibrated(exact_folder: Path) -> None:
     with router_on(exact_folder, short, cloud="127.0.0.1:9") as router:
         decision = router.route("the")
         assert decision.vetoes[Source.ON_DEVICE].code is VetoCode.MEMORY
-        assert router._on_device._model is None
+        assert router.device_source.model is None
 
 
 def test_a_budget_does_not_load_the_model_for_a_request_of_the_clouds(exact_folder: Path) -> None:
     """Only where the device would answer is it timed beforehand."""
     with router_on(exact_folder, cloud="127.0.0.1:9") as router:
         router.stream("the", mode="prefer_in_cloud", latency_budget=5.0).close()
-        assert router._on_device._model is None
+        assert router.device_source.model is None
         router.stream("the", latency_budget=5.0).close()
-        assert router._on_device._model is not None
+        assert router.device_source.model is not None
 
 
 def test_memory_counts_only_until_the_model_is_loaded(exact_folder: Path) -> None:
@@ -288,7 +288,7 @@ def test_the_device_takes_no_more_texts_than_it_may(exact_folder: Path) -> None:
         with pytest.raises(NoSourceError) as refused:
             next(streams[2])
         assert refused.value.vetoes[Source.ON_DEVICE].code is VetoCode.QUEUE_FULL
-        assert len(router._on_device._writing) == 2
+        assert len(router.device_source.running) == 2
         for stream in streams:
             stream.close()
         assert router.generate("the", max_tokens=3).usage.completion_tokens == 3
@@ -297,18 +297,18 @@ def test_the_device_takes_no_more_texts_than_it_may(exact_folder: Path) -> None:
 def test_memory_that_goes_into_loading_the_model_is_not_missed(exact_folder: Path) -> None:
     """A request that comes meanwhile is the device's: the model is being loaded once for both."""
     short = DeviceState(available_memory=1000)
-    with router_on(exact_folder, short) as router, router._on_device._loading:
+    with router_on(exact_folder, short) as router, router.device_source.loading:
         stream = router.stream("the", max_tokens=3)
         assert stream.decision.source is Source.ON_DEVICE
         assert Source.ON_DEVICE not in stream.decision.vetoes
 
 
-@pytest.mark.parametrize("part", ["_latency._lock", "_latency._saving", "_on_device._counter"])
+@pytest.mark.parametrize("part", ["_latency._lock", "_latency._saving", "device_source.lock"])
 def test_a_stream_may_be_collected_in_the_middle_of_anything(exact_folder: Path, part: str) -> None:
     """What looks for cycles does so in any thread at any time, also in one that holds a lock."""
     router = router_on(exact_folder)
     streams = [router.stream("the", max_tokens=50)]
     next(streams[0])
     assert collect_within(attrgetter(part)(router), streams)
-    assert router._on_device._writing == []
+    assert router.device_source.running == []
     router.close()

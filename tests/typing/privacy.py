@@ -2,41 +2,35 @@
 
 from edgewise.cloud.source import CloudSource
 from edgewise.device.source import DeviceSource
-from edgewise.generation.attempt import Attempt
 from edgewise.generation.request import (
     AllowCloudRequest,
     CloudTokenRequest,
     PrivateRequest,
     Request,
 )
-from edgewise.generation.source import Side, TokenSource
+from edgewise.generation.source import TokenSource, opener
 from edgewise_edge import TokenRequest
-
-NOTHING: tuple[int, ...] = ()
-NO_ENDS: frozenset[int] = frozenset()
 
 
 def to_the_cloud(
     cloud: CloudSource,
-    attempt: Attempt,
     private: PrivateRequest,
     allowed: AllowCloudRequest,
     either: PrivateRequest | AllowCloudRequest,
     unknown: Request,
 ) -> None:
     """What it takes, and what it does not."""
-    cloud.stream(allowed.tokens(NOTHING, 1, NO_ENDS), attempt)
-    cloud.stream(private.tokens(NOTHING, 1, NO_ENDS), attempt)  # type: ignore[arg-type]
-    cloud.stream(either.tokens(NOTHING, 1, NO_ENDS), attempt)  # type: ignore[arg-type]
-    cloud.stream(unknown.tokens(NOTHING, 1, NO_ENDS), attempt)  # type: ignore[arg-type]
-    cloud.uncached(private.tokens(NOTHING, 1, NO_ENDS))  # type: ignore[arg-type]
+    cloud.open(allowed.after(()))
+    cloud.open(private.after(()))  # type: ignore[arg-type]
+    cloud.open(either.after(()))  # type: ignore[arg-type]
+    cloud.open(unknown.after(()))  # type: ignore[arg-type]
 
-    Side(cloud, allowed.tokens)
-    Side(cloud, private.tokens)  # type: ignore[arg-type]
-    Side(cloud, either.tokens)  # type: ignore[arg-type]
-    Side(cloud, unknown.tokens)  # type: ignore[arg-type]
+    opener(cloud, allowed.after)
+    opener(cloud, private.after)  # type: ignore[arg-type]
+    opener(cloud, either.after)  # type: ignore[arg-type]
+    opener(cloud, unknown.after)  # type: ignore[arg-type]
     if isinstance(either, AllowCloudRequest):
-        Side(cloud, either.tokens)
+        opener(cloud, either.after)
 
     takes_all: TokenSource[TokenRequest] = cloud  # type: ignore[assignment]
     takes_some: TokenSource[CloudTokenRequest] = cloud
@@ -47,5 +41,5 @@ def to_the_device(
     device: DeviceSource, private: PrivateRequest, allowed: AllowCloudRequest
 ) -> None:
     """It takes both."""
-    Side(device, private.tokens)
-    Side(device, allowed.tokens)
+    opener(device, private.after)
+    opener(device, allowed.after)

@@ -12,7 +12,7 @@ from edgewise.cloud.channel import open_channel
 from edgewise.cloud.config import CloudSecurity
 from edgewise.cloud.status import failure
 from edgewise.errors import CloudBusyError, CloudUnavailableError, ConfigurationError
-from edgewise.generation.attempt import Stop
+from edgewise.generation.attempt import StopSignal
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
 
@@ -36,7 +36,7 @@ class CloudClient:
         self._closed = False
 
     def model(
-        self, timeout: float, stop: Stop | None = None, *, hurried: bool = False
+        self, timeout: float, stop: StopSignal | None = None, *, hurried: bool = False
     ) -> pb.GetModelResponse:
         """What is served there; `stop` ends the waiting as a failure."""
         with self._stub(hurried=hurried) as stub:
@@ -44,7 +44,7 @@ class CloudClient:
                 pb.GetModelRequest(), timeout=timeout, metadata=self._metadata
             )
             if stop:
-                stop.then(asked.cancel)
+                stop.add_callback(asked.cancel)
             try:
                 answer: pb.GetModelResponse = asked.result()
             except grpc.FutureCancelledError as error:

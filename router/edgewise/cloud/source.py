@@ -5,6 +5,8 @@ import threading
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Unpack
 
 import grpc
 
@@ -21,20 +23,20 @@ from edgewise.errors import (
     SourceFailedError,
     VocabularyMismatchError,
 )
-from edgewise.generation.attempt import Attempt
+from edgewise.generation.attempt import Attempt, AttemptOptions
 from edgewise.generation.request import CloudTokenRequest
 from edgewise.latency.log import LatencyLog
-from edgewise.policy.types import CloudState, PredictedTime, VetoCode
+from edgewise.policy.types import CloudState, PredictedTime, Source, VetoCode
 from edgewise_proto import generation_pb2 as pb
 
-LOAD_AGE = 5.0  # seconds for which what the cloud said of its load is believed
+LOAD_MAX_AGE = 5.0  # seconds for which the service's last GetLoad answer is used
 
 
 class CloudSource:
-    """One cloud service, spoken to in the tokens of one vocabulary.
+    """One cloud service, which has to hold the device's vocabulary.
 
-    A cloud that fails three times in a row is left alone. With `background` it is then looked at
-    now and then until it is well; without, the next request that wants it tries.
+    After three failures in a row it is not used. With `background` it is then probed now and then
+    until it answers; without, the next request that wants it is the probe.
     """
 
     def __init__(
@@ -48,33 +50,33 @@ class CloudSource:
         background: bool = True,
     ) -> None:
         self.address = address
-        self.cuts_at: int | None = None
-        self.key = f"in_cloud/{address}"
-        self._vocabulary, self._latency, self._background = vocabulary, latency, background
+        self.key = f"in_cloud/{address}"  # in the latency log
+        self.background = background
+        self._vocabulary, self._latency = vocabulary, latency
         self._timeouts = timeouts or CloudTimeouts()
-        self._connection = CloudClient(address, security or CloudSecurity())
-        self._model: pb.GetModelResponse | None = None
-        self._breaker = CircuitBreaker(rest=2 * self._timeouts.probe_interval)
-        self._prober = HealthProbe(self._look, self._timeouts.probe_interval)
+        self.client = CloudClient(address, security or CloudSecurity())
+        self.served_model: pb.GetModelResponse | None = None  # None until it was asked
+        self.breaker = CircuitBreaker(rest=2 * self._timeouts.probe_interval)
+        self.health_probe = HealthProbe(self._probe, self._timeouts.probe_interval)
         self._busy_until = 0.0
         self._load: pb.GetLoadResponse | None = None
-        self._load_at = 0.0
-        self._asking_load = threading.Lock()
+        self.load_read_at = 0.0  # time.monotonic()
+        self._reading_load = threading.Lock()
 
     def state(self, position: int, max_tokens: int) -> CloudState:
         """What is known without asking, for `max_tokens` more tokens at `position`."""
-        self._prober.wanted()
+        self.health_probe.wanted()
         return CloudState(
             address=self.address,
-            circuit_open=self._breaker.open,
+            circuit_open=self.breaker.open,
             busy_for=max(0.0, self._busy_until - time.monotonic()),
-            context_window=self._model.context_window if self._model else None,
+            context_window=self.served_model.context_window if self.served_model else None,
             predicted=self.predict(position, max_tokens),
         )
 
     def predict(self, position: int, max_tokens: int) -> PredictedTime:
-        """How long it would take, by what was measured and what the cloud said of its load."""
-        fresh = self._load if time.monotonic() - self._load_at < LOAD_AGE else None
+        """How long it would take, by what was measured and by the service's last known load."""
+        fresh = self._load if time.monotonic() - self.load_read_at < LOAD_MAX_AGE else None
         return self._latency.predict_in_cloud(
             self.key,
             position=position,
@@ -82,109 +84,82 @@ class CloudSource:
             expected_wait=fresh.expected_wait if fresh else None,
         )
 
-    def prepare(self, request: CloudTokenRequest, attempt: Attempt) -> None:
-        """Get to know the model served there. Raises as `stream` does."""
-        require_leave(request)
-        attempt.entry = self._breaker.enter()
-        if attempt.entry is None:
-            raise CloudBusyError(f"{self.address} failed lately, and another request is trying it")
-        try:
-            with self._judged():
-                self.describe(attempt)
-        except BaseException:  # an interrupt, too
-            self._ended(attempt)
-            raise
+    def open(self, request: CloudTokenRequest, /, **options: Unpack[AttemptOptions]) -> Attempt:
+        """An attempt at the new tokens; leaving it cancels the work in the cloud.
 
-    def uncached(self, request: CloudTokenRequest) -> int:
-        """All of them, for all that is known here."""
-        return request.position
-
-    def stream(self, request: CloudTokenRequest, attempt: Attempt) -> Generator[int, None, None]:
-        """The new tokens. Raises SourceFailedError; closing it cancels the work in the cloud.
-
-        Raises PrivacyError for a request that may not leave the device.
+        Raises PrivacyError for a request that may not leave the device. The iteration raises
+        SourceFailedError.
         """
         require_leave(request)
-        try:
-            with self._judged():
-                yield from self._generate(request, attempt, self.describe(attempt))
-        finally:
-            self._ended(attempt)
+        run = partial(self._run, request)
+        return Attempt(Source.IN_CLOUD, request.position, request.max_tokens, run, **options)
 
     def describe(self, attempt: Attempt | None = None) -> pb.GetModelResponse:
-        """The model served there, asked once. Raises CloudUnavailableError or a refusal."""
-        if self._model is None:
-            patience, left = self._timeouts.connect, attempt.timeout if attempt else None
-            model = self._connection.model(
-                patience if left is None else min(patience, left),
+        """The model served there, asked for once. Raises CloudUnavailableError or a refusal."""
+        if self.served_model is None:
+            timeout, time_left = self._timeouts.connect, attempt.time_left if attempt else None
+            model = self.client.model(
+                timeout if time_left is None else min(timeout, time_left),
                 attempt.stop if attempt else None,
-                hurried=left is not None and left < patience,
+                hurried=time_left is not None and time_left < timeout,
             )
             if model.vocabulary != self._vocabulary:
                 raise VocabularyMismatchError(
                     f"{self.address} serves '{model.name}', whose vocabulary is not this device's; "
                     "use the same model on both sides"
                 )
-            self._model = model
-        return self._model
+            self.served_model = model
+        return self.served_model
 
     def load(self) -> pb.GetLoadResponse:
-        """How busy the cloud is, asked now. Raises SourceFailedError."""
-        load = self._connection.load(self._timeouts.connect)
-        self._load, self._load_at = load, time.monotonic()
+        """How busy the service is now. Raises SourceFailedError."""
+        load = self.client.load(self._timeouts.connect)
+        self._load, self.load_read_at = load, time.monotonic()
         return load
 
     def refresh(self) -> None:
-        """Ask how busy the cloud is, beside, for the next decision, unless that is known."""
-        known = self._breaker.state is Circuit.CLOSED and self._model is not None
-        if known and time.monotonic() - self._load_at >= LOAD_AGE:
-            threading.Thread(target=self._refresh, name="edgewise-load", daemon=True).start()
+        """Read the service's load in the background, for the next decision, unless it is known."""
+        known = self.breaker.state is Circuit.CLOSED and self.served_model is not None
+        if known and time.monotonic() - self.load_read_at >= LOAD_MAX_AGE:
+            threading.Thread(target=self.refresh_now, name="edgewise-load", daemon=True).start()
 
-    def learn(self, attempt: Attempt) -> None:
-        """Remember how long it took."""
-        if attempt.first_token is not None:
-            self._latency.add(self.key, attempt.measurement())
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._prober.close()
-        self._connection.close()
-
-    def _refresh(self) -> None:
-        if self._asking_load.acquire(blocking=False):
+    def refresh_now(self) -> None:
+        """As `refresh`, in this thread; does nothing while another thread is at it."""
+        if self._reading_load.acquire(blocking=False):
             try:
-                with self._judged():  # who is in a hurry cannot tell whether it is well
+                with self._judged():
                     self.load()
             except SourceFailedError:
                 self._load = None
-                self._load_at = time.monotonic() - LOAD_AGE / 2  # not at once again
+                self.load_read_at = time.monotonic() - LOAD_MAX_AGE / 2  # not again at once
             finally:
-                self._asking_load.release()
+                self._reading_load.release()
 
-    def _ended(self, attempt: Attempt) -> None:
-        if attempt.handover and attempt.handover.code is VetoCode.STALLED:
-            self._fail()
-        self._breaker.withdrawn(attempt.entry)
+    def close(self) -> None:
+        """Close the connection."""
+        self.health_probe.close()
+        self.client.close()
 
-    def _fail(self) -> None:
-        if self._breaker.failed() and self._background:
-            self._prober.start()
-        self._connection.rest()
-
-    def _look(self) -> bool:
-        """Whether a cloud that failed is well again."""
+    def _run(self, request: CloudTokenRequest, attempt: Attempt) -> Generator[int, None, None]:
+        """Attempt.run: pass the circuit breaker, connect, then stream."""
+        entry = self.breaker.enter()
+        if entry is None:
+            raise CloudBusyError(
+                f"{self.address} failed recently, and another request is trying it"
+            )
         try:
-            self.load()
-        except (CloudBusyError, CloudRefusedError):
-            pass  # an answer
-        except SourceFailedError:
-            self._breaker.failed()
-            self._connection.rest()
-            return False
-        self._breaker.rested()
-        return True
+            with self._judged():
+                model = self.describe(attempt)
+                attempt.ready(uncached=request.position)  # all, for all that is known here
+                yield from self._stream(request, attempt, model)
+        finally:
+            if attempt.handoff and attempt.handoff.code is VetoCode.STALLED:
+                self._fail()
+            self.breaker.withdrawn(entry)
+            if measurement := attempt.measurement():
+                self._latency.add(self.key, measurement)
 
-    def _generate(
+    def _stream(
         self, request: CloudTokenRequest, attempt: Attempt, model: pb.GetModelResponse
     ) -> Generator[int, None, None]:
         if request.position + request.max_tokens > model.context_window:
@@ -192,56 +167,71 @@ class CloudSource:
                 f"{request.position} tokens + {request.max_tokens} new ones exceed the context "
                 f"window of {model.context_window}; shorten the prompt or lower max_tokens"
             )
-        asked, position = message(request, self._vocabulary), request.position
+        encoded, position = message(request, self._vocabulary), request.position
         trace = (("traceparent", attempt.traceparent),) if attempt.traceparent else ()
         with (
-            self._connection.generate(asked, attempt.timeout, trace) as call,
-            StallTimer(self._timeouts.first_token, call.cancel) as watchdog,
+            self.client.generate(encoded, attempt.time_left, trace) as call,
+            StallTimer(self._timeouts.first_token, call.cancel) as timer,
         ):
-            attempt.stop.then(call.cancel)
+            attempt.stop.add_callback(call.cancel)
             try:
                 for response in call:
                     check(response, position, request, model.vocabulary_size)
                     if response.HasField("timings"):
                         attempt.queued = response.timings.queued
                     if response.token_ids:
-                        self._breaker.succeeded()
-                        watchdog.patience = self._timeouts.between_tokens
-                        watchdog.rest()  # the reader's own time is not the cloud's
+                        self.breaker.succeeded()
+                        timer.patience = self._timeouts.between_tokens
+                        timer.rest()  # the reader's own time is not the cloud's
                         yield from response.token_ids
                         position += len(response.token_ids)
-                        watchdog.feed()
-                    if response.finish_reason:
-                        return
-                    if attempt.stop.is_set():
+                        timer.feed()
+                    if response.finish_reason or attempt.stop.is_set():
                         return
             except grpc.RpcError as error:
                 if attempt.stop.is_set():
                     return
-                silent = (
-                    watchdog.waited >= self._timeouts.connect
-                )  # and not just the request's hurry
-                if watchdog.bit or (position == request.position and silent):
+                # A deadline shorter than `connect` is the request's own, and proves nothing.
+                silent = timer.waited >= self._timeouts.connect
+                if timer.bit or (position == request.position and silent):
                     raise CloudUnavailableError(
-                        f"{self.address} sent no token in {watchdog.waited:.1f} s"
+                        f"{self.address} sent no token in {timer.waited:.1f} s"
                     ) from error
                 raise
         raise CloudUnavailableError(f"{self.address} ended its answer without finishing it")
 
+    def _probe(self) -> bool:
+        """Whether a cloud that failed answers again."""
+        try:
+            self.load()
+        except (CloudBusyError, CloudRefusedError):
+            pass  # an answer
+        except SourceFailedError:
+            self.breaker.failed()
+            self.client.rest()
+            return False
+        self.breaker.rested()
+        return True
+
+    def _fail(self) -> None:
+        if self.breaker.failed() and self.background:
+            self.health_probe.start()
+        self.client.rest()
+
     @contextmanager
     def _judged(self) -> Iterator[None]:
-        """Tell the circuit breaker of a failure; a cloud that is busy or refuses is well."""
+        """Report a failure to the circuit breaker; a cloud that is busy or refuses is healthy."""
         try:
             yield
         except CloudBusyError as error:
             if error.retry_after:
-                # Not all at once, when it comes to that.
-                rest = error.retry_after * random.uniform(1, 1.5)  # noqa: S311  # no secret
-                self._busy_until = time.monotonic() + rest
+                # With jitter, so that callers do not return all at once.
+                delay = error.retry_after * random.uniform(1, 1.5)  # noqa: S311  # not a secret
+                self._busy_until = time.monotonic() + delay
             raise
         except CloudUnavailableError:
             self._fail()
             raise
         except VocabularyMismatchError:
-            self._model = None  # another one is served now: ask again next time
+            self.served_model = None  # it may serve another model now: ask again next time
             raise

@@ -3,13 +3,14 @@
 import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from edgewise.errors import ConfigurationError, DeviceBusyError
-from edgewise.generation.attempt import Attempt
+from edgewise.generation.attempt import Attempt, AttemptOptions
 from edgewise.latency.log import LatencyLog, Measurement, machine
 from edgewise.policy.types import Availability, EdgeState, Limits, PredictedTime, Source, VetoCode
 from edgewise_edge import (
@@ -26,27 +27,27 @@ from edgewise_edge.store.manifest import MODEL_FILE
 if TYPE_CHECKING:
     from edgewise_edge.profiling import Profile
 
-_CALIBRATION_PROMPT = 65  # tokens: one whole prefill chunk and a first step
-_CALIBRATION_ANSWER = 8
+_CALIBRATION_PROMPT = 65  # tokens
+_CALIBRATION_ANSWER = 8  # tokens
 
 
 @dataclass(frozen=True, slots=True)
 class ModelAvailability:
-    """Whether the model is on the device, and in memory."""
+    """Whether the model is on the device, and whether it is loaded."""
 
     status: Availability
     loaded: bool
     detail: str = ""  # why it is not available
 
     def __str__(self) -> str:
-        """For people."""
+        """One phrase for people."""
         return f"{self.status}, {'loaded' if self.loaded else 'not loaded'}"
 
 
 class DeviceSource:
-    """The model on this device. Raises ModelError at once for a folder that is no model.
+    """The model on this device. Raises ModelError at once for a folder that holds no valid model.
 
-    It is loaded when first needed and unloaded once it has been idle for `keep_alive` seconds
+    It is loaded when first needed and unloaded after `keep_alive` seconds without a generation
     (None: never).
     """
 
@@ -68,31 +69,30 @@ class DeviceSource:
         self.manifest = Manifest.read(self._folder)
         self.tokenizer = load_tokenizer(self._folder, self.manifest)
         name = f"{self.manifest.name}/{self.manifest.revision}"
-        self.key = f"on_device/{machine()}/{name}/{threads or 'auto'}"
-        self.cuts_at: int | None = self.manifest.architecture.context_window
-        self._model: DeviceModel | None = None
-        self._loading = threading.Lock()
-        # Re-entrant, since a stream may be collected, and end, in the middle of anything.
-        self._counter = threading.RLock()
-        self._writing: list[Attempt] = []  # or loading
-        self._unloading: threading.Timer | None = None
+        self.key = f"on_device/{machine()}/{name}/{threads or 'auto'}"  # in the latency log
+        self.model: DeviceModel | None = None  # while it is loaded
+        self.running: list[Attempt] = []  # or loading the model
+        self.loading = threading.Lock()  # held while the model is being loaded
+        # Re-entrant: garbage collection may end a stream in the middle of anything.
+        self.lock = threading.RLock()  # guards `running` and the timer
+        self._unload_timer: threading.Timer | None = None
 
     def availability(self) -> ModelAvailability:
         """Whether the model is here, and loaded; cheap."""
-        problem = "" if self._model else self._problem()
+        problem = "" if self.model else self._problem()
         status = Availability.UNAVAILABLE if problem else Availability.AVAILABLE
-        return ModelAvailability(status, self._model is not None, problem)
+        return ModelAvailability(status, self.model is not None, problem)
 
     def state(self, token_ids: Sequence[int], max_tokens: int) -> EdgeState:
         """What the policy needs to know, for `max_tokens` more after these tokens; cheap."""
-        model = self.availability()
+        available = self.availability()
         return EdgeState(
-            availability=model.status,
-            detail=model.detail,
+            availability=available.status,
+            detail=available.detail,
             context_window=self.manifest.architecture.context_window,
-            # While it is being loaded, it is its own memory that goes.
-            memory_needed=0 if model.loaded or self._loading.locked() else self.manifest.memory,
-            queue_length=len(self._writing),
+            # A model that is being loaded is what takes the memory.
+            memory_needed=0 if available.loaded or self.loading.locked() else self.manifest.memory,
+            queue_length=len(self.running),
             predicted=self._predict(token_ids, max_tokens),
         )
 
@@ -101,72 +101,49 @@ class DeviceSource:
         """Whether anything is known of its speed."""
         return bool(self._latency.measured(self.key))
 
-    def prepare(self, request: TokenRequest, attempt: Attempt) -> None:  # noqa: ARG002  # any
-        """Load the model, unless it is, for a request that follows. Raises ModelError."""
-        with self._counter:
-            self._stay()
-        started, was_loaded = time.monotonic(), self._model is not None
-        self._loaded()
-        if not was_loaded:
-            attempt.load_time = time.monotonic() - started
-            self._latency.add_load_time(self.key, attempt.load_time)
+    def open(self, request: TokenRequest, /, **options: Unpack[AttemptOptions]) -> Attempt:
+        """An attempt at the new tokens: those that fit the context window, unless it may slide.
 
-    def uncached(self, request: TokenRequest) -> int:
-        """How many of the request's tokens the model has still to read."""
-        return request.position - self._loaded().remembered(request.token_ids)
-
-    def stream(self, request: TokenRequest, attempt: Attempt) -> Generator[int, None, None]:
-        """The new tokens. Raises ModelError or RuntimeFailedError.
-
-        Texts that are written at once take turns, step by step, each with a cache of its own.
+        Its iteration raises ModelError, RuntimeFailedError or DeviceBusyError. Attempts that run at
+        once take turns, step by step, each with a cache of its own.
         """
-        with self._counted(attempt):
-            yield from self._loaded().stream_tokens(request, attempt.stop)
-            if attempt.handover and attempt.handover.code is VetoCode.MEMORY:
-                self.unload()  # the memory is what others are in want of
-
-    def learn(self, attempt: Attempt) -> None:
-        """Remember how long it took. Others beside it would count as its own slowness."""
-        if attempt.alone and attempt.first_token is not None:
-            self._latency.add(self.key, attempt.measurement())
+        if not request.sliding_window:
+            room = self.manifest.architecture.context_window - request.position
+            request = replace(request, max_tokens=min(request.max_tokens, room))
+        run = partial(self._run, request)
+        return Attempt(Source.ON_DEVICE, request.position, request.max_tokens, run, **options)
 
     def calibrate(self) -> None:
-        """Learn this device's speed from a short piece of work. Raises as `stream` does."""
-        request = self._calibration_request()
-        attempt = Attempt(Source.ON_DEVICE, request.position, request.max_tokens)
-        self.prepare(request, attempt)
-        attempt.uncached = self.uncached(request)
-        with closing(self.stream(request, attempt)) as tokens:
-            for _ in attempt.timed(tokens):
+        """Learn this device's speed from a short generation. Raises as an attempt's iteration."""
+        with self.open(self._calibration_request()) as attempt:
+            for _ in attempt:
                 pass
-        self.learn(attempt)
 
     def warm_up(self) -> None:
-        """Load the model, unless it is; idle time counts from here. Raises ModelError."""
-        with self._counter:
-            self._stay()
-        self._loaded()
-        self._idle()
+        """Load the model if it is not loaded; idle time counts from here. Raises ModelError."""
+        self._cancel_unload()
+        self._load()
+        self._schedule_unload()
 
     def unload(self) -> None:
-        """Unload the model, once nothing runs on it any more; it is loaded again when needed."""
-        with self._counter:
-            self._stay()
-        self._unload()
+        """Unload the model after the attempts that run; it is loaded again when needed."""
+        self._cancel_unload()
+        # Attempts hold the model; its memory is freed when the last one ends.
+        self.model = None
 
     def verify(self) -> None:
         """Compare the model with its manifest, byte for byte. Raises ModelCorruptError."""
         self.manifest.verify(self._folder, [MODEL_FILE])
 
     def measure(self) -> "Profile":
-        """Measure the model in a process of its own, and predict its times by what was found.
+        """Profile the model in a process of its own; predictions then follow the result.
 
         Raises ModelError or RuntimeFailedError.
         """
         from edgewise_edge.profiling import profile
 
         found = profile(self._folder, self._threads)
-        # Enough to outweigh what was measured before, and less by anything measured from now on.
+        # Four times: enough to outweigh older measurements, and to be outweighed by newer ones.
         for run in (found.short, found.long) * 4:
             self._latency.add(
                 self.key,
@@ -174,15 +151,39 @@ class DeviceSource:
                     position=run.prompt_tokens,
                     uncached=run.prompt_tokens,
                     first_token=run.first_token,
-                    tokens=64,  # or so: enough to be believed
+                    tokens=64,  # about what was measured: enough to be believed
                     decode_time=run.gap * 63,
                     at=time.time(),
                 ),
             )
         return found
 
+    def _run(self, request: TokenRequest, attempt: Attempt) -> Generator[int, None, None]:
+        """Attempt.run: load, then generate."""
+        self._cancel_unload()
+        started, was_loaded = time.monotonic(), self.model is not None
+        model, load_time = self._load(), 0.0
+        if not was_loaded:
+            load_time = time.monotonic() - started
+            self._latency.add_load_time(self.key, load_time)
+        uncached = request.position - model.remembered(request.token_ids)
+        attempt.ready(uncached=uncached, load_time=load_time)
+        try:
+            with self._counted(attempt):
+                yield from model.stream_tokens(request, attempt.stop)
+                if attempt.handoff and attempt.handoff.code is VetoCode.MEMORY:
+                    self.unload()  # frees the memory that the device is short of
+        finally:
+            self._learn(attempt)
+
+    def _learn(self, attempt: Attempt) -> None:
+        """Remember how long it took. Other attempts at the same time would distort it."""
+        measurement = attempt.measurement()
+        if attempt.alone and measurement:
+            self._latency.add(self.key, measurement)
+
     def _predict(self, token_ids: Sequence[int], max_tokens: int) -> PredictedTime:
-        model, position = self._model, len(token_ids)
+        model, position = self.model, len(token_ids)
         room = self.manifest.architecture.context_window - position
         return self._latency.predict_on_device(
             self.key,
@@ -190,7 +191,7 @@ class DeviceSource:
             uncached=position - (model.remembered(token_ids) if model else 0),
             max_tokens=max(1, min(max_tokens, room)),
             loaded=model is not None,
-            queue_length=len(self._writing),
+            queue_length=len(self.running),
         )
 
     def _calibration_request(self) -> TokenRequest:
@@ -210,48 +211,45 @@ class DeviceSource:
             return str(error)
         return ""
 
-    def _loaded(self) -> DeviceModel:
-        with self._loading:
-            if self._model is None:
-                self._model = DeviceModel.load(self._folder, threads=self._threads)
-            return self._model
+    def _load(self) -> DeviceModel:
+        with self.loading:
+            if self.model is None:
+                self.model = DeviceModel.load(self._folder, threads=self._threads)
+            return self.model
 
     @contextmanager
     def _counted(self, attempt: Attempt) -> Iterator[None]:
-        with self._counter:
-            if len(self._writing) >= self._max_queue:  # since the decision
-                raise DeviceBusyError(f"the device is writing {len(self._writing)} texts already")
-            self._writing.append(attempt)
-            if len(self._writing) > 1:
-                for other in self._writing:
+        with self.lock:
+            if len(self.running) >= self._max_queue:  # it may have filled since the decision
+                raise DeviceBusyError(f"the device runs {len(self.running)} generations already")
+            self.running.append(attempt)
+            if len(self.running) > 1:
+                for other in self.running:
                     other.alone = False
-            self._stay()
+            self._cancel_unload()
         try:
             yield
         finally:
-            with self._counter:
-                self._writing.remove(attempt)  # in one step: others may be collected, and leave
-                self._idle()
+            with self.lock:
+                self.running.remove(attempt)
+                self._schedule_unload()
 
-    def _idle(self) -> None:
-        """Count the idle time from here, unless something is written."""
-        with self._counter:
-            self._stay()
-            if self._keep_alive is not None and not self._writing:
-                self._unloading = threading.Timer(self._keep_alive, self._unload_if_idle)
-                self._unloading.daemon = True
-                self._unloading.start()
+    def _schedule_unload(self) -> None:
+        """Start the idle time here, unless an attempt runs."""
+        with self.lock:
+            self._cancel_unload()
+            if self._keep_alive is not None and not self.running:
+                self._unload_timer = threading.Timer(self._keep_alive, self._unload_if_idle)
+                self._unload_timer.daemon = True
+                self._unload_timer.start()
 
-    def _stay(self) -> None:
-        if self._unloading:
-            self._unloading.cancel()
-            self._unloading = None
+    def _cancel_unload(self) -> None:
+        with self.lock:
+            if self._unload_timer:
+                self._unload_timer.cancel()
+                self._unload_timer = None
 
     def _unload_if_idle(self) -> None:
-        with self._counter:
-            if not self._writing:
-                self._unload()
-
-    def _unload(self) -> None:
-        # Whoever streams holds the model, and its memory is given back when they have done.
-        self._model = None
+        with self.lock:
+            if not self.running:
+                self.model = None

@@ -1,18 +1,19 @@
-"""One side's run at a text: how it is doing, and how to end it from elsewhere."""
+"""One source's attempt at a generation: its tokens, its timing, and how to stop it from elsewhere."""
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from typing import Self, TypedDict
 
-from edgewise.latency.log import Measurement
+from edgewise.latency.measurement import Measurement
 from edgewise.policy.types import UNKNOWN, PredictedTime, Progress, Source, Veto
 
-_ENOUGH = 8  # tokens by which a pace is known
+_ENOUGH = 8  # tokens after which the attempt's own pace replaces the predicted one
 
 
-class Stop(threading.Event):
-    """An event that also calls back, so that what waits for something else can be woken."""
+class StopSignal(threading.Event):
+    """An event with callbacks, so that code that waits for something else can be woken."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -20,15 +21,15 @@ class Stop(threading.Event):
         self._callbacks: list[Callable[[], object]] = []
 
     def set(self) -> None:
-        """Set it, and call back, once."""
+        """Set it and run the callbacks, once."""
         with self._lock:
             super().set()
             callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             callback()
 
-    def then(self, callback: Callable[[], object]) -> None:
-        """Have `callback` called when it is set; at once if it is."""
+    def add_callback(self, callback: Callable[[], object]) -> None:
+        """Call `callback` when the signal is set; at once if it is already."""
         with self._lock:
             if not self.is_set():
                 self._callbacks.append(callback)
@@ -36,62 +37,114 @@ class Stop(threading.Event):
         callback()
 
 
+class AttemptOptions(TypedDict, total=False):
+    """What the generation loop knows about an attempt; all may be left out."""
+
+    predicted: PredictedTime
+    timeout: float | None  # seconds; after that nobody needs more tokens
+    traceparent: str | None  # the W3C trace it belongs to
+
+
 @dataclass(slots=True, eq=False)
 class Attempt:
-    """A run that a side makes at a text. Whoever reads its tokens times them here.
+    """A context manager: iterate over it for the new tokens; leaving it ends the source's work.
 
-    Times are time.monotonic(), or seconds. The reader's own time is not in them.
+    `run` makes the tokens. It is called, and the work begins, when the first token is asked for;
+    it raises one of errors.Failure. Times are in seconds; the reader's own time is in none of them.
     """
 
     source: Source
-    position: int  # tokens there when it began, prompt and answer
-    max_tokens: int
-    time_left: float | None = None  # seconds after which nobody has use for more tokens
+    position: int  # of the first new token: prompt and answer so far
+    max_tokens: int  # new ones
+    run: "Callable[[Attempt], Generator[int, None, None]]"
     predicted: PredictedTime = UNKNOWN
-    traceparent: str | None = None  # the trace that it belongs to (W3C), should there be one
-    began: float = field(default_factory=time.monotonic)
-    stop: Stop = field(default_factory=Stop)
-    entry: object = None  # the circuit breaker's pass
-    handover: Veto | None = None  # why it was stopped, if it was for the other side to go on
-    uncached: int = 0  # of the tokens there, those that it had to read
-    load_time: float = 0.0  # seconds until it could begin, e.g. to load a model
-    queued: float = 0.0  # seconds of the first wait that it spent in a queue, as far as it says
-    alone: bool = True  # whether no other text was written beside it
+    timeout: float | None = None
+    traceparent: str | None = None
+    started: float = field(default_factory=time.monotonic)
+    stop: StopSignal = field(default_factory=StopSignal)
+    handoff: Veto | None = None  # why it was stopped, if for the other source to continue
+    uncached: int = 0  # tokens of the prompt and answer so far that were not in a prefix cache
+    load_time: float = 0.0  # to load a model first
+    queued: float = 0.0  # the part of `first_token` spent in a service's queue, if it says
+    alone: bool = True  # whether no other generation ran on the same device at the same time
     tokens: int = 0
-    first_token: float | None = None  # seconds from the beginning, without `load_time`
-    decode_time: float = 0.0  # seconds from the first token to the last
-    waiting_since: float | None = None  # while the next token is waited for
+    first_token: float | None = None  # from the moment the source was ready
+    decode_time: float = 0.0  # from the first token to the last
+    waiting_since: float | None = None  # time.monotonic() while a token is awaited
+    _generator: Generator[int, None, None] | None = None
+    _prefetched: int | Exception | None = None
+
+    def __enter__(self) -> Self:
+        """Return itself; nothing runs yet."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the work."""
+        self.close()
+
+    def __iter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __next__(self) -> int:
+        """The next token, timed."""
+        prefetched, self._prefetched = self._prefetched, None
+        if isinstance(prefetched, Exception):
+            raise prefetched
+        if prefetched is not None:
+            return prefetched
+        if self._generator is None:
+            self._generator = self.run(self)
+        self.waiting_since = time.monotonic()
+        try:
+            token = next(self._generator)
+            waited = time.monotonic() - self.waiting_since
+        finally:
+            self.waiting_since = None
+        if self.first_token is None:
+            self.first_token = waited
+        else:
+            self.decode_time += waited
+        self.tokens += 1
+        return token
+
+    def close(self) -> None:
+        """End the work, from the thread that reads the tokens."""
+        if self._generator is not None:
+            self._generator.close()
+
+    def prefetch(self) -> bool:
+        """Run up to the first token and keep it, or the error, for the iteration.
+
+        Returns whether there is a token.
+        """
+        try:
+            self._prefetched = next(self, None)
+        except Exception as error:  # noqa: BLE001  # the reader's thread raises it
+            self._prefetched = error
+        return isinstance(self._prefetched, int)
 
     @property
-    def timeout(self) -> float | None:
-        """Seconds of `time_left` that are left now; never below 0."""
-        if self.time_left is None:
-            return None
-        return max(0.0, self.began + self.time_left - time.monotonic())
+    def prefetch_error(self) -> Exception | None:
+        """What `prefetch` failed with, until the iteration raises it."""
+        return self._prefetched if isinstance(self._prefetched, Exception) else None
 
-    def timed(self, tokens: Generator[int, None, None]) -> Iterator[int]:
-        """The same tokens, timed."""
-        clock = time.monotonic
-        while True:
-            self.waiting_since = asked = clock()
-            try:
-                token = next(tokens)
-            except StopIteration:
-                return
-            finally:
-                self.waiting_since = None
-            waited = clock() - asked
-            if self.first_token is None:
-                self.first_token = waited
-            else:
-                self.decode_time += waited
-            self.tokens += 1
-            yield token
+    def ready(self, *, uncached: int, load_time: float = 0.0) -> None:
+        """The source is loaded or connected: the time to the first token counts from here."""
+        self.uncached, self.load_time = uncached, load_time
+        self.waiting_since = time.monotonic()
+
+    @property
+    def time_left(self) -> float | None:
+        """Seconds until `timeout`, at least 0; None without one."""
+        if self.timeout is None:
+            return None
+        return max(0.0, self.started + self.timeout - time.monotonic())
 
     def progress(self) -> Progress:
         """How it is doing now; from any thread."""
-        asked, now = self.waiting_since, time.monotonic()
-        silent = now - asked if asked is not None else 0.0
+        waiting_since, now = self.waiting_since, time.monotonic()
+        silent = now - waiting_since if waiting_since is not None else 0.0
         gap = self.decode_time / (self.tokens - 1) if self.tokens > _ENOUGH else self.predicted.gap
         expected = gap if self.tokens else self.predicted.first_token
         remaining = None
@@ -99,19 +152,21 @@ class Attempt:
             remaining = abs(expected - silent) + gap * (self.max_tokens - self.tokens - 1)
         return Progress(silent=silent, expected=expected, remaining=remaining)
 
-    def measurement(self) -> Measurement:
-        """What can be learned from it, once a token has come."""
+    def measurement(self) -> Measurement | None:
+        """What the latency log can learn from it; None before the first token."""
+        if self.first_token is None:
+            return None
         return Measurement(
             position=self.position,
             uncached=self.uncached,
-            first_token=self.first_token or 0.0,
+            first_token=self.first_token,
             tokens=self.tokens,
             decode_time=self.decode_time,
-            queued=min(max(0.0, self.queued), self.first_token or 0.0),
+            queued=min(max(0.0, self.queued), self.first_token),
             at=time.time(),
         )
 
-    def hand_over(self, why: Veto) -> None:
-        """Stop it, for the other side to go on; from any thread."""
-        self.handover = why
+    def hand_off(self, why: Veto) -> None:
+        """Stop it, for the other source to continue; from any thread."""
+        self.handoff = why
         self.stop.set()

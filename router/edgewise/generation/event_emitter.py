@@ -1,72 +1,86 @@
-"""The events of one generation, as observers are told of them."""
+"""Makes the events of one generation and sends them to the observers."""
 
+import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from edgewise.generation.attempt import Attempt
 from edgewise.generation.events import (
-    Announcer,
     AttemptEnded,
     Completed,
     Decided,
     Event,
     HandedOver,
     Hedged,
+    Observer,
     Outcome,
     Refused,
+    Traces,
 )
 from edgewise.generation.result import Generation
 from edgewise.policy.types import Decision, Privacy, Source, Veto
 
+log = logging.getLogger("edgewise")
 
-class Telling:
-    """Makes an event of what happens to one generation, if anyone listens."""
 
-    def __init__(self, announcer: Announcer, model: str, privacy: Privacy) -> None:
-        self._announcer, self._model, self._privacy = announcer, model, privacy
-        self._name = secrets.token_hex(8)
+class EventEmitter:
+    """Sends one generation's events to every observer, and to the logger `edgewise` at DEBUG.
+
+    An observer that raises is logged and otherwise ignored. Events are made only if somebody
+    listens.
+    """
+
+    def __init__(self, observers: Sequence[Observer], model: str, privacy: Privacy) -> None:
+        self._observers, self._model, self._privacy = observers, model, privacy
+        self._generation = secrets.token_hex(8)
 
     def traceparent(self) -> str | None:
-        """The trace that the generation belongs to (W3C), if an observer keeps one."""
-        return self._announcer.traceparent(self._name)
+        """The trace (W3C) that an observer keeps of the generation, if one does."""
+        for observer in self._observers:
+            if isinstance(observer, Traces):
+                with _logging_errors():
+                    if found := observer.traceparent(self._generation):
+                        return found
+        return None
 
     def decided(self, decision: Decision, position: int, max_tokens: int) -> None:
-        """A side was chosen for `max_tokens` more tokens."""
-        self._tell(Decided, decision=decision, position=position, max_tokens=max_tokens)
+        """A source was chosen for `max_tokens` more tokens."""
+        self._emit(Decided, decision=decision, position=position, max_tokens=max_tokens)
 
     def attempt_ended(self, attempt: Attempt, outcome: Outcome, error: Exception | None) -> None:
-        """A side has stopped."""
-        self._tell(
+        """A source has stopped."""
+        self._emit(
             AttemptEnded,
             source=attempt.source,
             position=attempt.position,
             tokens=attempt.tokens,
-            total=time.monotonic() - attempt.began,
+            total=time.monotonic() - attempt.started,
             first_token=attempt.first_token,
             outcome=outcome,
             error=type(error).__name__ if error else None,
         )
 
     def handed_over(self, source: Source, position: int, tokens: int, why: Veto) -> None:
-        """`source` goes on after `tokens` new ones."""
-        self._tell(HandedOver, source=source, position=position, tokens=tokens, why=why.code)
+        """`source` continues after `tokens` new ones."""
+        self._emit(HandedOver, source=source, position=position, tokens=tokens, why=why.code)
 
     def hedged(self, source: Source, after: float) -> None:
-        """`source` was asked too."""
-        self._tell(Hedged, source=source, after=after)
+        """`source` runs too."""
+        self._emit(Hedged, source=source, after=after)
 
     def refused(self, vetoes: Mapping[Source, Veto], tokens: int = 0) -> None:
-        """No side may go on."""
-        codes = {side: veto.code for side, veto in vetoes.items()}
-        self._tell(Refused, vetoes=codes, tokens=tokens)
+        """No source may continue."""
+        codes = {source: veto.code for source, veto in vetoes.items()}
+        self._emit(Refused, vetoes=codes, tokens=tokens)
 
     def completed(self, result: Callable[[], Generation]) -> None:
-        """The text has ended."""
-        if self._announcer.heard:
+        """The generation has ended."""
+        if self._has_listener:
             ended = result()
-            self._tell(
+            self._emit(
                 Completed,
                 finish_reason=ended.finish_reason,
                 usage=ended.usage,
@@ -74,14 +88,31 @@ class Telling:
                 timings=ended.timings,
             )
 
-    def _tell(self, kind: type[Event], **what: Any) -> None:
-        if self._announcer.heard:
-            self._announcer.tell(
-                kind(
-                    generation=self._name,
-                    model=self._model,
-                    privacy=self._privacy,
-                    time=time.time(),
-                    **what,
-                )
-            )
+    @property
+    def _has_listener(self) -> bool:
+        return bool(self._observers) or log.isEnabledFor(logging.DEBUG)
+
+    def _emit(self, kind: type[Event], **fields: Any) -> None:
+        if not self._has_listener:
+            return
+        event = kind(
+            generation=self._generation,
+            model=self._model,
+            privacy=self._privacy,
+            time=time.time(),
+            **fields,
+        )
+        log.debug("%s", event)
+        for observer in self._observers:
+            with _logging_errors():
+                observer(event)
+
+
+@contextmanager
+def _logging_errors() -> Iterator[None]:
+    """Log an observer's error instead of failing the generation."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001
+        # Only its type: its message could quote anything.
+        log.warning("an observer failed: %s", type(error).__name__)

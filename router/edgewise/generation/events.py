@@ -1,8 +1,6 @@
 """What a router tells of its work, as it happens. No event holds a prompt, a token or a text."""
 
-import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
@@ -10,8 +8,6 @@ from typing import Protocol, runtime_checkable
 from edgewise.generation.result import Segment, Timings
 from edgewise.policy.types import Decision, Privacy, Source, VetoCode
 from edgewise_edge import FinishReason, Usage
-
-log = logging.getLogger("edgewise")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,41 +98,3 @@ class Traces(Protocol):
 
     def traceparent(self, generation: str) -> str | None:
         """The W3C header for calls on behalf of that generation."""
-
-
-class Announcer:
-    """Tells every observer, and the logger `edgewise`, at level DEBUG."""
-
-    def __init__(self, observers: Iterable[Observer] = ()) -> None:
-        self._observers = tuple(observers)
-
-    @property
-    def heard(self) -> bool:
-        """Whether anyone listens."""
-        return bool(self._observers) or log.isEnabledFor(logging.DEBUG)
-
-    def traceparent(self, generation: str) -> str | None:
-        """The trace (W3C) that an observer keeps of a generation, if one does."""
-        for observer in self._observers:
-            if isinstance(observer, Traces):
-                with _survived():
-                    if found := observer.traceparent(generation):
-                        return found
-        return None
-
-    def tell(self, event: Event) -> None:
-        """Tell it. An observer that fails costs nobody a text."""
-        log.debug("%s", event)
-        for observer in self._observers:
-            with _survived():
-                observer(event)
-
-
-@contextmanager
-def _survived() -> Iterator[None]:
-    """Let an app's own code fail without costing anyone a text."""
-    try:
-        yield
-    except Exception as error:  # noqa: BLE001
-        # By its kind alone: what it says could hold anything.
-        log.warning("an observer failed: %s", type(error).__name__)

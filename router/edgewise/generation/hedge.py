@@ -1,77 +1,107 @@
-"""Two sides asked for the same token: the first to have it wins, and the other is stopped."""
+"""Attempts of both sources at once: the first to have a token wins, the other is stopped."""
 
 import queue
 import threading
-from collections.abc import Generator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from edgewise.generation.attempt import Attempt
+from edgewise.generation.events import Outcome
+
+# Told how each attempt that did not win has ended, with its error where it failed.
+Ended = Callable[[Attempt, Outcome, Exception | None], object]
+
+
+def hedge(
+    first: Attempt, after: float, open_other: Callable[[], Attempt | None], ended: Ended
+) -> Attempt:
+    """Run `first`, and after `after` seconds without a token the attempt of `open_other` too.
+
+    Returns the attempt that had a token first, ready to be iterated; where none had, the last one
+    to end, whose iteration raises its error. The other is stopped.
+    """
+    running, winner, failed = Hedge(), None, list[Attempt]()
+    try:
+        running.start(first)
+        winner = running.wait(after)
+        if winner is None:
+            if other := open_other():
+                running.start(other)
+            winner = running.wait()
+        while winner and not winner.has_token and (later := running.wait()):
+            if winner.attempt.prefetch_error:
+                failed.append(winner.attempt)
+                ended(winner.attempt, Outcome.FAILED, winner.attempt.prefetch_error)
+            winner = later
+    finally:
+        for loser in running.stop_all(but=winner):
+            if loser not in failed:
+                ended(loser, Outcome.LOST, None)
+    return winner.attempt if winner else first
 
 
 @dataclass(slots=True, eq=False)
-class Lane:
-    """A side's run. In a race it is begun in a thread of its own, and finished in the reader's."""
+class HedgedAttempt:
+    """An attempt that gets its first token in a thread of its own."""
 
     attempt: Attempt
-    tokens: Generator[int, None, None]
-    token: int | None = None  # the first, in a race
-    error: Exception | None = None  # one of errors.Failure, or a mistake of ours
+    has_token: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _arrived: bool = False
-    _dismissed: bool = False
+    _stopped: bool = False
 
     def run(self) -> None:
-        """Get as far as the first token."""
-        try:
-            self.token = next(self.tokens, None)
-        except Exception as error:  # noqa: BLE001  # for the reader's thread to raise
-            self.error = error
+        """Run up to the first token."""
+        self.has_token = self.attempt.prefetch()
         with self._lock:
             self._arrived = True
-            if self._dismissed:
-                self.tokens.close()
+            if self._stopped:
+                self.attempt.close()
 
-    def dismiss(self) -> None:
-        """Stop it; its work ends after the step in hand."""
+    def stop(self) -> None:
+        """Stop it; its work ends after the current step."""
         self.attempt.stop.set()
         with self._lock:
-            self._dismissed = True
+            self._stopped = True
             if self._arrived:
-                self.tokens.close()
+                self.attempt.close()
 
 
-class Race:
-    """Lanes that run until one has a token; ends with its `with`, for all but the winner."""
+class Hedge:
+    """Attempts that run at once, each in its own thread, until each has its first token."""
 
     def __init__(self) -> None:
-        self._arrivals: queue.SimpleQueue[Lane] = queue.SimpleQueue()
-        self._lanes: list[Lane] = []
+        self._arrivals: queue.SimpleQueue[HedgedAttempt] = queue.SimpleQueue()
+        self._attempts: list[HedgedAttempt] = []
         self._running = 0
 
-    def enter(self, lane: Lane) -> None:
-        """Start it."""
-        self._lanes.append(lane)
+    def start(self, attempt: Attempt) -> None:
+        """Run it."""
+        hedged = HedgedAttempt(attempt)
+        self._attempts.append(hedged)
         self._running += 1
-        threading.Thread(target=self._run, args=(lane,), name="edgewise-race", daemon=True).start()
+        threading.Thread(
+            target=self._run, args=(hedged,), name="edgewise-hedge", daemon=True
+        ).start()
 
-    def wait(self, seconds: float | None = None) -> Lane | None:
-        """The next lane to arrive, with a token or without; None if none does in time."""
+    def wait(self, timeout: float | None = None) -> HedgedAttempt | None:
+        """The next attempt that has a token, or has ended without; None if none is in time."""
         if not self._running:
             return None
         with suppress(queue.Empty):
-            lane = self._arrivals.get(timeout=seconds)
+            hedged = self._arrivals.get(timeout=timeout)
             self._running -= 1
-            return lane
+            return hedged
         return None
 
-    def dismiss(self, winner: Lane | None = None) -> list[Lane]:
-        """Stop all but the winner; those that were."""
-        losers = [lane for lane in self._lanes if lane is not winner]
-        for lane in losers:
-            lane.dismiss()
-        return losers
+    def stop_all(self, but: HedgedAttempt | None) -> list[Attempt]:
+        """Stop all but one; those that were stopped."""
+        losers = [hedged for hedged in self._attempts if hedged is not but]
+        for loser in losers:
+            loser.stop()
+        return [loser.attempt for loser in losers]
 
-    def _run(self, lane: Lane) -> None:
-        lane.run()
-        self._arrivals.put(lane)
+    def _run(self, hedged: HedgedAttempt) -> None:
+        hedged.run()
+        self._arrivals.put(hedged)

@@ -1,4 +1,4 @@
-"""Looks after a side that writes, from beside, so that its tokens pay for no look."""
+"""Watches a running attempt from a thread of its own, so that no token waits for a check."""
 
 import logging
 import threading
@@ -11,19 +11,23 @@ from edgewise.policy.types import Veto
 
 log = logging.getLogger("edgewise")
 
-SELDOM, OFTEN = 0.25, 0.05  # seconds between two looks: without budgets, and with
+POLL_INTERVAL = 0.25  # seconds
+BUDGET_POLL_INTERVAL = 0.05  # seconds, for a request with a latency budget
 
 
-class Oversight:
-    """Has an attempt hand over as soon as `look` gives a reason; ends with its `with`."""
+class HandoffMonitor:
+    """A context manager: has `attempt` hand off as soon as `check` returns a veto.
 
-    def __init__(self, attempt: Attempt, look: Callable[[], Veto | None], every: float) -> None:
-        self._attempt, self._look, self._every = attempt, look, every
+    `check` is called every `interval` seconds.
+    """
+
+    def __init__(self, attempt: Attempt, check: Callable[[], Veto | None], interval: float) -> None:
+        self._attempt, self._check, self._interval = attempt, check, interval
         self._done = threading.Event()
 
     def __enter__(self) -> Self:
-        """Begin."""
-        threading.Thread(target=self._watch, name="edgewise-oversight", daemon=True).start()
+        """Start the thread."""
+        threading.Thread(target=self._watch, name="edgewise-monitor", daemon=True).start()
         return self
 
     def __exit__(
@@ -32,16 +36,16 @@ class Oversight:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End."""
+        """Stop it, without waiting."""
         self._done.set()
 
     def _watch(self) -> None:
-        while not self._done.wait(self._every):
+        while not self._done.wait(self._interval):
             try:
-                why = self._look()
-            except Exception as error:  # noqa: BLE001  # a probe that fails now may not later
-                log.warning("a look at the device failed: %s", type(error).__name__)
+                veto = self._check()
+            except Exception as error:  # noqa: BLE001  # the next check may succeed
+                log.warning("a check of the running attempt failed: %s", type(error).__name__)
                 continue
-            if why:
-                self._attempt.hand_over(why)
+            if veto:
+                self._attempt.hand_off(veto)
                 return

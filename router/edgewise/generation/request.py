@@ -1,16 +1,16 @@
 """What an app asks for, checked and in the router's terms."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypedDict, TypeVar
 
 from edgewise.errors import ConfigurationError
-from edgewise.policy.types import Mode, Privacy
+from edgewise.policy.types import Mode, Privacy, RoutingRequest, Source, Veto
 from edgewise_edge import RequestError, SamplingParams, TokenRequest
 
 DEFAULT_MAX_TOKENS = 128
-MOST_MAX_TOKENS = 2**31 - 1
-MOST_SECONDS = 10**6  # what clocks and gRPC can wait for
+MAX_TOKENS_LIMIT = 2**31 - 1
+SECONDS_LIMIT = 10**6  # what clocks and gRPC can wait for
 
 
 class RequestOptions(TypedDict, total=False):
@@ -27,15 +27,15 @@ class RequestOptions(TypedDict, total=False):
     privacy: Privacy | str | None
     first_token_budget: float | None  # seconds
     latency_budget: float | None  # seconds
-    hedge_after: float | None  # seconds without a token after which the other side is asked too
-    sliding_window: bool | None  # go on beyond the device's context window, without the beginning
+    hedge_after: float | None  # seconds without a token after which the other source starts too
+    sliding_window: bool | None  # continue beyond the device's context window, dropping the start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudTokenRequest(TokenRequest):
-    """A TokenRequest that may leave the device: the only kind that the cloud's side takes.
+    """A TokenRequest that may leave the device: the only kind that the cloud source takes.
 
-    It is made by AllowCloudRequest and by nothing else.
+    Only AllowCloudRequest makes it.
     """
 
 
@@ -43,7 +43,8 @@ class CloudTokenRequest(TokenRequest):
 class Request:
     """One request, complete: a PrivateRequest or an AllowCloudRequest.
 
-    Its text shows in no `repr`, and so in no log or traceback.
+    Its text shows in no `repr`, and so in no log or traceback. Raises RequestError for values that
+    neither source could serve.
     """
 
     privacy: ClassVar[Privacy]
@@ -51,53 +52,77 @@ class Request:
     prompt_ids: tuple[int, ...] = field(repr=False)
     max_tokens: int
     sampling: SamplingParams
-    stop: tuple[str, ...] = field(repr=False)
     mode: Mode
-    first_token_budget: float | None
-    latency_budget: float | None
-    hedge_after: float | None = None
+    stop: tuple[str, ...] = field(default=(), repr=False)
+    end_ids: frozenset[int] = frozenset()
+    first_token_budget: float | None = None  # seconds
+    latency_budget: float | None = None  # seconds
+    hedge_after: float | None = None  # seconds
     sliding_window: bool = False
+    offline: bool = False  # the router's offline switch
 
     def __post_init__(self) -> None:
-        """Raise RequestError for what neither side could answer."""
+        """Check."""
         if not self.prompt_ids:
             raise RequestError("the prompt is empty; give at least one character")
         if not isinstance(self.max_tokens, int):
             raise RequestError(f"max_tokens is {self.max_tokens!r}; it must be a whole number")
-        if not 1 <= self.max_tokens <= MOST_MAX_TOKENS:
+        if not 1 <= self.max_tokens <= MAX_TOKENS_LIMIT:
             raise RequestError(
-                f"max_tokens is {self.max_tokens}; it must be from 1 to {MOST_MAX_TOKENS}"
+                f"max_tokens is {self.max_tokens}; it must be from 1 to {MAX_TOKENS_LIMIT}"
             )
         for name in ("first_token_budget", "latency_budget", "hedge_after"):
-            budget = getattr(self, name)
-            if budget is not None and not (
-                isinstance(budget, int | float) and 0 < budget <= MOST_SECONDS
+            seconds = getattr(self, name)
+            if seconds is not None and not (
+                isinstance(seconds, int | float) and 0 < seconds <= SECONDS_LIMIT
             ):
                 raise RequestError(
-                    f"{name} is {budget!r}; it must be a number of seconds above 0 and at most "
-                    f"{MOST_SECONDS}"
+                    f"{name} is {seconds!r}; it must be a number of seconds above 0 and at most "
+                    f"{SECONDS_LIMIT}"
                 )
 
-    def tokens(self, generated: Sequence[int], left: int, end_ids: frozenset[int]) -> TokenRequest:
-        """What a side is asked: `left` more tokens after those that were `generated`."""
-        return TokenRequest(**self._fields(generated, left, end_ids))
+    @property
+    def budgeted(self) -> bool:
+        """Whether it has a latency budget of either kind."""
+        return bool(self.first_token_budget or self.latency_budget)
 
-    def _fields(
-        self, generated: Sequence[int], left: int, end_ids: frozenset[int]
-    ) -> dict[str, Any]:
+    def after(self, generated: Sequence[int]) -> TokenRequest:
+        """What a source is asked for: the tokens that follow those `generated`."""
+        return TokenRequest(**self._token_fields(generated))
+
+    def routing(
+        self, generated: int, elapsed: float, abandoned: Mapping[Source, Veto]
+    ) -> RoutingRequest:
+        """What the policy is asked: a source for the rest, `elapsed` seconds after the request.
+
+        `abandoned` are the sources it has moved away from, and why.
+        """
+        return RoutingRequest(
+            mode=self.mode,
+            privacy=self.privacy,
+            prompt_tokens=len(self.prompt_ids) + generated,
+            max_tokens=self.max_tokens - generated,
+            first_token_budget=None if generated else _rest(self.first_token_budget, elapsed),
+            latency_budget=_rest(self.latency_budget, elapsed),
+            offline=self.offline,
+            sliding_window=self.sliding_window,
+            abandoned=abandoned,
+        )
+
+    def _token_fields(self, generated: Sequence[int]) -> dict[str, Any]:
         return {
             "token_ids": (*self.prompt_ids, *generated),
             "prompt_tokens": len(self.prompt_ids),
-            "max_tokens": left,
+            "max_tokens": self.max_tokens - len(generated),
             "sampling": self.sampling,
-            "end_ids": end_ids,
+            "end_ids": self.end_ids,
             "sliding_window": self.sliding_window,
         }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrivateRequest(Request):
-    """A request that never leaves the device. What it asks for, the cloud's side does not take."""
+    """A request that never leaves the device: the cloud source does not take what it makes."""
 
     privacy: ClassVar[Privacy] = Privacy.PRIVATE
 
@@ -108,23 +133,25 @@ class AllowCloudRequest(Request):
 
     privacy: ClassVar[Privacy] = Privacy.ALLOW_CLOUD
 
-    def tokens(
-        self, generated: Sequence[int], left: int, end_ids: frozenset[int]
-    ) -> CloudTokenRequest:
+    def after(self, generated: Sequence[int]) -> CloudTokenRequest:
         """See Request."""
-        return CloudTokenRequest(**self._fields(generated, left, end_ids))
+        return CloudTokenRequest(**self._token_fields(generated))
 
 
 AnyRequest = PrivateRequest | AllowCloudRequest
 
-Word = TypeVar("Word", Mode, Privacy)
+Choice = TypeVar("Choice", Mode, Privacy)
 
 
-def word(kind: type[Word], value: str) -> Word:
-    """The enum's member of that name; raises ConfigurationError naming those there are."""
+def parse_choice(kind: type[Choice], value: str) -> Choice:
+    """The enum's member of that name. Raises ConfigurationError that lists the valid names."""
     try:
         return kind(value)
     except ValueError as error:
         raise ConfigurationError(
-            f"'{value}' is no {kind.__name__.lower()}; choose one of {', '.join(kind)}"
+            f"'{value}' is not a valid {kind.__name__.lower()}; choose one of {', '.join(kind)}"
         ) from error
+
+
+def _rest(budget: float | None, elapsed: float) -> float | None:
+    return None if budget is None else budget - elapsed

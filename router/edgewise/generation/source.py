@@ -1,54 +1,36 @@
-"""A side together with what it may be asked: the place where private and cloud cannot meet."""
+"""What the loop needs from a source, and the one place where private and cloud could meet."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar, Unpack
 
-from edgewise.generation.attempt import Attempt
-from edgewise.policy.types import Source
+from edgewise.generation.attempt import Attempt, AttemptOptions
 from edgewise_edge import TokenRequest
 
-Asked = TypeVar("Asked", bound=TokenRequest)
-Takes_contra = TypeVar("Takes_contra", bound=TokenRequest, contravariant=True)
+Taken = TypeVar("Taken", bound=TokenRequest)
+Taken_contra = TypeVar("Taken_contra", bound=TokenRequest, contravariant=True)
 
 
-class TokenSource(Protocol[Takes_contra]):
-    """A side that makes tokens (on_device.DeviceSource, in_cloud.CloudSource, or a test's fake)."""
+class TokenSource(Protocol[Taken_contra]):
+    """Makes tokens: device.source.DeviceSource, cloud.source.CloudSource, or a test's fake."""
 
-    cuts_at: int | None  # tokens after which it ends a text; None: it refuses longer ones
-
-    def prepare(self, request: Takes_contra, attempt: Attempt, /) -> None:
-        """Do what is needed before the request; raises as `stream` does."""
-
-    def uncached(self, request: Takes_contra, /) -> int:
-        """How many of the request's tokens it has still to read; the others it remembers."""
-
-    def stream(self, request: Takes_contra, attempt: Attempt, /) -> Generator[int, None, None]:
-        """The new tokens; raises one of errors.Failure. Closing it or `attempt.stop` ends it."""
-
-    def learn(self, attempt: Attempt, /) -> None:
-        """Remember how long a run took that made a token."""
+    def open(self, request: Taken_contra, /, **options: Unpack[AttemptOptions]) -> Attempt:
+        """An attempt at the new tokens of `request`. It may allow fewer of them; nothing runs yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class Side(Generic[Asked]):
-    """`ask` makes what `source` takes: PrivateRequest.tokens makes nothing that the cloud takes."""
+class OpenAttempt(Protocol):
+    """Opens an attempt of one source at the rest of one generation."""
 
-    source: TokenSource[Asked]
-    ask: Callable[[Sequence[int], int, frozenset[int]], Asked]
-
-    def run(
-        self, attempt: Attempt, generated: Sequence[int], end_ids: frozenset[int]
-    ) -> Generator[int, None, None]:
-        """New tokens after those that were `generated`. Raises one of errors.Failure."""
-        request = self.ask(generated, attempt.max_tokens, end_ids)
-        attempt.waiting_since = attempt.began  # getting ready is waited for, too
-        self.source.prepare(request, attempt)
-        attempt.uncached = self.source.uncached(request)
-        with closing(self.source.stream(request, attempt)) as tokens:
-            yield from attempt.timed(tokens)
+    def __call__(self, generated: Sequence[int], /, **options: Unpack[AttemptOptions]) -> Attempt:
+        """An attempt at the tokens that follow those `generated`."""
 
 
-# Those that a request may use at all. Of a private request's, the cloud is not one.
-Sides = Mapping[Source, Side[Any]]
+def opener(source: TokenSource[Taken], after: Callable[[Sequence[int]], Taken]) -> OpenAttempt:
+    """`source` for one request, whose `after` makes what the source takes.
+
+    PrivateRequest.after makes nothing that the cloud takes: mypy rejects the pair.
+    """
+
+    def open_attempt(generated: Sequence[int], /, **options: Unpack[AttemptOptions]) -> Attempt:
+        return source.open(after(generated), **options)
+
+    return open_attempt

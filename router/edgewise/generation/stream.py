@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
-from edgewise.generation.loop import Writing
+from edgewise.generation.loop import GenerationLoop
 from edgewise.generation.result import Chunk, Generation
 from edgewise.policy.types import Decision
 from edgewise_edge import FinishReason
@@ -18,11 +18,11 @@ class TextStream(Iterator[Chunk]):
     Raises NoSourceError when the side that runs fails and no other may go on.
     """
 
-    def __init__(self, writing: Writing) -> None:
-        self._writing = writing
-        # The generator knows `writing`, and nothing there knows the generator: when the last
-        # reference to this stream goes, so does the generator, and with it the work.
-        self._chunks = writing.run()
+    def __init__(self, loop: GenerationLoop) -> None:
+        self._loop = loop
+        # Nothing in the loop refers to its generator: when the last reference to this stream goes,
+        # the generator is closed, and with it the work.
+        self._chunks = loop.run()
         self._reading = threading.Lock()
 
     def __next__(self) -> Chunk:
@@ -34,7 +34,7 @@ class TextStream(Iterator[Chunk]):
 
     def close(self) -> None:
         """Stop here, from any thread; `generation` then holds what was written, as cancelled."""
-        self._writing.cancelled.set()
+        self._loop.cancelled.set()
         self._end_if_cancelled()
 
     def __enter__(self) -> Self:
@@ -48,19 +48,19 @@ class TextStream(Iterator[Chunk]):
     @property
     def decision(self) -> Decision:
         """The decision in force."""
-        return self._writing.decision
+        return self._loop.decision
 
     @property
     def generation(self) -> Generation:
         """The result so far; complete once the stream has ended."""
-        return self._writing.generation()
+        return self._loop.generation()
 
     def _end_if_cancelled(self) -> None:
         # While another thread is inside it, it cannot be closed; that thread does so afterwards.
-        if self._writing.cancelled.is_set() and self._reading.acquire(blocking=False):
+        if self._loop.cancelled.is_set() and self._reading.acquire(blocking=False):
             try:
                 self._chunks.close()
-                self._writing.end(FinishReason.CANCELLED)
+                self._loop.end(FinishReason.CANCELLED)
             finally:
                 self._reading.release()
 

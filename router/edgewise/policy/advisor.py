@@ -1,89 +1,67 @@
-"""Gathers what is known about a request, the device and both sides, and asks the policy."""
+"""Reads the policy's inputs through the functions it is given, and asks the policy."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
-from edgewise.device.source import DeviceSource
-from edgewise.device.state import DeviceProbe
-from edgewise.generation.loop import Standing
-from edgewise.generation.request import AllowCloudRequest, Request
 from edgewise.policy.decide import decide, reconsider
 from edgewise.policy.types import (
     CloudState,
     Decision,
+    DeviceState,
+    EdgeState,
     Limits,
     NoSource,
+    Privacy,
     Progress,
     RoutingRequest,
     Veto,
 )
 
-if TYPE_CHECKING:
-    from edgewise.cloud.source import CloudSource
+_NO_CLOUD = CloudState(address=None)
 
 
-class Gathering:
-    """The Advisor of a router. `in_cloud` is None where there is none."""
+class Advisor:
+    """Chooses a source with the inputs of this moment.
+
+    `edge_state` is called with the tokens so far and the number of new ones, `cloud_state` (None:
+    no cloud is set) with the two numbers. Neither may wait for anything.
+    """
 
     def __init__(
         self,
-        probe: DeviceProbe,
+        device_state: Callable[[], DeviceState],
+        edge_state: Callable[[Sequence[int], int], EdgeState],
+        cloud_state: Callable[[int, int], CloudState] | None,
         limits: Limits,
-        on_device: DeviceSource,
-        in_cloud: "CloudSource | None",
-        *,
-        offline: bool,
     ) -> None:
-        self._probe, self._limits, self._offline = probe, limits, offline
-        self._on_device, self._in_cloud = on_device, in_cloud
+        self._device_state, self._edge_state = device_state, edge_state
+        self._cloud_state, self._limits = cloud_state, limits
 
-    def decide(self, request: Request, standing: Standing) -> Decision | NoSource:
-        """Choose a side for the rest of a text."""
-        token_ids = (*request.prompt_ids, *standing.generated)
-        routing = self._routing(request, standing)
-        return decide(
-            routing,
-            self._probe(),
-            self._on_device.state(token_ids, routing.max_tokens),
-            self._cloud_state(request, routing),
-            self._limits,
-        )
+    def decide(self, request: RoutingRequest, token_ids: Sequence[int]) -> Decision | NoSource:
+        """Choose a source for the tokens that follow `token_ids`."""
+        return decide(request, *self._inputs(request, token_ids))
 
     def reconsider(
-        self, decision: Decision, progress: Progress, request: Request, standing: Standing
+        self,
+        decision: Decision,
+        progress: Progress,
+        request: RoutingRequest,
+        token_ids: Sequence[int],
     ) -> Veto | None:
-        """Why the side that writes should hand over; None to go on."""
-        token_ids = (*request.prompt_ids, *standing.generated)
-        routing = self._routing(request, standing)
-        return reconsider(
-            decision,
-            progress,
-            routing,
-            self._probe(),
-            self._on_device.state(token_ids, routing.max_tokens),
-            self._cloud_state(request, routing),
+        """Why the source that runs should hand off now; None to continue."""
+        return reconsider(decision, progress, request, *self._inputs(request, token_ids))
+
+    def _inputs(
+        self, request: RoutingRequest, token_ids: Sequence[int]
+    ) -> tuple[DeviceState, EdgeState, CloudState, Limits]:
+        return (
+            self._device_state(),
+            self._edge_state(token_ids, request.max_tokens),
+            self._cloud(request),
             self._limits,
         )
 
-    def _routing(self, request: Request, standing: Standing) -> RoutingRequest:
-        written, elapsed = len(standing.generated), standing.elapsed
-        return RoutingRequest(
-            mode=request.mode,
-            privacy=request.privacy,
-            prompt_tokens=len(request.prompt_ids) + written,
-            max_tokens=request.max_tokens - written,
-            first_token_budget=None if written else _left(request.first_token_budget, elapsed),
-            latency_budget=_left(request.latency_budget, elapsed),
-            offline=self._offline,
-            sliding_window=request.sliding_window,
-            abandoned=standing.abandoned,
-        )
-
-    def _cloud_state(self, request: Request, routing: RoutingRequest) -> CloudState:
-        # For a private request the cloud is not even looked at: a look may lead to a question.
-        if self._in_cloud is None or not isinstance(request, AllowCloudRequest):
-            return CloudState(address=None)
-        return self._in_cloud.state(routing.prompt_tokens, routing.max_tokens)
-
-
-def _left(budget: float | None, elapsed: float) -> float | None:
-    return None if budget is None else budget - elapsed
+    def _cloud(self, request: RoutingRequest) -> CloudState:
+        # For a private request the cloud's state is not even read: that may start a health probe.
+        if self._cloud_state is None or request.privacy is not Privacy.ALLOW_CLOUD:
+            return _NO_CLOUD
+        return self._cloud_state(request.prompt_tokens, request.max_tokens)

@@ -50,13 +50,13 @@ def ours() -> set[threading.Thread]:
 
 def wait_until_idle(router: Router) -> None:
     """Until nothing is written on the device; the test's timeout is the limit."""
-    while router._on_device._writing:
+    while router.device_source.running:
         time.sleep(0.001)
 
 
 def wait_until_busy(router: Router) -> None:
     """Until something is."""
-    while not router._on_device._writing:
+    while not router.device_source.running:
         time.sleep(0.001)
 
 
@@ -164,7 +164,7 @@ def test_closing_in_the_middle_keeps_what_was_written(router: Router) -> None:
         chunk = await anext(stream)
         await stream.aclose()
         await stream.aclose()
-        assert not router._on_device._writing
+        assert not router.device_source.running
         assert stream.generation.finish_reason is FinishReason.CANCELLED
         assert stream.generation.text.startswith(chunk.text)
         with pytest.raises(StopAsyncIteration):
@@ -183,7 +183,7 @@ def test_leaving_the_block_closes(router: Router) -> None:
 
     with pytest.raises(ZeroDivisionError):
         asyncio.run(left())
-    assert not router._on_device._writing
+    assert not router.device_source.running
 
 
 @pytest.mark.parametrize("read_first", [0, 1])

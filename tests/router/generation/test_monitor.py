@@ -1,15 +1,13 @@
 """What looks after a side that writes: it moves the text, and ends with the run."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 import pytest
 
 from edgewise.generation.attempt import Attempt
-from edgewise.generation.loop import Standing
-from edgewise.generation.monitor import Oversight
-from edgewise.generation.request import Request
+from edgewise.generation.monitor import HandoffMonitor
 from edgewise.generation.stream import TextStream
 from edgewise.policy.decide import decide, reconsider
 from edgewise.policy.types import (
@@ -27,17 +25,17 @@ from edgewise.policy.types import (
     VetoCode,
 )
 from edgewise_edge import FinishReason
-from tests.router.fakes import (
+from tests.router.generation.fakes import (
     CLOUD,
     DEVICE,
     MOVE,
     FakeAdvisor,
     FakeSource,
+    continues,
     fails,
-    goes_on,
     hangs,
+    loop_of,
     tokens_of,
-    writing,
 )
 from tests.router.situations import CLOUD as FINE_CLOUD
 from tests.router.situations import EDGE as FINE_EDGE
@@ -59,18 +57,20 @@ class Policy:
         self.looks = 0
         self.looked = threading.Condition()
 
-    def decide(self, request: Request, standing: Standing) -> Decision | NoSource:
+    def decide(self, request: RoutingRequest, _token_ids: Sequence[int]) -> Decision | NoSource:
         """See Advisor."""
-        routing = self._routing(request, standing)
-        return decide(routing, self.device, self.edge, self.cloud, Limits())
+        return decide(request, self.device, self.edge, self.cloud, Limits())
 
     def reconsider(
-        self, decision: Decision, progress: Progress, request: Request, standing: Standing
+        self,
+        decision: Decision,
+        progress: Progress,
+        request: RoutingRequest,
+        _token_ids: Sequence[int],
     ) -> Veto | None:
         """See Advisor."""
-        routing = self._routing(request, standing)
         found = reconsider(
-            decision, progress, routing, self.device, self.edge, self.cloud, Limits()
+            decision, progress, request, self.device, self.edge, self.cloud, Limits()
         )
         with self.looked:
             self.looks += 1
@@ -83,21 +83,11 @@ class Policy:
             wanted = self.looks + count
             self.looked.wait_for(lambda: self.looks >= wanted)
 
-    def _routing(self, request: Request, standing: Standing) -> RoutingRequest:
-        written = len(standing.generated)
-        return RoutingRequest(
-            mode=request.mode,
-            privacy=request.privacy,
-            prompt_tokens=len(request.prompt_ids) + written,
-            max_tokens=request.max_tokens - written,
-            abandoned=standing.abandoned,
-        )
-
 
 def begun(
     advisor: FakeAdvisor | Policy, sources: dict[Source, FakeSource], **options
 ) -> TextStream:
-    return TextStream(writing(sources, advisor, latency_budget=BUDGET, **options))
+    return TextStream(loop_of(sources, advisor, latency_budget=BUDGET, **options))
 
 
 def read(text: TextStream) -> str:
@@ -110,17 +100,17 @@ def test_a_reason_in_the_middle_moves_the_text(first: Source, after: int) -> Non
     """A side that hangs there is woken, and the other goes on at the next token."""
     sources = {first: FakeSource(IDS, hangs(after)), first.other: FakeSource(IDS)}
 
-    def look(_progress: Progress, standing: Standing) -> Veto | None:
+    def look(_progress: Progress, generated: Sequence[int]) -> Veto | None:
         there = sources[first].asked and not sources[first.other].asked
-        return MOVE if there and len(standing.generated) == after else None
+        return MOVE if there and len(generated) == after else None
 
-    advisor = FakeAdvisor(first.other, look=look)
+    advisor = FakeAdvisor(first.other, check=look)
     text = begun(advisor, sources, decision=first)
     assert read(text) == TEXT
     assert [(part.source, part.tokens) for part in text.generation.segments] == [
         part for part in ((first, after), (first.other, len(IDS) - after)) if part[1]
     ]
-    assert advisor.standings[0].abandoned == {first: MOVE}
+    assert advisor.requests[0].abandoned == {first: MOVE}
 
 
 def test_a_text_that_left_a_hot_device_stays_away() -> None:
@@ -130,7 +120,7 @@ def test_a_text_that_left_a_hot_device_stays_away() -> None:
     def cools_late(tokens: Iterator[int], attempt: Attempt) -> Iterator[int]:
         yield next(tokens)
         advisor.wait_for_looks(2)
-        yield from goes_on(tokens, attempt)
+        yield from continues(tokens, attempt)
 
     def heats(tokens: Iterator[int], attempt: Attempt) -> Iterator[int]:
         advisor.device = HOT
@@ -154,7 +144,7 @@ def test_it_returns_to_a_side_that_it_left_as_a_last_resort_only_and_stays() -> 
     def stays(tokens: Iterator[int], attempt: Attempt) -> Iterator[int]:
         yield next(tokens)
         advisor.wait_for_looks(2)
-        yield from goes_on(tokens, attempt)
+        yield from continues(tokens, attempt)
 
     sources = {DEVICE: FakeSource(IDS, drains, stays), CLOUD: FakeSource(IDS, fails(5))}
     text = begun(advisor, sources)
@@ -175,14 +165,18 @@ def test_where_there_is_one_side_nobody_looks() -> None:
     assert overseers() == before
 
 
+def no_tokens(_attempt: Attempt) -> Iterator[int]:
+    yield from ()
+
+
 def overseers() -> set[threading.Thread]:
-    return {thread for thread in threading.enumerate() if thread.name == "edgewise-oversight"}
+    return {thread for thread in threading.enumerate() if thread.name == "edgewise-monitor"}
 
 
 @pytest.mark.parametrize("ending", ["read", "closed", "dropped", "failed"])
 def test_it_ends_with_the_run(ending: str) -> None:
     """However that ends: no thread is left."""
-    script = fails(3) if ending == "failed" else goes_on
+    script = fails(3) if ending == "failed" else continues
     others = overseers()
     text = begun(FakeAdvisor(), {DEVICE: FakeSource(IDS, script), CLOUD: FakeSource(IDS)})
     next(text)
@@ -202,7 +196,7 @@ def test_a_reason_that_comes_too_late_changes_nothing() -> None:
     """The text is finished; who looks then speaks of a run that is over."""
     looking, finished = threading.Event(), threading.Event()
 
-    def look(_progress: Progress, _standing: Standing) -> Veto | None:
+    def look(_progress: Progress, _generated: Sequence[int]) -> Veto | None:
         looking.set()
         finished.wait()
         return MOVE
@@ -212,7 +206,7 @@ def test_a_reason_that_comes_too_late_changes_nothing() -> None:
         yield from tokens
 
     others = overseers()
-    text = begun(FakeAdvisor(look=look), {DEVICE: FakeSource(IDS, waits), CLOUD: FakeSource(IDS)})
+    text = begun(FakeAdvisor(check=look), {DEVICE: FakeSource(IDS, waits), CLOUD: FakeSource(IDS)})
     assert read(text) == TEXT
     finished.set()
     for overseer in overseers() - others:
@@ -228,28 +222,28 @@ def test_who_cancels_is_not_handed_over() -> None:
     def closed_and_moved(tokens: Iterator[int], attempt: Attempt) -> Iterator[int]:
         yield from islice(tokens, 2)
         text[0].close()
-        attempt.hand_over(MOVE)
+        attempt.hand_off(MOVE)
 
     advisor = FakeAdvisor(CLOUD)
     sources = {DEVICE: FakeSource(IDS, closed_and_moved), CLOUD: FakeSource(IDS)}
     text.append(begun(advisor, sources))
     assert read(text[0]) == TEXT[:2]
     assert text[0].generation.finish_reason is FinishReason.CANCELLED
-    assert not advisor.standings
+    assert not advisor.requests
 
 
 def test_it_asks_until_there_is_a_reason_and_then_no_more() -> None:
     """One reason is enough."""
-    attempt, answers = Attempt(DEVICE, 1, 1), iter([None, None, MOVE])
-    with Oversight(attempt, lambda: next(answers), 0.001):
+    attempt, answers = Attempt(DEVICE, 1, 1, no_tokens), iter([None, None, MOVE])
+    with HandoffMonitor(attempt, lambda: next(answers), 0.001):
         attempt.stop.wait()
-    assert attempt.handover is MOVE
+    assert attempt.handoff is MOVE
     assert next(answers, "none left") == "none left"
 
 
 def test_a_look_that_fails_is_not_the_last() -> None:
     """A probe that cannot read now may do so later: the text is moved all the same."""
-    attempt, answers = Attempt(DEVICE, 1, 1), iter([OSError("no such file"), MOVE])
+    attempt, answers = Attempt(DEVICE, 1, 1, no_tokens), iter([OSError("no such file"), MOVE])
 
     def look() -> Veto:
         answer = next(answers)
@@ -257,6 +251,6 @@ def test_a_look_that_fails_is_not_the_last() -> None:
             raise answer
         return answer
 
-    with Oversight(attempt, look, 0.001):
+    with HandoffMonitor(attempt, look, 0.001):
         attempt.stop.wait()
-    assert attempt.handover is MOVE
+    assert attempt.handoff is MOVE

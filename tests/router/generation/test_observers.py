@@ -63,7 +63,7 @@ def watched(caplog: pytest.LogCaptureFixture) -> Iterator[Watched]:
 
 def assert_says_nothing_of(watched: Watched, router: Router, answer: Generation | None) -> None:
     """Neither text nor token ids of the prompt or the answer."""
-    prompt_ids = router._on_device.tokenizer.encode(CANARY)
+    prompt_ids = router.device_source.tokenizer.encode(CANARY)
     seen = watched.all()
     assert "Decided(" in seen or "Refused(" in seen  # the log was heard
     assert shows(seen + str(prompt_ids), prompt_ids)  # as it would be found
@@ -182,7 +182,7 @@ def test_a_cloud_that_quotes_the_prompt(exact_folder: Path, watched: Watched) ->
     server = grpc.server(ThreadPoolExecutor(2))
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     with watched.router(exact_folder, cloud=address, mode="prefer_in_cloud") as router:
-        servicer = Quoting(router._on_device.tokenizer.fingerprint)
+        servicer = Quoting(router.device_source.tokenizer.fingerprint)
         pb_grpc.add_GeneratorServicer_to_server(servicer, server)
         server.start()
         generation = router.generate(CANARY, **OPTIONS)

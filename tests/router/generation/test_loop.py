@@ -23,8 +23,14 @@ from edgewise.generation.request import PrivateRequest
 from edgewise.generation.result import Chunk, Generation
 from edgewise.generation.stream import TextStream
 from edgewise.policy.types import Source, VetoCode
-from edgewise_edge import FinishReason, ModelError, RequestError, RuntimeFailedError
-from tests.router.fakes import (
+from edgewise_edge import (
+    FinishReason,
+    ModelError,
+    RequestError,
+    RuntimeFailedError,
+    TokenRequest,
+)
+from tests.router.generation.fakes import (
     CLOUD,
     DEVICE,
     END_ID,
@@ -36,10 +42,10 @@ from tests.router.fakes import (
     Script,
     ends,
     fails,
-    hands_over,
+    hands_off,
     hangs,
+    loop_of,
     tokens_of,
-    writing,
 )
 
 TEXT = "the sea 🌊 the café, naïve — said the 日本 the"
@@ -47,8 +53,8 @@ IDS = tokens_of(TEXT)
 LEAVING = {
     "fails": fails,
     "ends": ends,
-    "hands_over": hands_over,
-    "hands_over_in_a_step": lambda after: hands_over(after, in_a_step=True),
+    "hands_off": hands_off,
+    "hands_off_in_a_step": lambda after: hands_off(after, in_a_step=True),
 }
 
 
@@ -59,7 +65,7 @@ def written(
     order = [first if turn % 2 == 0 else first.other for turn in range(len(scripts) + 1)]
     turns = {side: scripts[order.index(side) :: 2] if side in order else () for side in Source}
     sources = {side: FakeSource(ids, *turns[side]) for side in Source}
-    text = TextStream(writing(sources, FakeAdvisor(*order[1:]), first, **options))
+    text = TextStream(loop_of(sources, FakeAdvisor(*order[1:]), first, **options))
     chunks = list(text)
     return text.generation, chunks, sources
 
@@ -72,7 +78,7 @@ def test_a_handoff_at_any_position_loses_and_repeats_nothing(leaving: str, first
         generation, chunks, sources = written(
             IDS, LEAVING[leaving](after), first=first, max_tokens=len(IDS)
         )
-        made = after + (leaving == "hands_over_in_a_step")
+        made = after + (leaving == "hands_off_in_a_step")
         assert generation.token_ids == IDS
         assert generation.text == TEXT == "".join(chunk.text for chunk in chunks)
         assert generation.finish_reason is FinishReason.LENGTH
@@ -121,7 +127,7 @@ def test_however_often_it_moves_it_is_the_unbroken_text(
         for request in source.asked:
             assert request.token_ids == PROMPT + ids[: request.position - len(PROMPT)]
             assert request.position + request.max_tokens == len(PROMPT) + max_tokens
-        assert source.ended == source.attempts == source.learned
+        assert source.ended == source.attempts
 
 
 def test_a_stop_string_may_lie_across_a_handoff() -> None:
@@ -154,11 +160,11 @@ def test_what_a_side_can_fail_with_is_survived(error: Exception) -> None:
     """The other one answers, and the reason is in the advisor's hands."""
     sources = {DEVICE: FakeSource(IDS, fails(3, error)), CLOUD: FakeSource(IDS)}
     advisor = FakeAdvisor(CLOUD)
-    text = TextStream(writing(sources, advisor))
+    text = TextStream(loop_of(sources, advisor))
     assert "".join(chunk.text for chunk in text) == TEXT
-    (standing,) = advisor.standings
-    assert standing.generated == IDS[:3]
-    assert (standing.abandoned[DEVICE].code, standing.abandoned[DEVICE].soft) == (
+    (request,) = advisor.requests
+    assert advisor.generated == [IDS[:3]]
+    assert (request.abandoned[DEVICE].code, request.abandoned[DEVICE].soft) == (
         VetoCode.FAILED,
         False,
     )
@@ -167,7 +173,7 @@ def test_what_a_side_can_fail_with_is_survived(error: Exception) -> None:
 def test_a_mistake_is_no_failure_of_a_side() -> None:
     """What is wrong with the request is wrong on the other side, too: it is raised."""
     sources = {DEVICE: FakeSource(IDS, fails(1, RequestError("no"))), CLOUD: FakeSource(IDS)}
-    text = TextStream(writing(sources, FakeAdvisor(CLOUD)))
+    text = TextStream(loop_of(sources, FakeAdvisor(CLOUD)))
     with pytest.raises(RequestError):
         list(text)
     assert not sources[CLOUD].asked
@@ -177,20 +183,20 @@ def test_a_mistake_is_no_failure_of_a_side() -> None:
 def test_why_a_side_handed_over_is_told_to_the_advisor() -> None:
     """As it was given: it may yield."""
     advisor = FakeAdvisor(CLOUD, DEVICE)
-    sources = {DEVICE: FakeSource(IDS, hands_over(2)), CLOUD: FakeSource(IDS, fails(2))}
-    list(writing(sources, advisor).run())
-    assert advisor.standings[0].abandoned == {DEVICE: MOVE}
-    assert {side: veto.code for side, veto in advisor.standings[1].abandoned.items()} == {
+    sources = {DEVICE: FakeSource(IDS, hands_off(2)), CLOUD: FakeSource(IDS, fails(2))}
+    list(loop_of(sources, advisor).run())
+    assert advisor.requests[0].abandoned == {DEVICE: MOVE}
+    assert {side: veto.code for side, veto in advisor.requests[1].abandoned.items()} == {
         DEVICE: MOVE.code,
         CLOUD: VetoCode.FAILED,
     }
-    assert [len(standing.generated) for standing in advisor.standings] == [2, 4]
+    assert [len(generated) for generated in advisor.generated] == [2, 4]
 
 
 def test_with_nowhere_to_go_it_ends_as_an_error() -> None:
     """What was written stays, the cause is kept."""
     sources = {DEVICE: FakeSource(IDS, fails(3)), CLOUD: FakeSource(IDS)}
-    text = TextStream(writing(sources, FakeAdvisor()))
+    text = TextStream(loop_of(sources, FakeAdvisor()))
     with pytest.raises(NoSourceError) as error:
         list(text)
     assert isinstance(error.value.__cause__, SourceFailedError)
@@ -199,13 +205,13 @@ def test_with_nowhere_to_go_it_ends_as_an_error() -> None:
     assert list(text) == []
 
 
-def test_a_side_that_cuts_texts_is_asked_for_no_more_than_fits() -> None:
+def test_a_side_that_cuts_texts_is_request_for_no_more_than_fits() -> None:
     """And the text then ends with its window, unless it slides."""
     window = len(PROMPT) + 5
     for sliding, tokens in ((False, 5), (True, 9)):
-        source = FakeSource(IDS, cuts_at=window)
+        source = FakeSource(IDS, context_window=window)
         text = TextStream(
-            writing({DEVICE: source}, FakeAdvisor(), max_tokens=9, sliding_window=sliding)
+            loop_of({DEVICE: source}, FakeAdvisor(), max_tokens=9, sliding_window=sliding)
         )
         list(text)
         assert source.asked[0].max_tokens == tokens
@@ -218,7 +224,7 @@ def told(
 ) -> tuple[TextStream, list[Event]]:
     """A text, and the events that its writing makes."""
     events: list[Event] = []
-    return TextStream(writing(sources, advisor, observers=[events.append], **options)), events
+    return TextStream(loop_of(sources, advisor, observers=[events.append], **options)), events
 
 
 def names(events: list[Event]) -> list[str]:
@@ -229,7 +235,7 @@ def test_events_tell_the_story_once_and_in_order() -> None:
     """A handoff, and one back; every token is some attempt's."""
     text, events = told(
         advisor=FakeAdvisor(CLOUD, DEVICE),
-        sources={DEVICE: FakeSource(IDS, hands_over(4)), CLOUD: FakeSource(IDS, fails(3))},
+        sources={DEVICE: FakeSource(IDS, hands_off(4)), CLOUD: FakeSource(IDS, fails(3))},
         max_tokens=len(IDS),
     )
     list(text)
@@ -268,7 +274,7 @@ def test_an_attempt_is_told_as_ended_when_it_has(leaving: str) -> None:
 
     sources = {DEVICE: device, CLOUD: FakeSource(IDS)}
     for chunks in (1, len(IDS)):  # closed after one, and read to the end
-        text = TextStream(writing(sources, FakeAdvisor(CLOUD), observers=[observe]))
+        text = TextStream(loop_of(sources, FakeAdvisor(CLOUD), observers=[observe]))
         list(islice(text, chunks))
         text.close()
     assert ended == [device.ended[:1], device.ended[:2]]
@@ -309,7 +315,7 @@ def test_closing_in_the_middle_ends_the_work_and_tells_so_once() -> None:
     next(text)
     text.close()
     text.close()
-    assert source.ended == source.learned == source.attempts
+    assert source.ended == source.attempts
     assert source.attempts[0].stop.is_set()
     assert names(events) == ["Decided", "AttemptEnded", "Completed"]
     assert isinstance(events[1], AttemptEnded)
@@ -392,10 +398,10 @@ def test_the_vocabulary_of_the_fakes_is_as_real_ones_are() -> None:
 
 def test_what_one_side_would_cut_the_other_may_finish() -> None:
     """The window of the side that began is no limit for the one that goes on."""
-    device = FakeSource(IDS, fails(2), cuts_at=len(PROMPT) + 5)
+    device = FakeSource(IDS, fails(2), context_window=len(PROMPT) + 5)
     cloud = FakeSource(IDS)
     text = TextStream(
-        writing({DEVICE: device, CLOUD: cloud}, FakeAdvisor(CLOUD), max_tokens=len(IDS))
+        loop_of({DEVICE: device, CLOUD: cloud}, FakeAdvisor(CLOUD), max_tokens=len(IDS))
     )
     assert "".join(chunk.text for chunk in text) == TEXT
     assert device.asked[0].max_tokens == 5
@@ -419,11 +425,14 @@ def test_reading_on_while_another_thread_closes_is_no_error() -> None:
     closing, read_on = threading.Event(), threading.Event()
 
     class Lingering(FakeSource):
-        def learn(self, attempt: Attempt) -> None:
-            closing.set()
-            read_on.wait()
+        def run(self, request: TokenRequest, attempt: Attempt) -> Iterator[int]:
+            try:
+                yield from super().run(request, attempt)
+            finally:
+                closing.set()
+                read_on.wait()
 
-    text = TextStream(writing({DEVICE: Lingering(IDS)}, FakeAdvisor()))
+    text = TextStream(loop_of({DEVICE: Lingering(IDS)}, FakeAdvisor()))
     next(text)
     closer = threading.Thread(target=text.close)
     closer.start()

@@ -1,27 +1,38 @@
 """An attempt by itself: what it tells of its progress, and how it is ended from elsewhere."""
 
 import threading
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from edgewise.generation.attempt import Attempt, Stop
+from edgewise.generation.attempt import Attempt, StopSignal
 from edgewise.policy.types import PredictedTime, Source, Veto, VetoCode
 
 PREDICTED = PredictedTime(first_token=2.0, total=5.0, gap=0.5)
 HOT = Veto(VetoCode.TEMPERATURE, "it is hot", soft=True)
 
 
-def attempt_of(max_tokens: int = 10, predicted: PredictedTime = PREDICTED) -> Attempt:
-    return Attempt(Source.ON_DEVICE, 3, max_tokens, predicted=predicted)
+def attempt_of(
+    tokens: Callable[[], Iterator[int]] | None = None,
+    max_tokens: int = 10,
+    predicted: PredictedTime = PREDICTED,
+) -> Attempt:
+    return Attempt(Source.ON_DEVICE, 3, max_tokens, tokens_of(tokens), predicted=predicted)
+
+
+def tokens_of(
+    tokens: Callable[[], Iterator[int]] | None = None,
+) -> Callable[[Attempt], Iterator[int]]:
+    return lambda _attempt: tokens() if tokens else iter(())
 
 
 def test_a_stop_calls_back_once() -> None:
     """Those who asked before it, and those who ask after; however often it is set."""
-    stop, calls = Stop(), []
-    stop.then(lambda: calls.append("before"))
+    stop, calls = StopSignal(), []
+    stop.add_callback(lambda: calls.append("before"))
     stop.set()
     stop.set()
-    stop.then(lambda: calls.append("after"))
+    stop.add_callback(lambda: calls.append("after"))
     assert calls == ["before", "after"]
     assert stop.is_set()
     assert stop.wait(0)
@@ -29,9 +40,9 @@ def test_a_stop_calls_back_once() -> None:
 
 def test_a_callback_may_use_the_stop_itself() -> None:
     """It is called with nothing held."""
-    stop, calls = Stop(), []
-    stop.then(lambda: stop.then(lambda: calls.append(stop.is_set())))
-    stop.then(stop.set)
+    stop, calls = StopSignal(), []
+    stop.add_callback(lambda: stop.add_callback(lambda: calls.append(stop.is_set())))
+    stop.add_callback(stop.set)
     stop.set()
     assert calls == [True]
 
@@ -39,14 +50,14 @@ def test_a_callback_may_use_the_stop_itself() -> None:
 def test_no_callback_is_missed_or_repeated_among_threads() -> None:
     """Each is called exactly once, whether it comes before the end, in it or after."""
     for _ in range(50):
-        stop, calls, start = Stop(), [], threading.Barrier(4)
+        stop, calls, start = StopSignal(), [], threading.Barrier(4)
 
-        def ask(name: int, stop: Stop = stop, calls: list = calls, start=start) -> None:
+        def ask(name: int, stop: StopSignal = stop, calls: list = calls, start=start) -> None:
             start.wait()
             for call in range(20):
-                stop.then(lambda call=call: calls.append((name, call)))
+                stop.add_callback(lambda call=call: calls.append((name, call)))
 
-        def end(stop: Stop = stop, start=start) -> None:
+        def end(stop: StopSignal = stop, start=start) -> None:
             start.wait()
             stop.set()
 
@@ -62,8 +73,8 @@ def test_no_callback_is_missed_or_repeated_among_threads() -> None:
 def test_handing_over_says_why_before_it_stops() -> None:
     """Whoever is woken by the stop knows the reason."""
     attempt, seen = attempt_of(), []
-    attempt.stop.then(lambda: seen.append(attempt.handover))
-    attempt.hand_over(HOT)
+    attempt.stop.add_callback(lambda: seen.append(attempt.handoff))
+    attempt.hand_off(HOT)
     assert seen == [HOT]
 
 
@@ -101,14 +112,15 @@ def test_nothing_remains_after_the_last_token() -> None:
 
 def test_only_waiting_is_silence() -> None:
     """While the reader has a token in hand, nobody is waited for."""
-    attempt, silent = attempt_of(), []
+    silent: list[bool] = []
 
     def tokens():
         for token in range(3):
             silent.append(attempt.waiting_since is not None)
             yield token
 
-    for _ in attempt.timed(tokens()):
+    attempt = attempt_of(tokens)
+    for _ in attempt:
         assert attempt.waiting_since is None
         assert attempt.progress().silent == 0
     assert silent == [True] * 3
@@ -118,21 +130,22 @@ def test_only_waiting_is_silence() -> None:
 
 def test_a_side_that_breaks_is_not_waited_for_any_more() -> None:
     """Nor is the time until then part of any token's."""
-    attempt = attempt_of()
 
     def broken():
         yield 1
         raise RuntimeError
 
+    attempt = attempt_of(broken)
     with pytest.raises(RuntimeError):
-        list(attempt.timed(broken()))
+        list(attempt)
     assert attempt.waiting_since is None
     assert (attempt.tokens, attempt.decode_time) == (1, 0.0)
 
 
 def test_progress_may_be_read_while_another_thread_writes() -> None:
     """What it says is always possible."""
-    attempt, done, seen = attempt_of(max_tokens=20_000), threading.Event(), []
+    attempt = attempt_of(lambda: (token for token in range(20_000)), max_tokens=20_000)
+    done, seen = threading.Event(), []
 
     def look() -> None:
         while not done.is_set():
@@ -140,7 +153,7 @@ def test_progress_may_be_read_while_another_thread_writes() -> None:
 
     watcher = threading.Thread(target=look)
     watcher.start()
-    for _ in attempt.timed(token for token in range(20_000)):
+    for _ in attempt:
         pass
     done.set()
     watcher.join()
@@ -153,9 +166,10 @@ def test_progress_may_be_read_while_another_thread_writes() -> None:
 
 def test_what_is_measured_is_what_was_timed() -> None:
     """Its beginning, what it had to read, and its tokens."""
-    attempt = attempt_of()
+    attempt = attempt_of(lambda: (token for token in range(4)))
+    assert attempt.measurement() is None
     attempt.uncached = 2
-    list(attempt.timed(token for token in range(4)))
+    list(attempt)
     measured = attempt.measurement()
     assert (measured.position, measured.uncached, measured.tokens) == (3, 2, 4)
     assert (measured.first_token, measured.decode_time) == (
@@ -164,11 +178,55 @@ def test_what_is_measured_is_what_was_timed() -> None:
     )
 
 
-def test_time_left_runs_from_its_beginning() -> None:
-    """And never below nothing."""
-    assert attempt_of().timeout is None
-    attempt = Attempt(Source.IN_CLOUD, 3, 5, time_left=100.0)
-    attempt.began -= 40
-    assert 0 < attempt.timeout <= 60
-    attempt.began -= 100
-    assert attempt.timeout == 0
+def test_time_left_runs_from_its_start() -> None:
+    """And is never negative."""
+    assert attempt_of().time_left is None
+    attempt = Attempt(Source.IN_CLOUD, 3, 5, tokens_of(), timeout=100.0)
+    attempt.started -= 40
+    assert 0 < attempt.time_left <= 60
+    attempt.started -= 100
+    assert attempt.time_left == 0
+
+
+def test_the_time_to_the_first_token_counts_from_when_the_source_is_ready() -> None:
+    """Loading a model or connecting before that is not in it."""
+    seen = []
+
+    def run(attempt: Attempt) -> Iterator[int]:
+        attempt.waiting_since -= 100  # it took so long to load
+        attempt.ready(uncached=3, load_time=100.0)
+        yield 1
+
+    attempt = Attempt(Source.ON_DEVICE, 3, 5, run)
+    seen += attempt
+    assert seen == [1]
+    assert attempt.first_token < 100
+    assert (attempt.load_time, attempt.uncached) == (100.0, 3)
+
+
+def test_a_prefetched_token_comes_first_and_is_timed_once() -> None:
+    """Its error, too, is raised by the iteration."""
+    attempt = attempt_of(lambda: (token for token in (7, 8)))
+    assert attempt.prefetch()
+    assert attempt.tokens == 1
+    assert list(attempt) == [7, 8]
+    assert attempt.tokens == 2
+
+    def broken():
+        raise OSError("broken")
+        yield
+
+    attempt = attempt_of(broken)
+    assert not attempt.prefetch()
+    assert isinstance(attempt.prefetch_error, OSError)
+    with pytest.raises(OSError, match="broken"):
+        list(attempt)
+    assert not attempt_of().prefetch()
+
+
+def test_an_attempt_that_never_ran_has_nothing_to_end() -> None:
+    """Its source is not even asked."""
+    asked = []
+    with Attempt(Source.ON_DEVICE, 3, 5, asked.append):
+        pass
+    assert not asked

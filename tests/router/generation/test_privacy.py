@@ -12,7 +12,6 @@ import pytest
 import edgewise
 from edgewise import DeviceState, LatencyLog, Mode, PrivacyError, Router, Source
 from edgewise.cloud.source import CloudSource
-from edgewise.generation.attempt import Attempt
 from edgewise.generation.request import (
     AllowCloudRequest,
     CloudTokenRequest,
@@ -29,15 +28,11 @@ def request(kind: type[Request], mode: Mode = Mode.PREFER_IN_CLOUD) -> Request:
         prompt_ids=(1, 2, 3),
         max_tokens=4,
         sampling=SamplingParams(),
-        stop=(),
         mode=mode,
-        first_token_budget=None,
-        latency_budget=None,
     )
 
 
 PRIVATE = request(PrivateRequest)
-ATTEMPT = Attempt(Source.IN_CLOUD, 3, 4)
 
 
 @pytest.fixture
@@ -66,17 +61,17 @@ def test_the_cloud_refuses_what_is_private_before_any_call(
     cloud: CloudSource, listening: socket.socket, generated: tuple[int, ...]
 ) -> None:
     """Also where somebody talked the type checker into it."""
-    asked = cast("CloudTokenRequest", PRIVATE.tokens(generated, 4, frozenset()))
+    asked = cast("CloudTokenRequest", PRIVATE.after(generated))
     with pytest.raises(PrivacyError, match="may not leave the device"):
-        next(cloud.stream(asked, ATTEMPT))
+        cloud.open(asked)
     assert_never_called(listening)
 
 
 def test_what_a_private_request_asks_for_is_no_request_to_the_cloud() -> None:
     """Nor is it one by inheritance; the other way round is no harm."""
-    assert not isinstance(PRIVATE.tokens((), 4, frozenset()), CloudTokenRequest)
+    assert not isinstance(PRIVATE.after(()), CloudTokenRequest)
     assert not isinstance(PRIVATE, AllowCloudRequest)
-    assert isinstance(request(AllowCloudRequest).tokens((), 4, frozenset()), CloudTokenRequest)
+    assert isinstance(request(AllowCloudRequest).after(()), CloudTokenRequest)
     assert issubclass(CloudTokenRequest, TokenRequest)
 
 
@@ -96,8 +91,8 @@ def test_the_cloud_is_no_side_of_a_private_request(
     """In no mode, though a router has one."""
     settings = {"device": DeviceState, "latency": LatencyLog()}
     with Router(exact_folder, cloud=cloud.address, **settings) as router:
-        assert Source.IN_CLOUD not in router._sides(request(PrivateRequest, mode))
-        may = Source.IN_CLOUD in router._sides(request(AllowCloudRequest, mode))
+        assert Source.IN_CLOUD not in router.sources_for(request(PrivateRequest, mode))
+        may = Source.IN_CLOUD in router.sources_for(request(AllowCloudRequest, mode))
         assert may is (mode is not Mode.ONLY_ON_DEVICE)
     assert_never_called(listening)
 

@@ -6,29 +6,27 @@ import time
 import pytest
 
 from edgewise.errors import NoSourceError
-from edgewise.generation.attempt import Attempt
 from edgewise.generation.events import AttemptEnded, Decided, Event, Hedged, Outcome
-from edgewise.generation.hedge import Lane
+from edgewise.generation.hedge import HedgedAttempt
 from edgewise.generation.request import PrivateRequest
-from edgewise.generation.source import Side
 from edgewise.generation.stream import TextStream
 from edgewise.policy.types import Reason, Source, VetoCode
 from edgewise_edge import FinishReason
-from tests.router.fakes import (
+from tests.router.generation.fakes import (
     CLOUD,
     DEVICE,
     MOVE,
     PROMPT,
     FakeAdvisor,
     FakeSource,
-    asked_for,
     chose,
     ends,
     fails,
     hangs,
+    loop_of,
+    request_for,
     tokens_of,
     waits_for,
-    writing,
 )
 
 TEXT = "first come, first served"
@@ -46,7 +44,7 @@ class Hedge:
         self.advisor = FakeAdvisor(*answers)
         self.events: list[Event] = []
         self.text = TextStream(
-            writing(
+            loop_of(
                 {DEVICE: device, CLOUD: cloud},
                 self.advisor,
                 observers=[self.events.append],
@@ -91,14 +89,13 @@ def test_the_other_side_wins() -> None:
     assert hedge.cloud.asked[0].token_ids == PROMPT
     assert hedge.device.attempts[0].stop.is_set()
     assert hedge.device.has_ended.wait(60)
-    assert not hedge.device.learned
     assert hedge.hedges == [CLOUD]
     assert hedge.outcomes == [(DEVICE, Outcome.LOST), (CLOUD, Outcome.FINISHED)]
     assert [e.decision.reason for e in hedge.events if isinstance(e, Decided)] == [
         Reason.PREFERRED,
         Reason.HEDGED,
     ]
-    assert hedge.advisor.standings[0].abandoned[DEVICE].code is VetoCode.STALLED
+    assert hedge.advisor.requests[0].abandoned[DEVICE].code is VetoCode.STALLED
 
 
 def test_the_first_side_wins_after_all() -> None:
@@ -114,7 +111,6 @@ def test_the_first_side_wins_after_all() -> None:
     assert [part.source for part in hedge.text.generation.segments] == [DEVICE]
     assert hedge.cloud.attempts[0].stop.is_set()
     assert hedge.cloud.has_ended.wait(60)
-    assert not hedge.cloud.learned
     assert hedge.outcomes == [(CLOUD, Outcome.LOST), (DEVICE, Outcome.FINISHED)]
     assert hedge.text.decision.reason is Reason.PREFERRED
 
@@ -152,7 +148,7 @@ def test_the_other_side_fails_while_the_first_runs() -> None:
     with pytest.raises(NoSourceError):
         hedge.read()
     assert hedge.outcomes == [(CLOUD, Outcome.FAILED), (DEVICE, Outcome.FAILED)]
-    assert hedge.advisor.standings[-1].abandoned.keys() == {DEVICE, CLOUD}
+    assert hedge.advisor.requests[-1].abandoned.keys() == {DEVICE, CLOUD}
     assert hedge.text.generation.token_ids == IDS[:3]
 
 
@@ -168,7 +164,7 @@ def test_both_fail() -> None:
     with pytest.raises(NoSourceError):
         hedge.read()
     assert sorted(hedge.outcomes) == [(CLOUD, Outcome.FAILED), (DEVICE, Outcome.FAILED)]
-    assert hedge.advisor.standings[-1].abandoned.keys() == {DEVICE, CLOUD}
+    assert hedge.advisor.requests[-1].abandoned.keys() == {DEVICE, CLOUD}
     assert hedge.text.generation.finish_reason is FinishReason.ERROR
 
 
@@ -180,9 +176,9 @@ def test_a_side_that_may_not_be_asked_too_is_not(answers: tuple[Source, ...]) ->
     hedge = Hedge(device, FakeSource(IDS), *answers)
     decide = hedge.advisor.decide
 
-    def decided(request, standing):
+    def decided(request, token_ids):
         looked.set()
-        return decide(request, standing)
+        return decide(request, token_ids)
 
     hedge.advisor.decide = decided
     assert hedge.read() == TEXT
@@ -198,7 +194,7 @@ def test_the_winner_may_hand_over_and_the_loser_go_on() -> None:
         (CLOUD, 5),
         (DEVICE, len(IDS) - 5),
     ]
-    assert hedge.advisor.standings[-1].abandoned.keys() == {CLOUD}
+    assert hedge.advisor.requests[-1].abandoned.keys() == {CLOUD}
 
 
 @pytest.mark.parametrize("after", [SOON, NEVER])
@@ -226,11 +222,12 @@ def test_closing_from_another_thread_ends_the_race(after: float) -> None:
 
 
 @pytest.mark.parametrize("arrived", [True, False])
-def test_a_lane_that_is_dismissed_is_closed(arrived: bool) -> None:
+def test_a_hedged_attempt_that_is_stopped_is_closed(arrived: bool) -> None:
     """At once when it has its token, else when it comes to it, and not when it is forgotten."""
-    source, attempt = FakeSource(IDS, ends(5)), Attempt(DEVICE, len(PROMPT), len(IDS))
-    lane = Lane(attempt, Side(source, asked_for().tokens).run(attempt, (), frozenset()))
-    steps = [lane.run, lane.dismiss] if arrived else [lane.dismiss, lane.run]
+    source = FakeSource(IDS, ends(5))
+    attempt = source.open(request_for().after(()))
+    hedged = HedgedAttempt(attempt)
+    steps = [hedged.run, hedged.stop] if arrived else [hedged.stop, hedged.run]
     for step in steps:
         assert not source.ended
         step()
@@ -243,10 +240,10 @@ def test_a_private_text_is_never_hedged() -> None:
     later = threading.Event()
     threading.Timer(10 * SOON, later.set).start()
     advisor, device = FakeAdvisor(CLOUD), FakeSource(IDS, waits_for(later))
-    request = asked_for(PrivateRequest, hedge_after=SOON)
-    text = TextStream(writing({DEVICE: device}, advisor, request=request))
+    request = request_for(PrivateRequest, hedge_after=SOON)
+    text = TextStream(loop_of({DEVICE: device}, advisor, request=request))
     assert "".join(chunk.text for chunk in text) == TEXT
-    assert not advisor.standings
+    assert not advisor.requests
 
 
 def test_a_side_that_both_failed_at_has_not_won() -> None:
@@ -270,12 +267,12 @@ def test_a_last_resort_is_not_woken_for_speed() -> None:
     looked = threading.Event()
 
     class Reluctant(FakeAdvisor):
-        def decide(self, request, standing):
+        def decide(self, request, token_ids):
             looked.set()
             return chose(CLOUD, Reason.LAST_RESORT, vetoes={CLOUD: MOVE})
 
     device, cloud = FakeSource(IDS, waits_for(looked)), FakeSource(IDS)
-    text = TextStream(writing({DEVICE: device, CLOUD: cloud}, Reluctant(), hedge_after=SOON))
+    text = TextStream(loop_of({DEVICE: device, CLOUD: cloud}, Reluctant(), hedge_after=SOON))
     assert "".join(chunk.text for chunk in text) == TEXT
     assert not cloud.attempts
 
@@ -283,8 +280,8 @@ def test_a_last_resort_is_not_woken_for_speed() -> None:
 def test_who_is_alone_in_a_race_is_looked_after() -> None:
     """A side that hangs before its first token hands over, long before the other is asked too."""
     device, cloud = FakeSource(IDS, hangs()), FakeSource(IDS)
-    advisor = FakeAdvisor(CLOUD, look=lambda _progress, _standing: MOVE if device.asked else None)
-    text = TextStream(writing({DEVICE: device, CLOUD: cloud}, advisor, hedge_after=NEVER))
+    advisor = FakeAdvisor(CLOUD, check=lambda _progress, _generated: MOVE if device.asked else None)
+    text = TextStream(loop_of({DEVICE: device, CLOUD: cloud}, advisor, hedge_after=NEVER))
     next(text)
     assert text.decision.source is CLOUD
-    assert advisor.standings[0].abandoned == {DEVICE: MOVE}
+    assert advisor.requests[0].abandoned == {DEVICE: MOVE}
