@@ -154,9 +154,10 @@ def test_what_holds_a_private_prompt_does_not_show_it(
     with Router(exact_folder, cloud=NOWHERE, latency=LatencyLog()) as router:
         stream = router.stream(PROMPT, privacy="private", stop=[STOP])
         next(stream)
-        request = router._asking.request(PROMPT, {"privacy": "private", "stop": [STOP]})
-        asked = request.tokens((1, 2), 3, frozenset())
-        held = [stream, stream._writing, request, asked, router, router.sources_for(request)]
+        request = stream.request
+        asked = request.after((1, 2))
+        (attempt,) = router.device_source.running
+        held = [stream, request, asked, attempt, router, router.sources_for(request)]
         assert type(asked) is TokenRequest
         assert [found for thing in held for found in canary(f"{thing!r} {thing}")] == []
 

@@ -28,6 +28,7 @@ from edgewise import (
     Source,
     VetoCode,
 )
+from edgewise.device.state import CachedProbe
 from edgewise_edge import RuntimeFailedError
 from tests.fault_proxy import FaultProxy, fault_proxy
 from tests.serving import serving
@@ -189,13 +190,12 @@ def test_every_answer_is_whole(checkpoint: Path, exact_folder: Path, rights: obj
             exact_folder,
             cloud=proxy.address,
             cloud_timeouts=TIMEOUTS,
-            device=lambda: state[0],
+            device=CachedProbe(lambda: state[0], max_age=0.0),
             latency=LatencyLog(),
             threads=1,
             observers=[seen],
         ) as router,
     ):
-        router._probe = router._gathering._probe = lambda: state[0]  # not a second old
         Fickle(router, random.Random(seed + 1))
         until = time.monotonic() + SECONDS
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from edgewise import DeviceState, LatencyLog, Router
-from edgewise.generation.request_builder import classified
+from edgewise.generation.request_builder import resolve_privacy
 from edgewise.policy.types import Privacy
 
 PRIVATE, ALLOW = Privacy.PRIVATE, Privacy.ALLOW_CLOUD
@@ -18,7 +18,7 @@ def test_without_a_hook_the_request_says_it_and_else_the_default(
     asked: Privacy | None, default: Privacy
 ) -> None:
     """The default is for requests that say nothing."""
-    assert classified("the", asked, None, default) is (asked or default)
+    assert resolve_privacy("the", asked, None, default) is (asked or default)
 
 
 @pytest.mark.parametrize("default", Privacy)
@@ -28,21 +28,21 @@ def test_the_hook_says_it_for_what_is_not_asked_to_be_private(
     asked: Privacy | None, default: Privacy, said: Privacy | str
 ) -> None:
     """Also where the request would allow the cloud, and whatever the default."""
-    assert classified("the", asked, lambda _: said, default) is Privacy(said)
+    assert resolve_privacy("the", asked, lambda _: said, default) is Privacy(said)
 
 
 @pytest.mark.parametrize("default", Privacy)
 def test_no_hook_makes_a_private_request_any_less_so(default: Privacy) -> None:
     """It is not even asked."""
     seen = []
-    assert classified("the", PRIVATE, seen.append, default) is PRIVATE
+    assert resolve_privacy("the", PRIVATE, seen.append, default) is PRIVATE
     assert seen == []
 
 
 @pytest.mark.parametrize("said", [None, "", "public", "PRIVATE", True, 1, object()])
 def test_a_hook_that_says_no_such_thing_means_private(said: object) -> None:
     """Nothing is guessed from it."""
-    assert classified("the", ALLOW, lambda _: said, ALLOW) is PRIVATE
+    assert resolve_privacy("the", ALLOW, lambda _: said, ALLOW) is PRIVATE
 
 
 def test_a_hook_that_raises_means_private_and_the_log_does_not_quote_it(
@@ -54,7 +54,7 @@ def test_a_hook_that_raises_means_private_and_the_log_does_not_quote_it(
         raise LookupError(prompt)
 
     caplog.set_level(logging.DEBUG)
-    assert classified("a secret", ALLOW, hook, ALLOW) is PRIVATE
+    assert resolve_privacy("a secret", ALLOW, hook, ALLOW) is PRIVATE
     assert "LookupError" in caplog.text
     assert "a secret" not in caplog.text
     assert [record.exc_info for record in caplog.records] == [None]

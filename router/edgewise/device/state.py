@@ -33,22 +33,23 @@ def read_device_state() -> DeviceState:
 
 
 class CachedProbe:
-    """`probe`, asked at most once a second."""
+    """`probe`, read again once its state is older than `max_age` seconds."""
 
     def __init__(
         self,
         probe: DeviceProbe = read_device_state,
         clock: Callable[[], float] = time.monotonic,
+        max_age: float = MAX_AGE,
     ) -> None:
-        self._probe, self._clock = probe, clock
+        self._probe, self._clock, self._max_age = probe, clock, max_age
         self._lock = threading.Lock()
         self._state: DeviceState | None = None
         self._read_at = 0.0
 
     def __call__(self) -> DeviceState:
-        """The state, at most a second old."""
+        """The state now, or at most `max_age` seconds ago."""
         with self._lock:
             now = self._clock()
-            if self._state is None or now - self._read_at > MAX_AGE:
+            if self._state is None or now - self._read_at > self._max_age:
                 self._state, self._read_at = self._probe(), now
             return self._state

@@ -56,7 +56,7 @@ class Attempt:
     source: Source
     position: int  # of the first new token: prompt and answer so far
     max_tokens: int  # new ones
-    run: "Callable[[Attempt], Generator[int, None, None]]"
+    run: "Callable[[Attempt], Generator[int, None, None]]" = field(repr=False)  # may hold a prompt
     predicted: PredictedTime = UNKNOWN
     timeout: float | None = None
     traceparent: str | None = None
@@ -71,8 +71,8 @@ class Attempt:
     first_token: float | None = None  # from the moment the source was ready
     decode_time: float = 0.0  # from the first token to the last
     waiting_since: float | None = None  # time.monotonic() while a token is awaited
-    _generator: Generator[int, None, None] | None = None
-    _prefetched: int | Exception | None = None
+    _generator: Generator[int, None, None] | None = field(default=None, repr=False)
+    _prefetched: int | Exception | None = field(default=None, repr=False)
 
     def __enter__(self) -> Self:
         """Return itself; nothing runs yet."""

@@ -35,7 +35,7 @@ class GenerationLoop:
     ) -> None:
         self.decision = decision
         self.cancelled = StopSignal()
-        self._request, self._response = response.request, response
+        self.request, self._response = response.request, response
         self._advisor, self._sources, self._emitter = advisor, sources, emitter
         self._abandoned: dict[Source, Veto] = {}
         self._completed = False
@@ -69,8 +69,8 @@ class GenerationLoop:
         outcome = Outcome.CANCELLED
         error: Exception | None = None
         try:
-            if self._request.hedge_after and not self._response.token_ids and self._has_other:
-                attempt = self._hedged(attempt, self._request.hedge_after)
+            if self.request.hedge_after and not self._response.token_ids and self._has_other:
+                attempt = self._hedged(attempt, self.request.hedge_after)
             yield from self._read(attempt)
             if self._response.finished:
                 outcome = Outcome.FINISHED
@@ -120,7 +120,7 @@ class GenerationLoop:
 
     def _timeout(self, decision: Decision) -> float | None:
         """Seconds that a source may take: the rest of the budget, if the other can continue then."""
-        budget, other = self._request.latency_budget, decision.vetoes.get(decision.source.other)
+        budget, other = self.request.latency_budget, decision.vetoes.get(decision.source.other)
         missed = decision.reason in (Reason.BUDGET_MISSED, Reason.LAST_RESORT)
         if budget is None or missed or not self._has_other or (other and not other.soft):
             return None
@@ -182,24 +182,24 @@ class GenerationLoop:
                 self.decision,
                 attempt.progress(),
                 self._routing_request(len(token_ids)),
-                (*self._request.prompt_ids, *token_ids),
+                (*self.request.prompt_ids, *token_ids),
             )
 
-        interval = BUDGET_POLL_INTERVAL if self._request.budgeted else POLL_INTERVAL
+        interval = BUDGET_POLL_INTERVAL if self.request.budgeted else POLL_INTERVAL
         return HandoffMonitor(attempt, check, interval)
 
     def _decide(self, also_abandoned: Mapping[Source, Veto] | None = None) -> Decision | NoSource:
         token_ids = self._response.token_ids
         return self._advisor.decide(
             self._routing_request(len(token_ids), also_abandoned),
-            (*self._request.prompt_ids, *token_ids),
+            (*self.request.prompt_ids, *token_ids),
         )
 
     def _routing_request(
         self, generated: int, also_abandoned: Mapping[Source, Veto] | None = None
     ) -> RoutingRequest:
         abandoned = {**self._abandoned, **(also_abandoned or {})}
-        return self._request.routing(generated, self._response.elapsed, abandoned)
+        return self.request.routing(generated, self._response.elapsed, abandoned)
 
     @property
     def _has_other(self) -> bool:

@@ -38,7 +38,13 @@ class RequestBuilder:
     def build(self, prompt: str, options: Mapping[str, Any]) -> AnyRequest:
         """Options are RequestOptions. Raises RequestError for what no source could serve."""
         given = {name: value for name, value in options.items() if value is not None}
-        privacy = self._privacy(prompt, given.pop("privacy", None))  # before anything else
+        requested = given.pop("privacy", None)
+        privacy = resolve_privacy(  # before anything else
+            prompt,
+            None if requested is None else parse_choice(Privacy, requested),
+            self.classify,
+            self.default_privacy,
+        )
         sampling = sampling_params(
             self.manifest.sampling,
             {name: given.pop(name) for name in _SAMPLING if name in given},
@@ -60,19 +66,21 @@ class RequestBuilder:
             **given,  # Request's own names, or what Python calls an unexpected argument
         )
 
-    def _privacy(self, prompt: str, requested: Privacy | str | None) -> Privacy:
-        """The stricter of what the request and `classify` say; else the default.
 
-        A hook that raises, or returns anything but a Privacy, means private.
-        """
-        asked = None if requested is None else parse_choice(Privacy, requested)
-        if asked is Privacy.PRIVATE:
-            return Privacy.PRIVATE
-        if self.classify is None:
-            return asked or self.default_privacy
-        try:
-            return Privacy(self.classify(prompt))
-        except Exception as error:  # noqa: BLE001  # whatever it is, the prompt stays here
-            # Only the error's type: its message may quote the prompt.
-            log.warning("classify failed (%s): the prompt is private", type(error).__name__)
-            return Privacy.PRIVATE
+def resolve_privacy(
+    prompt: str, requested: Privacy | None, classify: Classify | None, default: Privacy
+) -> Privacy:
+    """The stricter of what the request and `classify` say; else the default.
+
+    A hook that raises, or returns anything but a Privacy, means private.
+    """
+    if requested is Privacy.PRIVATE:
+        return Privacy.PRIVATE
+    if classify is None:
+        return requested or default
+    try:
+        return Privacy(classify(prompt))
+    except Exception as error:  # noqa: BLE001  # whatever it is, the prompt stays here
+        # Only the error's type: its message may quote the prompt.
+        log.warning("classify failed (%s): the prompt is private", type(error).__name__)
+        return Privacy.PRIVATE

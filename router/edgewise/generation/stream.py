@@ -7,15 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
 from edgewise.generation.loop import GenerationLoop
+from edgewise.generation.request import Request
 from edgewise.generation.result import Chunk, Generation
 from edgewise.policy.types import Decision
 from edgewise_edge import FinishReason
 
 
 class TextStream(Iterator[Chunk]):
-    """Chunks as they come. Closing it, leaving its `with` or dropping it cancels what still runs.
+    """A context manager: iterate over it for chunks. Leaving, closing or dropping it cancels the work.
 
-    Raises NoSourceError when the side that runs fails and no other may go on.
+    Raises NoSourceError when the source that runs fails and no other may continue.
     """
 
     def __init__(self, loop: GenerationLoop) -> None:
@@ -33,7 +34,7 @@ class TextStream(Iterator[Chunk]):
         return chunk
 
     def close(self) -> None:
-        """Stop here, from any thread; `generation` then holds what was written, as cancelled."""
+        """Stop here, from any thread; `generation` then holds the text so far, as cancelled."""
         self._loop.cancelled.set()
         self._end_if_cancelled()
 
@@ -46,6 +47,11 @@ class TextStream(Iterator[Chunk]):
         self.close()
 
     @property
+    def request(self) -> Request:
+        """What was asked for, complete. Its `repr` shows no text."""
+        return self._loop.request
+
+    @property
     def decision(self) -> Decision:
         """The decision in force."""
         return self._loop.decision
@@ -56,7 +62,7 @@ class TextStream(Iterator[Chunk]):
         return self._loop.generation()
 
     def _end_if_cancelled(self) -> None:
-        # While another thread is inside it, it cannot be closed; that thread does so afterwards.
+        # A generator that another thread is in cannot be closed; that thread does it afterwards.
         if self._loop.cancelled.is_set() and self._reading.acquire(blocking=False):
             try:
                 self._chunks.close()
@@ -66,18 +72,18 @@ class TextStream(Iterator[Chunk]):
 
 
 class AsyncTextStream(AsyncIterator[Chunk]):
-    """A TextStream for `async for`. Closing it, leaving its `async with`, cancelling the task that
-    reads it or dropping it stops the work.
+    """A TextStream for `async for` and `async with`. Leaving, closing or dropping it, or cancelling
+    the task that reads it, stops the work.
 
-    Raises what Router.stream and TextStream raise, with the first chunk that is asked for.
+    Raises what Router.stream and TextStream raise, with the first chunk.
     """
 
     def __init__(self, start: Callable[[], TextStream]) -> None:
         self._start = start
         self._stream: TextStream | None = None
         self._closed = False
-        self._context = contextvars.copy_context()  # of the task, for those who trace
-        # One thread, since one step follows another; it ends when this object goes.
+        self._context = contextvars.copy_context()  # the task's: tracing needs it
+        # One thread, which ends when this object is collected.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="edgewise-async")
 
     async def __anext__(self) -> Chunk:
@@ -99,7 +105,7 @@ class AsyncTextStream(AsyncIterator[Chunk]):
         return chunk
 
     async def aclose(self) -> None:
-        """Stop here; `generation` then holds what was written, as cancelled."""
+        """Stop here; `generation` then holds the text so far, as cancelled."""
         self._close()
 
     async def __aenter__(self) -> Self:
@@ -112,12 +118,12 @@ class AsyncTextStream(AsyncIterator[Chunk]):
 
     @property
     def decision(self) -> Decision:
-        """The decision in force. Raises RuntimeError before the first chunk was asked for."""
+        """The decision in force. Raises RuntimeError before the first chunk is requested."""
         return self._started().decision
 
     @property
     def generation(self) -> Generation:
-        """The result so far. Raises RuntimeError before the first chunk was asked for."""
+        """The result so far. Raises RuntimeError before the first chunk is requested."""
         return self._started().generation
 
     def _next(self) -> Chunk | None:
@@ -125,12 +131,12 @@ class AsyncTextStream(AsyncIterator[Chunk]):
         if self._stream is None:
             stream = self._start()
             self._stream = stream
-            if self._closed:  # meanwhile
+            if self._closed:  # since then
                 stream.close()
         return next(self._stream, None)
 
     def _close(self) -> None:
-        """Never waits: what the thread is at ends with the step in hand."""
+        """Never waits: the thread stops after its current step."""
         self._closed = True
         if self._stream is not None:
             self._stream.close()
@@ -138,5 +144,5 @@ class AsyncTextStream(AsyncIterator[Chunk]):
 
     def _started(self) -> TextStream:
         if self._stream is None:
-            raise RuntimeError("the stream has not begun; ask for its first chunk")
+            raise RuntimeError("the stream has not started; await its first chunk")
         return self._stream
