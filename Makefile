@@ -25,11 +25,12 @@ test: .venv/ready  ## Run the tests
 soak: .venv/ready  ## Random faults for ten minutes, then a cloud killed 400 times; half an hour
 	EDGEWISE_SOAK=600 EDGEWISE_KILLS=200 $(BIN)/python -m pytest --timeout 3600 -s tests/end_to_end/test_soak.py tests/end_to_end/test_kill.py
 
-check: .venv/ready  ## Format, lint, strict types, and stubs that match the contract
+check: .venv/ready  ## Format, lint, strict types, who imports whom, and stubs that match the contract
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/mypy tests/typing
+	$(BIN)/lint-imports --no-cache
 	proto/check-stubs $(BIN)/python
 
 format: .venv/ready  ## Format the code
