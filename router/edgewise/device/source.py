@@ -113,7 +113,7 @@ class DeviceSource:
 
     def uncached(self, request: TokenRequest) -> int:
         """How many of the request's tokens the model has still to read."""
-        return request.position - self._loaded().remembered(request.token_ids)
+        return request.position - self._loaded().cached_prefix(request.token_ids)
 
     def stream(self, request: TokenRequest, attempt: Attempt) -> Generator[int, None, None]:
         """The new tokens. Raises ModelError or RuntimeFailedError.
@@ -187,7 +187,7 @@ class DeviceSource:
         return self._latency.predict_on_device(
             self.key,
             position=position,
-            uncached=position - (model.remembered(token_ids) if model else 0),
+            uncached=position - (model.cached_prefix(token_ids) if model else 0),
             max_tokens=max(1, min(max_tokens, room)),
             loaded=model is not None,
             queue_length=len(self._writing),
