@@ -94,7 +94,7 @@ def test_a_folder_without_a_manifest_is_not_a_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["no-such-model", "~nobody/x", "x" * 300, "a\0b", ""])
 def test_an_unknown_name_lists_the_bundled_models(name: str) -> None:
     """So that the caller can choose one."""
-    with pytest.raises(ModelError, match=r"bundled models: .*tales|not a model folder"):
+    with pytest.raises(ModelError, match=r"bundled: .*tales|not a model folder"):
         DeviceModel.load(name)
 
 

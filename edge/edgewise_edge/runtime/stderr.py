@@ -24,7 +24,7 @@ _lock = threading.RLock()  # re-entrant: a conversion captures, and so does the 
 def captured_stderr() -> Iterator[list[str]]:
     """Collect the lines that native libraries write to file descriptor 2; filled on exit.
 
-    The descriptor belongs to the whole process: lines from anything else are passed on on exit.
+    The descriptor belongs to the whole process: all other lines are written to it on exit.
     """
     lines: list[str] = []
     with _lock, contextlib.ExitStack() as stack:

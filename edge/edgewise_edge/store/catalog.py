@@ -24,7 +24,7 @@ def find_model(model: str | Path) -> Path:
         found = False
     if not found:
         raise ModelNotFoundError(
-            f"'{model}' is neither a bundled model nor a folder; bundled models: "
+            f"'{model}' is neither a bundled model nor a folder; bundled: "
             f"{', '.join(bundled_models()) or 'none'}"
         )
     return folder
