@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from edgewise_edge import DeviceModel, SamplingParams, TokenRequest
-from edgewise_edge.decoding.tokenizer import END_OF_TEXT, _byte_of_character
+from edgewise_edge.decoding.tokenizer import END_OF_TEXT, unicode_to_bytes
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # A shell that starts the tests in the background has them ignore Ctrl-C, and their children too.
@@ -25,7 +25,7 @@ MERGES = ["t h", "th e", "Ġ the", "Ġ a", "i n", "e r", "Ġ w"]
 
 def write_vocabulary(folder: Path, merges: list[str] = MERGES) -> int:
     """Write a byte-level vocabulary with a few merges; its size."""
-    tokens = [*_byte_of_character(), *(merge.replace(" ", "") for merge in merges), END_OF_TEXT]
+    tokens = [*unicode_to_bytes(), *(merge.replace(" ", "") for merge in merges), END_OF_TEXT]
     ids = {token: index for index, token in enumerate(tokens)}
     (folder / "vocab.json").write_text(json.dumps(ids), encoding="utf-8")
     lines = ["#version: 0.2", *merges]

@@ -1,4 +1,4 @@
-"""One call that completes a prompt on the device, for apps without the router."""
+"""Completing a prompt on the device in one call, for apps without the router."""
 
 import functools
 import time
@@ -15,7 +15,7 @@ from edgewise_edge.model import DeviceModel
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A finished text. Times in seconds, from the call."""
+    """A finished answer. Times in seconds, from the call."""
 
     text: str
     token_ids: tuple[int, ...]
@@ -39,9 +39,9 @@ def complete(
 ) -> Completion:
     """Complete `prompt` on this device; the model stays loaded for the next call.
 
-    The text ends with the model's context window unless `sliding_window` lets it go on without its
-    beginning. `sampling` takes the fields of SamplingParams; what is not given comes from the model's
-    manifest, the seed from chance. Raises ModelError for the model and RequestError for the rest.
+    The answer ends at the model's context window, unless `sliding_window` drops the beginning and
+    continues. `sampling` takes the fields of SamplingParams; defaults come from the model's manifest,
+    and the seed is random. Raises ModelError, RuntimeFailedError, or RequestError for arguments.
     """
     started = time.monotonic()
     loaded = _load(model)

@@ -13,7 +13,7 @@ EdgeError
 
 
 class EdgeError(Exception):
-    """Anything the edge runtime refuses or fails at."""
+    """Base class of the errors of the edge runtime."""
 
 
 class ModelError(EdgeError):
@@ -21,23 +21,23 @@ class ModelError(EdgeError):
 
 
 class ModelNotFoundError(ModelError):
-    """No model of that name is bundled, and no model folder lies at that path."""
+    """No bundled model has that name, and there is no model folder at that path."""
 
 
 class ModelCorruptError(ModelError):
-    """A file of the model is missing, cut short, or not the one its manifest names."""
+    """A file of the model is missing, truncated, or not the one its manifest names."""
 
 
 class ModelIncompatibleError(ModelError):
-    """The files are whole, but this runtime cannot run them."""
+    """The files are intact, but this runtime cannot run them."""
 
 
 class RequestError(EdgeError, ValueError):
-    """A request that no model could answer: an empty prompt, a temperature below zero."""
+    """An invalid request: an empty prompt, a temperature below zero."""
 
 
 class ContextOverflowError(RequestError):
-    """The prompt, or the prompt and the tokens asked for, do not fit the model's context window."""
+    """The prompt, or the prompt and `max_tokens`, do not fit the model's context window."""
 
     def __init__(self, tokens: int, context_window: int, max_tokens: int = 1) -> None:
         super().__init__(
@@ -50,17 +50,17 @@ class ContextOverflowError(RequestError):
 
 
 class RuntimeFailedError(EdgeError):
-    """The TFLite runtime failed while it ran the model."""
+    """The TFLite runtime failed while running the model."""
 
 
 class CacheMemoryError(RuntimeFailedError, MemoryError):
-    """The system has not enough memory left for the tokens of a request."""
+    """The system has not enough memory left for a request's tokens."""
 
-    def __init__(self, wanted: int, available: int) -> None:
+    def __init__(self, needed: int, available: int) -> None:
         super().__init__(
-            f"the request needs {wanted / 1e6:,.0f} MB of memory for its tokens and "
+            f"the request needs {needed / 1e6:,.0f} MB of memory for its tokens and only "
             f"{available / 1e6:,.0f} MB are available; shorten the prompt, lower max_tokens or close "
             "other programs"
         )
-        self.wanted = wanted
+        self.needed = needed
         self.available = available

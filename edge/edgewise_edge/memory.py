@@ -1,7 +1,7 @@
 """How much memory this process can still take, on Linux and elsewhere.
 
-In a container /proc/meminfo speaks of the host; the limits that end a process are those of its
-control group and of every group above it (cgroups(7); Documentation/admin-guide/cgroup-v2.rst).
+In a container /proc/meminfo describes the host. The limits that get a process killed are those of
+its control group and of every ancestor (cgroups(7); Documentation/admin-guide/cgroup-v2.rst).
 """
 
 import re
@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-# Version 1 writes the largest page-aligned number for "no limit".
+# Version 1's "no limit": the largest page-aligned number.
 _NO_LIMIT = 0x7FFF_FFFF_FFFF_F000
-# Memory the kernel gives back before it lets a group run out.
+# Memory the kernel reclaims before it kills anything in a group.
 _RECLAIMABLE = ("inactive_file", "active_file", "slab_reclaimable")
 
 
@@ -29,8 +29,8 @@ _VERSION_1 = _Controller("memory.limit_in_bytes", "memory.usage_in_bytes", "tota
 
 
 def available_memory(proc: Path = Path("/proc")) -> int | None:
-    """Bytes available: the least of the system's and of each enclosing cgroup's headroom."""
-    import psutil  # 10 ms, which a cold start feels
+    """Bytes available: the least of the system's and each enclosing cgroup's headroom; None: unknown."""
+    import psutil  # takes 10 ms, which delays a cold start
 
     try:
         system = psutil.virtual_memory().available
@@ -41,7 +41,7 @@ def available_memory(proc: Path = Path("/proc")) -> int | None:
 
 
 def memory_pressure(proc: Path = Path("/proc")) -> float | None:
-    """Share of the last 10 s in which every task stalled for memory (PSI); None without PSI."""
+    """Share of the last 10 s in which all tasks stalled on memory (PSI); None without PSI."""
     try:
         lines = (proc / "pressure" / "memory").read_text().splitlines()
         full = next(line for line in lines if line.startswith("full"))
@@ -71,14 +71,14 @@ def _memberships(proc: Path) -> Iterator[tuple[_Controller, Path, Path]]:
         else:
             continue
         for root, mount in _mounts(mounts, kind):
-            # In a container the mount shows a subtree only; outside it nothing can be read.
+            # In a container the mount shows only a subtree; groups outside it cannot be read.
             below = Path(group)
             if below.is_relative_to(root):
                 yield controller, mount, Path("/") / below.relative_to(root)
 
 
 def _lines(path: Path) -> list[str]:
-    """The file's lines; none where it cannot be read. Mount points may hold any bytes but these."""
+    """The file's lines; none if it cannot be read. Mount points may hold any byte but a newline."""
     try:
         return path.read_text(errors="surrogateescape").split("\n")[:-1]
     except OSError:
@@ -86,7 +86,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _mounts(lines: list[str], kind: str) -> Iterator[tuple[Path, Path]]:
-    """(root, mount point) of each mount of that kind that has memory (proc_pid_mountinfo(5))."""
+    """(root, mount point) of each mount of that kind with memory control (proc_pid_mountinfo(5))."""
     for line in lines:
         before, _, after = line.partition(" - ")
         fields, tail = before.split(), after.split()

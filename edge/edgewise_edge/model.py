@@ -1,4 +1,4 @@
-"""A device model: its manifest, its vocabulary and the runtime that runs it."""
+"""A device model: manifest, tokenizer and runtime."""
 
 import os
 import threading
@@ -13,7 +13,7 @@ from edgewise_edge.decoding.generate import TokenRequest, generate_tokens
 from edgewise_edge.decoding.tokenizer import TOKENIZER_FILES, Tokenizer
 from edgewise_edge.errors import ModelIncompatibleError, RequestError
 from edgewise_edge.runtime.open import import_library
-from edgewise_edge.runtime.prefix_cache import PREFIX_MEMORY, Prefixes
+from edgewise_edge.runtime.prefix_cache import PREFIX_MEMORY, PrefixCache
 from edgewise_edge.runtime.session import Runtime
 from edgewise_edge.runtime.weight_cache import WeightCache, default_folder
 from edgewise_edge.store.catalog import find_model
@@ -21,7 +21,7 @@ from edgewise_edge.store.manifest import MODEL_FILE, Manifest
 
 
 def default_threads() -> int:
-    """The CPUs this process may use, at most 4: a token is bound by memory, not by arithmetic."""
+    """The CPUs this process may use, at most 4: decoding is bound by memory bandwidth."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return min(cpus or 1, 4)
 
@@ -39,7 +39,7 @@ class DeviceModel:
         self.manifest = manifest
         self.tokenizer = tokenizer
         self.runtime = runtime
-        self._prefixes = Prefixes(runtime, prefix_memory)
+        self.prefix_cache = PrefixCache(runtime, prefix_memory)
 
     @classmethod
     def load(
@@ -50,23 +50,25 @@ class DeviceModel:
         prefix_memory: int = PREFIX_MEMORY,
         weight_cache: Path | None = None,
     ) -> Self:
-        """Check and load a bundled model by name, or the one in a folder.
+        """Verify and load a bundled model by name, or the model in a folder.
 
-        `prefix_memory` is how many bytes may be spent to remember what was read: a request that
-        begins like an earlier one then goes on from there. `weight_cache` is the folder that keeps
-        prepared weights, the user's cache folder by default (weight_cache.py). Raises
-        ModelNotFoundError, ModelCorruptError, ModelIncompatibleError or, for threads or a
-        `prefix_memory` that mean nothing, RequestError.
+        `prefix_memory` is the size of the prefix cache in bytes: a request that shares a prefix with
+        an earlier one continues from there. `weight_cache` is the folder for prepared weights, in
+        the user's cache folder by default (weight_cache.py). Raises ModelNotFoundError,
+        ModelCorruptError, ModelIncompatibleError, or RequestError for invalid `threads` or
+        `prefix_memory`.
         """
         if threads is not None and threads < 1:
             raise RequestError(f"threads is {threads}; it must be 1 or more")
         if prefix_memory < 0:
-            raise RequestError(f"prefix_memory is {prefix_memory}; it must be 0 (none) or more")
+            raise RequestError(
+                f"prefix_memory is {prefix_memory}; it must be 0 bytes (no prefix cache) or more"
+            )
         folder = find_model(model)
         manifest = Manifest.read(folder)
-        with ThreadPoolExecutor(1) as beside:
-            # Hashing leaves the interpreter to others.
-            verified = beside.submit(manifest.verify, folder, [MODEL_FILE])
+        with ThreadPoolExecutor(1) as pool:
+            # Hashing releases the GIL.
+            verified = pool.submit(manifest.verify, folder, [MODEL_FILE])
             tokenizer = load_tokenizer(folder, manifest)
             import_library()
             verified.result()
@@ -77,24 +79,24 @@ class DeviceModel:
     def stream_tokens(
         self, request: TokenRequest, cancelled: threading.Event | None = None
     ) -> Generator[int, None, None]:
-        """The new tokens of `request`, until `cancelled`.
+        """The new tokens of `request`, until `cancelled` is set.
 
-        Raises RequestError at once, and CacheMemoryError with the first token, before any work.
+        Raises RequestError at once. The first `next()` raises CacheMemoryError before any work.
         """
         shape = self.manifest.architecture
         request.check(shape.context_window, shape.vocabulary_size)
         return self._stream(request, cancelled)
 
-    def remembered(self, token_ids: Sequence[int]) -> int:
-        """How many of the first of these tokens need not be read again."""
-        return self._prefixes.shared(token_ids)
+    def cached_prefix(self, token_ids: Sequence[int]) -> int:
+        """How many of the first `token_ids` are in the prefix cache."""
+        return self.prefix_cache.cached_prefix(token_ids)
 
     def _stream(
         self, request: TokenRequest, cancelled: threading.Event | None
     ) -> Generator[int, None, None]:
         window = self.manifest.architecture.context_window
-        room = min(window, request.position + request.max_tokens)
-        session = self._prefixes.session(request.token_ids, room)
+        length = min(window, request.position + request.max_tokens)
+        session = self.prefix_cache.acquire(request.token_ids, length)
         try:
             yield from generate_tokens(
                 session,
@@ -104,26 +106,30 @@ class DeviceModel:
                 cancelled=cancelled,
             )
         finally:
-            self._prefixes.keep(session)
+            self.prefix_cache.release(session)
 
 
 def _load(folder: Path, manifest: Manifest, threads: int, cache: WeightCache) -> Runtime:
-    """Load with prepared weights where there are, and leave them for the next time if not."""
+    """Load with prepared weights, or write them for the next load."""
     load = partial(Runtime.load, folder / MODEL_FILE, manifest.architecture, threads)
-    if cache.whole():
+    if cache.is_valid():
         with suppress(ModelIncompatibleError):
             return load(cache.path)
-    with suppress(ModelIncompatibleError), cache.being_made() as path:
+    with suppress(ModelIncompatibleError), cache.writing() as path:
         return load(path)
     return load(None)
 
 
 def load_tokenizer(folder: Path, manifest: Manifest) -> Tokenizer:
-    """The checked vocabulary of a model folder; cheap, without the model itself."""
+    """The verified tokenizer of a model folder; cheap, since the model is not loaded.
+
+    Raises ModelCorruptError or ModelIncompatibleError.
+    """
     manifest.verify(folder, TOKENIZER_FILES)
     tokenizer = Tokenizer.from_folder(folder)
     if tokenizer.fingerprint != manifest.vocabulary:
         raise ModelIncompatibleError(
-            f"{folder}: the vocabulary's fingerprint is not the manifest's; convert the model again"
+            f"{folder}: the vocabulary's fingerprint differs from its manifest's; convert the model "
+            "again"
         )
     return tokenizer

@@ -1,7 +1,7 @@
-"""Measuring a model on this device, in a process of its own: `python -m edgewise_edge.profiling`.
+"""Measuring a model on this device in a child process: `python -m edgewise_edge.profiling`.
 
-The process prints a line when it has its first token, so that whoever started it knows the cold
-start, and then a line of JSON with a Profile's other fields.
+The child prints a line at its first token, from which the parent takes the cold start, and then a
+line of JSON with the other fields of a Profile.
 """
 
 import argparse
@@ -28,7 +28,7 @@ COLD_PROMPT = 32  # tokens
 LONG_PROMPT = 512  # tokens, or half the context window
 NEW_TOKENS = 64
 ROUNDS = 5
-BANDWIDTH_BYTES = 256 * 2**20  # more than a processor's cache holds
+BANDWIDTH_BYTES = 256 * 2**20  # larger than the processor's caches
 TIMEOUT = 600.0  # seconds
 
 
@@ -47,24 +47,24 @@ class Profile:
 
     model: str
     threads: int
-    cold_start: float  # from the start of a process to the first token of a prompt of 32
+    cold_start: float  # from process start to the first token after a prompt of 32 tokens
     short: Run
     long: Run
     resident_memory: int  # of the whole process, after the long prompt
-    bandwidth: float  # bytes a second, read by that many threads
-    token_bytes: int  # what each token must read at least: the model's file
+    bandwidth: float  # bytes per second that `threads` threads read
+    token_bytes: int  # the least that each token must read: the model's file
 
     @property
     def wall(self) -> float:
-        """Tokens a second that the bandwidth allows, were memory read and nothing else done."""
+        """Tokens per second at most, if reading memory at `bandwidth` were all the work."""
         return self.bandwidth / self.token_bytes
 
 
 def profile(folder: Path, threads: int | None) -> Profile:
-    """Measure the model in `folder`. Raises RuntimeFailedError with what the process said."""
+    """Measure the model in `folder`. Raises RuntimeFailedError with the child's error."""
     command = [sys.executable, "-m", "edgewise_edge.profiling", str(folder)]
     command += ["--threads", str(threads)] if threads else []
-    # Before that, what is done only once: preparing weights, filling the page cache.
+    # A first run prepares the weights and fills the page cache.
     _finish([*command, "--first-token-only"])
     cold_start, output = _finish(command)
     found = json.loads(output)
@@ -73,7 +73,7 @@ def profile(folder: Path, threads: int | None) -> Profile:
 
 
 def _finish(command: list[str]) -> tuple[float, str]:
-    """Seconds to the first token, and what the process wrote after it."""
+    """Seconds to the first token, and what the child wrote after it."""
     started = time.perf_counter()
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -82,12 +82,12 @@ def _finish(command: list[str]) -> tuple[float, str]:
             assert process.stdout  # noqa: S101  # asked for above
             process.stdout.readline()
             cold_start = time.perf_counter() - started
-            output, complaints = process.communicate(timeout=TIMEOUT)
+            output, errors = process.communicate(timeout=TIMEOUT)
         except BaseException:
             process.kill()
             raise
     if process.returncode != 0:
-        reason = complaints.strip().splitlines()[-1:] or [f"exit status {process.returncode}"]
+        reason = errors.strip().splitlines()[-1:] or [f"exit status {process.returncode}"]
         raise RuntimeFailedError(f"measuring failed: {reason[0]}")
     return cold_start, output
 
@@ -140,7 +140,7 @@ def _run(model: DeviceModel, prompt_tokens: int, new_tokens: int) -> Run:
 
 
 def read_bandwidth(threads: int) -> float:
-    """Bytes a second that `threads` threads read from memory together, the median of nine."""
+    """Bytes per second that `threads` threads together read from memory; the median of nine."""
     memory = np.ones(BANDWIDTH_BYTES // 4, np.float32)
     parts = np.array_split(memory, threads)
     with ThreadPoolExecutor(threads) as pool:
@@ -154,7 +154,7 @@ def read_bandwidth(threads: int) -> float:
 
 
 if __name__ == "__main__":
-    # Where several threads read beside each other, NumPy must not use more of its own.
+    # Several threads read at once; each must not start more through NumPy.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)

@@ -1,4 +1,4 @@
-"""Trying a device model in a process of its own: a broken one may crash whoever loads it."""
+"""Trying a device model in a child process: a broken one may crash the process that loads it."""
 
 import os
 import subprocess
@@ -13,9 +13,9 @@ TIMEOUT = 120.0  # seconds
 
 
 def try_model(folder: Path) -> int:
-    """Run every signature of the model in `folder` in a child process; the bytes it needed.
+    """Run every signature of the model in `folder` in a child process; the memory it took, in bytes.
 
-    Raises ModelIncompatibleError when the child failed, crashed or took too long.
+    Raises ModelIncompatibleError if the child fails, crashes or takes longer than TIMEOUT.
     """
     command = [sys.executable, "-m", "edgewise_edge.trial", str(folder)]
     try:
@@ -23,7 +23,9 @@ def try_model(folder: Path) -> int:
             command, capture_output=True, text=True, timeout=TIMEOUT, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise ModelIncompatibleError(f"{folder}: no answer within {TIMEOUT:.0f} s") from error
+        raise ModelIncompatibleError(
+            f"{folder}: the trial took longer than {TIMEOUT:.0f} s"
+        ) from error
     if child.returncode != 0:
         reason = child.stderr.strip().splitlines()[-1:] or [f"exit status {child.returncode}"]
         raise ModelIncompatibleError(f"{folder} does not run on LiteRT: {reason[0]}")
@@ -31,20 +33,20 @@ def try_model(folder: Path) -> int:
 
 
 def _measure(folder: Path) -> int:
-    """Growth of the resident memory while the model is loaded and run, in bytes."""
+    """By how many bytes resident memory grows when the model is loaded and run."""
     before = _resident_memory()
     runtime = Runtime.load(folder / MODEL_FILE, Manifest.read(folder).architecture, threads=1)
     session, window = runtime.session(), runtime.architecture.context_window
     while session.position < window:
-        session.read([0] * min(runtime.chunk, window - session.position))
-    runtime.session().read([0])
+        session.forward([0] * min(runtime.chunk, window - session.position))
+    runtime.session().forward([0])
     return _resident_memory() - before
 
 
 def _resident_memory() -> int:
     """In bytes; 0 where there is no /proc.
 
-    Not getrusage: a child's peak begins at its parent's.
+    Not from getrusage: a child's peak starts at its parent's.
     """
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])

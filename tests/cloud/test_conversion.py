@@ -172,11 +172,11 @@ def test_a_short_context_window_can_be_used_to_its_end(tmp_path: Path) -> None:
         wanted = token_request(list(range(length)), 40 - length)
         assert len(list(model.stream_tokens(wanted))) == 40 - length
     session = model.runtime.session()
-    session.read(list(range(38)))
-    session.read([7])
-    session.read([8])
+    session.forward(list(range(38)))
+    session.forward([7])
+    session.forward([8])
     with pytest.raises(RuntimeFailedError, match="position 40"):
-        session.read([9])
+        session.forward([9])
 
 
 def test_a_device_model_offers_two_signatures_of_any_length(exact_folder: Path) -> None:
@@ -184,9 +184,9 @@ def test_a_device_model_offers_two_signatures_of_any_length(exact_folder: Path) 
     model = DeviceModel.load(exact_folder)
     assert sorted(model.runtime.backend.signatures) == ["decode", "prefill"]
     session, whole = model.runtime.session(), model.runtime.session()
-    expected = whole.read(list(range(100)))
+    expected = whole.forward(list(range(100)))
     for size in (1, 37, 2, 59, 1):
-        found = session.read(list(range(session.position, session.position + size)))
+        found = session.forward(list(range(session.position, session.position + size)))
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
 
 

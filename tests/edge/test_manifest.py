@@ -1,4 +1,4 @@
-"""Manifests: what they say, and files that are not what they say."""
+"""Manifests, and model folders that do not match them."""
 
 import dataclasses
 import json
@@ -24,19 +24,19 @@ SHAPE = {"vocabulary_size": 264, "context_window": 192, "layers": 2, "heads": 2,
 
 @pytest.fixture
 def folder(exact_folder: Path, tmp_path: Path) -> Path:
-    """A copy of the tiny model to break."""
+    """A copy of the tiny model, to be broken."""
     return Path(shutil.copytree(exact_folder, tmp_path / "model"))
 
 
-def test_it_reads_what_it_wrote(folder: Path) -> None:
-    """Reading gives back what was written."""
+def test_reading_gives_back_what_was_written(folder: Path) -> None:
+    """All fields survive."""
     manifest = dataclasses.replace(Manifest.read(folder), name="other", sampling={"top_k": 3})
     manifest.write(folder)
     assert Manifest.read(folder) == manifest
 
 
 def test_a_truncated_model_is_refused(folder: Path) -> None:
-    """A file cut short is named, with what to do."""
+    """The file is named, with what to do."""
     data = (folder / MODEL_FILE).read_bytes()
     (folder / MODEL_FILE).write_bytes(data[:-100])
     with pytest.raises(ModelCorruptError, match=r"cut short.*convert the model again"):
@@ -44,7 +44,7 @@ def test_a_truncated_model_is_refused(folder: Path) -> None:
 
 
 def test_a_changed_model_is_refused(folder: Path) -> None:
-    """The same size but another sha256."""
+    """By its sha256, if the size is the same."""
     data = bytearray((folder / MODEL_FILE).read_bytes())
     data[len(data) // 2] ^= 1
     (folder / MODEL_FILE).write_bytes(data)
@@ -52,8 +52,8 @@ def test_a_changed_model_is_refused(folder: Path) -> None:
         complete("a", model=folder)
 
 
-def test_a_truncated_model_with_a_matching_manifest_does_not_pass_its_trial(folder: Path) -> None:
-    """Whatever LiteRT does with it, crash included, happens to the child process."""
+def test_a_broken_model_with_a_matching_manifest_fails_its_trial(folder: Path) -> None:
+    """If it crashes LiteRT, it crashes the child process only."""
     data = (folder / MODEL_FILE).read_bytes()
     (folder / MODEL_FILE).write_bytes(data[: len(data) // 2])
     manifest = Manifest.read(folder)
@@ -63,13 +63,13 @@ def test_a_truncated_model_with_a_matching_manifest_does_not_pass_its_trial(fold
         try_model(folder)
 
 
-def test_a_whole_model_passes_its_trial(exact_folder: Path) -> None:
-    """It runs in every signature, and says what memory that took."""
+def test_an_intact_model_passes_its_trial(exact_folder: Path) -> None:
+    """It runs every signature, and returns the memory that took."""
     assert try_model(exact_folder) > 0
 
 
-def test_something_that_is_no_tflite_is_refused(folder: Path) -> None:
-    """The identifier is looked at before LiteRT is."""
+def test_a_file_that_is_not_tflite_is_refused(folder: Path) -> None:
+    """Its identifier is checked before LiteRT sees it."""
     (folder / MODEL_FILE).write_bytes(b"no model at all")
     manifest = Manifest.read(folder)
     files = manifest.files | {MODEL_FILE: FileRecord.of(folder / MODEL_FILE)}
@@ -85,16 +85,16 @@ def test_a_missing_file_is_named(folder: Path) -> None:
         DeviceModel.load(folder)
 
 
-def test_a_folder_without_a_manifest_is_no_model(tmp_path: Path) -> None:
-    """The error says how to make one."""
+def test_a_folder_without_a_manifest_is_not_a_model(tmp_path: Path) -> None:
+    """The error says how to make a model."""
     with pytest.raises(ModelNotFoundError, match="edgewise-cloud convert"):
         DeviceModel.load(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["no-such-model", "~nobody/x", "x" * 300, "a\0b", ""])
 def test_an_unknown_name_lists_the_bundled_models(name: str) -> None:
-    """Which is what the reader wants to know."""
-    with pytest.raises(ModelError, match=r"tales|not a model folder"):
+    """So that the caller can choose one."""
+    with pytest.raises(ModelError, match=r"bundled: .*tales|not a model folder"):
         DeviceModel.load(name)
 
 
@@ -116,23 +116,23 @@ def test_an_unknown_name_lists_the_bundled_models(name: str) -> None:
 def test_a_broken_manifest_is_refused(
     folder: Path, change: dict[str, object], error: type[Exception]
 ) -> None:
-    """Other formats and missing or unknown fields."""
+    """For other formats, and missing, unknown or invalid fields."""
     path = folder / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(error):
         Manifest.read(folder)
 
 
-def test_a_manifest_that_is_no_json_is_refused(folder: Path) -> None:
-    """Half a file, say."""
+def test_a_manifest_that_is_not_json_is_refused(folder: Path) -> None:
+    """Half a file, for example."""
     path = folder / "manifest.json"
     path.write_text(path.read_text()[:50])
     with pytest.raises(ModelCorruptError, match="cannot be read"):
         Manifest.read(folder)
 
 
-def test_the_vocabulary_must_be_the_manifests(folder: Path) -> None:
-    """A manifest of one vocabulary beside the files of another."""
+def test_a_vocabulary_other_than_the_manifests_is_refused(folder: Path) -> None:
+    """Its files may be intact, but the fingerprint differs."""
     dataclasses.replace(Manifest.read(folder), vocabulary="0" * 64).write(folder)
     with pytest.raises(ModelIncompatibleError, match="fingerprint"):
         DeviceModel.load(folder)

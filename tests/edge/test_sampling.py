@@ -1,4 +1,4 @@
-"""The sampler, on logits small enough to reason about."""
+"""The sampler, on a few logits."""
 
 import math
 
@@ -18,40 +18,40 @@ def draws(params: SamplingParams, logits: np.ndarray = LOGITS, count: int = 400)
 
 
 def test_temperature_zero_takes_the_likeliest() -> None:
-    """Greedy ignores chance."""
+    """Greedy decoding is not random."""
     assert draws(SamplingParams(temperature=0)) == {1}
 
 
-def test_a_temperature_next_to_zero_does_not_overflow() -> None:
-    """It is as good as zero."""
+def test_a_temperature_near_zero_does_not_overflow() -> None:
+    """It acts as zero."""
     assert draws(SamplingParams(temperature=1e-308), count=3) == {1}
 
 
 def test_top_k_keeps_the_likeliest_few() -> None:
-    """With top_k 2 only the two likeliest ever come."""
+    """With top_k 2 only the two likeliest are drawn."""
     assert draws(SamplingParams(temperature=5, top_k=2)) == {1, 3}
 
 
-def test_no_top_k_lets_every_token_come() -> None:
-    """0 sets no limit."""
+def test_top_k_zero_sets_no_limit() -> None:
+    """Every token is drawn."""
     assert draws(SamplingParams(temperature=5, top_k=0)) == {0, 1, 2, 3}
 
 
 def test_top_p_keeps_the_nucleus() -> None:
-    """The likeliest tokens that reach top_p stay, the one that reaches it included."""
+    """The likeliest tokens stay, up to the one that reaches top_p, included."""
     # softmax of LOGITS: 0.03, 0.64, 0.09, 0.24
     assert draws(SamplingParams(temperature=1, top_k=0, top_p=0.6)) == {1}
     assert draws(SamplingParams(temperature=1, top_k=0, top_p=0.7)) == {1, 3}
 
 
-def test_repetition_penalty_pushes_seen_tokens_down() -> None:
-    """A seen token loses to the next one, whether its score is positive or negative."""
+def test_repetition_penalty_lowers_seen_tokens() -> None:
+    """Whether their logits are positive or negative."""
     params = SamplingParams(temperature=0, repetition_penalty=2)
     assert sample(LOGITS, params, [1, 1], 0) == 3
     assert sample(-LOGITS, SamplingParams(temperature=0, repetition_penalty=3), [0], 0) == 2
 
 
-def test_the_seed_and_position_decide_the_draw() -> None:
+def test_seed_and_position_determine_the_draw() -> None:
     """The same seed and position repeat a draw; other seeds and positions vary it."""
     logits = np.zeros(1000, np.float32)
     params = SamplingParams(temperature=1, top_k=0, seed=5)
@@ -63,15 +63,15 @@ def test_the_seed_and_position_decide_the_draw() -> None:
 
 
 def test_draws_follow_the_distribution() -> None:
-    """Over many positions the share of each token is its probability."""
+    """Over many positions, each token's share is its probability."""
     params = SamplingParams(temperature=1, top_k=0)
     counts = np.bincount([sample(LOGITS, params, [], p) for p in range(4000)], minlength=4)
     expected = np.exp(LOGITS) / np.exp(LOGITS).sum()
     assert np.abs(counts / 4000 - expected).max() < 0.03
 
 
-def test_nan_logits_are_a_fault_of_the_runtime() -> None:
-    """NaN never becomes a token."""
+def test_nan_logits_are_a_runtime_failure() -> None:
+    """They never become a token."""
     with pytest.raises(RuntimeFailedError, match="NaN"):
         sample(np.array([0, math.nan], np.float32), SamplingParams(), [], 0)
 
@@ -90,21 +90,21 @@ def test_nan_logits_are_a_fault_of_the_runtime() -> None:
         {"seed": 2**63},
     ],
 )
-def test_meaningless_values_are_refused(bad: dict[str, float]) -> None:
-    """Each is a RequestError that names the value."""
+def test_values_out_of_range_are_refused(bad: dict[str, float]) -> None:
+    """With a RequestError that names the parameter."""
     with pytest.raises(RequestError, match=next(iter(bad))):
         SamplingParams(**bad)
 
 
-def test_what_is_not_chosen_is_recommended() -> None:
-    """None means not chosen; a seed is drawn where nobody gave one."""
+def test_parameters_not_chosen_have_recommended_values() -> None:
+    """None means not chosen; without a seed, a random one is drawn."""
     params = sampling_params({"temperature": 0.5, "top_k": 7}, {"top_k": 3, "temperature": None})
     assert (params.temperature, params.top_k) == (0.5, 3)
     assert params.seed != sampling_params({}, {}).seed
 
 
-def test_unknown_settings_are_refused() -> None:
-    """A misspelt setting is not ignored."""
+def test_unknown_parameters_are_refused() -> None:
+    """A misspelled one is not ignored."""
     with pytest.raises(RequestError, match="warmth"):
         sampling_params({}, {"warmth": 1})
 
@@ -118,7 +118,7 @@ def test_unknown_settings_are_refused() -> None:
     seed=st.integers(0, 2**63 - 1),
     position=st.integers(0, 10_000),
 )
-def test_every_setting_yields_a_token_of_the_vocabulary(
+def test_valid_parameters_give_a_token_of_the_vocabulary(
     logits: list[float],
     temperature: float,
     top_k: int,
@@ -127,7 +127,7 @@ def test_every_setting_yields_a_token_of_the_vocabulary(
     seed: int,
     position: int,
 ) -> None:
-    """Whatever the logits and settings, a token comes out, and the logits are left alone."""
+    """For any logits, which are left unchanged."""
     array = np.array(logits, np.float32)
     before = array.copy()
     params = SamplingParams(

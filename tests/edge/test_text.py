@@ -1,4 +1,4 @@
-"""Text assembled from tokens that split characters and stop strings."""
+"""Text from tokens that split characters and stop strings."""
 
 from itertools import pairwise
 
@@ -14,46 +14,46 @@ def assemble(pieces: list[bytes], stop: list[str]) -> tuple[list[str], TextAssem
     return [*(assembler.push(piece) for piece in pieces), assembler.finish()], assembler
 
 
-def test_a_character_waits_for_its_last_byte() -> None:
-    """The bytes of a euro sign, one to a token, appear as one character."""
+def test_a_character_is_shown_once_complete() -> None:
+    """A euro sign, whose bytes are three tokens."""
     shown, _ = assemble([b"\xe2", b"\x82", b"\xac", b"!"], [])
     assert shown == ["", "", "€", "!", ""]
 
 
-def test_an_unfinished_character_at_the_end_is_replaced() -> None:
-    """Nothing is silently dropped."""
+def test_an_incomplete_character_at_the_end_is_replaced() -> None:
+    """It is not silently dropped."""
     shown, _ = assemble([b"a", b"\xe2\x82"], [])
     assert shown == ["a", "", "�"]
 
 
 def test_a_stop_string_may_span_tokens() -> None:
-    """What may begin a stop string is held back, and dropped when it does."""
+    """Text that may start a stop string is held back, and dropped if it does."""
     shown, assembler = assemble([b"one E", b"N", b"D two"], ["END"])
     assert shown == ["one ", "", "", ""]
     assert assembler.stopped
 
 
-def test_a_false_alarm_is_shown() -> None:
-    """Text that only began like a stop string comes out in full."""
+def test_text_that_only_starts_like_a_stop_string_is_shown() -> None:
+    """In full."""
     shown, assembler = assemble([b"one E", b"N", b"ough"], ["END"])
     assert "".join(shown) == "one ENough"
     assert not assembler.stopped
 
 
 def test_held_back_text_is_shown_at_the_end() -> None:
-    """A text may end in the middle of what could have become a stop string."""
+    """The text may end in the middle of a possible stop string."""
     shown, _ = assemble([b"one EN"], ["END"])
     assert "".join(shown) == "one EN"
 
 
 def test_the_first_stop_string_in_the_text_wins() -> None:
-    """Whatever the order in which they were given."""
+    """Whatever their order in the list."""
     shown, _ = assemble([b"a.b!c"], ["!", "."])
     assert "".join(shown) == "a"
 
 
 def test_an_empty_stop_string_is_refused() -> None:
-    """It would stop everything."""
+    """It would stop every text."""
     with pytest.raises(RequestError):
         TextAssembler([""])
 
@@ -63,15 +63,15 @@ def test_an_empty_stop_string_is_refused() -> None:
     cuts=st.lists(st.integers(0, 80), max_size=10),
     stop=st.lists(st.text(alphabet="abEND€", min_size=1, max_size=4), max_size=3),
 )
-def test_how_text_is_cut_into_tokens_never_shows(
+def test_the_text_does_not_depend_on_token_boundaries(
     text: str, cuts: list[int], stop: list[str]
 ) -> None:
-    """Any cut of the bytes gives the text up to the first stop string."""
+    """Any split of the bytes gives the text up to the first stop string."""
     data = text.encode()
     marks = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
     pieces = [data[start:end] for start, end in pairwise(marks)]
     shown, _ = assemble(pieces, stop)
-    # A stop string is recognised as soon as it is complete: the one that ends first.
+    # A stop string counts once it is complete: the one that ends first wins.
     ends = [(text.index(s) + len(s), text.index(s)) for s in stop if s in text]
     if not ends:
         assert "".join(shown) == text

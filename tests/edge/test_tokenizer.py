@@ -1,4 +1,4 @@
-"""The tokenizer against KerasHub's own, and its fingerprint."""
+"""The tokenizer, compared with KerasHub's, and its fingerprint."""
 
 import json
 from pathlib import Path
@@ -23,8 +23,8 @@ def test_any_text_survives_the_round_trip(text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text)) == text.encode(errors="replace").decode()
 
 
-def test_it_agrees_with_keras_hub(tales: Tokenizer) -> None:
-    """The same ids as KerasHub's GPT2Tokenizer from the same files."""
+def test_ids_are_those_of_keras_hub(tales: Tokenizer) -> None:
+    """From a GPT2Tokenizer with the same files."""
     from keras_hub.models import GPT2Tokenizer
 
     folder = find_model("tales")
@@ -37,19 +37,19 @@ def test_it_agrees_with_keras_hub(tales: Tokenizer) -> None:
         assert tales.encode(text) == [int(token) for token in keras(text)]
 
 
-def test_special_tokens_in_a_prompt_are_plain_text(tales: Tokenizer) -> None:
-    """A prompt cannot end its own text."""
+def test_special_tokens_in_a_prompt_are_ordinary_text(tales: Tokenizer) -> None:
+    """A prompt cannot end its own answer."""
     assert not tales.end_ids & set(tales.encode("<|endoftext|>"))
     assert tales.token_bytes(next(iter(tales.end_ids))) == b""
 
 
 def test_a_long_run_of_letters_survives_the_round_trip(tales: Tokenizer) -> None:
-    """50,000 letters without a space: half a minute in a naive BPE, no matter here."""
+    """50,000 letters without a space, which take a naive BPE half a minute."""
     text = "ab" * 25_000
     assert tales.decode(tales.encode(text)) == text
 
 
-def test_the_fingerprint_tells_vocabularies_apart(tmp_path: Path) -> None:
+def test_different_vocabularies_have_different_fingerprints(tmp_path: Path) -> None:
     """Equal files give equal fingerprints; one more merge gives another."""
     folders = [tmp_path / name for name in "abc"]
     for folder, merges in zip(folders, (MERGES, MERGES, [*MERGES, "a b"]), strict=True):
@@ -60,7 +60,7 @@ def test_the_fingerprint_tells_vocabularies_apart(tmp_path: Path) -> None:
 
 
 def test_broken_files_are_refused(tmp_path: Path) -> None:
-    """No JSON, missing bytes, ids out of order: each a ModelCorruptError."""
+    """Invalid JSON, missing bytes, ids out of order."""
     write_vocabulary(tmp_path)
     vocabulary = tmp_path / "vocab.json"
     ids = json.loads(vocabulary.read_text())

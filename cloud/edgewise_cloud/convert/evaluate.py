@@ -150,9 +150,9 @@ def _both(
         keras = _keras_logits(model, tokens[begin:end], scored - begin)
         session = runtime.session()
         for chunk in range(begin, scored, runtime.chunk):
-            session.read(tokens[chunk : min(chunk + runtime.chunk, scored)].tolist())
+            session.forward(tokens[chunk : min(chunk + runtime.chunk, scored)].tolist())
         for position in range(scored, end):
-            yield keras[position - scored], session.read([int(tokens[position])]), position
+            yield keras[position - scored], session.forward([int(tokens[position])]), position
 
 
 def _keras_logits(model: KerasModel, tokens: NDArray[np.int32], first: int) -> NDArray[np.float32]:

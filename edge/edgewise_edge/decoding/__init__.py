@@ -1,1 +1,1 @@
-"""From a prompt to text: the tokenizer, the token loop, the sampler, stop strings."""
+"""From a prompt to text: tokenizer, token loop, sampler and stop strings."""

@@ -1,4 +1,4 @@
-"""From prompt ids to token ids, one at a time; the words both sides use for it."""
+"""The token loop: prompt ids in, new token ids out. The device and the cloud share its types."""
 
 import threading
 from collections.abc import Generator, Sequence
@@ -24,29 +24,29 @@ class FinishReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens read and written."""
+    """Tokens of the prompt and of the answer."""
 
     prompt_tokens: int
     completion_tokens: int
 
     @property
     def total_tokens(self) -> int:
-        """Both together."""
+        """Their sum."""
         return self.prompt_tokens + self.completion_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRequest:
-    """What either side needs to know to write tokens.
+    """What a source needs to generate tokens.
 
-    `token_ids` is the prompt followed by whatever has been generated already, so a request made
-    half way is a continuation at `position` = len(token_ids). `max_tokens` counts new tokens.
+    `token_ids` is the prompt followed by what has been generated so far, so that any source can
+    continue at `position` = len(token_ids). `max_tokens` counts new tokens.
 
-    A text ends with its context window, unless it is a `sliding_window`: then the last half of it
-    is read anew and the text goes on, without what came before.
+    Generation ends at the context window. With `sliding_window` it continues there: the last half
+    of the window is prefilled again and everything before it is dropped.
     """
 
-    token_ids: tuple[int, ...] = field(repr=False)  # what was typed: not for logs and tracebacks
+    token_ids: tuple[int, ...] = field(repr=False)  # user text: kept out of logs and tracebacks
     prompt_tokens: int
     max_tokens: int
     sampling: SamplingParams
@@ -59,7 +59,7 @@ class TokenRequest:
         return len(self.token_ids)
 
     def check(self, context_window: int, vocabulary_size: int) -> None:
-        """Raise RequestError for what no model of these sizes can answer."""
+        """Raise RequestError if no model of these sizes can answer the request."""
         if not self.token_ids:
             raise RequestError("the prompt is empty; give at least one character")
         if self.max_tokens < 1:
@@ -69,26 +69,26 @@ class TokenRequest:
         ):
             raise ContextOverflowError(self.position, context_window)
         if not 0 <= min(self.token_ids) <= max(self.token_ids) < vocabulary_size:
-            raise RequestError(f"a token id is not in the vocabulary of {vocabulary_size}")
+            raise RequestError(f"a token id is not in the vocabulary of {vocabulary_size} tokens")
 
     def require_room(self, context_window: int) -> None:
-        """Raise ContextOverflowError unless all of it fits, as a service wants it."""
+        """Raise ContextOverflowError unless the tokens so far and `max_tokens` fit together."""
         if self.position + self.max_tokens > context_window:
             raise ContextOverflowError(self.position, context_window, self.max_tokens)
 
 
 class StepSession(Protocol):
-    """A model reading one text (runtime.Session)."""
+    """What generate_tokens() needs of a session (runtime.session.Session)."""
 
     @property
     def position(self) -> int:
-        """Tokens it has read."""
+        """Tokens processed so far."""
 
     def restart(self) -> None:
-        """Forget them."""
+        """Drop all tokens."""
 
-    def read(self, tokens: Sequence[int], /) -> NDArray[np.float32]:
-        """Read at least one token; the logits of the one after them."""
+    def forward(self, tokens: Sequence[int], /) -> NDArray[np.float32]:
+        """Process at least one token; the logits of the next one."""
 
 
 def generate_tokens(
@@ -99,23 +99,23 @@ def generate_tokens(
     context_window: int,
     cancelled: threading.Event | None = None,
 ) -> Generator[int, None, None]:
-    """The new tokens of a checked `request`, its prompt read `chunk` tokens at a time.
+    """The new tokens of a checked `request`; the prompt is prefilled in chunks of `chunk` tokens.
 
-    `session` may have read a beginning of the prompt already. Ends after `max_tokens`, with the
-    context window, or with the first of `end_ids`, which it still yields. Closing the iterator
-    stops the work, as does setting `cancelled`, from any thread, after the step in hand.
+    `session` may have processed a prefix of the prompt already. Ends after `max_tokens`, at the
+    context window, or after the first of `end_ids`, which is yielded too. Closing the iterator, or
+    setting `cancelled` from any thread, stops it after the current step.
     """
     stop = cancelled or threading.Event()
     history, new = list(request.token_ids), request.token_ids[session.position :]
-    room = request.max_tokens if request.sliding_window else context_window - request.position
-    for _ in range(min(request.max_tokens, room)):
+    space = request.max_tokens if request.sliding_window else context_window - request.position
+    for _ in range(min(request.max_tokens, space)):
         if session.position + len(new) > context_window:
             session.restart()
             new = tuple(history[-max(1, context_window // 2) :])
         for start in range(0, len(new), chunk):
             if stop.is_set():
                 return
-            logits = session.read(new[start : start + chunk])
+            logits = session.forward(new[start : start + chunk])
         token = sample(logits, request.sampling, history, position=len(history))
         history.append(token)
         new = (token,)

@@ -1,4 +1,4 @@
-"""Choosing the next token: one pure function that the device and the cloud share."""
+"""Choosing the next token: a pure function that the device and the cloud share."""
 
 import secrets
 from collections.abc import Collection, Mapping
@@ -11,24 +11,24 @@ from numpy.typing import NDArray
 from edgewise_edge.errors import RequestError, RuntimeFailedError
 
 MAX_SEED = 2**63 - 1
-# Below this, dividing by the temperature would overflow, and the likeliest token is certain anyway.
-_COLDEST = 1e-6
-_WORD = 2**64 - 1
-_FIRST_GUESS = 256  # how many of the likeliest tokens may be enough for top_p
+# Below this, dividing by the temperature would overflow; the likeliest token is certain anyway.
+_MIN_TEMPERATURE = 1e-6
+_MASK_64 = 2**64 - 1
+_TOP_P_CANDIDATES = 256  # how many of the likeliest tokens are tried first for top_p
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingParams:
-    """How to choose tokens. Raises RequestError for values that mean nothing."""
+    """How to choose tokens. Raises RequestError for values out of range."""
 
     temperature: float = 0.8  # 0: always the likeliest token
     top_k: int = 40  # 0: no limit
     top_p: float = 1.0
-    repetition_penalty: float = 1.0  # CTRL's (arXiv:1909.05858), over prompt and answer
+    repetition_penalty: float = 1.0  # 1: none; of CTRL (arXiv:1909.05858), over prompt and answer
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check every value."""
+        """Validate every value."""
         for name in ("top_k", "seed"):
             if not isinstance(getattr(self, name), int):
                 raise RequestError(f"{name} is {getattr(self, name)!r}; it must be a whole number")
@@ -45,16 +45,19 @@ class SamplingParams:
 
 
 def sampling_params(recommended: Mapping[str, float], chosen: Mapping[str, Any]) -> SamplingParams:
-    """`chosen` over `recommended`, None meaning not chosen; a random seed where none is given."""
+    """`chosen` over `recommended`, where None is not chosen. Without a seed, a random one.
+
+    Raises RequestError for unknown settings and for values out of range.
+    """
     given = {name: value for name, value in chosen.items() if value is not None}
     try:
         return SamplingParams(**{"seed": secrets.randbelow(MAX_SEED), **recommended, **given})
     except TypeError as error:
-        raise RequestError(f"a sampling setting is not known or not a number: {error}") from error
+        raise RequestError(f"a sampling setting is unknown or not a number: {error}") from error
 
 
 def _require(valid: bool, name: str, value: float, allowed: str) -> None:
-    # Every comparison with NaN is false, so NaN arrives here too.
+    # Comparisons with NaN are false, so NaN is refused too.
     if not valid:
         raise RequestError(f"{name} is {value}; it must be {allowed}")
 
@@ -64,17 +67,17 @@ def sample(
 ) -> int:
     """The token at `position`, from `logits[vocabulary]`.
 
-    `history` holds the ids before it, for the repetition penalty. Randomness is drawn from a
-    counter-based generator keyed by (seed, position): whoever continues a text at `position`
-    draws what the first would have drawn. Raises RuntimeFailedError when the logits hold a NaN.
+    `history` holds the ids before it, for the repetition penalty. The random generator is
+    counter-based and keyed by (seed, position): a source that continues at `position` draws what
+    the first would have drawn. Raises RuntimeFailedError if the logits hold a NaN.
     """
-    scores = _penalised(logits, params.repetition_penalty, history)
-    if params.temperature < _COLDEST:
+    scores = _penalized(logits, params.repetition_penalty, history)
+    if params.temperature < _MIN_TEMPERATURE:
         likeliest = int(scores.argmax())
-        _require_number(scores[likeliest])  # to argmax a NaN is the largest number
+        _require_number(scores[likeliest])  # argmax takes a NaN for the largest number
         return likeliest
-    # As few steps as will do: after the model's own, with nothing left in the processor's caches,
-    # each call takes ten times as long as by itself.
+    # As few NumPy calls as possible: a model step evicts everything else from the processor's
+    # caches, so each call takes ten times as long here as by itself.
     ids = _likeliest(scores, params.top_k)
     weights = np.divide(scores[ids], params.temperature, dtype=np.float64)
     weights = np.exp(weights - weights.max())
@@ -84,28 +87,28 @@ def sample(
     cumulative = weights.cumsum()
     _require_number(cumulative[-1])
     index = cumulative.searchsorted(uniform(params.seed, position) * cumulative[-1], side="right")
-    if index == ids.size:  # the product was rounded up to the sum
+    if index == ids.size:  # rounding made the product equal to the sum
         index = np.flatnonzero(weights)[-1]
     return int(ids[index])
 
 
 def uniform(seed: int, position: int) -> float:
-    """A number from 0 to 1, the first that NumPy's Philox(key=(seed, position)) gives.
+    """A number in [0, 1): the first that NumPy's Philox(key=(seed, position)) draws.
 
     Philox4x64-10 (Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, SC 2011). NumPy's own
-    asks the system for entropy whenever it is made, which after a step of the model, when nothing
-    is left in the processor's caches, takes ten times as long as these few lines.
+    asks the system for entropy at construction, which after a model step takes ten times as long as
+    this code.
     """
     counter, key = (1, 0, 0, 0), (seed, position)
     for _ in range(10):
         first, second = counter[0] * 0xD2E7470EE14C6C93, counter[2] * 0xCA5A826395121157
         counter = (
             second >> 64 ^ counter[1] ^ key[0],
-            second & _WORD,
+            second & _MASK_64,
             first >> 64 ^ counter[3] ^ key[1],
-            first & _WORD,
+            first & _MASK_64,
         )
-        key = (key[0] + 0x9E3779B97F4A7C15 & _WORD, key[1] + 0xBB67AE8584CAA73B & _WORD)
+        key = (key[0] + 0x9E3779B97F4A7C15 & _MASK_64, key[1] + 0xBB67AE8584CAA73B & _MASK_64)
     return (counter[0] >> 11) * 2.0**-53
 
 
@@ -116,33 +119,33 @@ def _require_number(score: np.floating) -> None:
         )
 
 
-def _penalised(
+def _penalized(
     scores: NDArray[np.float32], penalty: float, history: Collection[int]
 ) -> NDArray[np.float32]:
     if penalty == 1 or not history:
         return scores
     seen = np.fromiter(history, dtype=np.int64)
-    penalised = scores.copy()
-    penalised[seen] = np.where(scores[seen] > 0, scores[seen] / penalty, scores[seen] * penalty)
-    return penalised
+    penalized = scores.copy()
+    penalized[seen] = np.where(scores[seen] > 0, scores[seen] / penalty, scores[seen] * penalty)
+    return penalized
 
 
 def _likeliest(scores: NDArray[Any], count: int) -> NDArray[np.int64]:
-    """The indices, in their order, of the `count` largest (0: all), and of what equals the last.
+    """The indices, ascending, of the `count` largest scores (0: all) and of ties with the last.
 
-    Nothing is sorted: of a vocabulary, that would take longer than the model's own step.
+    A partition, because sorting a whole vocabulary takes longer than the model's step.
     """
     if not 0 < count < scores.size:
         return np.arange(scores.size)
     largest = np.partition(scores, -count)[-count:]
-    _require_number(largest.max())  # a NaN is sorted behind all numbers
+    _require_number(largest.max())  # partition puts a NaN last
     likeliest: NDArray[np.int64] = (scores >= largest[0]).nonzero()[0]
     return likeliest
 
 
 def _top_p(weights: NDArray[np.float64], p: float) -> NDArray[np.int64]:
-    """The indices of the largest that together reach `p` of the whole (arXiv:1904.09751)."""
-    count, probabilities = _FIRST_GUESS, weights / weights.sum()
+    """The indices of the fewest largest weights whose share reaches `p` (arXiv:1904.09751)."""
+    count, probabilities = _TOP_P_CANDIDATES, weights / weights.sum()
     while True:
         some = _likeliest(probabilities, count if count < probabilities.size else 0)
         order = some[np.argsort(-probabilities[some], kind="stable")]

@@ -1,4 +1,4 @@
-"""Turning tokens into text as they come: whole characters only, and nothing past a stop string."""
+"""Turning tokens into text: whole characters only, and nothing after a stop string."""
 
 import codecs
 from collections.abc import Sequence
@@ -11,24 +11,24 @@ from edgewise_edge.errors import RequestError
 class TextAssembler:
     """Collects token bytes; `push` and `finish` return the text that is safe to show.
 
-    Held back are bytes of an unfinished UTF-8 character and text that may yet turn out to begin
-    a stop string. After a stop string `stopped` is true, and its text and all after it is dropped.
+    It holds back the bytes of an incomplete UTF-8 character, and text that may be the start of a
+    stop string. After a stop string `stopped` is true; the stop string and what follows is dropped.
     """
 
     def __init__(self, stop: Sequence[str] | str = ()) -> None:
         self._stop = (stop,) if isinstance(stop, str) else tuple(stop)
         if not all(isinstance(text, str) and text for text in self._stop):
-            raise RequestError("a stop string must be text of at least one character")
+            raise RequestError("a stop string is empty or not text; give at least one character")
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._held = ""
         self.stopped = False
 
     def push(self, token: bytes) -> str:
-        """Take in one token's bytes."""
+        """Add one token's bytes; the text that is now safe to show."""
         return self._release(self._decoder.decode(token))
 
     def finish(self) -> str:
-        """The rest, once no more tokens will come."""
+        """The text that was held back; call it after the last token."""
         text = self._release(self._decoder.decode(b"", final=True))
         held, self._held = self._held, ""
         return text + held
@@ -47,13 +47,13 @@ class TextAssembler:
 
 
 def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of `text` that begins `stop`."""
+    """Length of the longest suffix of `text` that is a prefix of `stop`."""
     longest = min(len(text), len(stop) - 1)
     return next((n for n in range(longest, 0, -1) if text.endswith(stop[:n])), 0)
 
 
 class Transcript:
-    """Takes in tokens, whoever made them, and gives out text until the text is finished."""
+    """Turns the tokens of an answer into text, from whichever source, until it is finished."""
 
     def __init__(
         self, tokenizer: Tokenizer, max_tokens: int, stop: Sequence[str] | str = ()
@@ -66,17 +66,17 @@ class Transcript:
 
     @property
     def tokens_left(self) -> int:
-        """New tokens that may still come."""
+        """New tokens until `max_tokens`."""
         return self._max_tokens - len(self.token_ids)
 
     def limit(self, tokens: int) -> None:
-        """Let it hold no more than so many from now on."""
+        """Set `max_tokens` to `tokens`."""
         self._max_tokens = tokens
 
     def push(self, token: int) -> str:
-        """Take in the next token; the text that is now safe to show.
+        """Add the next token; the text that is now safe to show.
 
-        An end token finishes the text and is not part of it.
+        An end token finishes the answer and is not part of it.
         """
         if token in self._tokenizer.end_ids:
             return self.finish(FinishReason.STOP)
@@ -89,6 +89,6 @@ class Transcript:
         return text
 
     def finish(self, reason: FinishReason) -> str:
-        """End here, unless it has ended already; the text that was held back."""
+        """Finish, unless finished already; the text that was held back."""
         self.finish_reason = self.finish_reason or reason
         return self._assembler.finish()

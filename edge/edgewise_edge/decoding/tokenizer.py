@@ -1,4 +1,4 @@
-"""Byte-level BPE, built from a GPT-2 vocabulary's own files."""
+"""Byte-level BPE, built from the files of a GPT-2 vocabulary."""
 
 import hashlib
 import json
@@ -13,15 +13,15 @@ VOCABULARY_FILE = "vocab.json"
 MERGES_FILE = "merges.txt"
 TOKENIZER_FILES = (VOCABULARY_FILE, MERGES_FILE)
 END_OF_TEXT = "<|endoftext|>"
-_SEPARATOR = "\uffff"  # no character: it cannot be in a token
+_SEPARATOR = "\uffff"  # a noncharacter: no token contains it
 
-# GPT-2's pre-tokenizer (openai/gpt-2, src/encoder.py), with possessive quantifiers where they
-# cannot change a match, so that long runs of one class take linear time.
+# GPT-2's pre-tokenizer (openai/gpt-2, src/encoder.py). Possessive quantifiers, where they cannot
+# change a match, keep long runs of one character class linear.
 SPLIT_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
 
 
-def _byte_of_character() -> dict[str, int]:
-    """GPT-2's printable stand-in for each byte, the other way round (src/encoder.py)."""
+def unicode_to_bytes() -> dict[str, int]:
+    """The byte that each character stands for in GPT-2's files (bytes_to_unicode(), inverted)."""
     plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), 256)]
     others = [byte for byte in range(256) if byte not in plain]
     return {chr(byte): byte for byte in plain} | {
@@ -32,8 +32,8 @@ def _byte_of_character() -> dict[str, int]:
 class Tokenizer:
     """Text to token ids and back, for one vocabulary.
 
-    `ranks` maps each token's bytes to its id, in the order of the merges; `special` maps special
-    tokens to their ids. Special tokens written out in a prompt are ordinary text.
+    `ranks` maps each token's bytes to its id, in merge order; `special` maps special tokens to
+    their ids. A special token spelled out in a prompt is ordinary text.
     """
 
     def __init__(self, ranks: dict[bytes, int], special: dict[str, int]) -> None:
@@ -45,7 +45,7 @@ class Tokenizer:
 
     @classmethod
     def from_folder(cls, folder: Path) -> "Tokenizer":
-        """Read `vocab.json` and `merges.txt`; raise ModelCorruptError when they are no such files."""
+        """Read `vocab.json` and `merges.txt`. Raises ModelCorruptError if they are invalid."""
         try:
             return cls(*_read_vocabulary(folder))
         except (OSError, ValueError, KeyError, AttributeError) as error:
@@ -60,7 +60,7 @@ class Tokenizer:
 
     @property
     def end_ids(self) -> frozenset[int]:
-        """The ids that end a text: one, or none where the vocabulary lacks it."""
+        """The ids that end a text: one, or none if the vocabulary has no end token."""
         return frozenset(self._special.values())
 
     def encode(self, text: str) -> list[int]:
@@ -68,16 +68,16 @@ class Tokenizer:
         return self._encoding.encode_ordinary(text)
 
     def token_bytes(self, token_id: int) -> bytes:
-        """The bytes of one token; none for a special token or an unused id."""
+        """The bytes of one token; empty for a special token or an unused id."""
         return self._bytes.get(token_id, b"")
 
     def decode(self, token_ids: list[int]) -> str:
-        """The text of `token_ids`, broken UTF-8 replaced by U+FFFD."""
+        """The text of `token_ids`; invalid UTF-8 becomes U+FFFD."""
         return b"".join(map(self.token_bytes, token_ids)).decode("utf-8", errors="replace")
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 (hex) over every id and its bytes: equal only for equal vocabularies."""
+        """sha256 (hex) over all ids and their bytes; different for different vocabularies."""
         tokens = {token_id: b"t" + token for token_id, token in self._bytes.items()}
         tokens |= {token_id: b"s" + name.encode() for name, token_id in self._special.items()}
         digest = hashlib.sha256(SPLIT_PATTERN.encode())
@@ -89,22 +89,22 @@ class Tokenizer:
 
 def _read_vocabulary(folder: Path) -> tuple[dict[bytes, int], dict[str, int]]:
     ids: dict[str, int] = json.loads((folder / VOCABULARY_FILE).read_text(encoding="utf-8"))
-    byte_of = _byte_of_character()
+    byte_of = unicode_to_bytes()
     special = {END_OF_TEXT: ids.pop(END_OF_TEXT)} if END_OF_TEXT in ids else {}
-    # All tokens at once: one by one takes 50 ms longer for GPT-2's, which a cold start feels.
+    # All tokens at once: one by one, GPT-2's take 50 ms longer at every cold start.
     written = _SEPARATOR.join(ids)
-    if strangers := set(written) - byte_of.keys() - {_SEPARATOR}:
-        raise ValueError(f"no token may have the character {min(strangers)!r}")
+    if invalid := set(written) - byte_of.keys() - {_SEPARATOR}:
+        raise ValueError(f"a token has the invalid character {min(invalid)!r}")
     tokens = written.translate({ord(c): byte for c, byte in byte_of.items()})
     ranks = {
         token.encode("latin-1"): token_id
         for token, token_id in zip(tokens.split(_SEPARATOR), ids.values(), strict=True)
     }
     if missing := [byte for byte in range(256) if bytes([byte]) not in ranks]:
-        raise ValueError(f"{len(missing)} single bytes have no token, {missing[0]:#04x} among them")
+        raise ValueError(f"{len(missing)} single bytes have no token, such as {missing[0]:#04x}")
     merges = (folder / MERGES_FILE).read_text(encoding="utf-8").replace(" ", "").splitlines()
     merged_ids = [ids[line] for line in merges if line and not line.startswith("#version")]
-    # tiktoken takes a token's id for the rank of its merge.
+    # tiktoken uses a token's id as the rank of its merge.
     if merged_ids != sorted(merged_ids):
-        raise ValueError("the ids are not in the order of the merges")
+        raise ValueError("the ids are not in merge order")
     return ranks, special

@@ -1,1 +1,1 @@
-"""Runs a `.tflite`: the library behind it, KV caches, and what is kept of earlier prompts."""
+"""Runs a `.tflite`: the library behind it, KV caches, prefix cache and prepared weights."""

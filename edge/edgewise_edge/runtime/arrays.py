@@ -1,4 +1,4 @@
-"""Arrays that a native runtime may use in place."""
+"""Aligned arrays that a native runtime can use in place."""
 
 import math
 import mmap
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edgewise_edge.runtime.backend import Shape
 
-ALIGNMENT = 64  # bytes; LiteRT copies what is aligned less
+ALIGNMENT = 64  # bytes; LiteRT copies arrays with a smaller alignment
 
 
 def aligned(shape: Shape, dtype: type[np.generic]) -> NDArray[Any]:
@@ -21,7 +21,7 @@ def aligned(shape: Shape, dtype: type[np.generic]) -> NDArray[Any]:
 def stacked(count: int, shape: Shape, dtype: type[np.generic]) -> NDArray[Any]:
     """Zeros (count, *shape), each of the `count` arrays at an aligned address.
 
-    The memory is taken from the system page by page, as it is first written to.
+    The system commits the memory page by page, on first write.
     """
     items, itemsize = math.prod(shape), np.dtype(dtype).itemsize
     stride = -(-items * itemsize // ALIGNMENT) * ALIGNMENT // itemsize
@@ -30,8 +30,9 @@ def stacked(count: int, shape: Shape, dtype: type[np.generic]) -> NDArray[Any]:
 
 
 def _pages(size: int) -> mmap.mmap:
-    """Memory straight from the system: NumPy's own may come in huge pages, of which a few written
-    rows would take many.
+    """Memory straight from the system.
+
+    NumPy's own may come in huge pages, so that a few written rows would commit far too much.
     """
     if hasattr(mmap, "MAP_ANONYMOUS"):
         return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

@@ -1,4 +1,4 @@
-"""The seam between our runtime and the library that runs a `.tflite`: LiteRT, or tflite-runtime."""
+"""What the runtime needs from the library that runs a `.tflite`: LiteRT or tflite-runtime."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 Shape = tuple[int, ...]
-Memory = Mapping[str, NDArray[Any]]
+Tensors = Mapping[str, NDArray[Any]]  # by tensor name
 Step = Callable[[], None]  # raises RuntimeError or ValueError when the library fails
 
 
 @dataclass(frozen=True, slots=True)
-class Ends:
-    """What a signature takes and returns: names and shapes. Free dimensions say 1 or -1."""
+class SignatureShapes:
+    """Names and shapes of a signature's inputs and outputs. Dynamic dimensions are 1 or -1."""
 
     inputs: dict[str, Shape]
     outputs: dict[str, Shape]
@@ -23,12 +23,12 @@ class Backend(Protocol):
     """A loaded model. Its methods raise RuntimeError or ValueError when the library fails."""
 
     name: str
-    signatures: dict[str, Ends]
+    signatures: dict[str, SignatureShapes]
 
-    def bind(self, signature: str, inputs: Memory, outputs: Memory) -> Step:
-        """A call that runs `signature` on these arrays, whose shapes are those of this step.
+    def bind(self, signature: str, inputs: Tensors, outputs: Tensors) -> Step:
+        """A callable that runs `signature` on these arrays, at their shapes.
 
-        The arrays, by the names of the signature's ends, are contiguous and lie at multiples of
-        ALIGNMENT bytes (arrays.py). What they hold when the step is called is what it reads.
+        The arrays are contiguous and aligned to ALIGNMENT bytes (arrays.py). Each call reads what
+        they hold at that moment.
         """
         ...

@@ -1,4 +1,4 @@
-"""Running a model with LiteRT's CompiledModel, which reads and writes our memory in place."""
+"""The backend for LiteRT's CompiledModel, which reads and writes our arrays in place."""
 
 import ctypes
 import functools
@@ -15,17 +15,16 @@ from ai_edge_litert.tensor_buffer import TensorBuffer
 from numpy.typing import NDArray
 
 from edgewise_edge.runtime.arrays import aligned
-from edgewise_edge.runtime.backend import Ends, Memory, Shape, Step
+from edgewise_edge.runtime.backend import Shape, SignatureShapes, Step, Tensors
 
-_NO_FILE = ":memory"  # XNNPACK's name for a weight cache that is shared, but not kept
+_NO_FILE = ":memory"  # XNNPACK's name for a weight cache that signatures share, without a file
 
 
 class CompiledBackend:
     """The `.tflite` at `path`, mapped into memory and compiled for `threads` CPU threads.
 
-    XNNPACK lays the weights out anew for its kernels. It maps what it made before from the file
-    `weight_cache`, and makes that file where there is none; all signatures share it, and so do
-    all processes.
+    XNNPACK repacks the weights for its kernels. It maps repacked weights from the file
+    `weight_cache`, or writes that file if there is none. All signatures and processes share it.
     """
 
     name = "LiteRT"
@@ -37,40 +36,40 @@ class CompiledBackend:
         self._model = CompiledModel.from_file(
             str(path), environment=_environment(), options=Options(cpu_options=cpu)
         )
-        self._bound: dict[str, list[Shape]] = {}  # the shapes each signature has now
+        self._input_shapes: dict[str, list[Shape]] = {}  # each signature's current ones
         self.signatures = {
-            name: Ends(
-                _shapes(self._model.get_input_tensor_details(name), ends["inputs"]),
-                _shapes(self._model.get_output_tensor_details(name), ends["outputs"]),
+            name: SignatureShapes(
+                _shapes(self._model.get_input_tensor_details(name), tensors["inputs"]),
+                _shapes(self._model.get_output_tensor_details(name), tensors["outputs"]),
             )
-            for name, ends in self._model.get_signature_list().items()
+            for name, tensors in self._model.get_signature_list().items()
         }
 
-    def bind(self, signature: str, inputs: Memory, outputs: Memory) -> Step:
-        """Let LiteRT know our arrays; nothing is copied, then or later."""
-        ends, index = self.signatures[signature], self._model.get_signature_index(signature)
-        arrays = [inputs[name] for name in ends.inputs]
-        shapes = [array.shape for array in arrays]
-        ours = [_Shared(array) for array in arrays]
-        theirs = [_Shared(outputs[name]) for name in ends.outputs]
-        given, taken = [shared.buffer for shared in ours], [shared.buffer for shared in theirs]
+    def bind(self, signature: str, inputs: Tensors, outputs: Tensors) -> Step:
+        """Register our arrays with LiteRT; nothing is copied, now or in a step."""
+        names, index = self.signatures[signature], self._model.get_signature_index(signature)
+        shapes = [inputs[name].shape for name in names.inputs]
+        shared_inputs = [_SharedArray(inputs[name]) for name in names.inputs]
+        shared_outputs = [_SharedArray(outputs[name]) for name in names.outputs]
+        input_buffers = [shared.buffer for shared in shared_inputs]
+        output_buffers = [shared.buffer for shared in shared_outputs]
 
-        def step(_keep: Any = (ours, theirs)) -> None:
-            if self._bound.get(signature) != shapes:
-                # Half resized, the model fits no binding: the next one resizes it whole.
-                self._bound.pop(signature, None)
+        def step(_keep_alive: Any = (shared_inputs, shared_outputs)) -> None:
+            if self._input_shapes.get(signature) != shapes:
+                # If a resize fails halfway, no shapes are current: the next step resizes all inputs.
+                self._input_shapes.pop(signature, None)
                 for position, shape in enumerate(shapes):
                     self._model.resize_input_tensor(position, shape, index, strict=False)
-                self._bound[signature] = shapes
-            self._model.run_by_index(index, given, taken)
+                self._input_shapes[signature] = shapes
+            self._model.run_by_index(index, input_buffers, output_buffers)
 
         return step
 
 
 def shares_memory() -> bool:
-    """Whether the installed LiteRT can use memory of ours as CompiledBackend wants it."""
+    """Whether the installed LiteRT can use our arrays, as CompiledBackend needs it to."""
     try:
-        _Shared(aligned((1,), np.float32))
+        _SharedArray(aligned((1,), np.float32))
     except (OSError, ValueError, AttributeError, RuntimeError):
         return False
     return True
@@ -82,7 +81,7 @@ def _shapes(details: dict[str, Any], names: Iterable[str]) -> dict[str, Shape]:
 
 @functools.cache
 def _environment() -> Environment:
-    """LiteRT's process-wide state, made once and never torn down (which LiteRT would log)."""
+    """LiteRT's process-wide state. It is never destroyed, because LiteRT would log that."""
     environment = Environment.create()
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(environment))
     return environment
@@ -110,18 +109,18 @@ _ELEMENT_TYPES = {np.dtype(np.float32): 1, np.dtype(np.int32): 2}  # LiteRtEleme
 
 @functools.cache
 def _library() -> ctypes.CDLL:
-    """LiteRT's C API, of which the Python package uses all that we need but one function."""
+    """LiteRT's C API. We need one function of it that the Python package does not use."""
     folder = Path(str(importlib.resources.files("ai_edge_litert")))
     (path,) = (path for path in folder.glob("*LiteRt.*") if path.stem in ("libLiteRt", "LiteRt"))
     return ctypes.CDLL(str(path))
 
 
-class _Shared:
+class _SharedArray:
     """An array as LiteRT's tensor buffer.
 
-    The Python package makes such buffers of our memory too, but of one dimension only. To give
-    them more, the graph would have to reshape its inputs, and XNNPACK reshapes by copying: the
-    whole cache, for every token. So they are made by LiteRT's own C API, with their shape.
+    The Python package can wrap our memory too, but only as one dimension. The graph would have to
+    reshape its inputs, and XNNPACK reshapes by copying: the whole cache, for every token. LiteRT's
+    C API creates the buffer with its shape.
     """
 
     def __init__(self, array: NDArray[Any]) -> None:
@@ -137,7 +136,7 @@ class _Shared:
             ctypes.byref(handle),
         )
         if status != 0:
-            raise RuntimeError(f"LiteRT cannot use memory of ours (status {status})")
+            raise RuntimeError(f"LiteRT cannot use our memory (status {status})")
         self.buffer = TensorBuffer(_capsule(handle, b"LiteRtTensorBuffer", None))
         weakref.finalize(self, _library().LiteRtDestroyTensorBuffer, handle).atexit = False
 

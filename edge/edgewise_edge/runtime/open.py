@@ -1,4 +1,4 @@
-"""Choosing the library that runs a `.tflite`, and loading one with it."""
+"""Choosing the library that runs a `.tflite`, and loading the model with it."""
 
 import importlib
 import importlib.util
@@ -10,7 +10,7 @@ from edgewise_edge.runtime.backend import Backend
 
 
 def import_library() -> None:
-    """Import what open_model() needs: something to do while a model is hashed."""
+    """Import what open_model() needs, so that the import can overlap with other work."""
     if importlib.util.find_spec("ai_edge_litert"):
         importlib.import_module("edgewise_edge.runtime.litert")
 
@@ -18,7 +18,8 @@ def import_library() -> None:
 def open_model(path: Path, threads: int, weight_cache: Path | None) -> Backend:
     """Load a `.tflite` with LiteRT where it is installed, else with tflite-runtime.
 
-    `weight_cache` is a file for LiteRT's prepared weights, or where such a file is to be made.
+    `weight_cache` is the file of LiteRT's prepared weights; LiteRT writes it if it is missing.
+    Raises ModelIncompatibleError, or the library's RuntimeError or ValueError.
     """
     if importlib.util.find_spec("ai_edge_litert"):
         from edgewise_edge.runtime.litert import CompiledBackend, shares_memory
@@ -35,11 +36,11 @@ def open_model(path: Path, threads: int, weight_cache: Path | None) -> Backend:
             return _interpreted(Interpreter, path, threads)
         except ValueError as error:
             raise ModelIncompatibleError(
-                f"{path} was not made for tflite-runtime ({error}); convert it with --target "
+                f"{path} does not run on tflite-runtime ({error}); convert it with --target "
                 "tflite-runtime"
             ) from error
     raise ModelIncompatibleError(
-        "neither ai-edge-litert nor tflite-runtime is installed, and one of them runs the model: "
+        "neither ai-edge-litert nor tflite-runtime is installed; install one to run the model: "
         "pip install ai-edge-litert"
     )
 

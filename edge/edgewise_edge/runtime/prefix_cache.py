@@ -1,137 +1,143 @@
-"""Texts that the model has read already, for requests that begin with the same tokens."""
+"""Sessions that have ended, for requests that begin with the same tokens."""
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
 
 from edgewise_edge.errors import CacheMemoryError
 from edgewise_edge.memory import available_memory
-from edgewise_edge.runtime.kv_cache import Cache, row_bytes
+from edgewise_edge.runtime.kv_cache import KVCache, bytes_per_token
 from edgewise_edge.runtime.session import Runtime, Session
 
 PREFIX_MEMORY = 64 * 2**20  # bytes: 870 tokens of GPT-2 small
 
 
-class Prefixes:
-    """Sessions that have ended, most recently used last, and at most `limit` bytes of their caches.
+class PrefixCache:
+    """Released sessions, most recently used last. Their caches hold at most `limit` bytes.
 
-    The cache in use counts too. A request that begins as one of them did goes on from there. What
-    it reads and writes is what it would have been without: a cache holds nothing but what its tokens
-    make of it.
+    A session in use counts towards `limit` too. A request that shares a prefix with a released
+    session continues from there. Its tokens are the same as without the prefix cache, since keys and
+    values depend on nothing but the tokens before them. `available` gives the bytes that the system
+    has left (None: unknown).
     """
 
-    def __init__(self, runtime: Runtime, limit: int) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        limit: int,
+        available: Callable[[], int | None] = available_memory,
+    ) -> None:
+        self.available = available
         self._runtime = runtime
         self._limit = limit
-        self._row_bytes = row_bytes(runtime.architecture)
+        self._token_bytes = bytes_per_token(runtime.architecture)
         self._sessions: list[Session] = []
-        self._ended: deque[Session] = deque()  # not among them yet
+        self._released: deque[Session] = deque()  # not in `_sessions` yet
         self._lock = threading.Lock()
 
-    def session(self, tokens: Sequence[int], room: int) -> Session:
-        """A session that has read a beginning of `tokens`, but not the last of them.
+    def acquire(self, tokens: Sequence[int], length: int) -> Session:
+        """A session that has processed a prefix of `tokens`, but not the last one.
 
-        It will hold up to `room` tokens: raises CacheMemoryError, before it takes any memory, when
+        It will grow to `length` tokens: raises CacheMemoryError, before any memory is taken, if
         the system has not enough left for them.
         """
         with self._locked():
-            found, shared = self._best(tokens)
-            if found and found.position - shared <= shared:  # more is won than lost
+            found, shared = self._longest_match(tokens)
+            if found and found.position - shared <= shared:  # reusing it gains more than it loses
                 self._sessions.remove(found)
-                self._make_room(room, found)
+                self._reserve(length, found)
                 return Session(self._runtime, found.cache, found.tokens[:shared])
             if found:
                 self._sessions.append(self._sessions.pop(self._sessions.index(found)))
-            cache = self._make_room(room) or self._new_cache(room)
+            cache = self._reserve(length) or self._new_cache(length)
             if found:
-                cache.take(found.cache, shared)
+                cache.copy_from(found.cache, shared)
                 return Session(self._runtime, cache, found.tokens[:shared])
             return Session(self._runtime, cache, [])
 
-    def shared(self, tokens: Sequence[int]) -> int:
-        """How many tokens a session would have read already."""
-        with self._locked():
-            return self._best(tokens)[1]
+    def release(self, session: Session) -> None:
+        """Keep a session for later requests; the caller must not use it any more.
 
-    def keep(self, session: Session) -> None:
-        """Remember a session that is over; it must not be used any more.
-
-        An abandoned stream may be collected, and call this, in the middle of anything, this
-        object's own work included: so it waits for no lock.
+        The garbage collector may close an abandoned stream, and call this, at any point, even
+        inside another method of this object. So it never waits for the lock.
         """
-        self._ended.append(session)
+        self._released.append(session)
         if self._lock.acquire(blocking=False):
             try:
-                self._take_in()
+                self._keep_released()
             finally:
                 self._lock.release()
 
-    @property
-    def bytes(self) -> int:
-        """Memory that the caches take."""
+    def cached_prefix(self, tokens: Sequence[int]) -> int:
+        """How many of the first `tokens` an acquired session would have processed."""
         with self._locked():
-            return self._held()
+            return self._longest_match(tokens)[1]
+
+    @property
+    def used_bytes(self) -> int:
+        """Memory that the caches of released sessions take."""
+        with self._locked():
+            return self._used()
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
         with self._lock:
-            self._take_in()
+            self._keep_released()
             yield
 
-    def _take_in(self) -> None:
-        while self._ended:
-            session = self._ended.popleft()
+    def _keep_released(self) -> None:
+        while self._released:
+            session = self._released.popleft()
             if session.position:
                 self._sessions.append(session)
         self._evict(self._limit)
 
-    def _best(self, tokens: Sequence[int]) -> tuple[Session | None, int]:
-        """The session that shares the longest beginning with `tokens`, and its length."""
+    def _longest_match(self, tokens: Sequence[int]) -> tuple[Session | None, int]:
+        """The session that shares the longest prefix with `tokens`, and its length."""
         best, longest = None, 0
         for session in self._sessions:
-            # The last token must be read for its logits.
-            shared = min(_shared(session.tokens, tokens), len(tokens) - 1)
+            # The last token must be processed for its logits.
+            shared = min(_common_prefix(session.tokens, tokens), len(tokens) - 1)
             if shared > longest:
                 best, longest = session, shared
         return best, longest
 
-    def _make_room(self, room: int, taken: Session | None = None) -> Cache | None:
-        """Forget what has to go for `room` tokens, of which `taken` holds some already.
+    def _reserve(self, length: int, reused: Session | None = None) -> KVCache | None:
+        """Evict sessions until `length` tokens fit, some of which `reused` holds already.
 
-        The cache of one that went, to be used anew: its memory need not be asked for again.
+        Returns the cache of an evicted session, if any: reusing its memory saves asking for more.
         """
-        gone = self._evict(max(0, self._limit - room * self._row_bytes))
-        wanted = room * self._row_bytes - (self._bytes(taken) if taken else 0)
-        while (available := available_memory()) is not None and (
-            available < wanted - (self._bytes(gone) if gone else 0)
+        evicted = self._evict(max(0, self._limit - length * self._token_bytes))
+        needed = length * self._token_bytes - (self._bytes(reused) if reused else 0)
+        while (available := self.available()) is not None and (
+            available < needed - (self._bytes(evicted) if evicted else 0)
         ):
             if not self._sessions:
-                raise CacheMemoryError(wanted, available)
-            gone = self._evict(self._held() - 1)
-        return gone.cache if gone else None
+                raise CacheMemoryError(needed, available)
+            evicted = self._evict(self._used() - 1)
+        return evicted.cache if evicted else None
 
-    def _new_cache(self, room: int) -> Cache:
+    def _new_cache(self, length: int) -> KVCache:
         try:
-            return Cache(self._runtime.architecture)
+            return self._runtime.new_cache()
         except OSError as error:
-            raise CacheMemoryError(room * self._row_bytes, available_memory() or 0) from error
+            raise CacheMemoryError(length * self._token_bytes, self.available() or 0) from error
 
     def _evict(self, limit: int) -> Session | None:
-        """Forget the least recently used until the others hold `limit` bytes at most."""
-        gone = None
-        while self._held() > limit:
-            gone = self._sessions.pop(0)
-        return gone
+        """Evict least recently used sessions down to `limit` bytes; the last one evicted."""
+        evicted = None
+        while self._used() > limit:
+            evicted = self._sessions.pop(0)
+        return evicted
 
-    def _held(self) -> int:
+    def _used(self) -> int:
         return sum(map(self._bytes, self._sessions))
 
     def _bytes(self, session: Session) -> int:
-        return session.position * self._row_bytes
+        return session.position * self._token_bytes
 
 
-def _shared(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens both begin with."""
+def _common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))

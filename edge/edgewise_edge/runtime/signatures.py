@@ -1,5 +1,75 @@
-"""What a device model's steps are called, shared with the converter (edgewise_cloud/convert/graph.py)."""
+"""A device model's signatures: names of their tensors, and the check of their shapes.
+
+The converter writes the same names (edgewise_cloud/convert/graph.py).
+"""
+
+from edgewise_edge.errors import ModelIncompatibleError
+from edgewise_edge.runtime.backend import Shape, SignatureShapes
+from edgewise_edge.store.manifest import Architecture
 
 DECODE = "decode"  # one token
-PREFILL = "prefill"  # any number of them
-MASKED = -1e9  # added to the score of what a token may not see; finite, or 0 x inf would be NaN
+PREFILL = "prefill"  # any number of tokens
+MASKED = -1e9  # added to masked attention scores; finite, since 0 x inf would be NaN
+
+_Dimensions = tuple[int | None, ...]  # None: any size
+
+
+def cache_names(shape: Architecture) -> list[str]:
+    """The cache inputs, in the order of KVCache.rows."""
+    return [f"{kind}_{layer}" for layer in range(shape.layers) for kind in ("key", "value")]
+
+
+def new_row_names(shape: Architecture) -> list[str]:
+    """The outputs with the keys and values of the new tokens, in the same order."""
+    return [f"new_{name}" for name in cache_names(shape)]
+
+
+def check_signatures(signatures: dict[str, SignatureShapes], shape: Architecture) -> None:
+    """Raise ModelIncompatibleError unless both signatures have the shapes of `shape`.
+
+    LiteRT writes past the end of a buffer that is too small, so check before giving it any.
+    """
+    for signature in (PREFILL, DECODE):
+        if signature not in signatures:
+            raise ModelIncompatibleError(
+                f"the model has no signature '{signature}', it has {sorted(signatures)}; "
+                "convert it again"
+            )
+        found = signatures[signature]
+        _check(f"inputs of the model's '{signature}'", found.inputs, _inputs(signature, shape))
+        _check(f"outputs of the model's '{signature}'", found.outputs, _outputs(shape))
+
+
+def _inputs(signature: str, shape: Architecture) -> dict[str, _Dimensions]:
+    inputs: dict[str, _Dimensions] = {
+        "tokens": (None,),
+        "positions": (None,),
+        "mask": (None, None),
+        **dict.fromkeys(cache_names(shape), (None, shape.heads, shape.head_size)),
+    }
+    return inputs | {"last": (1,)} if signature == PREFILL else inputs
+
+
+def _outputs(shape: Architecture) -> dict[str, _Dimensions]:
+    rows = (None, shape.heads, shape.head_size)
+    return {**dict.fromkeys(new_row_names(shape), rows), "logits": (shape.vocabulary_size,)}
+
+
+def _check(what: str, found: dict[str, Shape], expected: dict[str, _Dimensions]) -> None:
+    missing, unknown = sorted(expected.keys() - found), sorted(found.keys() - expected)
+    if missing or unknown:
+        raise ModelIncompatibleError(
+            f"{what}: missing {missing}, unknown {unknown}; convert the model again"
+        )
+    for name, dimensions in expected.items():
+        if not _fits(found[name], dimensions):
+            raise ModelIncompatibleError(
+                f"{what}: {name} has shape {found[name]}, its manifest says {dimensions} "
+                "(None: any size); convert the model again"
+            )
+
+
+def _fits(found: Shape, expected: _Dimensions) -> bool:
+    return len(found) == len(expected) and all(
+        want is None or have == want for have, want in zip(found, expected, strict=True)
+    )

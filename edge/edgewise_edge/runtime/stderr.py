@@ -1,7 +1,7 @@
 """Keeping the log lines of native libraries off the app's standard error.
 
-LiteRT 2.3 writes a dozen INFO lines when it loads a model and some more when the process ends,
-and has no switch for it in Python.
+LiteRT 2.3 writes a dozen INFO lines when it loads a model and a few more at exit, and has no
+option in Python to turn them off.
 """
 
 import contextlib
@@ -17,17 +17,17 @@ from typing import IO
 
 # LiteRT's and TensorFlow's own lines, and the continuation of a LiteRT error.
 _NATIVE = re.compile(r"(INFO|WARNING|ERROR|VERBOSE): |[IWEF]\d{4} |└|To enable the following")
-_one_at_a_time = threading.RLock()  # a conversion is quiet, and so is the load inside it
+_lock = threading.RLock()  # re-entrant: a conversion captures, and so does the load inside it
 
 
 @contextlib.contextmanager
 def captured_stderr() -> Iterator[list[str]]:
-    """Collect the lines that native libraries write to file descriptor 2; filled at the end.
+    """Collect the lines that native libraries write to file descriptor 2; filled on exit.
 
-    The descriptor is the whole process's: what others write meanwhile is passed on afterwards.
+    The descriptor belongs to the whole process: all other lines are written to it on exit.
     """
     lines: list[str] = []
-    with _one_at_a_time, contextlib.ExitStack() as stack:
+    with _lock, contextlib.ExitStack() as stack:
         try:
             sys.stderr.flush()
             saved = os.dup(2)
@@ -50,7 +50,7 @@ def captured_stderr() -> Iterator[list[str]]:
 
 
 def _memory_file() -> IO[bytes]:
-    """A file that touches no disk, where the system has such."""
+    """A file in memory where the system has such files, else a temporary one."""
     if hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create("edgewise-log"), "w+b")
     return tempfile.TemporaryFile()
@@ -58,10 +58,10 @@ def _memory_file() -> IO[bytes]:
 
 @functools.cache
 def silence_native_exit() -> None:
-    """Close file descriptor 2 once Python has finished, before native libraries take leave.
+    """Close file descriptor 2 after Python has finished, before native exit handlers log to it.
 
-    C runs its exit handlers last registered first, and all of them after Python's own: nothing
-    that Python code writes is lost.
+    C runs exit handlers in reverse order of registration, all after Python's own, so nothing that
+    Python code writes is lost.
     """
     libc = ctypes.CDLL(None)
     at_exit = getattr(libc, "__cxa_atexit", None)  # not on Windows

@@ -1,8 +1,7 @@
-"""The files in which XNNPACK's prepared weights are kept between runs.
+"""Files that keep XNNPACK's prepared weights between runs.
 
-Preparing takes most of the time that loading a model takes, and what it makes is as large as the
-model. Kept in a file, it is mapped instead: loading becomes a matter of milliseconds, and all
-processes that run the model share one copy of its weights.
+Preparing the weights takes most of a model's loading time, and the result is as large as the model.
+Mapped from a file, it loads in milliseconds, and all processes that run the model share one copy.
 """
 
 import contextlib
@@ -25,7 +24,7 @@ from edgewise_edge.store.manifest import FileRecord
 
 _log = logging.getLogger("edgewise_edge.weight_cache")
 _SUFFIX, _PARTIAL = ".xnnpack", ".partial"
-_UNUSED = 30 * 24 * 3600.0  # seconds after which another model's file is in the way
+_MAX_IDLE = 30 * 24 * 3600.0  # seconds without use, after which a file is removed
 
 
 def default_folder() -> Path:
@@ -35,7 +34,7 @@ def default_folder() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """What a whole file looks like; anything that writes to it changes this."""
+    """Size and time of change of a complete file; any write to it changes one of them."""
 
     size: int
     modified: int  # nanoseconds
@@ -49,53 +48,53 @@ class _Record:
 class WeightCache:
     """The file for one model on this machine, in `folder`.
 
-    Whatever is wrong with the folder, loading goes on without it, and a warning is logged once.
+    If the folder cannot be used, loading continues without it, and one warning is logged.
     """
 
     def __init__(self, folder: Path, model: FileRecord) -> None:
         self.path = folder / f"{model.sha256[:16]}-{_platform()}{_SUFFIX}"
         self._record = _record_of(self.path)
-        self._room = model.size * 9 // 4 + 2**20  # bytes; float16 is widened
+        self._space = model.size * 9 // 4 + 2**20  # bytes; float16 is widened
 
-    def whole(self) -> bool:
-        """Whether the file is there as it was made."""
+    def is_valid(self) -> bool:
+        """Whether the file exists and is unchanged since it was written."""
         try:
-            known = _Record(**json.loads(self._record.read_text(encoding="utf-8")))
-            if known != _Record.of(self.path):
+            expected = _Record(**json.loads(self._record.read_text(encoding="utf-8")))
+            if expected != _Record.of(self.path):
                 return False
         except (OSError, ValueError, TypeError):
             return False
-        with contextlib.suppress(OSError):  # in a folder that is read-only
-            os.utime(self._record)  # it is in use
+        with contextlib.suppress(OSError):  # a read-only folder
+            os.utime(self._record)  # the time of last use
         return True
 
     @contextlib.contextmanager
-    def being_made(self) -> Iterator[Path | None]:
-        """Where LiteRT may write the file; once it has, the file takes its name.
+    def writing(self) -> Iterator[Path | None]:
+        """A path for LiteRT to write to; on exit the file replaces the one at `path`.
 
-        None where the folder cannot be written to. Two processes may do this at once.
+        None if the folder cannot be written to. Several processes may write at once.
         """
         partial = self.path.with_name(f".{uuid.uuid4().hex}{_PARTIAL}")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            _require_room(partial, self._room)
+            _require_space(partial, self._space)
         except OSError as error:
             _warn_once(self.path.parent, error)
             yield None
             return
         try:
             yield partial
-            self._finish(partial)
+            self._publish(partial)
         finally:
             with contextlib.suppress(OSError):
                 partial.unlink()
 
-    def _finish(self, partial: Path) -> None:
+    def _publish(self, partial: Path) -> None:
         if not partial.exists():
-            return  # a runtime that keeps no weights
+            return  # the library keeps no prepared weights
         try:
             with partial.open("rb+") as file:
-                os.fsync(file.fileno())  # or a power cut may leave a whole length of zeros
+                os.fsync(file.fileno())  # or a power cut could leave a file full of zeros
             record = json.dumps(asdict(_Record.of(partial)))
             with contextlib.suppress(FileNotFoundError):
                 self._record.unlink()
@@ -106,14 +105,14 @@ class WeightCache:
             _warn_once(self.path.parent, error)
 
     def _remove_unused(self) -> None:
-        """Files of models that are not used any more, and of loads that did not end."""
+        """Remove files of models no longer in use, and those of interrupted loads."""
         for path in self.path.parent.glob(f"*{_SUFFIX}"):
             record = _record_of(path)
-            if _age(record if record.exists() else path) > _UNUSED:
+            if _idle(record if record.exists() else path) > _MAX_IDLE:
                 path.unlink(missing_ok=True)
                 record.unlink(missing_ok=True)
         for path in self.path.parent.glob(f".*{_PARTIAL}"):
-            if _age(path) > _UNUSED:
+            if _idle(path) > _MAX_IDLE:
                 path.unlink(missing_ok=True)
 
 
@@ -121,16 +120,16 @@ def _record_of(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
-def _age(path: Path) -> float:
-    """Seconds since a file was last touched; none if it is gone meanwhile."""
+def _idle(path: Path) -> float:
+    """Seconds since a file was last touched; 0 if it has been removed."""
     try:
         return time.time() - path.stat().st_mtime
     except FileNotFoundError:
         return 0.0
 
 
-def _require_room(path: Path, size: int) -> None:
-    """Raise OSError unless a file of that size can be written: XNNPACK aborts when it cannot."""
+def _require_space(path: Path, size: int) -> None:
+    """Raise OSError unless a file of that size can be written: XNNPACK would abort the process."""
     try:
         with path.open("xb") as file:
             if hasattr(os, "posix_fallocate"):
@@ -148,7 +147,7 @@ def _warn_once(folder: Path, error: OSError) -> None:
     if folder not in _warned:
         _warned.add(folder)
         _log.warning(
-            "prepared weights cannot be kept in %s (%s): loading takes longer, and processes do "
+            "prepared weights cannot be kept in %s (%s): models load more slowly, and processes do "
             "not share their memory",
             folder,
             error.strerror or error,
@@ -156,16 +155,17 @@ def _warn_once(folder: Path, error: OSError) -> None:
 
 
 def _platform() -> str:
-    """What the layout of the weights depends on: LiteRT's version and this processor's kind."""
+    """What the layout of the weights depends on: LiteRT's version and the processor."""
     try:
         from ai_edge_litert import __version__ as runtime
     except ImportError:
         runtime = ""
-    return hashlib.sha256(f"{runtime} {platform.machine()} {_processor()}".encode()).hexdigest()[:8]
+    key = f"{runtime} {platform.machine()} {processor_features()}"
+    return hashlib.sha256(key.encode()).hexdigest()[:8]
 
 
-def _processor() -> str:
-    """The features of the processor, where Linux tells; else its name."""
+def processor_features() -> str:
+    """The processor's feature flags as Linux lists them; elsewhere its name."""
     with contextlib.suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
         for line in lines:
             if line.startswith(("flags", "Features")):

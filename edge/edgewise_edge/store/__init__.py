@@ -1,1 +1,1 @@
-"""Models on disk: a folder with a manifest, and the bundled ones."""
+"""Models on disk: model folders, their manifests, and the bundled models."""

@@ -1,4 +1,4 @@
-"""Where models are found by name."""
+"""Finding a model by name or path."""
 
 from pathlib import Path
 
@@ -14,17 +14,17 @@ def bundled_models() -> list[str]:
 
 
 def find_model(model: str | Path) -> Path:
-    """The folder of a bundled model's name or of a path; ModelNotFoundError for neither."""
+    """The folder of a bundled model, or the folder at a path. Raises ModelNotFoundError."""
     if isinstance(model, str) and model in bundled_models():
         return BUNDLED / model
     try:
         folder = Path(model).expanduser()
         found = folder.is_dir()
-    except (OSError, RuntimeError, ValueError):  # a name too long, no such home, a null byte
+    except (OSError, RuntimeError, ValueError):  # too long, no such home, a null byte
         found = False
     if not found:
         raise ModelNotFoundError(
-            f"no model named '{model}' is bundled and no folder lies at that path; bundled: "
+            f"'{model}' is neither a bundled model nor a folder; bundled: "
             f"{', '.join(bundled_models()) or 'none'}"
         )
     return folder

@@ -1,4 +1,4 @@
-"""What a model folder says of itself: `manifest.json`, and the check that its files are whole."""
+"""A model folder's `manifest.json`, and the check of its files against it."""
 
 import hashlib
 import json
@@ -25,15 +25,15 @@ class Architecture:
     width: int
 
     def __post_init__(self) -> None:
-        """Raise TypeError for sizes that are none."""
+        """Raise TypeError for invalid sizes."""
         if not all(isinstance(size, int) and size > 0 for size in astuple(self)):
             raise TypeError(f"sizes must be whole numbers above 0: {self}")
         if self.width % self.heads:
-            raise TypeError(f"{self.heads} heads do not divide a width of {self.width}")
+            raise TypeError(f"width {self.width} is not a multiple of {self.heads} heads")
 
     @property
     def head_size(self) -> int:
-        """Floats of one head's key."""
+        """Floats in one head's key."""
         return self.width // self.heads
 
 
@@ -45,24 +45,24 @@ class FileRecord:
     sha256: str
 
     def __post_init__(self) -> None:
-        """Raise TypeError for values of other types, as JSON may bring."""
+        """Raise TypeError for values of the wrong type: JSON may hold any."""
         if not (isinstance(self.size, int) and isinstance(self.sha256, str)):
             raise TypeError(f"not a file's size and sha256: {self}")
 
     @classmethod
     def of(cls, path: Path) -> Self:
-        """The record of the file as it is now."""
+        """The record of the file at `path`."""
         with path.open("rb") as file:
             return cls(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """A model's name, shape and files.
+    """A model's name, architecture and files.
 
     `memory` is what the runtime needs to load and run it, in bytes, as measured by the converter.
-    `sampling` holds the settings its makers recommend, `conversion` how it was made and what
-    that cost; both are for people and defaults, nothing depends on them.
+    `sampling` holds recommended settings, used as defaults. `conversion` records how the model was
+    converted and what accuracy that lost, for people only.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Manifest:
     conversion: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Raise TypeError for values of other types, as JSON may bring."""
+        """Raise TypeError for values of the wrong type: JSON may hold any."""
         texts = (self.name, self.revision, self.vocabulary)
         if not (isinstance(self.memory, int) and all(isinstance(text, str) for text in texts)):
             raise TypeError("name, revision and vocabulary must be text, memory a whole number")
@@ -86,8 +86,8 @@ class Manifest:
     def read(cls, folder: Path) -> Self:
         """The manifest of `folder`.
 
-        Raises ModelNotFoundError where there is none, ModelCorruptError where it cannot be read
-        and ModelIncompatibleError where it was written for another version of this library.
+        Raises ModelNotFoundError if there is none, ModelCorruptError if it cannot be read, and
+        ModelIncompatibleError if its format is another version's.
         """
         try:
             raw = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
@@ -101,7 +101,7 @@ class Manifest:
         try:
             if (format_ := raw.pop("format")) != FORMAT:
                 raise ModelIncompatibleError(
-                    f"{folder}: manifest format {format_!r}, this version reads {FORMAT}; "
+                    f"{folder}: manifest format is {format_!r}, this version reads {FORMAT}; "
                     "convert the model again or update edgewise"
                 )
             raw["architecture"] = Architecture(**raw["architecture"])
@@ -109,24 +109,24 @@ class Manifest:
             return cls(**raw)
         except (AttributeError, KeyError, TypeError) as error:
             raise ModelCorruptError(
-                f"{folder / MANIFEST_FILE} lacks a field or has one it should not: {error}"
+                f"{folder / MANIFEST_FILE} has missing, unknown or invalid fields: {error}"
             ) from error
 
     def write(self, folder: Path) -> None:
-        """Write `manifest.json`; the files it names must be there already."""
+        """Write `manifest.json` to `folder`."""
         text = json.dumps({"format": FORMAT, **asdict(self)}, indent=2, ensure_ascii=False)
         (folder / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
 
     def verify(self, folder: Path, names: Iterable[str]) -> None:
-        """Raise ModelCorruptError unless each file of `names` is the one recorded here."""
+        """Raise ModelCorruptError unless each file in `names` has the recorded size and sha256."""
         for name in names:
             self.verify_size(folder, name)
             _verify_content(folder / name, self.files[name])
 
     def verify_size(self, folder: Path, name: str) -> None:
-        """The cheap half of `verify`: the file is there and has its size."""
+        """The cheap part of `verify`: the file exists and has the recorded size."""
         if name not in self.files:
-            raise ModelCorruptError(f"{folder}: its manifest records no {name}")
+            raise ModelCorruptError(f"{folder}: its manifest does not list {name}")
         _verify_size(folder / name, self.files[name])
 
 
@@ -135,7 +135,7 @@ def _verify_size(path: Path, expected: FileRecord) -> None:
         raise ModelCorruptError(f"{path} is missing; fetch or convert the model again")
     if (size := path.stat().st_size) != expected.size:
         raise ModelCorruptError(
-            f"{path} has {size:,} bytes where its manifest says {expected.size:,}: cut short or "
+            f"{path} has {size:,} bytes, its manifest says {expected.size:,}: cut short or "
             "replaced; fetch or convert the model again"
         )
 

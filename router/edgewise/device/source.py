@@ -166,7 +166,7 @@ class DeviceSource:
         if not was_loaded:
             load_time = time.monotonic() - started
             self._latency.add_load_time(self.key, load_time)
-        uncached = request.position - model.remembered(request.token_ids)
+        uncached = request.position - model.cached_prefix(request.token_ids)
         attempt.ready(uncached=uncached, load_time=load_time)
         try:
             with self._counted(attempt):
@@ -188,7 +188,7 @@ class DeviceSource:
         return self._latency.predict_on_device(
             self.key,
             position=position,
-            uncached=position - (model.remembered(token_ids) if model else 0),
+            uncached=position - (model.cached_prefix(token_ids) if model else 0),
             max_tokens=max(1, min(max_tokens, room)),
             loaded=model is not None,
             queue_length=len(self.running),

@@ -1,0 +1,230 @@
+"""Which sessions the prefix cache keeps, and how much memory it takes."""
+
+import gc
+import threading
+import weakref
+from typing import Any
+
+import pytest
+
+from edgewise_edge import DeviceModel, RequestError
+from edgewise_edge.errors import CacheMemoryError
+from edgewise_edge.runtime.prefix_cache import PREFIX_MEMORY, PrefixCache
+from tests.conftest import CONTEXT, token_request
+from tests.edge.runtime.recording import (
+    OTHER,
+    TEXT,
+    THIRD,
+    RecordingRuntime,
+    assert_continues,
+    cached,
+    store,
+)
+
+# The limit.
+
+
+def test_the_least_recently_used_session_is_evicted_first(
+    runtime: RecordingRuntime, row: int
+) -> None:
+    """When the next request needs more memory than is free."""
+    prefixes = PrefixCache(runtime, 100 * row)
+    one, two, three = TEXT[:40], OTHER[:40], THIRD[:40]
+    store(prefixes, one)
+    store(prefixes, two)
+    assert prefixes.used_bytes == 80 * row
+    store(prefixes, [*one, 7])
+    store(prefixes, three)
+    assert [cached(prefixes, text) for text in (one, two, three)] == [40, 0, 40]
+    assert prefixes.used_bytes == 81 * row
+
+
+def test_being_copied_counts_as_use(runtime: RecordingRuntime, row: int) -> None:
+    """A text that others branch off is worth keeping."""
+    prefixes = PrefixCache(runtime, 120 * row)
+    store(prefixes, TEXT[:50])
+    store(prefixes, OTHER[:50])
+    store(prefixes, [*TEXT[:10], *OTHER[80:90]])
+    store(prefixes, THIRD[:10])
+    assert cached(prefixes, TEXT[:50]) == 50
+    assert cached(prefixes, OTHER[:50]) == 0
+
+
+@pytest.mark.parametrize("limit", [1, 39, 40, 41, 79, 80, 119])
+def test_as_many_sessions_are_kept_as_fit_the_limit(
+    runtime: RecordingRuntime, row: int, limit: int
+) -> None:
+    """And never more, after any number of them."""
+    prefixes = PrefixCache(runtime, limit * row)
+    for number in range(6):
+        store(prefixes, [number] * 40)
+        assert prefixes.used_bytes == min(limit // 40, number + 1) * 40 * row
+
+
+def test_a_session_in_use_counts_towards_the_limit(runtime: RecordingRuntime, row: int) -> None:
+    """Its memory is reserved when it begins, not as it grows."""
+    prefixes = PrefixCache(runtime, 100 * row)
+    store(prefixes, TEXT[:40])
+    store(prefixes, OTHER[:40])
+    prefixes.acquire(THIRD[:5], 30)
+    assert prefixes.used_bytes == 40 * row
+    assert cached(prefixes, OTHER[:40]) == 40
+
+
+def test_with_a_limit_of_zero_nothing_is_kept(runtime: RecordingRuntime) -> None:
+    """Neither tokens nor memory."""
+    prefixes = PrefixCache(runtime, 0)
+    session = prefixes.acquire(TEXT[:10], 10)
+    session.forward(TEXT[:10])
+    cache = weakref.ref(session.cache)
+    prefixes.release(session)
+    del session
+    gc.collect()
+    assert cache() is None
+    assert prefixes.used_bytes == 0
+    assert cached(prefixes, TEXT[:10]) == 0
+
+
+@pytest.mark.parametrize("limit", [0, PREFIX_MEMORY])
+def test_empty_sessions_are_not_kept(
+    exact_model: DeviceModel, runtime: RecordingRuntime, limit: int
+) -> None:
+    """Requests cancelled before their first step do not pile up."""
+    model = DeviceModel(exact_model.manifest, exact_model.tokenizer, runtime, limit)
+    cancelled = threading.Event()
+    cancelled.set()
+    for _ in range(3):
+        assert list(model.stream_tokens(token_request(TEXT[:10], 5), cancelled)) == []
+    gc.collect()
+    assert [cache() for cache in runtime.caches] == [None] * 3
+
+
+def test_a_negative_limit_is_refused() -> None:
+    """Before anything is loaded."""
+    with pytest.raises(RequestError, match="prefix_memory is -1"):
+        DeviceModel.load("tales", prefix_memory=-1)
+
+
+@pytest.mark.parametrize("length", [1, 10, 35])
+def test_reused_memory_shows_no_trace_of_the_evicted_session(
+    runtime: RecordingRuntime, row: int, length: int
+) -> None:
+    """The cache of an evicted session serves the next one, which sees none of its tokens."""
+    prefixes = PrefixCache(runtime, 50 * row)
+    store(prefixes, TEXT[:40])
+    session = prefixes.acquire(OTHER[:length], 50)
+    assert prefixes.used_bytes == 0
+    assert session.position == 0
+    assert_continues(session, OTHER[: length + 5])
+
+
+# The system's memory.
+
+
+def test_short_memory_is_reported_before_any_is_taken(runtime: RecordingRuntime, row: int) -> None:
+    """With what is needed and what is available."""
+    prefixes = PrefixCache(runtime, PREFIX_MEMORY, lambda: 100 * row - 1)
+    with pytest.raises(CacheMemoryError, match="shorten the prompt") as error:
+        prefixes.acquire(TEXT[:60], 100)
+    assert (error.value.needed, error.value.available) == (100 * row, 100 * row - 1)
+    assert isinstance(error.value, MemoryError)
+    assert runtime.caches == []
+
+
+@pytest.mark.parametrize("memory", [100, None])
+def test_enough_or_unknown_memory_is_no_constraint(
+    runtime: RecordingRuntime, row: int, memory: int | None
+) -> None:
+    """To the last byte."""
+    prefixes = PrefixCache(runtime, PREFIX_MEMORY, lambda: memory and memory * row)
+    assert prefixes.acquire(TEXT[:60], 100).position == 0
+
+
+def test_a_request_refused_for_memory_runs_no_step(
+    model: DeviceModel, uncached: DeviceModel, runtime: RecordingRuntime, row: int
+) -> None:
+    """A shorter one may still be answered, and the same one once there is more memory."""
+    model.prefix_cache.available = lambda: 70 * row
+    with pytest.raises(CacheMemoryError):
+        list(model.stream_tokens(token_request(TEXT[:60], 11)))
+    assert runtime.take_processed() == []
+    shorter = token_request(TEXT[:60], 10, seed=5)
+    assert list(model.stream_tokens(shorter)) == list(uncached.stream_tokens(shorter))
+    model.prefix_cache.available = lambda: None
+    assert len(list(model.stream_tokens(token_request(TEXT[:60], 11)))) == 11
+
+
+def test_no_more_than_the_window_is_reserved(model: DeviceModel, row: int) -> None:
+    """However large max_tokens is."""
+    model.prefix_cache.available = lambda: CONTEXT * row
+    assert len(list(model.stream_tokens(token_request(TEXT[:60], 100_000)))) >= CONTEXT - 60
+
+
+@pytest.mark.parametrize(("length", "enough"), [(100, True), (101, False)])
+def test_memory_of_the_reused_session_is_not_needed_again(
+    runtime: RecordingRuntime, row: int, length: int, enough: bool
+) -> None:
+    """Only the uncached tokens count."""
+    prefixes = PrefixCache(runtime, PREFIX_MEMORY)
+    store(prefixes, TEXT[:60])
+    prefixes.available = lambda: 40 * row
+    if enough:
+        assert prefixes.acquire(TEXT[:80], length).position == 60
+    else:
+        with pytest.raises(CacheMemoryError):
+            prefixes.acquire(TEXT[:80], length)
+
+
+class FakeSystem:
+    """A system with `memory` bytes, of which each live object takes its share."""
+
+    def __init__(self, memory: int) -> None:
+        self.memory = memory
+        self.taken: list[tuple[weakref.ref[Any], int]] = []
+
+    def take(self, what: object, size: int) -> None:
+        self.taken.append((weakref.ref(what), size))
+
+    def available(self) -> int:
+        return self.memory - sum(size for what, size in self.taken if what() is not None)
+
+
+def test_sessions_are_evicted_before_memory_is_short(runtime: RecordingRuntime, row: int) -> None:
+    """As many as necessary, the least recently used first."""
+    prefixes, system = PrefixCache(runtime, PREFIX_MEMORY), FakeSystem(160 * row)
+    texts = [TEXT[:50], OTHER[:50], THIRD[:50]]
+    for text in texts:
+        system.take(store(prefixes, text), 50 * row)
+    prefixes.available = system.available
+    prefixes.acquire(THIRD[:5], 110)
+    assert prefixes.used_bytes == 50 * row
+    assert [cached(prefixes, text) for text in texts] == [0, 0, 50]
+
+
+def test_nothing_is_evicted_while_memory_is_enough(runtime: RecordingRuntime, row: int) -> None:
+    """To the last byte."""
+    prefixes = PrefixCache(runtime, PREFIX_MEMORY)
+    store(prefixes, TEXT[:50])
+    prefixes.available = lambda: 110 * row
+    prefixes.acquire(THIRD[:5], 110)
+    assert prefixes.used_bytes == 50 * row
+
+
+def test_memory_of_an_evicted_session_serves_the_next(runtime: RecordingRuntime, row: int) -> None:
+    """Freed or reused: either way the request can be answered."""
+    prefixes, system = PrefixCache(runtime, PREFIX_MEMORY), FakeSystem(150 * row)
+    system.take(store(prefixes, TEXT[:100]).cache, 100 * row)
+    prefixes.available = system.available
+    session = prefixes.acquire(OTHER[:30], 140)
+    assert prefixes.used_bytes == 0
+    assert_continues(session, OTHER[:30])
+
+
+def test_memory_is_still_short_after_a_cancelled_request(model: DeviceModel) -> None:
+    """It left no session that could be evicted."""
+    cancelled = threading.Event()
+    cancelled.set()
+    list(model.stream_tokens(token_request(TEXT[:10], 5), cancelled))
+    model.prefix_cache.available = lambda: 0
+    with pytest.raises(CacheMemoryError):
+        list(model.stream_tokens(token_request(TEXT[:10], 5)))
