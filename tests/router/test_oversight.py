@@ -192,7 +192,7 @@ def test_it_ends_with_the_run(ending: str) -> None:
     elif ending == "read":
         read(text)
     elif ending == "failed":
-        with pytest.raises(Exception, match="no side"):
+        with pytest.raises(Exception, match="no source"):
             read(text)
     del text
     overseer.join()

@@ -10,7 +10,7 @@ import grpc
 
 from edgewise.cloud.circuit_breaker import Circuit, CircuitBreaker
 from edgewise.cloud.client import CloudClient
-from edgewise.cloud.codec import check, message, require_leave
+from edgewise.cloud.codec import encode_request, require_cloud_allowed, validate_response
 from edgewise.cloud.config import CloudSecurity, CloudTimeouts
 from edgewise.cloud.health_probe import HealthProbe
 from edgewise.cloud.stall_timer import StallTimer
@@ -54,7 +54,7 @@ class CloudSource:
         self._timeouts = timeouts or CloudTimeouts()
         self._connection = CloudClient(address, security or CloudSecurity())
         self._model: pb.GetModelResponse | None = None
-        self._breaker = CircuitBreaker(rest=2 * self._timeouts.probe_interval)
+        self._breaker = CircuitBreaker(cooldown=2 * self._timeouts.probe_interval)
         self._prober = HealthProbe(self._look, self._timeouts.probe_interval)
         self._busy_until = 0.0
         self._load: pb.GetLoadResponse | None = None
@@ -63,7 +63,7 @@ class CloudSource:
 
     def state(self, position: int, max_tokens: int) -> CloudState:
         """What is known without asking, for `max_tokens` more tokens at `position`."""
-        self._prober.wanted()
+        self._prober.record_demand()
         return CloudState(
             address=self.address,
             circuit_open=self._breaker.open,
@@ -84,8 +84,8 @@ class CloudSource:
 
     def prepare(self, request: CloudTokenRequest, attempt: Attempt) -> None:
         """Get to know the model served there. Raises as `stream` does."""
-        require_leave(request)
-        attempt.entry = self._breaker.enter()
+        require_cloud_allowed(request)
+        attempt.entry = self._breaker.acquire()
         if attempt.entry is None:
             raise CloudBusyError(f"{self.address} failed lately, and another request is trying it")
         try:
@@ -104,7 +104,7 @@ class CloudSource:
 
         Raises PrivacyError for a request that may not leave the device.
         """
-        require_leave(request)
+        require_cloud_allowed(request)
         try:
             with self._judged():
                 yield from self._generate(request, attempt, self.describe(attempt))
@@ -118,7 +118,7 @@ class CloudSource:
             model = self._connection.model(
                 patience if left is None else min(patience, left),
                 attempt.stop if attempt else None,
-                hurried=left is not None and left < patience,
+                caller_deadline=left is not None and left < patience,
             )
             if model.vocabulary != self._vocabulary:
                 raise VocabularyMismatchError(
@@ -164,12 +164,12 @@ class CloudSource:
     def _ended(self, attempt: Attempt) -> None:
         if attempt.handover and attempt.handover.code is VetoCode.STALLED:
             self._fail()
-        self._breaker.withdrawn(attempt.entry)
+        self._breaker.release(attempt.entry)
 
     def _fail(self) -> None:
         if self._breaker.failed() and self._background:
             self._prober.start()
-        self._connection.rest()
+        self._connection.reconnect()
 
     def _look(self) -> bool:
         """Whether a cloud that failed is well again."""
@@ -179,9 +179,9 @@ class CloudSource:
             pass  # an answer
         except SourceFailedError:
             self._breaker.failed()
-            self._connection.rest()
+            self._connection.reconnect()
             return False
-        self._breaker.rested()
+        self._breaker.allow_trial()
         return True
 
     def _generate(
@@ -192,7 +192,7 @@ class CloudSource:
                 f"{request.position} tokens + {request.max_tokens} new ones exceed the context "
                 f"window of {model.context_window}; shorten the prompt or lower max_tokens"
             )
-        asked, position = message(request, self._vocabulary), request.position
+        asked, position = encode_request(request, self._vocabulary), request.position
         trace = (("traceparent", attempt.traceparent),) if attempt.traceparent else ()
         with (
             self._connection.generate(asked, attempt.timeout, trace) as call,
@@ -201,16 +201,16 @@ class CloudSource:
             attempt.stop.then(call.cancel)
             try:
                 for response in call:
-                    check(response, position, request, model.vocabulary_size)
+                    validate_response(response, position, request, model.vocabulary_size)
                     if response.HasField("timings"):
                         attempt.queued = response.timings.queued
                     if response.token_ids:
                         self._breaker.succeeded()
-                        watchdog.patience = self._timeouts.between_tokens
-                        watchdog.rest()  # the reader's own time is not the cloud's
+                        watchdog.timeout = self._timeouts.between_tokens
+                        watchdog.pause()  # the reader's own time is not the cloud's
                         yield from response.token_ids
                         position += len(response.token_ids)
-                        watchdog.feed()
+                        watchdog.reset()
                     if response.finish_reason:
                         return
                     if attempt.stop.is_set():
@@ -221,7 +221,7 @@ class CloudSource:
                 silent = (
                     watchdog.waited >= self._timeouts.connect
                 )  # and not just the request's hurry
-                if watchdog.bit or (position == request.position and silent):
+                if watchdog.stalled or (position == request.position and silent):
                     raise CloudUnavailableError(
                         f"{self.address} sent no token in {watchdog.waited:.1f} s"
                     ) from error
