@@ -26,7 +26,7 @@ class CloudSecurity:
         """Check what can be checked without reading files."""
         if (self.client_certificate is None) != (self.client_key is None):
             raise ConfigurationError(
-                "client_certificate and client_key must be set together; one of them is missing"
+                "a client certificate and its key must be set together; one of them is missing"
             )
         if self.token is not None and not _printable(self.token):
             raise ConfigurationError(
