@@ -39,8 +39,8 @@ from tests.router.fakes import (
     tokens_of,
     writing,
 )
-from tests.router.situations import CLOUD as FINE_CLOUD
-from tests.router.situations import EDGE as FINE_EDGE
+from tests.router.policy.situations import CLOUD as FINE_CLOUD
+from tests.router.policy.situations import EDGE as FINE_EDGE
 
 TEXT = "someone keeps an eye on it"
 IDS = tokens_of(TEXT)

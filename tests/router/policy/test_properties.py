@@ -30,7 +30,7 @@ from edgewise.policy.types import (
     Veto,
     VetoCode,
 )
-from tests.router.situations import IN_CLOUD, ON_DEVICE, Situation
+from tests.router.policy.situations import IN_CLOUD, ON_DEVICE, Situation
 
 # Whatever the states.
 

@@ -20,7 +20,7 @@ from edgewise.generation.result import Segment, Timings
 from edgewise.metrics import Metrics
 from edgewise.policy.types import Reason, Source, VetoCode
 from edgewise_edge import FinishReason, Usage
-from tests.router.happenings import AFTER_FAILURE, CLOUD, DEVICE, happened
+from tests.router.observe.sample_events import AFTER_FAILURE, CLOUD, DEVICE, happened
 
 
 def samples(*events: Event) -> dict[str, float]:

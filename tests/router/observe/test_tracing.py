@@ -23,7 +23,7 @@ from edgewise.generation.result import Timings
 from edgewise.policy.types import Privacy
 from edgewise.tracing import MOST_OPEN, Tracing
 from edgewise_edge import FinishReason, Usage
-from tests.router.happenings import AFTER_FAILURE, CLOUD, happened
+from tests.router.observe.sample_events import AFTER_FAILURE, CLOUD, happened
 
 
 class Traced:
