@@ -1,54 +1,58 @@
-"""The watchdog, over an event instead of a call."""
+"""StallTimer, with an event instead of a call."""
 
 import threading
 
 from edgewise.cloud.stall_timer import StallTimer
 
-
-def test_silence_makes_it_bite() -> None:
-    """Once nobody fed it for long enough."""
-    bitten = threading.Event()
-    with StallTimer(0.01, bitten.set) as watchdog:
-        bitten.wait()
-        assert watchdog.bit
+NEVER = 600.0  # seconds
 
 
-def test_whoever_is_fed_and_leaves_is_not_bitten() -> None:
-    """Leaving the block ends the wait."""
-    bitten = threading.Event()
-    with StallTimer(60, bitten.set) as watchdog:
-        watchdog.feed()
-    assert not watchdog.bit
-    assert not bitten.is_set()
+def test_stall_is_reported() -> None:
+    """After the timeout without a reset."""
+    reported = threading.Event()
+    with StallTimer(0.01, reported.set) as timer:
+        reported.wait()
+        assert timer.stalled
+        assert timer.waited >= 0.01
 
 
-def test_who_rests_is_not_bitten() -> None:
-    """However long the rest, until it is fed again."""
-    bitten = threading.Event()
-    with StallTimer(0.01, bitten.set) as watchdog:
-        watchdog.feed()
-        watchdog.rest()
-        assert not bitten.wait(0.2)
-        watchdog.feed()
-        bitten.wait()
+def test_leaving_the_block_stops_the_timer() -> None:
+    """And its thread, without a report."""
+    reported, others = threading.Event(), set(threading.enumerate())
+    with StallTimer(NEVER, reported.set) as timer:
+        (thread,) = set(threading.enumerate()) - others
+        timer.reset()
+    thread.join()
+    assert not timer.stalled
+    assert not reported.is_set()
 
 
-def test_leaving_just_when_it_looks_is_not_missed() -> None:
-    """Its thread ends, and bites nobody who has left."""
-    bitten, others = threading.Event(), set(threading.enumerate())
-    watchdog = StallTimer(0.2, bitten.set)
+def test_paused_timer_does_not_report() -> None:
+    """However long the pause is, until the next reset."""
+    reported = threading.Event()
+    with StallTimer(0.01, reported.set) as timer:
+        timer.pause()
+        timer.reset()
+        timer.pause()
+        assert not reported.wait(0.2)
+        timer.reset()
+        reported.wait()
 
-    class Left(threading.Event):
-        """The block is left between the look and the next wait."""
 
-        def clear(self) -> None:
-            watchdog.__exit__()
-            super().clear()
+def test_timeout_may_be_changed() -> None:
+    """It holds from the next reset on."""
+    reported = threading.Event()
+    with StallTimer(NEVER, reported.set) as timer:
+        timer.timeout = 0.01
+        timer.reset()
+        reported.wait()
 
-    watchdog._fed = Left()
-    watchdog.__enter__()
-    watchers = set(threading.enumerate()) - others
-    watchdog.feed()
-    for watcher in watchers:
-        watcher.join()
-    assert not bitten.is_set()
+
+def test_no_thread_survives_its_block() -> None:
+    """Whenever the block is left: the change is not missed by a thread that is about to wait."""
+    others = set(threading.enumerate())
+    for _ in range(300):
+        with StallTimer(NEVER, threading.Event().set) as timer:
+            timer.reset()
+    for thread in set(threading.enumerate()) - others:
+        thread.join()
