@@ -12,7 +12,7 @@ EdgewiseError
         ├── CloudAccessError
         └── VocabularyMismatchError
 
-What the edge runtime raises (ModelError, RequestError) passes through unchanged.
+Errors of the edge runtime (ModelError, RequestError) pass through unchanged.
 """
 
 from typing import ClassVar
@@ -20,58 +20,58 @@ from typing import ClassVar
 from edgewise.policy.types import NoSource, Source, Veto, VetoCode
 from edgewise_edge import ModelError, RuntimeFailedError
 
-# What to do about it, the likeliest help first.
+# What to do about it; the first code that is found gives the advice.
 _ADVICE = {
-    VetoCode.MODE: ". Choose another mode for this request, or drop what forbids the other side",
-    VetoCode.MEMORY: ". Free some memory, or set a cloud address for what is not private",
+    VetoCode.MODE: ". Choose another mode for this request, or lift the veto on the other source",
+    VetoCode.MEMORY: ". Free some memory, or set a cloud address for requests that are not private",
     VetoCode.TEMPERATURE: ". Let the device cool down, or set a cloud address",
-    VetoCode.QUEUE_FULL: ". Try again when one of them has ended",
+    VetoCode.QUEUE_FULL: ". Retry when one of them has finished",
 }
 
 
 class EdgewiseError(Exception):
-    """Anything the router refuses or fails at."""
+    """Base class of the router's errors."""
 
 
 class NoSourceError(EdgewiseError):
-    """Neither side may answer this request; `vetoes` says why, for each."""
+    """Neither source may answer this request; `vetoes` says why, for each."""
 
     def __init__(self, refusal: NoSource) -> None:
         self.vetoes: dict[Source, Veto] = dict(refusal.vetoes)
-        reasons = "; ".join(f"{side}: {veto.detail}" for side, veto in self.vetoes.items())
+        reasons = "; ".join(f"{source}: {veto.detail}" for source, veto in self.vetoes.items())
         codes = {veto.code for veto in self.vetoes.values()}
         advice = next((text for code, text in _ADVICE.items() if code in codes), "")
-        super().__init__(f"no side can answer. {reasons}{advice}")
+        super().__init__(f"no source can answer. {reasons}{advice}")
 
 
 class ConfigurationError(EdgewiseError, ValueError):
-    """Settings that cannot work."""
+    """Invalid settings."""
 
 
 class PrivacyError(EdgewiseError):
-    """Something private was about to leave the device, and did not. A mistake in the program."""
+    """Something private was about to leave the device and was stopped. A bug in the program."""
 
 
 class SourceFailedError(EdgewiseError):
-    """A side that was chosen did not deliver; the router goes on with the other where it may."""
+    """The chosen source failed; the router continues with the other one if it may."""
 
-    code: ClassVar[VetoCode] = VetoCode.FAILED  # of the veto that it brings about
+    code: ClassVar[VetoCode] = VetoCode.FAILED  # of the resulting veto
 
 
 class DeviceBusyError(SourceFailedError):
-    """The device is writing as many texts as it may."""
+    """The device is running as many generations as it may."""
 
     code = VetoCode.QUEUE_FULL
 
 
 class CloudUnavailableError(SourceFailedError):
-    """The cloud cannot be reached, is starting or stopping, or fell silent."""
+    """The cloud cannot be reached, is starting or stopping, or stalled."""
 
 
 class CloudBusyError(CloudUnavailableError):
-    """The cloud is there, but has no slot free, or none in time.
+    """The cloud has no free slot, or none in time.
 
-    `retry_after` is for how many seconds it asks to be left alone; 0 where it did not say.
+    `retry_after` is the number of seconds that it asked clients to wait; 0 if it did not say.
     """
 
     code = VetoCode.BUSY
@@ -82,22 +82,22 @@ class CloudBusyError(CloudUnavailableError):
 
 
 class CloudRefusedError(SourceFailedError):
-    """The cloud answered that it cannot serve this request."""
+    """The cloud rejected this request."""
 
 
 class CloudAccessError(CloudRefusedError):
-    """The cloud asks for a token, or for another one."""
+    """The cloud requires a token, or rejected the one that was sent."""
 
 
 class VocabularyMismatchError(CloudRefusedError):
-    """The cloud serves a model whose tokens mean something else."""
+    """The cloud serves a model with another vocabulary."""
 
 
-# What one side can fail with while the other may still deliver.
+# The errors of one source after which the other may still answer.
 Failure = (SourceFailedError, ModelError, RuntimeFailedError)
 
 
 def failed(error: Exception) -> Veto:
-    """The veto on a side that failed so."""
+    """The veto on a source that failed with `error`."""
     code = error.code if isinstance(error, SourceFailedError) else VetoCode.FAILED
     return Veto(code, str(error))

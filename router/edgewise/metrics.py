@@ -25,7 +25,7 @@ except ImportError as error:
     ) from error
 
 
-# Seconds, and the service's own, so that both sides of a call can be laid over each other.
+# Buckets in seconds, those of the cloud service, so that client and server can be compared.
 TOKENS = (
     *(0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.06, 0.08),
     *(0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 2.5),
@@ -38,63 +38,65 @@ WHOLE_REQUESTS = (0.05, 0.1, 0.25, 0.5, 1, 1.5, 2.5, 5, 7.5, 10, 15, 20, 30, 60,
 
 
 class Metrics:
-    """An Observer that counts what a router does, private generations too: sums, never content.
+    """An Observer that counts what a router does, including private generations. Never content.
 
-    One may be given to several routers, which it then adds up. Raises ConfigurationError where
-    `registry` has one already.
+    Routers may share one, which then holds their sums. Raises ConfigurationError if `registry`
+    already has one.
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self._registry = registry
         try:
-            self._make()
+            self._register()
         except ValueError as error:
             raise ConfigurationError(
-                "this registry has metrics of a router already; make one Metrics and give it to "
-                "every router, or give each a registry of its own"
+                "this registry already has the metrics of a router; make one Metrics and give it "
+                "to every router, or give each a registry of its own"
             ) from error
 
-    def _make(self) -> None:
+    def _register(self) -> None:
         self._requests = self._counter(
-            "requests", "Requests ended that a side was chosen for.", finish_reason=FinishReason
+            "requests", "Requests finished that had a source.", finish_reason=FinishReason
         )
         self._decisions = self._counter(
             "decisions",
-            "Sides chosen, again for the rest of a text.",
+            "Sources chosen, once more for the rest of a generation after a failure or handoff.",
             source=Source,
             reason=Reason,
         )
         self._refusals = self._counter(
             "refusals",
-            "Requests that no side may answer, by each veto.",
+            "Requests that no source may answer, by each veto.",
             source=Source,
             veto=VetoCode,
         )
         self._attempts = self._counter(
-            "attempts", "Attempts ended.", source=Source, outcome=Outcome
+            "attempts", "Attempts finished.", source=Source, outcome=Outcome
         )
         handed_over = {"from": Source, "why": VetoCode}
         self._fallbacks = self._counter(
-            "fallbacks", "Texts that the other side took over before a token.", **handed_over
+            "fallbacks", "Generations taken over by the other source before a token.", **handed_over
         )
         self._handoffs = self._counter(
-            "handoffs", "Texts that the other side went on with.", **handed_over
+            "handoffs", "Generations continued by the other source after a token.", **handed_over
         )
         self._hedges = self._counter(
-            "hedges", "Times a side was asked too, since no token had come.", source=Source
+            "hedges",
+            "Times the other source was asked too because no token had come.",
+            source=Source,
         )
-        self._tokens = self._counter("generation_tokens", "Tokens given to readers.", source=Source)
+        self._tokens = self._counter("generation_tokens", "Tokens delivered.", source=Source)
         self._first_token = self._histogram(
-            "time_to_first_token", "From the call to the first token, by who made it.", FIRST_TOKENS
+            "time_to_first_token", "From the call to the first token, by its source.", FIRST_TOKENS
         )
         self._per_token = self._histogram(
             "request_time_per_output_token",
-            "Mean time between tokens of a text that one side wrote, the reader's own left out.",
+            "Mean time between tokens of a generation from one source, without the caller's time.",
             TOKENS,
         )
         self._whole = self._histogram(
             "e2e_request_latency",
-            "From the call to the last token, by who made that one.",
+            "From the call to the last token, by its source.",
             WHOLE_REQUESTS,
         )
 
@@ -106,13 +108,13 @@ class Metrics:
             case AttemptEnded():
                 self._attempts.labels(event.source, event.outcome).inc()
             case HandedOver():
-                moved = self._handoffs if event.tokens else self._fallbacks
-                moved.labels(event.source.other, event.why).inc()
+                counter = self._handoffs if event.tokens else self._fallbacks
+                counter.labels(event.source.other, event.why).inc()
             case Hedged():
                 self._hedges.labels(event.source).inc()
             case Refused():
-                for side, veto in event.vetoes.items():
-                    self._refusals.labels(side, veto).inc()
+                for source, veto in event.vetoes.items():
+                    self._refusals.labels(source, veto).inc()
             case Completed():
                 self._completed(event)
 
@@ -133,7 +135,7 @@ class Metrics:
         counter = Counter(
             name, text, tuple(labels), namespace="edgewise_router", registry=self._registry
         )
-        for values in product(*labels.values()):  # a rate needs the zero before the first
+        for values in product(*labels.values()):  # rate() needs the 0 before the first
             counter.labels(*values)
         return counter
 

@@ -29,22 +29,21 @@ except ImportError as error:
     raise ConfigurationError("traces need OpenTelemetry: pip install 'edgewise[otel]'") from error
 
 OPERATION = "text_completion"
-MOST_OPEN = 1024  # generations; those that nobody reads to the end would pile up
+MAX_OPEN = 1024  # generations; those that are never finished would leak
 
 
 class Tracing:
-    """An Observer that makes a span of each generation, and within it one of each attempt.
+    """An Observer that records a span for each generation, with a child span for each attempt.
 
-    Names are those of OpenTelemetry's gen_ai conventions; what they have no word for begins with
-    `edgewise.`. A span's parent is the one that is current where the generation is asked for.
-    Spans go to `provider`, by default the app's. Of a private generation there is no span: an
-    exporter may send spans over a network. Beyond 1,024 generations under way the oldest are
-    forgotten.
+    Names follow OpenTelemetry's gen_ai conventions; attributes that these lack start with
+    `edgewise.`. The parent is the current span at the call. Spans go to `provider`, by default the
+    app's. Private generations have no span, since an exporter may send it over a network. With more
+    than 1,024 generations in flight the oldest are dropped.
     """
 
     def __init__(self, provider: TracerProvider | None = None) -> None:
         self._tracer = get_tracer("edgewise", tracer_provider=provider)
-        # By generation, the oldest first. Several threads use it, each in one operation at a time.
+        # By generation, oldest first. Threads share it without a lock: each access is one operation.
         self._open: OrderedDict[str, Span] = OrderedDict()
 
     def __call__(self, event: Event) -> None:
@@ -57,18 +56,20 @@ class Tracing:
             case AttemptEnded():
                 self._attempted(event)
             case HandedOver(source=source, why=why):
-                self._tell(event, "handed over", {"edgewise.source": source, "edgewise.why": why})
+                self._add_event(
+                    event, "handed over", {"edgewise.source": source, "edgewise.why": why}
+                )
             case Hedged(source=source):
-                self._tell(event, "hedged", {"edgewise.source": source})
+                self._add_event(event, "hedged", {"edgewise.source": source})
             case Refused():
                 self._refused(event)
             case Completed():
                 self._completed(event)
 
     def traceparent(self, generation: str) -> str | None:
-        """The W3C header by which another service's span joins that generation's.
+        """The W3C header with which another service's span joins that generation's trace.
 
-        None where there is no such span: the generation is private, over, or in no trace.
+        None without a span: the generation is private, finished, or not traced.
         """
         span = self._open.get(generation)
         header: dict[str, str] = {}
@@ -78,19 +79,19 @@ class Tracing:
 
     def _decided(self, event: Decided) -> None:
         if event.generation not in self._open:
-            self._keep(event.generation, self._begin(event))
-        vetoes = {side: veto.code for side, veto in event.decision.vetoes.items()}
-        chosen = {
+            self._keep(event.generation, self._start(event))
+        vetoes = {source: veto.code for source, veto in event.decision.vetoes.items()}
+        attributes = {
             "edgewise.source": event.decision.source,
             "edgewise.reason": event.decision.reason,
         }
-        self._tell(event, "decided", chosen | _vetoes(vetoes))
+        self._add_event(event, "decided", attributes | _veto_attributes(vetoes))
 
     def _attempted(self, event: AttemptEnded) -> None:
         generation = self._open.get(event.generation)
         if generation is None:
             return
-        # Made at its end, since nothing tells of its beginning.
+        # Created at the end, since there is no event for the start.
         span = self._tracer.start_span(
             f"attempt {event.source}",
             context=set_span_in_context(generation),
@@ -108,11 +109,11 @@ class Tracing:
         span.end(_nanoseconds(event.time))
 
     def _refused(self, event: Refused) -> None:
-        begun = self._open.get(event.generation)
-        span = begun or self._begin(event)
-        span.set_attributes(_vetoes(event.vetoes))
+        started = self._open.get(event.generation)
+        span = started or self._start(event)
+        span.set_attributes(_veto_attributes(event.vetoes))
         _fail(span, NoSourceError.__name__)
-        if not begun:  # and so will not complete
+        if not started:  # no Completed event follows
             span.end(_nanoseconds(event.time))
 
     def _completed(self, event: Completed) -> None:
@@ -132,38 +133,38 @@ class Tracing:
             )
         span.end(_nanoseconds(event.time))
 
-    def _begin(self, event: Decided | Refused) -> Span:
+    def _start(self, event: Decided | Refused) -> Span:
         attributes: dict[str, str | bool | int] = {
             "gen_ai.operation.name": OPERATION,
             "gen_ai.provider.name": "edgewise",
             "gen_ai.request.model": event.model.partition("@")[0],
-            "gen_ai.request.stream": True,  # what is asked for whole is a stream, too, gathered
+            "gen_ai.request.stream": True,  # generate() reads a stream, too
             "gen_ai.response.id": event.generation,
             "gen_ai.response.model": event.model,
         }
-        if isinstance(event, Decided):  # the first, when the prompt is all there is
+        if isinstance(event, Decided):  # the first one, whose position is the prompt's length
             attributes["gen_ai.request.max_tokens"] = event.max_tokens
             attributes["gen_ai.usage.input_tokens"] = event.position
         return self._tracer.start_span(
             f"{OPERATION} {attributes['gen_ai.request.model']}",
-            kind=SpanKind.CLIENT,  # as the conventions want it; the service's span is its child
+            kind=SpanKind.CLIENT,  # by the conventions; the service's span is its child
             start_time=_nanoseconds(event.time),
             attributes=attributes,
         )
 
     def _keep(self, generation: str, span: Span) -> None:
         self._open[generation] = span
-        if len(self._open) > MOST_OPEN:
-            # Not ended, and so not exported: when it ended, nobody knows.
+        if len(self._open) > MAX_OPEN:
+            # Neither ended nor exported: its end is unknown.
             self._open.popitem(last=False)
 
-    def _tell(self, event: Event, name: str, attributes: Mapping[str, str]) -> None:
+    def _add_event(self, event: Event, name: str, attributes: Mapping[str, str]) -> None:
         if span := self._open.get(event.generation):
             span.add_event(name, attributes, _nanoseconds(event.time))
 
 
-def _vetoes(codes: Mapping[Source, VetoCode]) -> dict[str, str]:
-    return {f"edgewise.veto.{side}": code for side, code in codes.items()}
+def _veto_attributes(codes: Mapping[Source, VetoCode]) -> dict[str, str]:
+    return {f"edgewise.veto.{source}": code for source, code in codes.items()}
 
 
 def _fail(span: Span, error: str) -> None:

@@ -57,7 +57,7 @@ def test_with_an_open_circuit_nothing_is_sent(
 ) -> None:
     """Requests pay nothing for a cloud that is gone: it is not even connected to."""
     monkeypatch.setattr(
-        "edgewise.cloud.health_probe.SHORTEST", 1000.0
+        "edgewise.cloud.health_probe.MIN_INTERVAL", 1000.0
     )  # nor is it looked at meanwhile
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
@@ -139,11 +139,11 @@ def test_a_device_at_rest_stays_off_the_network(
     proxy: FaultProxy, exact_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A cloud that nobody asks for any more is not looked at for ever."""
-    monkeypatch.setattr("edgewise.cloud.health_probe.UNWANTED", 0.5)
+    monkeypatch.setattr("edgewise.cloud.health_probe.IDLE_AFTER", 0.5)
     with router_to(proxy.address, exact_folder) as router:
         proxy.reset()
         open_circuit(router)
-        while router.cloud_source.health_probe._running:
+        while router.cloud_source.health_probe.running:
             time.sleep(0.01)
         assert router.cloud_source.breaker.open
 

@@ -146,7 +146,7 @@ def test_closing_a_stream_ends_the_wait_for_a_cloud_that_does_not_say_what_it_se
         reader.join()
         assert stream.generation.finish_reason is FinishReason.CANCELLED
         assert not router.availability().loaded
-        assert router.cloud_source.breaker._failures == 0
+        assert router.cloud_source.breaker.failures == 0
 
 
 def test_a_budget_ends_the_wait_for_a_cloud_that_does_not_say_what_it_serves(
@@ -162,7 +162,7 @@ def test_a_budget_ends_the_wait_for_a_cloud_that_does_not_say_what_it_serves(
         generation = router.generate(PROMPT, max_tokens=2, latency_budget=0.3)
         assert cloud.asked.is_set()
         assert [part.source for part in generation.segments] == [Source.ON_DEVICE]
-        assert router.cloud_source.breaker._failures == 0
+        assert router.cloud_source.breaker.failures == 0
 
 
 def test_an_interrupted_try_lets_another_request_try(exact_folder: Path) -> None:
@@ -171,7 +171,7 @@ def test_an_interrupted_try_lets_another_request_try(exact_folder: Path) -> None
         side = router.cloud_source
         for _ in range(3):
             side.breaker.failed()
-        side.breaker.rested()
+        side.breaker.allow_trial()
 
         def interrupted(*_: object, **__: object) -> None:
             raise KeyboardInterrupt
@@ -189,11 +189,11 @@ def test_who_comes_while_another_request_tries_is_told_so(exact_folder: Path) ->
         stream, breaker = router.stream(PROMPT), router.cloud_source.breaker
         for _ in range(3):
             breaker.failed()
-        breaker.rested()
-        assert breaker.enter()
+        breaker.allow_trial()
+        assert breaker.acquire()
         with pytest.raises(NoSourceError, match="another request is trying it"):
             list(stream)
-        assert breaker._failures == 3
+        assert breaker.failures == 3
 
 
 @pytest.mark.parametrize("part", ["breaker._lock", "client._lock"])
@@ -217,7 +217,7 @@ def test_closing_ends_calls_on_a_connection_that_had_failed(exact_model: DeviceM
         def read() -> None:
             with connection.generate(pb.GenerateRequest(), None, ()) as call:
                 next(call)
-                connection.rest()
+                connection.reconnect()
                 next(call)
                 connection.close()
                 for _ in islice(call, 100_000):

@@ -1,25 +1,21 @@
-"""`edgewise`: generate text, explain where it would be generated, and examine this device."""
+"""`edgewise`: generate text, explain where it would be generated, and inspect this device."""
 
 import dataclasses
 import json
-import os
-import re
 import sys
-from pathlib import Path
-from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from edgewise.cli import options
 from edgewise.cli.tables import decision_table, doctor_table, profile_table
-from edgewise.cloud.config import CloudSecurity
 from edgewise.device.state import read_device_state
-from edgewise.errors import ConfigurationError, EdgewiseError, NoSourceError
+from edgewise.errors import EdgewiseError, NoSourceError
 from edgewise.generation.request import DEFAULT_MAX_TOKENS
 from edgewise.generation.result import decision_dict, refusal_dict, summary
-from edgewise.policy.types import DeviceState, Mode, Privacy
+from edgewise.policy.types import Mode, Privacy
 from edgewise.router import Router
-from edgewise_edge import EdgeError, RequestError
+from edgewise_edge import EdgeError
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
@@ -27,63 +23,35 @@ app = typer.Typer(
 notes = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 INTERRUPTED = 130  # what shells report after Ctrl-C
-TOKEN_VARIABLE = "EDGEWISE_CLOUD_TOKEN"  # noqa: S105  # not as an argument, which `ps` would show
-
-PromptArgument = Annotated[
-    str | None, typer.Argument(help="The prompt; from standard input when left out or '-'.")
-]
-ModelOption = Annotated[str, typer.Option(help="Bundled model or model folder.")]
-CloudOption = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="The cloud service.")]
-CloudTlsOption = Annotated[bool, typer.Option("--cloud-tls", help="Speak TLS with it.")]
-CloudCaOption = Annotated[
-    Path | None, typer.Option(help="PEM; TLS, trusting only what this signed.")
-]
-CloudCertificateOption = Annotated[
-    Path | None, typer.Option(help="PEM; TLS, showing this certificate.")
-]
-CloudKeyOption = Annotated[Path | None, typer.Option(help="PEM; that certificate's key.")]
-CloudTokenFileOption = Annotated[
-    Path | None,
-    typer.Option(help=f"Holds this caller's token; else {TOKEN_VARIABLE} does, if one is needed."),
-]
-MaxTokensOption = Annotated[int, typer.Option(help="New tokens at most.")]
-ModeOption = Annotated[Mode, typer.Option(help="Which side is wanted.")]
-PrivateOption = Annotated[bool, typer.Option("--private", help="Never leave the device.")]
-LatencyOption = Annotated[float | None, typer.Option(help="Seconds for the whole answer.")]
-FirstTokenOption = Annotated[float | None, typer.Option(help="Seconds to the first token.")]
-HedgeOption = Annotated[
-    float | None, typer.Option(help="Seconds without a token until the other side is asked too.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @app.command()
 def generate(
-    prompt: PromptArgument = None,
-    model: ModelOption = "tales",
-    max_tokens: MaxTokensOption = DEFAULT_MAX_TOKENS,
-    temperature: Annotated[float | None, typer.Option(help="0: always the likeliest.")] = None,
-    top_k: Annotated[int | None, typer.Option(help="0: no limit.")] = None,
-    top_p: Annotated[float | None, typer.Option()] = None,
-    repetition_penalty: Annotated[float | None, typer.Option(help="1: none.")] = None,
-    seed: Annotated[int | None, typer.Option(help="The same seed repeats the text.")] = None,
-    stop: Annotated[list[str] | None, typer.Option(help="Stop before this text.")] = None,
-    mode: ModeOption = Mode.PREFER_ON_DEVICE,
-    private: PrivateOption = False,
-    latency_budget: LatencyOption = None,
-    first_token_budget: FirstTokenOption = None,
-    hedge_after: HedgeOption = None,
-    cloud: CloudOption = None,
-    cloud_tls: CloudTlsOption = False,
-    cloud_ca: CloudCaOption = None,
-    cloud_certificate: CloudCertificateOption = None,
-    cloud_key: CloudKeyOption = None,
-    cloud_token_file: CloudTokenFileOption = None,
-    json_: JsonOption = False,
+    prompt: options.Prompt = None,
+    model: options.Model = "tales",
+    max_tokens: options.MaxTokens = DEFAULT_MAX_TOKENS,
+    temperature: options.Temperature = None,
+    top_k: options.TopK = None,
+    top_p: options.TopP = None,
+    repetition_penalty: options.RepetitionPenalty = None,
+    seed: options.Seed = None,
+    stop: options.Stop = None,
+    mode: options.RoutingMode = Mode.PREFER_ON_DEVICE,
+    private: options.Private = False,
+    latency_budget: options.Latency = None,
+    first_token_budget: options.FirstToken = None,
+    hedge_after: options.Hedge = None,
+    cloud: options.Cloud = None,
+    cloud_tls: options.CloudTls = False,
+    cloud_ca: options.CloudCa = None,
+    cloud_certificate: options.CloudCertificate = None,
+    cloud_key: options.CloudKey = None,
+    cloud_token_file: options.CloudTokenFile = None,
+    json_: options.Json = False,
 ) -> None:
-    """Continue PROMPT, streaming the text; how it came about goes to standard error."""
-    text = _prompt(prompt)
-    security = _security(cloud_tls, cloud_ca, cloud_certificate, cloud_key, cloud_token_file)
+    """Continue PROMPT and stream the text; a summary goes to standard error."""
+    text = options.read_prompt(prompt)
+    security = options.security(cloud_tls, cloud_ca, cloud_certificate, cloud_key, cloud_token_file)
     with (
         Router(model, cloud=cloud, cloud_security=security, mode=mode) as router,
         router.stream(
@@ -121,34 +89,28 @@ def generate(
 
 @app.command()
 def route(
-    prompt: PromptArgument = None,
-    model: ModelOption = "tales",
-    max_tokens: MaxTokensOption = DEFAULT_MAX_TOKENS,
-    mode: ModeOption = Mode.PREFER_ON_DEVICE,
-    private: PrivateOption = False,
-    latency_budget: LatencyOption = None,
-    first_token_budget: FirstTokenOption = None,
-    cloud: CloudOption = None,
-    cloud_tls: CloudTlsOption = False,
-    cloud_ca: CloudCaOption = None,
-    cloud_certificate: CloudCertificateOption = None,
-    cloud_key: CloudKeyOption = None,
-    cloud_token_file: CloudTokenFileOption = None,
-    battery: Annotated[
-        float | None, typer.Option(min=0, max=1, help="What if the charge were this, 0 to 1?")
-    ] = None,
-    on_battery: Annotated[
-        bool, typer.Option("--on-battery", help="... and no charger fed it?")
-    ] = False,
-    available_memory: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="What if this were free, e.g. 200MB?")
-    ] = None,
-    json_: JsonOption = False,
+    prompt: options.Prompt = None,
+    model: options.Model = "tales",
+    max_tokens: options.MaxTokens = DEFAULT_MAX_TOKENS,
+    mode: options.RoutingMode = Mode.PREFER_ON_DEVICE,
+    private: options.Private = False,
+    latency_budget: options.Latency = None,
+    first_token_budget: options.FirstToken = None,
+    cloud: options.Cloud = None,
+    cloud_tls: options.CloudTls = False,
+    cloud_ca: options.CloudCa = None,
+    cloud_certificate: options.CloudCertificate = None,
+    cloud_key: options.CloudKey = None,
+    cloud_token_file: options.CloudTokenFile = None,
+    battery: options.Battery = None,
+    on_battery: options.OnBattery = False,
+    available_memory: options.AvailableMemory = None,
+    json_: options.Json = False,
 ) -> None:
-    """Say where PROMPT would be answered and why, for this device or a what-if one."""
-    text = _prompt(prompt)
-    state = _what_if(read_device_state(), battery, on_battery, available_memory)
-    security = _security(cloud_tls, cloud_ca, cloud_certificate, cloud_key, cloud_token_file)
+    """Show where PROMPT would be answered and why, on this device or an assumed one."""
+    text = options.read_prompt(prompt)
+    state = options.assumed_state(read_device_state(), battery, on_battery, available_memory)
+    security = options.security(cloud_tls, cloud_ca, cloud_certificate, cloud_key, cloud_token_file)
     with Router(
         model, cloud=cloud, cloud_security=security, mode=mode, device=lambda: state
     ) as router:
@@ -172,14 +134,10 @@ def route(
 
 @app.command()
 def bench(
-    model: ModelOption = "tales",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads; all, up to 4, when left out.")
-    ] = None,
-    json_: JsonOption = False,
+    model: options.Model = "tales", threads: options.Threads = None, json_: options.Json = False
 ) -> None:
-    """Measure the model on this device, and let the router predict its times by what was found."""
-    with Router(model, threads=threads) as router, notes.status("measuring; some seconds"):
+    """Measure the model on this device; the router then predicts its times from the result."""
+    with Router(model, threads=threads) as router, notes.status("measuring; takes some seconds"):
         profile = router.measure()
     if json_:
         print(json.dumps(dataclasses.asdict(profile) | {"wall": profile.wall}, indent=2))
@@ -189,80 +147,22 @@ def bench(
 
 @app.command()
 def doctor(
-    model: ModelOption = "tales",
-    cloud: CloudOption = None,
-    cloud_tls: CloudTlsOption = False,
-    cloud_ca: CloudCaOption = None,
-    cloud_certificate: CloudCertificateOption = None,
-    cloud_key: CloudKeyOption = None,
-    cloud_token_file: CloudTokenFileOption = None,
+    model: options.Model = "tales",
+    cloud: options.Cloud = None,
+    cloud_tls: options.CloudTls = False,
+    cloud_ca: options.CloudCa = None,
+    cloud_certificate: options.CloudCertificate = None,
+    cloud_key: options.CloudKey = None,
+    cloud_token_file: options.CloudTokenFile = None,
 ) -> None:
-    """Say what this device offers: memory, battery, the model, and whether the cloud answers."""
-    security = _security(cloud_tls, cloud_ca, cloud_certificate, cloud_key, cloud_token_file)
+    """Report memory, battery, the model, and whether the cloud answers."""
+    security = options.security(cloud_tls, cloud_ca, cloud_certificate, cloud_key, cloud_token_file)
     with Router(model, cloud=cloud, cloud_security=security) as router:
         Console(highlight=False).print(doctor_table(router))
 
 
-def _security(
-    tls: bool, ca: Path | None, certificate: Path | None, key: Path | None, token_file: Path | None
-) -> CloudSecurity:
-    return CloudSecurity(
-        tls=tls,
-        root_certificates=ca,
-        client_certificate=certificate,
-        client_key=key,
-        token=_token(token_file),
-    )
-
-
-def _token(file: Path | None) -> str | None:
-    if file is None:
-        return os.environ.get(TOKEN_VARIABLE) or None
-    try:
-        return file.read_text(encoding="ascii").strip()
-    except OSError as error:
-        raise ConfigurationError(f"cannot read {file}: {error.strerror}") from error
-    except UnicodeDecodeError:
-        # Without its cause, which would quote the file.
-        raise ConfigurationError(f"{file} is not ASCII, as tokens are") from None
-
-
-def _prompt(argument: str | None) -> str:
-    if argument is not None and argument != "-":
-        return argument
-    if sys.stdin is None or sys.stdin.isatty():
-        raise RequestError("no prompt; give one as an argument or on standard input")
-    try:
-        return sys.stdin.buffer.read().decode().rstrip("\n")
-    except UnicodeDecodeError as error:
-        raise RequestError(f"standard input is not UTF-8: {error}") from error
-
-
-def _what_if(
-    state: DeviceState, battery: float | None, on_battery: bool, available_memory: str | None
-) -> DeviceState:
-    """`state` with what the user supposes instead."""
-    if battery is not None:
-        state = dataclasses.replace(state, battery=battery)
-    if on_battery:
-        state = dataclasses.replace(state, charging=False)
-    if available_memory is not None:
-        state = dataclasses.replace(state, available_memory=parse_size(available_memory))
-    return state
-
-
-def parse_size(text: str) -> int:
-    """Bytes of '200MB', '1.5 GiB' or '4096'; raises RequestError for anything else."""
-    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?(?:([kKMGT])(i?)B?|B)?", text.strip())
-    if not match:
-        raise RequestError(f"'{text}' is no size; write it like 200MB or 1.5GiB")
-    number, prefix, binary = match.groups()
-    unit: int = (1024 if binary else 1000) ** " KMGT".index((prefix or " ").upper())
-    return round(float(number) * unit)
-
-
 def main() -> None:
-    """Run the command line; what goes wrong is one sentence and exit status 2."""
+    """Run the command line. Errors are printed as one sentence, with exit status 2."""
     try:
         app()
     except (EdgewiseError, EdgeError) as error:

@@ -1,4 +1,4 @@
-"""Decisions and devices as tables for people."""
+"""Decisions, devices and profiles as tables for people."""
 
 from rich.markup import escape
 from rich.table import Table
@@ -13,15 +13,15 @@ UNKNOWN = "unknown"
 
 
 def decision_table(decision: Decision) -> Table:
-    """Both sides with their vetoes and predicted times."""
+    """Both sources with their vetoes and predicted times."""
     table = Table(title=f"{decision.source} ({decision.reason})", title_justify="left")
-    for heading in ("side", "veto", "first token", "whole answer"):
+    for heading in ("source", "veto", "first token", "whole answer"):
         table.add_column(heading)
-    for side in Source:
-        veto = decision.vetoes.get(side)
-        times = decision.predicted.get(side, PredictedTime())
+    for source in Source:
+        veto = decision.vetoes.get(source)
+        times = decision.predicted.get(source, PredictedTime())
         table.add_row(
-            f"[bold]{side}[/]" if side is decision.source else side,
+            f"[bold]{source}[/]" if source is decision.source else source,
             escape(f"{veto.code}: {veto.detail}") if veto else "-",
             seconds(times.first_token),
             seconds(times.total),
@@ -30,21 +30,21 @@ def decision_table(decision: Decision) -> Table:
 
 
 def seconds(time: float | None) -> str:
-    """A time for people."""
+    """A duration for people."""
     if time is None:
         return UNKNOWN
     return f"{time * 1000:.0f} ms" if time < 1 else f"{time:.1f} s"
 
 
 def doctor_table(router: Router) -> Table:
-    """What this device offers."""
+    """The device's state, its model, and the cloud."""
     state, model = router.device_state(), router.model
     shape = model.architecture
     rows = {
         "model": f"{model.name}@{model.revision}, {_model(router)}",
-        "size": f"{shape.layers} layers of {shape.width}, {shape.vocabulary_size:,} tokens in the "
-        f"vocabulary, context window {shape.context_window}",
-        "memory it needs": _megabytes(model.memory),
+        "size": f"{shape.layers} layers of {shape.width}, vocabulary of {shape.vocabulary_size:,} tokens, "
+        f"context window of {shape.context_window}",
+        "memory needed": _megabytes(model.memory),
         "memory available": _megabytes(state.available_memory),
         "memory pressure": _percent(state.memory_pressure),
         "battery": _battery(state.battery, state.charging),
@@ -59,16 +59,16 @@ def doctor_table(router: Router) -> Table:
 
 
 def profile_table(profile: Profile) -> Table:
-    """What a model costs on this device."""
+    """The speed and memory of a model on this device."""
     rows = {
-        "cold start": f"{seconds(profile.cold_start)} from the start of a process to the first token",
-        "resident memory": f"{_megabytes(profile.resident_memory)}, the whole process",
-        "memory bandwidth": f"{profile.bandwidth / 1e9:.1f} GB/s: {profile.wall:,.0f} tokens/s, if "
-        f"the {_megabytes(profile.token_bytes)} of the model were all that a token needs",
+        "cold start": f"{seconds(profile.cold_start)} from process start to the first token",
+        "resident memory": f"{_megabytes(profile.resident_memory)}, for the whole process",
+        "memory bandwidth": f"{profile.bandwidth / 1e9:.1f} GB/s: at most {profile.wall:,.0f} tokens/s, as "
+        f"each token reads {_megabytes(profile.token_bytes)} of the model",
     }
     for run in (profile.short, profile.long):
         rows[f"prompt of {run.prompt_tokens}"] = (
-            f"read in {seconds(run.first_token)} ({run.prompt_tokens / run.first_token:,.0f} "
+            f"prefill in {seconds(run.first_token)} ({run.prompt_tokens / run.first_token:,.0f} "
             f"tokens/s), then {1 / run.gap:,.0f} tokens/s, {1 / run.gap / profile.wall:.0%} of "
             "what the bandwidth allows"
         )
@@ -90,10 +90,10 @@ def _model(router: Router) -> str:
 
 def _cloud(router: Router) -> str:
     try:
-        found = router.describe_cloud()
+        description = router.describe_cloud()
     except SourceFailedError as error:
         return f"not usable: {error}"
-    return f"serves {found}" if found else "no address set (--cloud HOST:PORT)"
+    return f"serves {description}" if description else "no address set (--cloud HOST:PORT)"
 
 
 def _battery(charge: float | None, charging: bool | None) -> str:

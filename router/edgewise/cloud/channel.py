@@ -1,4 +1,4 @@
-"""The connection to the cloud, as secure as was asked for. With in_cloud, all that imports gRPC."""
+"""Opens a gRPC channel to the cloud, secured as configured."""
 
 import ipaddress
 import ssl
@@ -11,31 +11,31 @@ from edgewise.cloud.config import CloudSecurity, File
 from edgewise.errors import ConfigurationError
 
 _OPTIONS = [
-    # A proxy set for web pages is not meant for this, and would read the tokens.
+    # A proxy configured for HTTP is not meant for this, and could read the tokens.
     ("grpc.enable_http_proxy", 0),
-    # What failed goes on elsewhere; the router decides what is tried again, and when.
+    # The router decides what is retried, where and when.
     ("grpc.enable_retries", 0),
     ("grpc.initial_reconnect_backoff_ms", 500),
-    ("grpc.min_reconnect_backoff_ms", 2000),  # also how long connecting may take
+    ("grpc.min_reconnect_backoff_ms", 2000),  # also the connect timeout
     ("grpc.max_reconnect_backoff_ms", 2000),
-    # Each connection its own: channels to one address would share one, and its troubles.
+    # Otherwise channels to one address share a connection, also one that failed.
     ("grpc.use_local_subchannel_pool", 1),
 ]
 
 
 def open_channel(address: str, security: CloudSecurity) -> grpc.Channel:
-    """A connection to HOST:PORT, made when first used.
+    """A channel to HOST:PORT that connects on the first call.
 
-    Raises ConfigurationError for an address that is none, files that cannot be used, and a token
-    that others could read on its way.
+    Raises ConfigurationError for an invalid address, for unusable files, and for a token that would
+    be sent unencrypted.
     """
     host = _host(address)
     if security.encrypted:
         return grpc.secure_channel(address, _credentials(security), options=_OPTIONS)
     if security.token and not _is_loopback(host):
         raise ConfigurationError(
-            f"a token would cross the network to {host} for all to read; use TLS: "
-            "root_certificates or tls of CloudSecurity, --cloud-ca or --cloud-tls"
+            f"a token is set but the connection to {host} is not encrypted; use TLS: set "
+            "root_certificates or tls of CloudSecurity, or --cloud-ca or --cloud-tls"
         )
     return grpc.insecure_channel(address, options=_OPTIONS)
 
@@ -50,14 +50,14 @@ def _credentials(security: CloudSecurity) -> grpc.ChannelCredentials:
 
 
 def _check_files(security: CloudSecurity) -> None:
-    """Raise ConfigurationError for what gRPC would only stumble over at the first handshake."""
+    """Raise ConfigurationError for files that gRPC would reject only at the first handshake."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if security.root_certificates is not None:
         try:
             context.load_verify_locations(security.root_certificates)
         except ssl.SSLError as error:
             raise ConfigurationError(
-                f"{security.root_certificates} holds no certificate in PEM form"
+                f"{security.root_certificates} contains no certificate in PEM format"
             ) from error
     if security.client_certificate is not None:
         try:
@@ -66,13 +66,13 @@ def _check_files(security: CloudSecurity) -> None:
             )
         except ssl.SSLError as error:
             raise ConfigurationError(
-                f"{security.client_certificate} and {security.client_key} are no certificate in "
-                "PEM form and its key"
+                f"{security.client_certificate} and {security.client_key} are not a certificate in "
+                "PEM format and its key"
             ) from error
 
 
 def _encrypted() -> NoReturn:
-    raise ConfigurationError("the client's key is encrypted; decrypt it first")
+    raise ConfigurationError("the client key is encrypted; decrypt it first")
 
 
 def _read(file: File) -> bytes:
@@ -85,7 +85,7 @@ def _read(file: File) -> bytes:
 def _host(address: str) -> str:
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or not port.isascii() or not 0 < int(port) < 2**16:
-        raise ConfigurationError(f"the cloud's address is '{address}'; it must be HOST:PORT")
+        raise ConfigurationError(f"the cloud address is '{address}'; it must be HOST:PORT")
     return host.strip("[]")
 
 

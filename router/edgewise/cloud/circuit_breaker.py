@@ -1,4 +1,4 @@
-"""A circuit breaker: after some failures in a row, leave the cloud alone until it is well again."""
+"""A circuit breaker: after several failures in a row, requests avoid the cloud for a while."""
 
 import threading
 import time
@@ -7,78 +7,78 @@ from enum import StrEnum
 
 
 class Circuit(StrEnum):
-    """What requests may do."""
+    """The state of the circuit."""
 
-    CLOSED = "closed"  # all may pass
+    CLOSED = "closed"  # all requests may pass
     OPEN = "open"  # none may
-    HALF_OPEN = "half_open"  # one may try, and settles it for the others
+    HALF_OPEN = "half_open"  # one trial may, and decides for the others
 
 
 class CircuitBreaker:
     """Opens after `threshold` failures in a row.
 
-    It is half open when `rested` was called, and in any case `rest` seconds after the last failure.
-    Reading its state waits for nothing.
+    It is half open after `allow_trial`, and in any case `cooldown` seconds after the last failure.
+    Reading its state never blocks.
     """
 
     def __init__(
         self,
         threshold: int = 3,
-        rest: float = 10.0,
+        cooldown: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._threshold, self._rest, self._clock = threshold, rest, clock
-        # Re-entrant, since a stream may be collected, and end, in the middle of anything.
+        self._threshold, self._cooldown, self._clock = threshold, cooldown, clock
+        # Re-entrant: the garbage collector may end a stream, which releases a permit, at any point.
         self._lock = threading.RLock()
-        self._failures = 0
-        self._closed_from = 0.0
-        self._trial: object = None
+        self.failures = 0  # in a row
+        self._trial_from = 0.0
+        self._trial: object = None  # the permit of the request that is the trial
 
     @property
     def state(self) -> Circuit:
-        """What it is now."""
-        if self._failures < self._threshold:
+        """The current state."""
+        if self.failures < self._threshold:
             return Circuit.CLOSED
-        return Circuit.OPEN if self._clock() < self._closed_from else Circuit.HALF_OPEN
+        return Circuit.OPEN if self._clock() < self._trial_from else Circuit.HALF_OPEN
 
     @property
     def open(self) -> bool:
-        """Whether a request had better stay away: also while another one is trying."""
+        """Whether a request would get no permit; also while a trial is running."""
         state = self.state
         return state is Circuit.OPEN or (state is Circuit.HALF_OPEN and self._trial is not None)
 
-    def enter(self) -> object | None:
-        """A pass for a request that may go now. It must succeed, fail, or be withdrawn."""
+    def acquire(self) -> object | None:
+        """A permit for one request, to be released when it ends; None while the circuit is open."""
         with self._lock:
             if self.open:
                 return None
-            entry = object()
+            permit = object()
             if self.state is Circuit.HALF_OPEN:
-                self._trial = entry
-            return entry
+                self._trial = permit
+            return permit
 
     def succeeded(self) -> None:
-        """A request was answered."""
-        if self._failures or self._trial:  # every token says so
+        """A request was answered. Closes the circuit."""
+        if self.failures or self._trial:  # without the lock: called for every token
             with self._lock:
-                self._failures, self._trial = 0, None
+                self.failures, self._trial = 0, None
 
     def failed(self) -> bool:
-        """A request was not answered; whether this opened it."""
+        """A request was not answered. Returns whether this opened the circuit."""
         with self._lock:
             was_open = self.state is Circuit.OPEN
-            self._failures += 1
-            self._closed_from = self._clock() + self._rest
+            self.failures += 1
+            self._trial_from = self._clock() + self._cooldown
             self._trial = None
             return not was_open and self.state is Circuit.OPEN
 
-    def withdrawn(self, entry: object) -> None:
-        """A request has ended, perhaps without telling anything: then another one may try."""
+    def release(self, permit: object) -> None:
+        """A request has ended. If it was a trial without an outcome, allow another one."""
         with self._lock:
-            if self._trial is entry:
+            if self._trial is permit:
                 self._trial = None
 
-    def rested(self) -> None:
-        """The cloud looks well again: one may try."""
+    def allow_trial(self) -> None:
+        """The cloud looks healthy: end the cooldown and let one request try."""
         with self._lock:
-            self._closed_from = self._clock()
+            self._trial_from = self._clock()

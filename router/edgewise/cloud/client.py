@@ -1,4 +1,4 @@
-"""The calls to a cloud service, and what can go wrong with them."""
+"""The calls to a cloud service, with their failures as SourceFailedError."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ import grpc
 
 from edgewise.cloud.channel import open_channel
 from edgewise.cloud.config import CloudSecurity
-from edgewise.cloud.status import failure
+from edgewise.cloud.status import error_for_status
 from edgewise.errors import CloudBusyError, CloudUnavailableError, ConfigurationError
 from edgewise.generation.attempt import StopSignal
 from edgewise_proto import generation_pb2 as pb
@@ -20,41 +20,41 @@ Metadata = Sequence[tuple[str, str]]
 
 
 class CloudClient:
-    """A connection to one service, made when first used and dropped by `rest`.
+    """A client of one service. It connects on the first call, and again after `reconnect`.
 
-    Nothing is retried in here. All that fails, fails as a SourceFailedError.
+    It retries nothing. All failures are raised as SourceFailedError.
     """
 
     def __init__(self, address: str, security: CloudSecurity) -> None:
         self.address = address
         self._security = security
         self._metadata = (("authorization", f"Bearer {security.token}"),) if security.token else ()
-        # Re-entrant, since a stream may be collected, and end, in the middle of anything.
+        # Re-entrant: the garbage collector may end a stream, which closes its call, at any point.
         self._lock = threading.RLock()
-        self._line: _Line | None = _Line(open_channel(address, security))  # checks both
-        self._resting: list[_Line] = []  # with calls under way
+        self._current: _Channel | None = _Channel(open_channel(address, security))  # checks both
+        self._draining: list[_Channel] = []  # replaced, with calls in flight
         self._closed = False
 
     def model(
-        self, timeout: float, stop: StopSignal | None = None, *, hurried: bool = False
+        self, timeout: float, stop: StopSignal | None = None, *, caller_deadline: bool = False
     ) -> pb.GetModelResponse:
-        """What is served there; `stop` ends the waiting as a failure."""
-        with self._stub(hurried=hurried) as stub:
-            asked = stub.GetModel.future(
+        """The model that is served. Setting `stop` cancels the call, which then fails."""
+        with self._stub(caller_deadline=caller_deadline) as stub:
+            call = stub.GetModel.future(
                 pb.GetModelRequest(), timeout=timeout, metadata=self._metadata
             )
             if stop:
-                stop.add_callback(asked.cancel)
+                stop.add_callback(call.cancel)
             try:
-                answer: pb.GetModelResponse = asked.result()
+                response: pb.GetModelResponse = call.result()
             except grpc.FutureCancelledError as error:
-                raise CloudBusyError(f"{self.address} was not waited for") from error
+                raise CloudBusyError(f"the call to {self.address} was cancelled") from error
             finally:
-                asked.cancel()  # an interrupt ends the waiting alone
-            return answer
+                call.cancel()  # an interrupt ends only the wait for it
+            return response
 
     def load(self, timeout: float) -> pb.GetLoadResponse:
-        """How busy it is, asked now."""
+        """The current load of the service."""
         with self._stub() as stub:
             return stub.GetLoad(pb.GetLoadRequest(), timeout=timeout, metadata=self._metadata)
 
@@ -62,67 +62,70 @@ class CloudClient:
     def generate(
         self, message: pb.GenerateRequest, timeout: float | None, metadata: Metadata
     ) -> Iterator[Any]:
-        """A call that gives the responses as they come; leaving the block ends the work there."""
-        with self._stub(hurried=timeout is not None) as stub:
+        """A call that yields responses as they arrive; leaving the block cancels it."""
+        with self._stub(caller_deadline=timeout is not None) as stub:
             call = stub.Generate(message, timeout=timeout, metadata=(*self._metadata, *metadata))
             try:
                 yield call
             finally:
                 call.cancel()
 
-    def rest(self) -> None:
-        """Make a new connection for the next call, this one having failed.
+    def reconnect(self) -> None:
+        """Drop a channel that failed, so that the next call opens a new one.
 
-        gRPC would mend it by itself, when nobody asked, and refuse calls until it has. Calls that
-        are under way on it may go on.
+        gRPC would reconnect in the background, even when idle, and fail calls until it has. Calls
+        in flight may finish.
         """
         with self._lock:
-            line, self._line = self._line, None
-            if line and line.calls:
-                self._resting.append(line)
-            elif line:
-                line.channel.close()
+            channel, self._current = self._current, None
+            if channel and channel.calls:
+                self._draining.append(channel)
+            elif channel:
+                channel.grpc_channel.close()
 
     def close(self) -> None:
-        """Drop the connection for good, and with it what is under way."""
+        """Close all channels for good, which cancels the calls in flight."""
         with self._lock:
             self._closed = True
-            for line in (self._line, *self._resting):
-                if line:
-                    line.channel.close()
+            for channel in (self._current, *self._draining):
+                if channel:
+                    channel.grpc_channel.close()
 
     @contextmanager
-    def _stub(self, *, hurried: bool = False) -> Iterator[pb_grpc.GeneratorStub]:
-        line = self._open_line()
+    def _stub(self, *, caller_deadline: bool = False) -> Iterator[pb_grpc.GeneratorStub]:
+        channel = self._acquire_channel()
         try:
-            yield pb_grpc.GeneratorStub(line.channel)
+            yield pb_grpc.GeneratorStub(channel.grpc_channel)
         except grpc.RpcError as error:
-            raise failure(error, self.address, self._security, hurried=hurried) from error
-        except ValueError as error:  # what gRPC says of a closed channel
+            raise error_for_status(
+                error, self.address, self._security, caller_deadline=caller_deadline
+            ) from error
+        except ValueError as error:  # raised by gRPC for a closed channel
             raise CloudUnavailableError(f"the connection to {self.address} is closed") from error
         finally:
             with self._lock:
-                line.calls -= 1
-                if not line.calls and line in self._resting:
-                    self._resting.remove(line)
-                    line.channel.close()
+                channel.calls -= 1
+                if not channel.calls and channel in self._draining:
+                    self._draining.remove(channel)
+                    channel.grpc_channel.close()
 
-    def _open_line(self) -> "_Line":
-        """The line for one more call."""
+    def _acquire_channel(self) -> "_Channel":
+        """The channel for one more call."""
         with self._lock:
             if self._closed:
                 raise CloudUnavailableError(f"the connection to {self.address} is closed")
-            try:
-                line = self._line = self._line or _Line(open_channel(self.address, self._security))
-            except ConfigurationError as error:  # the files were sound once, and are being renewed
-                raise CloudUnavailableError(str(error)) from error
-            line.calls += 1
-            return line
+            if self._current is None:
+                try:
+                    self._current = _Channel(open_channel(self.address, self._security))
+                except ConfigurationError as error:  # valid before: the files are being renewed
+                    raise CloudUnavailableError(str(error)) from error
+            self._current.calls += 1
+            return self._current
 
 
 @dataclass(slots=True, eq=False)
-class _Line:
-    """A channel, and the calls under way on it."""
+class _Channel:
+    """A gRPC channel, and the number of calls in flight on it."""
 
-    channel: grpc.Channel
+    grpc_channel: grpc.Channel
     calls: int = 0

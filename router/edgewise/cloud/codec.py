@@ -1,18 +1,18 @@
-"""Requests and responses as the cloud speaks them, and what is wrong with them."""
+"""Encodes requests for the cloud and validates its responses."""
 
 from edgewise.errors import CloudUnavailableError, PrivacyError
 from edgewise.generation.request import CloudTokenRequest
 from edgewise_proto import generation_pb2 as pb
 
 
-def require_leave(request: object) -> None:
-    """Raise PrivacyError for what may not leave the device; mypy would have objected before."""
+def require_cloud_allowed(request: object) -> None:
+    """Raise PrivacyError for a request that may not leave the device; mypy prevents it, too."""
     if not isinstance(request, CloudTokenRequest):
-        raise PrivacyError("a request that may not leave the device was on its way to the cloud")
+        raise PrivacyError("a request that may not leave the device was about to be sent")
 
 
-def message(request: CloudTokenRequest, vocabulary: str) -> pb.GenerateRequest:
-    """What the cloud is asked; `vocabulary` is the fingerprint of this device's."""
+def encode_request(request: CloudTokenRequest, vocabulary: str) -> pb.GenerateRequest:
+    """The message for the cloud; `vocabulary` is the fingerprint of the device's vocabulary."""
     sampling = request.sampling
     return pb.GenerateRequest(
         token_ids=request.token_ids,
@@ -30,10 +30,10 @@ def message(request: CloudTokenRequest, vocabulary: str) -> pb.GenerateRequest:
     )
 
 
-def check(
+def validate_response(
     response: pb.GenerateResponse, position: int, request: CloudTokenRequest, vocabulary_size: int
 ) -> None:
-    """Raise CloudUnavailableError for tokens that are not the next ones of this request."""
+    """Raise CloudUnavailableError unless these are the next tokens of this request."""
     in_order = response.position == position
     known = all(id_ < vocabulary_size for id_ in response.token_ids)
     ours = not response.HasField("usage") or response.usage == pb.Usage(
@@ -41,6 +41,6 @@ def check(
     )
     if not (in_order and known and ours):
         raise CloudUnavailableError(
-            f"the cloud sent tokens for position {response.position} where {position} was next, "
-            "tokens outside the vocabulary, or the end of another request"
+            f"the cloud sent tokens for position {response.position} instead of {position}, tokens "
+            "outside the vocabulary, or the usage of another request"
         )

@@ -1,52 +1,54 @@
-"""Looks whether a cloud that failed is well again, in the background and not for ever."""
+"""Probes a cloud that failed until it is healthy again, in the background."""
 
 import random
 import threading
 import time
 from collections.abc import Callable
 
-SHORTEST = 0.5  # seconds until the first look
-UNWANTED = 60.0  # seconds after which a cloud that nobody asks for is not looked after any more
+MIN_INTERVAL = 0.5  # seconds until the first probe
+IDLE_AFTER = 60.0  # seconds without demand after which probing ends
 
 
 class HealthProbe:
-    """Calls `look` in a thread of its own, ever less often, until it says True.
+    """Calls `probe` in a thread of its own until it returns True.
 
-    The pauses double up to `interval` seconds, each shortened by chance so that devices which lost
-    a cloud together do not come back together. It ends by itself when `wanted` has not been called
-    for a minute: a device at rest stays off the network.
+    Intervals double up to `max_interval` seconds, with jitter so that devices that lost a cloud at
+    the same time do not return at the same time. Probing ends if `record_demand` has not been
+    called for a minute: an idle device stays off the network.
     """
 
-    def __init__(self, look: Callable[[], bool], interval: float) -> None:
-        self._look, self._interval = look, interval
+    def __init__(self, probe: Callable[[], bool], max_interval: float) -> None:
+        self._probe, self._max_interval = probe, max_interval
         self._lock = threading.Lock()
-        self._running = False
+        self.running = False
         self._closed = threading.Event()
-        self._wanted_at = 0.0
+        self._demand_at = 0.0
 
-    def wanted(self) -> None:
-        """Someone would have liked to use the cloud."""
-        self._wanted_at = time.monotonic()
+    def record_demand(self) -> None:
+        """A request could have used the cloud."""
+        self._demand_at = time.monotonic()
 
     def start(self) -> None:
-        """Begin to look, unless it does already."""
+        """Start probing, unless it is running already."""
         with self._lock:
-            if not self._running and not self._closed.is_set():
-                self._running = True
-                self.wanted()
-                threading.Thread(target=self._run, name="edgewise-prober", daemon=True).start()
+            if not self.running and not self._closed.is_set():
+                self.running = True
+                self.record_demand()
+                threading.Thread(
+                    target=self._run, name="edgewise-health-probe", daemon=True
+                ).start()
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop probing for good."""
         self._closed.set()
 
     def _run(self) -> None:
-        pause = min(SHORTEST, self._interval)
+        interval = min(MIN_INTERVAL, self._max_interval)
         try:
-            while not self._closed.wait(pause * random.uniform(0.5, 1)):  # noqa: S311  # no secret
-                if time.monotonic() - self._wanted_at > UNWANTED or self._look():
+            while not self._closed.wait(interval * random.uniform(0.5, 1)):  # noqa: S311  # no secret
+                if time.monotonic() - self._demand_at > IDLE_AFTER or self._probe():
                     return
-                pause = min(2 * pause, self._interval)
+                interval = min(2 * interval, self._max_interval)
         finally:
             with self._lock:
-                self._running = False
+                self.running = False

@@ -12,7 +12,7 @@ import grpc
 
 from edgewise.cloud.circuit_breaker import Circuit, CircuitBreaker
 from edgewise.cloud.client import CloudClient
-from edgewise.cloud.codec import check, message, require_leave
+from edgewise.cloud.codec import encode_request, require_cloud_allowed, validate_response
 from edgewise.cloud.config import CloudSecurity, CloudTimeouts
 from edgewise.cloud.health_probe import HealthProbe
 from edgewise.cloud.stall_timer import StallTimer
@@ -56,7 +56,7 @@ class CloudSource:
         self._timeouts = timeouts or CloudTimeouts()
         self.client = CloudClient(address, security or CloudSecurity())
         self.served_model: pb.GetModelResponse | None = None  # None until it was asked
-        self.breaker = CircuitBreaker(rest=2 * self._timeouts.probe_interval)
+        self.breaker = CircuitBreaker(cooldown=2 * self._timeouts.probe_interval)
         self.health_probe = HealthProbe(self._probe, self._timeouts.probe_interval)
         self._busy_until = 0.0
         self._load: pb.GetLoadResponse | None = None
@@ -65,7 +65,7 @@ class CloudSource:
 
     def state(self, position: int, max_tokens: int) -> CloudState:
         """What is known without asking, for `max_tokens` more tokens at `position`."""
-        self.health_probe.wanted()
+        self.health_probe.record_demand()
         return CloudState(
             address=self.address,
             circuit_open=self.breaker.open,
@@ -90,7 +90,7 @@ class CloudSource:
         Raises PrivacyError for a request that may not leave the device. The iteration raises
         SourceFailedError.
         """
-        require_leave(request)
+        require_cloud_allowed(request)
         run = partial(self._run, request)
         return Attempt(Source.IN_CLOUD, request.position, request.max_tokens, run, **options)
 
@@ -101,7 +101,7 @@ class CloudSource:
             model = self.client.model(
                 timeout if time_left is None else min(timeout, time_left),
                 attempt.stop if attempt else None,
-                hurried=time_left is not None and time_left < timeout,
+                caller_deadline=time_left is not None and time_left < timeout,
             )
             if model.vocabulary != self._vocabulary:
                 raise VocabularyMismatchError(
@@ -142,8 +142,8 @@ class CloudSource:
 
     def _run(self, request: CloudTokenRequest, attempt: Attempt) -> Generator[int, None, None]:
         """Attempt.run: pass the circuit breaker, connect, then stream."""
-        entry = self.breaker.enter()
-        if entry is None:
+        permit = self.breaker.acquire()
+        if permit is None:
             raise CloudBusyError(
                 f"{self.address} failed recently, and another request is trying it"
             )
@@ -155,7 +155,7 @@ class CloudSource:
         finally:
             if attempt.handoff and attempt.handoff.code is VetoCode.STALLED:
                 self._fail()
-            self.breaker.withdrawn(entry)
+            self.breaker.release(permit)
             if measurement := attempt.measurement():
                 self._latency.add(self.key, measurement)
 
@@ -167,7 +167,7 @@ class CloudSource:
                 f"{request.position} tokens + {request.max_tokens} new ones exceed the context "
                 f"window of {model.context_window}; shorten the prompt or lower max_tokens"
             )
-        encoded, position = message(request, self._vocabulary), request.position
+        encoded, position = encode_request(request, self._vocabulary), request.position
         trace = (("traceparent", attempt.traceparent),) if attempt.traceparent else ()
         with (
             self.client.generate(encoded, attempt.time_left, trace) as call,
@@ -176,16 +176,16 @@ class CloudSource:
             attempt.stop.add_callback(call.cancel)
             try:
                 for response in call:
-                    check(response, position, request, model.vocabulary_size)
+                    validate_response(response, position, request, model.vocabulary_size)
                     if response.HasField("timings"):
                         attempt.queued = response.timings.queued
                     if response.token_ids:
                         self.breaker.succeeded()
-                        timer.patience = self._timeouts.between_tokens
-                        timer.rest()  # the reader's own time is not the cloud's
+                        timer.timeout = self._timeouts.between_tokens
+                        timer.pause()  # the reader's own time is not the cloud's
                         yield from response.token_ids
                         position += len(response.token_ids)
-                        timer.feed()
+                        timer.reset()
                     if response.finish_reason or attempt.stop.is_set():
                         return
             except grpc.RpcError as error:
@@ -193,7 +193,7 @@ class CloudSource:
                     return
                 # A deadline shorter than `connect` is the request's own, and proves nothing.
                 silent = timer.waited >= self._timeouts.connect
-                if timer.bit or (position == request.position and silent):
+                if timer.stalled or (position == request.position and silent):
                     raise CloudUnavailableError(
                         f"{self.address} sent no token in {timer.waited:.1f} s"
                     ) from error
@@ -208,15 +208,15 @@ class CloudSource:
             pass  # an answer
         except SourceFailedError:
             self.breaker.failed()
-            self.client.rest()
+            self.client.reconnect()
             return False
-        self.breaker.rested()
+        self.breaker.allow_trial()
         return True
 
     def _fail(self) -> None:
         if self.breaker.failed() and self.background:
             self.health_probe.start()
-        self.client.rest()
+        self.client.reconnect()
 
     @contextmanager
     def _judged(self) -> Iterator[None]:

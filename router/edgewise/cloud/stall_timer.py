@@ -1,4 +1,4 @@
-"""Giving up on someone who falls silent."""
+"""A timer that detects a stalled stream."""
 
 import threading
 import time
@@ -7,48 +7,54 @@ from typing import Self
 
 
 class StallTimer:
-    """Calls `bite` once when `feed` was not called for `patience` seconds; ends with its `with`.
+    """Calls `on_stall` once if `reset` was not called for `timeout` seconds.
 
-    `patience` may be changed, and holds from the next `feed` on.
+    A context manager: it runs inside the block, in a thread of its own. `timeout` may be changed,
+    and holds from the next `reset` on.
     """
 
-    def __init__(self, patience: float, bite: Callable[[], object]) -> None:
-        self.patience, self._bite = patience, bite
-        self._fed = threading.Event()
-        self._done = self._resting = False
-        self._fed_at = time.monotonic()
-        self.bit = False
+    def __init__(self, timeout: float, on_stall: Callable[[], object]) -> None:
+        self.timeout, self._on_stall = timeout, on_stall
+        self.stalled = False
+        self._changed = threading.Condition()
+        self._since = time.monotonic()
+        self._paused = self._closed = False
 
     @property
     def waited(self) -> float:
-        """Seconds since it was fed."""
-        return time.monotonic() - self._fed_at
+        """Seconds since the last reset."""
+        return time.monotonic() - self._since
 
-    def feed(self) -> None:
-        """Start the wait anew; cheap enough for every token."""
-        self._resting = False
-        self._fed_at = time.monotonic()
-        self._fed.set()
+    def reset(self) -> None:
+        """Restart the timer; cheap enough to call for every token."""
+        with self._changed:
+            self._paused = False
+            self._since = time.monotonic()
+            self._changed.notify()
 
-    def rest(self) -> None:
-        """Do not wait until it is fed again."""
-        self._resting = True
-        self._fed.set()
+    def pause(self) -> None:
+        """Stop the timer until the next reset."""
+        with self._changed:
+            self._paused = True
 
     def __enter__(self) -> Self:
-        """Begin to wait."""
-        threading.Thread(target=self._watch, daemon=True).start()
+        """Start the timer."""
+        threading.Thread(target=self._watch, name="edgewise-stall-timer", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Wait no more."""
-        self._done = True
-        self._fed.set()
+        """Stop the timer and its thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
 
     def _watch(self) -> None:
-        while self._fed.wait(None if self._resting else self.patience):
-            self._fed.clear()  # first: what is said from here on is seen in the next round
-            if self._done:
-                return
-        self.bit = True
-        self._bite()
+        with self._changed:
+            while not self._closed:
+                left = None if self._paused else self._since + self.timeout - time.monotonic()
+                if left is not None and left <= 0:
+                    self.stalled = True
+                    break
+                self._changed.wait(left)
+        if self.stalled:
+            self._on_stall()

@@ -1,4 +1,4 @@
-"""What a gRPC status means to the router."""
+"""Maps a gRPC status to one of the router's errors."""
 
 from typing import Any
 
@@ -26,48 +26,49 @@ _UNAVAILABLE = {
 }
 
 
-def failure(
-    error: grpc.RpcError, address: str, security: CloudSecurity, *, hurried: bool
+def error_for_status(
+    error: grpc.RpcError, address: str, security: CloudSecurity, *, caller_deadline: bool
 ) -> SourceFailedError:
-    """The error of ours that says what `error` means and what to do.
+    """The router's error for `error`, which says what to do.
 
-    `hurried`: the deadline was the request's own, not how long a sound cloud may take at most.
+    `caller_deadline`: the deadline came from the caller's budget, not from our own timeouts, so
+    missing it does not mean that the cloud is unhealthy.
     """
     code, details = error.code(), error.details()
     if code is grpc.StatusCode.FAILED_PRECONDITION:
         return VocabularyMismatchError(f"{address}: {details}")
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return CloudBusyError(f"{address} is busy: {details}", retry_after=_retry_after(error))
-    if code is grpc.StatusCode.DEADLINE_EXCEEDED and hurried:
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED and caller_deadline:
         return CloudBusyError(f"{address} cannot answer in time: {details}")
     if code in _NO_ACCESS:
-        problem = "does not know the token" if security.token else "asks for a token"
+        problem = "rejected the token" if security.token else "requires a token"
         return CloudAccessError(
-            f"{address} {problem} ({code.name}); check that the token set here is one that "
-            "'edgewise-cloud token' made for that service"
+            f"{address} {problem} ({code.name}); set a token that 'edgewise-cloud token' made for "
+            "that service"
         )
     if code in _UNAVAILABLE:
-        return CloudUnavailableError(_silence(code, details, address, security))
+        return CloudUnavailableError(_no_answer(code, details, address, security))
     return CloudRefusedError(f"{address} refused the request: {details}")
 
 
-def _silence(
+def _no_answer(
     code: grpc.StatusCode, details: str | None, address: str, security: CloudSecurity
 ) -> str:
     if security.encrypted:
         return (
             f"{address} does not answer over TLS ({code.name}: {details}); check that "
             "'edgewise-cloud serve' runs there with TLS, that its certificate is for that host "
-            "and from an authority trusted here, and whether it asks for a client's certificate"
+            "and from an authority trusted here, and whether it requires a client certificate"
         )
     return (
-        f"{address} does not answer ({code.name}); check that 'edgewise-cloud serve' "
-        "runs there, and without TLS"
+        f"{address} does not answer ({code.name}); check that 'edgewise-cloud serve' runs there, "
+        "and without TLS"
     )
 
 
 def _retry_after(error: grpc.RpcError) -> float:
-    """Seconds after which to come back, by google.rpc.RetryInfo; 0 where it says nothing."""
+    """Seconds to wait before a retry, from google.rpc.RetryInfo; 0 if there is none."""
     from google.protobuf.message import DecodeError
     from google.rpc.error_details_pb2 import RetryInfo
     from google.rpc.status_pb2 import Status

@@ -1,4 +1,4 @@
-"""Battery, charger and temperature, wherever the platform tells."""
+"""Reads battery, charger, temperature and low-power mode where the platform offers them."""
 
 import sys
 from dataclasses import dataclass
@@ -10,41 +10,25 @@ _PROFILE = Path("/sys/firmware/acpi/platform_profile")
 
 @dataclass(frozen=True, slots=True)
 class Power:
-    """Charge from 0 to 1, None without a battery; whether it charges, None where unknown."""
+    """The state of the system's battery."""
 
-    battery: float | None = None
-    charging: bool | None = None
+    battery: float | None = None  # charge from 0 to 1; None without a battery
+    charging: bool | None = None  # None: unknown
 
 
 def read_power(supplies: Path = _SUPPLIES) -> Power:
-    """The system's battery: from sysfs on Linux, through psutil elsewhere."""
-    return _from_sysfs(supplies) if sys.platform == "linux" else _from_psutil()
+    """The system's battery: from sysfs on Linux, from psutil elsewhere."""
+    return read_sysfs_power(supplies) if sys.platform == "linux" else _from_psutil()
 
 
-def read_temperature() -> float | None:
-    """The hottest sensor in degrees Celsius; None where there is none (macOS, Windows)."""
-    import psutil  # 6 ms, which an import should not cost
+def read_sysfs_power(supplies: Path) -> Power:
+    """The battery by Linux's own files: psutil reads the first one, which may be a mouse's.
 
-    read = getattr(psutil, "sensors_temperatures", None)
-    try:
-        sensors = read() if read else {}
-    except (OSError, RuntimeError, ValueError):
-        return None
-    readings = [entry.current for entries in sensors.values() for entry in entries]
-    return max((float(reading) for reading in readings if reading is not None), default=None)
-
-
-def read_low_power_mode(profile: Path = _PROFILE) -> bool | None:
-    """Whether the firmware's low-power profile is chosen; None where there is no such choice."""
-    text = _read(profile)
-    return None if text is None else text == "low-power"
-
-
-def _from_sysfs(supplies: Path) -> Power:
-    """Linux's own files: psutil takes the first battery, which may be that of a mouse."""
+    With several batteries, the mean charge.
+    """
     charges, online, statuses = [], [], []
     for supply in sorted(supplies.glob("*")):
-        if _read(supply / "scope") == "Device":  # feeds or is fed by something plugged in
+        if _read(supply / "scope") == "Device":  # belongs to a peripheral
             continue
         kind = _read(supply / "type")
         if kind in ("Mains", "USB"):
@@ -57,6 +41,25 @@ def _from_sysfs(supplies: Path) -> Power:
     if not charges:
         return Power()
     return Power(battery=sum(charges) / len(charges), charging=_charging(online, statuses))
+
+
+def read_temperature() -> float | None:
+    """The hottest sensor in degrees Celsius; None without sensors (macOS, Windows)."""
+    import psutil  # takes 6 ms, too much for an import of this package
+
+    read = getattr(psutil, "sensors_temperatures", None)
+    try:
+        sensors = read() if read else {}
+    except (OSError, RuntimeError, ValueError):
+        return None
+    readings = [entry.current for entries in sensors.values() for entry in entries]
+    return max((float(reading) for reading in readings if reading is not None), default=None)
+
+
+def read_low_power_mode(profile: Path = _PROFILE) -> bool | None:
+    """Whether the firmware's low-power profile is active; None without such profiles."""
+    text = _read(profile)
+    return None if text is None else text == "low-power"
 
 
 def _charging(online: list[bool], statuses: list[str | None]) -> bool | None:

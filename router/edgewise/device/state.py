@@ -1,4 +1,4 @@
-"""The state of this device, read in one place and remembered for a second."""
+"""The state of this device, read in one place and cached for a second."""
 
 import threading
 import time
@@ -13,14 +13,14 @@ MAX_AGE = 1.0  # seconds
 
 
 class DeviceProbe(Protocol):
-    """Anything that says how the device is: the real one, or a state made up by a test or demo."""
+    """Returns the device's state: the real one, or one made up by a test or demo."""
 
     def __call__(self) -> DeviceState:
-        """The state now."""
+        """The current state."""
 
 
 def read_device_state() -> DeviceState:
-    """Read every probe; what cannot be read is None."""
+    """Read every sensor; None for each that cannot be read."""
     power = read_power()
     return DeviceState(
         available_memory=available_memory(),
@@ -33,7 +33,7 @@ def read_device_state() -> DeviceState:
 
 
 class CachedProbe:
-    """`probe`, read again once its state is older than `max_age` seconds."""
+    """Calls `probe` again once its state is older than `max_age` seconds. Thread-safe."""
 
     def __init__(
         self,

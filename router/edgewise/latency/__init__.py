@@ -1,1 +1,1 @@
-"""Predicted times: what was measured on each source, and what is learned from it."""
+"""Predicts how long each source takes, from what was measured on it."""

@@ -1,4 +1,4 @@
-"""What was measured on one side, and what was learned from it."""
+"""The measurements of one source, and the predictors fitted to them."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -8,47 +8,47 @@ from edgewise.latency.predict import CloudTimes, DeviceTimes
 from edgewise.latency.regression import weighted_median
 
 WINDOW = 64  # generations
-_LOADS = 8
-# Measurements after which a device's costs are learned anew, for it takes most of a millisecond;
-# its pace, for a twentieth of that, is learned with each.
-_SELDOM = 8
+_LOAD_TIMES = 8
+# A device's costs are refitted after this many measurements, since that takes most of a
+# millisecond. Its slowdown takes a twentieth of that and is updated with each.
+_REFIT_EVERY = 8
 
 
 @dataclass(slots=True)
 class History:
-    """The latest measurements of one side, oldest first. For one thread at a time."""
+    """The latest measurements of one source, oldest first. Not thread-safe."""
 
     measured: deque[Measurement] = field(default_factory=lambda: deque(maxlen=WINDOW))
-    load_times: deque[float] = field(default_factory=lambda: deque(maxlen=_LOADS))  # seconds
-    _news: int = 0  # measurements added
+    load_times: deque[float] = field(default_factory=lambda: deque(maxlen=_LOAD_TIMES))  # seconds
+    _added: int = 0
     _on_device: DeviceTimes | None = None
     _in_cloud: CloudTimes | None = None
 
     def add(self, measurement: Measurement) -> None:
-        """Remember one more, and learn from it, if anyone asked: now, while no request waits."""
+        """Add one, and update the predictors in use: now, while no request waits for them."""
         self.measured.append(measurement)
-        self._news += 1
+        self._added += 1
         if self._on_device:
-            anew = self._news % _SELDOM == 0 or len(self.measured) < 2 * _SELDOM
-            learn = DeviceTimes.learned if anew else self._on_device.paced
-            self._on_device = learn(self._snapshot())
-        self._in_cloud = self._in_cloud and CloudTimes.learned(self._snapshot())
+            refit = self._added % _REFIT_EVERY == 0 or len(self.measured) < 2 * _REFIT_EVERY
+            update = DeviceTimes.fitted if refit else self._on_device.rescaled
+            self._on_device = update(self._snapshot())
+        self._in_cloud = self._in_cloud and CloudTimes.fitted(self._snapshot())
 
     @property
     def on_device(self) -> DeviceTimes:
-        """What was learned, if this is a device."""
-        self._on_device = self._on_device or DeviceTimes.learned(self._snapshot())
+        """The predictor, if this source is a device."""
+        self._on_device = self._on_device or DeviceTimes.fitted(self._snapshot())
         return self._on_device
 
     @property
     def in_cloud(self) -> CloudTimes:
-        """What was learned, if this is a cloud."""
-        self._in_cloud = self._in_cloud or CloudTimes.learned(self._snapshot())
+        """The predictor, if this source is a cloud."""
+        self._in_cloud = self._in_cloud or CloudTimes.fitted(self._snapshot())
         return self._in_cloud
 
     @property
     def load_time(self) -> float:
-        """Seconds that loading the model takes, the median; 0 where that is not known."""
+        """Median seconds to load the model; 0 if unknown."""
         return (
             weighted_median(self.load_times, [1.0] * len(self.load_times))
             if self.load_times
@@ -56,5 +56,5 @@ class History:
         )
 
     def _snapshot(self) -> list[Measurement]:
-        # Learning makes objects, so that a stream may be collected, end, and be added meanwhile.
+        # Fitting allocates, so the garbage collector may end a stream that then adds to `measured`.
         return list(self.measured)

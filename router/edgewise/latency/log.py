@@ -1,4 +1,4 @@
-"""What was measured on each side, kept across runs, and the times predicted from it."""
+"""Measurements of each source, kept across runs, and the times predicted from them."""
 
 import math
 import threading
@@ -13,7 +13,7 @@ from edgewise.latency.history import History
 from edgewise.latency.machine import machine
 from edgewise.latency.measurement import Measurement
 from edgewise.latency.predict import HOUR
-from edgewise.latency.store import read, text, write
+from edgewise.latency.store import read, to_json, write
 from edgewise.policy.types import UNKNOWN, PredictedTime
 
 __all__ = ["LatencyLog", "Measurement", "default_path", "machine"]
@@ -22,50 +22,50 @@ _SAVE_EVERY = 5.0  # seconds
 
 
 def default_path() -> Path:
-    """Where measurements are kept: the user's cache folder."""
+    """The file in the user's cache folder that keeps measurements."""
     return platformdirs.user_cache_path("edgewise") / "latency.json"
 
 
 class LatencyLog:
-    """Measurements by side (any key), in memory and in a JSON file; from any thread.
+    """Measurements by source key, in memory and in a JSON file. Thread-safe.
 
-    The file is read once, and written every few seconds at most and by `save`. Where two processes
-    keep one file, the one that writes last wins, and what the other measured meanwhile is lost. A
-    file that cannot be read or written is done without: predictions are a convenience.
+    The file is read once and written at most every few seconds, and by `save`. If two processes use
+    one file, the last to write wins and the measurements of the other are lost. A file that cannot
+    be read or written is ignored: predictions are optional.
     """
 
     def __init__(self, path: Path | None = None, clock: Callable[[], float] = time.time) -> None:
         self._path, self._clock = path, clock
-        # Re-entrant, since a stream may be collected, and end, in the middle of anything.
+        # Re-entrant: the garbage collector may end a stream, which adds to the log, at any point.
         self._lock, self._saving = threading.RLock(), threading.RLock()
-        self._sides = read(path, clock()) if path else {}
+        self._histories = read(path, clock()) if path else {}
         self._changed = False
         self._saved_at = -math.inf
 
     def measured(self, key: str) -> list[Measurement]:
-        """What is known of a side, oldest first."""
+        """The measurements of a source, oldest first."""
         with self._lock:
-            return list(self._side(key).measured)
+            return list(self._history(key).measured)
 
     def load_times(self, key: str) -> list[float]:
-        """How many seconds the side's model took to load, oldest first."""
+        """Seconds that the source's model took to load, oldest first."""
         with self._lock:
-            return list(self._side(key).load_times)
+            return list(self._history(key).load_times)
 
     def add(self, key: str, measurement: Measurement) -> None:
-        """Remember one more, and forget the oldest beyond 64. One that says no time ended now."""
+        """Add a measurement and drop the oldest beyond 64. If it has no `at`, it ended now."""
         measurement = measurement if measurement.at else replace(measurement, at=self._clock())
         with self._lock:
-            self._side(key).add(measurement)
+            self._history(key).add(measurement)
             self._changed = True
-        self._save_sometimes()
+        self._save_if_due()
 
     def add_load_time(self, key: str, seconds: float) -> None:
-        """Remember how long the side's model took to load; the last eight times are."""
+        """Add the time that the source's model took to load; the last eight are kept."""
         with self._lock:
-            self._side(key).load_times.append(seconds)
+            self._history(key).load_times.append(seconds)
             self._changed = True
-        self._save_sometimes()
+        self._save_if_due()
 
     def predict_on_device(
         self,
@@ -77,10 +77,10 @@ class LatencyLog:
         loaded: bool = True,
         queue_length: int = 0,
     ) -> PredictedTime:
-        """See DeviceTimes.predict. What is not `loaded` will have to be."""
+        """See DeviceTimes.predict. Adds the load time unless the model is `loaded`."""
         with self._lock:
-            side = self._side(key)
-            times, load = side.on_device, 0.0 if loaded else side.load_time
+            history = self._history(key)
+            times, load = history.on_device, 0.0 if loaded else history.load_time
         return times.predict(
             position=position,
             uncached=uncached,
@@ -94,31 +94,31 @@ class LatencyLog:
     ) -> PredictedTime:
         """See CloudTimes.predict.
 
-        What was last asked more than an hour ago is unknown again: a cloud that was slow once would
-        never be asked otherwise.
+        A cloud without a measurement in the last hour is unknown: if it was slow then, it would
+        otherwise never be tried again.
         """
         with self._lock:
-            side = self._side(key)
-            if not side.measured or self._clock() - side.measured[-1].at > HOUR:
+            history = self._history(key)
+            if not history.measured or self._clock() - history.measured[-1].at > HOUR:
                 return UNKNOWN
-            times = side.in_cloud
+            times = history.in_cloud
         return times.predict(position=position, max_tokens=max_tokens, expected_wait=expected_wait)
 
     def save(self) -> None:
-        """Write what the file does not hold yet."""
+        """Write what is not in the file yet."""
         if not self._path:
             return
         with self._saving:
             with self._lock:
                 changed, self._changed = self._changed, False
-                content = text(self._sides) if changed else ""
+                content = to_json(self._histories) if changed else ""
             if changed:
                 write(self._path, content)
                 self._saved_at = self._clock()
 
-    def _save_sometimes(self) -> None:
-        if abs(self._clock() - self._saved_at) >= _SAVE_EVERY:  # clocks are put back, too
+    def _save_if_due(self) -> None:
+        if abs(self._clock() - self._saved_at) >= _SAVE_EVERY:  # abs: clocks are set back, too
             self.save()
 
-    def _side(self, key: str) -> History:
-        return self._sides.setdefault(key, History())
+    def _history(self, key: str) -> History:
+        return self._histories.setdefault(key, History())

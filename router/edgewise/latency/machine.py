@@ -1,4 +1,4 @@
-"""Which machine this is, as far as the speed of a model depends on it."""
+"""An identifier for what a model's speed depends on in this machine."""
 
 import contextlib
 import hashlib
@@ -10,14 +10,14 @@ from pathlib import Path
 
 @cache
 def machine() -> str:
-    """Eight hex digits that change with the processor, the CPUs usable, or LiteRT's version."""
+    """Eight hex digits that change with the processor, the usable CPUs, or LiteRT's version."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    told = f"{platform.machine()} {_processor()} {cpus} {_runtime()}"
-    return hashlib.sha256(told.encode()).hexdigest()[:8]
+    identity = f"{platform.machine()} {_processor()} {cpus} {_runtime()}"
+    return hashlib.sha256(identity.encode()).hexdigest()[:8]
 
 
 def _processor() -> str:
-    """The processor's name, where Linux tells it (on x86); else what Python knows."""
+    """The processor's name from /proc/cpuinfo; else what Python knows."""
     with (
         contextlib.suppress(OSError),
         Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as lines,

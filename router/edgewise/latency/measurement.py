@@ -1,21 +1,21 @@
-"""What is remembered of one attempt at a text."""
+"""What is remembered about one attempt."""
 
 from dataclasses import dataclass
 
-_LONGEST = 1e6  # seconds, eleven days: no time that was measured
-_MOST = 2**31  # tokens
+_MAX_SECONDS = 1e6  # eleven days
+_MAX_TOKENS = 2**31
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """One attempt of one side. Times in seconds. Raises ValueError for what cannot have been."""
+    """One attempt of one source. Times in seconds. Raises ValueError for impossible values."""
 
-    position: int  # tokens there when it began, prompt and answer
-    uncached: int  # of those, how many it had to read anew
-    first_token: float  # until the first token, with the queue and without loading
-    tokens: int  # that it wrote
+    position: int  # tokens before the attempt, prompt and answer
+    uncached: int  # of those, how many had to be prefilled
+    first_token: float  # until the first token, with queueing and without loading the model
+    tokens: int  # generated
     decode_time: float = 0.0  # from the first token to the last
-    queued: float = 0.0  # spent in the service's queue, of `first_token`
+    queued: float = 0.0  # the part of `first_token` spent in the service's queue
     at: float = 0.0  # when it ended: time.time()
 
     def __post_init__(self) -> None:
@@ -23,12 +23,12 @@ class Measurement:
         counts = (self.position, self.uncached, self.tokens)
         times = (self.first_token, self.decode_time, self.queued)
         if not (
-            all(isinstance(count, int) and 1 <= count < _MOST for count in counts)
+            all(isinstance(count, int) and 1 <= count < _MAX_TOKENS for count in counts)
             and self.uncached <= self.position
-            and all(0 <= seconds < _LONGEST for seconds in times)
+            and all(0 <= seconds < _MAX_SECONDS for seconds in times)
         ):
             raise ValueError(
-                f"{self} cannot be: counts are whole numbers from 1, `uncached` is at most "
+                f"{self} is invalid: counts are whole numbers from 1, `uncached` is at most "
                 "`position`, and times are seconds from 0"
             )
 

@@ -1,4 +1,4 @@
-"""How long an answer will take, learned from how long others took."""
+"""Predicts how long an answer will take from how long others took."""
 
 import math
 from collections.abc import Sequence
@@ -6,55 +6,54 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from edgewise.latency.measurement import Measurement
-from edgewise.latency.regression import Row, fit, product, weighted_median
+from edgewise.latency.regression import Row, dot, fit, weighted_median
 from edgewise.policy.types import PredictedTime
 
-# What an answer costs in tokens read and written changes with the model and the machine, and is
-# learned from many; how fast the machine is just now, from the last few. Each older generation
-# counts that much less.
-_FADING = 0.97  # half after 23
-_PACE_FADING = 0.87  # half after 5
-_PACED = 16  # generations that the pace is learned from
-_LATE = 0.9  # the quantile a cloud's first token is predicted by: queues and networks have tails
-HOUR = 3600.0  # after which the cloud's state is another one
-_SHOWN = 0.8  # an error that small, beside the one without it, shows that reading takes time
-_ENOUGH = 8  # measurements to tell such a thing by
-_SHORTEST = 1e-6  # seconds: what a clock can tell
+# The cost of a token depends on the model and the machine, and is fitted to many generations. The
+# current speed of the machine is estimated from the last few. Weights decay with age.
+_DECAY = 0.97  # half-life: 23 generations
+_RECENT = 16  # generations that the slowdown is estimated from
+_RECENT_DECAY = 0.87  # half-life: 5 generations
+_QUANTILE = 0.9  # of a cloud's first tokens: queues and networks have long tails
+HOUR = 3600.0  # older measurements say nothing about the cloud's current state
+_SIGNIFICANT = 0.8  # a slope counts if it reduces the absolute error to this share
+_MIN_SAMPLES = 8  # measurements to tell that from
+_MIN_SECONDS = 1e-6  # the resolution of a clock
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceTimes:
-    """What reading and writing cost on a device, and its pace just now. None: not known."""
+    """The cost of prefill and decode on a device, and its current slowdown. None: unknown."""
 
-    reading: Row | None = None  # seconds for each of `_reading`
-    writing: Row | None = None  # seconds for each of `_writing`
-    pace: float = 1.0  # times what it usually takes
+    prefill: Row | None = None  # seconds per unit of each prefill feature
+    decode: Row | None = None  # seconds per unit of each decode feature
+    slowdown: float = 1.0  # current time / usual time
 
     @classmethod
-    def learned(cls, measured: Sequence[Measurement]) -> Self:
-        """From measurements, oldest first."""
+    def fitted(cls, measured: Sequence[Measurement]) -> Self:
+        """Fitted to measurements, oldest first."""
         if not measured:
             return cls()
-        weights = [_FADING**age for age in range(len(measured) - 1, -1, -1)]
-        reading = fit(
-            [_reading(m.position, m.uncached) for m in measured],
-            [max(_SHORTEST, m.first_token) for m in measured],
+        weights = [_DECAY**age for age in range(len(measured) - 1, -1, -1)]
+        prefill = fit(
+            [_prefill_features(m.position, m.uncached) for m in measured],
+            [max(_MIN_SECONDS, m.first_token) for m in measured],
             weights,
         )
-        written = [(m, weight) for m, weight in zip(measured, weights, strict=True) if m.tokens > 1]
-        writing = written and fit(
-            [_writing(m.position, m.tokens) for m, _ in written],
-            [max(_SHORTEST, m.decode_time) for m, _ in written],
-            [weight for _, weight in written],
+        decoded = [(m, weight) for m, weight in zip(measured, weights, strict=True) if m.tokens > 1]
+        decode = decoded and fit(
+            [_decode_features(m.position, m.tokens) for m, _ in decoded],
+            [max(_MIN_SECONDS, m.decode_time) for m, _ in decoded],
+            [weight for _, weight in decoded],
         )
-        return cls(reading, writing or None).paced(measured)
+        return cls(prefill, decode or None).rescaled(measured)
 
-    def paced(self, measured: Sequence[Measurement]) -> Self:
-        """With the pace of the last measurements, the costs as they were: a cheap way to go on."""
-        latest = list(measured)[-_PACED:]
-        paces = [self.pace * m.total / self._total(m) for m in latest]
-        weights = [_PACE_FADING**age for age in range(len(latest) - 1, -1, -1)]
-        return replace(self, pace=max(_SHORTEST, weighted_median(paces, weights)))
+    def rescaled(self, measured: Sequence[Measurement]) -> Self:
+        """The same costs with the slowdown of the latest measurements: cheaper than a new fit."""
+        latest = list(measured)[-_RECENT:]
+        ratios = [self.slowdown * m.total / self._expected_total(m) for m in latest]
+        weights = [_RECENT_DECAY**age for age in range(len(latest) - 1, -1, -1)]
+        return replace(self, slowdown=max(_MIN_SECONDS, weighted_median(ratios, weights)))
 
     def predict(
         self,
@@ -65,63 +64,63 @@ class DeviceTimes:
         load: float = 0.0,
         queue_length: int = 0,
     ) -> PredictedTime:
-        """For `max_tokens` more after `position` tokens, `uncached` of which have to be read.
+        """Predict `max_tokens` after `position` tokens, of which `uncached` need prefill.
 
-        `load` is what loading the model takes first, in seconds. With `queue_length` other texts
-        the device takes turns.
+        `load` is the seconds to load the model first. The device takes turns with `queue_length`
+        other generations.
         """
-        if self.reading is None:
+        if self.prefill is None:
             return PredictedTime()
-        pace = self.pace * (1 + queue_length)
-        first = load + pace * product(_reading(position, uncached), self.reading)
-        if self.writing is None:
+        scale = self.slowdown * (1 + queue_length)
+        first = load + scale * dot(_prefill_features(position, uncached), self.prefill)
+        if self.decode is None:
             return PredictedTime(first, first if max_tokens == 1 else None)
-        writing = pace * product(_writing(position, max(2, max_tokens)), self.writing)
-        total = first + writing if max_tokens > 1 else first
-        return PredictedTime(first, total, writing / max(1, max_tokens - 1))
+        decode = scale * dot(_decode_features(position, max(2, max_tokens)), self.decode)
+        total = first + decode if max_tokens > 1 else first
+        return PredictedTime(first, total, decode / max(1, max_tokens - 1))
 
-    def _total(self, measured: Measurement) -> float:
-        """What would have been expected of it."""
+    def _expected_total(self, measured: Measurement) -> float:
         predicted = self.predict(
             position=measured.position, uncached=measured.uncached, max_tokens=measured.tokens
         )
-        return predicted.total or _SHORTEST
+        return predicted.total or _MIN_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
 class CloudTimes:
-    """When a cloud's first token comes at the latest, mostly, and the others' median pace.
+    """A high quantile of a cloud's time to first token, and its median gap between tokens.
 
-    It depends on the network and on others; on the prompt's length where that shows.
+    They depend on the network and on other clients, and on the prompt's length only if that is
+    significant.
     """
 
-    first_token: float | None = None  # seconds, without those in the queue
-    per_token: float = 0.0  # seconds more for each token there
+    first_token: float | None = None  # seconds, without queueing
+    per_token: float = 0.0  # seconds added for each token of prompt and answer so far
     queued: float = 0.0
     gap: float | None = None
 
     @classmethod
-    def learned(cls, measured: Sequence[Measurement]) -> Self:
-        """From measurements; those older by an hour than the newest tell nothing any more."""
+    def fitted(cls, measured: Sequence[Measurement]) -> Self:
+        """Fitted to those measurements that ended within an hour of the newest."""
         newest = max((m.at for m in measured), default=0.0)
         recent = [m for m in measured if m.at >= newest - HOUR]
         if not recent:
             return cls()
-        per_token = _per_token(recent)
+        per_token = _seconds_per_token(recent)
         gaps = [(m.decode_time / (m.tokens - 1), m.tokens - 1.0) for m in recent if m.tokens > 1]
         return cls(
-            first_token=_late([_working(m) - per_token * m.position for m in recent]),
+            first_token=_high_quantile([_unqueued(m) - per_token * m.position for m in recent]),
             per_token=per_token,
-            queued=_late([m.queued for m in recent]),
+            queued=_high_quantile([m.queued for m in recent]),
             gap=weighted_median(*zip(*gaps, strict=True)) if gaps else None,
         )
 
     def predict(
         self, *, position: int, max_tokens: int, expected_wait: float | None = None
     ) -> PredictedTime:
-        """For `max_tokens` more after `position` tokens.
+        """Predict `max_tokens` after `position` tokens.
 
-        `expected_wait` is for how many seconds the cloud says a request would be queued now.
+        `expected_wait` is the time in seconds that the cloud expects a new request to be queued.
         """
         if self.first_token is None:
             return PredictedTime()
@@ -134,11 +133,10 @@ class CloudTimes:
         return PredictedTime(first, first + self.gap * (max_tokens - 1), self.gap)
 
 
-def _reading(position: int, uncached: int) -> Row:
-    """What reading costs for: a step, tokens, the attention of each to those before it, and what
-    was read before, which is laid out anew.
+def _prefill_features(position: int, uncached: int) -> Row:
+    """A step, tokens, the attention of each to those before it, and copying the cached tokens.
 
-    In units that share one measurement out sensibly: attention matters late.
+    The units divide a single measurement sensibly: attention matters only for long prompts.
     """
     return (
         1.0,
@@ -148,35 +146,33 @@ def _reading(position: int, uncached: int) -> Row:
     )
 
 
-def _writing(position: int, tokens: int) -> Row:
-    """What writing costs for: its beginning, each token after the first, and their attention.
+def _decode_features(position: int, tokens: int) -> Row:
+    """The start, each token after the first, and their attention.
 
-    Of one measurement, as in `_reading`, the beginning is given the smaller share.
+    The units give the start the smaller share of a single measurement.
     """
     gaps = tokens - 1
     return 0.25, float(gaps), gaps * (position + tokens / 2) / 1024
 
 
-def _working(measured: Measurement) -> float:
-    """Seconds to the first token without those in the queue."""
-    return max(_SHORTEST, measured.first_token - measured.queued)
+def _unqueued(measured: Measurement) -> float:
+    """Seconds to the first token without queueing."""
+    return max(_MIN_SECONDS, measured.first_token - measured.queued)
 
 
-def _per_token(measured: Sequence[Measurement]) -> float:
-    """Seconds that a first token comes later for each token there; 0 unless that shows."""
-    if len(measured) < _ENOUGH:
+def _seconds_per_token(measured: Sequence[Measurement]) -> float:
+    """How much later a first token comes for each token of prompt; 0 unless significant."""
+    if len(measured) < _MIN_SAMPLES:
         return 0.0
-    firsts, even = [_working(m) for m in measured], [1.0] * len(measured)
+    firsts, even = [_unqueued(m) for m in measured], [1.0] * len(measured)
     rows = [(1.0, m.position / 64) for m in measured]
     base, slope = fit(rows, firsts, even)
-    middle = weighted_median(firsts, even)
-    with_it = sum(
-        abs(first - base - slope * row[1]) for first, row in zip(firsts, rows, strict=True)
-    )
-    shows = with_it < _SHOWN * sum(abs(first - middle) for first in firsts)
-    return slope / 64 if shows else 0.0
+    median = weighted_median(firsts, even)
+    error = sum(abs(first - base - slope * row[1]) for first, row in zip(firsts, rows, strict=True))
+    significant = error < _SIGNIFICANT * sum(abs(first - median) for first in firsts)
+    return slope / 64 if significant else 0.0
 
 
-def _late(values: Sequence[float]) -> float:
+def _high_quantile(values: Sequence[float]) -> float:
     last = len(values) - 1
-    return sorted(values)[math.ceil(_LATE * last)]
+    return sorted(values)[math.ceil(_QUANTILE * last)]

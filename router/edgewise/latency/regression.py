@@ -1,46 +1,45 @@
-"""What robust statistics the predictions need, in the standard library: NumPy imports slowly."""
+"""The robust statistics behind the predictions, in pure Python because NumPy imports slowly."""
 
 from collections.abc import Sequence
 from operator import mul
 
-_ROUNDS = 4  # of reweighting; more change nothing that could be noticed
-_INLIER = 0.1  # relative error up to which a value counts in full
-# How strongly coefficients are drawn to 0, beside one row in which that feature is 1: it settles
-# what the rows leave open, such as how a time grows with a position that was always the same.
+_ITERATIONS = 4  # of reweighting; more make no noticeable difference
+_HUBER_DELTA = 0.1  # relative error up to which a value counts in full
+# Pulls coefficients towards 0, relative to one row in which the feature is 1. It decides what the
+# rows leave open, such as how a time grows with a position that was always the same.
 _RIDGE = 0.003
-_TINY = 1e-12
+_EPSILON = 1e-12
 
 Row = tuple[float, ...]
 
 
 def fit(rows: Sequence[Row], values: Sequence[float], weights: Sequence[float]) -> Row:
-    """Coefficients, none negative, whose products with each row (of numbers from 0) add up to about
-    its value (above 0).
+    """Non-negative coefficients whose dot product with each row approximates its value.
 
-    Iteratively reweighted least squares of the relative errors with Huber's weights: a few values
-    that are far off change little.
+    Rows hold numbers from 0, values are above 0. Iteratively reweighted least squares of the
+    relative errors with Huber's weights, so that a few outliers change little.
     """
     columns = list(zip(*rows, strict=True))
     rates = [value / sum(row) for value, row in zip(values, rows, strict=True)]
     coefficients = (weighted_median(rates, weights),) * len(columns)
-    for _ in range(_ROUNDS):
-        expected = [product(row, coefficients) for row in rows]
-        counted = [
-            weight / (about * max(abs(value - about), _INLIER * about))
-            for weight, value, about in zip(weights, values, expected, strict=True)
+    for _ in range(_ITERATIONS):
+        expected = [dot(row, coefficients) for row in rows]
+        huber = [
+            weight / (mean * max(abs(value - mean), _HUBER_DELTA * mean))
+            for weight, value, mean in zip(weights, values, expected, strict=True)
         ]
-        coefficients = _least_squares(columns, values, counted)
+        coefficients = _least_squares(columns, values, huber)
     return coefficients
 
 
-def product(row: Row, coefficients: Row) -> float:
-    """What the coefficients make of a row; never 0."""
-    found: float = sum(map(mul, row, coefficients))
-    return max(_TINY, found)
+def dot(row: Row, coefficients: Row) -> float:
+    """The dot product, and never 0."""
+    total: float = sum(map(mul, row, coefficients))
+    return max(_EPSILON, total)
 
 
 def weighted_median(values: Sequence[float], weights: Sequence[float]) -> float:
-    """The value below and above which lies half the weight. There is at least one."""
+    """The value with half of the weight below and half above it. Needs at least one value."""
     half, reached, value = sum(weights) / 2, 0.0, 0.0
     for value, weight in sorted(zip(values, weights, strict=True)):  # noqa: B007
         reached += weight
@@ -52,30 +51,30 @@ def weighted_median(values: Sequence[float], weights: Sequence[float]) -> float:
 def _least_squares(
     columns: Sequence[Row], values: Sequence[float], weights: Sequence[float]
 ) -> Row:
-    """Coefficients, none negative: those that come out so are left out, the worst first."""
+    """Non-negative coefficients: features with a negative one are removed, the worst first."""
     weighted = [list(map(mul, column, weights)) for column in columns]
     ridge = _RIDGE * sum(weights)
     gram = [[sum(map(mul, one, other)) for other in columns] for one in weighted]
     for i, row in enumerate(gram):
         row[i] += ridge
     moments = [sum(map(mul, column, values)) for column in weighted]
-    kept, found = list(range(len(columns))), list[float]()
+    kept, solution = list(range(len(columns))), list[float]()
     while kept:
-        found = _solved([[gram[i][j] for j in kept] for i in kept], [moments[i] for i in kept])
-        worst = min(range(len(kept)), key=found.__getitem__)
-        if found[worst] >= 0:
+        solution = _solve([[gram[i][j] for j in kept] for i in kept], [moments[i] for i in kept])
+        worst = min(range(len(kept)), key=solution.__getitem__)
+        if solution[worst] >= 0:
             break
         del kept[worst]
-    by_index = dict(zip(kept, found, strict=False))
+    by_index = dict(zip(kept, solution, strict=False))
     return tuple(by_index.get(i, 0.0) for i in range(len(columns)))
 
 
-def _solved(matrix: list[list[float]], right: list[float]) -> list[float]:
-    """The solution of a positive definite system, by elimination, in place."""
+def _solve(matrix: list[list[float]], right: list[float]) -> list[float]:
+    """Solve a positive definite system in place, by Gaussian elimination."""
     size = len(right)
-    smallest = [_TINY * matrix[i][i] for i in range(size)]
+    smallest = [_EPSILON * matrix[i][i] for i in range(size)]
     for i in range(size):
-        # Above 0, but for rounding.
+        # Positive, except for rounding errors.
         matrix[i][i] = max(matrix[i][i], smallest[i])
         for k in range(i + 1, size):
             factor = matrix[k][i] / matrix[i][i]

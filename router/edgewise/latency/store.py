@@ -1,8 +1,8 @@
-"""The file in which measurements are kept. Whatever is wrong with it, it is done without.
+"""The JSON file that keeps measurements. A file that is not valid is ignored.
 
     {"version": 2, "sides": {KEY: {"measured": [[VALUE, ...], ...], "loads": [SECONDS, ...]}}}
 
-A row of `measured` holds a Measurement's fields in their order.
+KEY names a source. A row of `measured` holds the fields of a Measurement in their order.
 """
 
 import contextlib
@@ -18,21 +18,21 @@ from edgewise.latency.history import History
 from edgewise.latency.measurement import Measurement
 
 _VERSION = 2
-_KEPT = 30 * 24 * 3600.0  # seconds
-_SKEW = 60.0  # seconds by which a clock may have been put back meanwhile
-_MOST_SIDES = 32  # a cloud may have had many addresses
-_MOST_BYTES = 2**20  # more than such a file holds
+_MAX_AGE = 30 * 24 * 3600.0  # seconds
+_MAX_SKEW = 60.0  # seconds by which the clock may have been set back since
+_MAX_SOURCES = 32  # a cloud may have had many addresses
+_MAX_BYTES = 2**20  # more than such a file needs
 _FIELDS = [field.name for field in fields(Measurement)]
 
 
 def read(path: Path, now: float) -> dict[str, History]:
-    """What the file holds, less what is older than 30 days; nothing, if it makes no sense."""
+    """The histories in the file, without measurements older than 30 days; empty if it is invalid."""
     try:
         with path.open("rb") as file:
-            content = json.loads(file.read(_MOST_BYTES))
+            content = json.loads(file.read(_MAX_BYTES))
         if content["version"] != _VERSION:
             return {}
-        sides = {key: _history(side, now) for key, side in content["sides"].items()}
+        histories = {key: _history(entry, now) for key, entry in content["sides"].items()}
     except (
         OSError,
         ValueError,
@@ -43,28 +43,28 @@ def read(path: Path, now: float) -> dict[str, History]:
         RecursionError,
     ):
         return {}
-    return {key: history for key, history in sides.items() if history.measured}
+    return {key: history for key, history in histories.items() if history.measured}
 
 
-def text(sides: dict[str, History]) -> str:
-    """The file's content: the sides that were measured last.
+def to_json(histories: dict[str, History]) -> str:
+    """The file's content: the sources that were measured last.
 
-    Of copies, since a stream that is collected meanwhile may add what it measured.
+    It works on copies, since the garbage collector may end a stream that adds a measurement.
     """
-    known = [(key, side) for key, side in sides.copy().items() if side.measured]
-    latest = sorted(known, key=lambda item: item[1].measured[-1].at)[-_MOST_SIDES:]
+    known = [(key, history) for key, history in histories.copy().items() if history.measured]
+    latest = sorted(known, key=lambda item: item[1].measured[-1].at)[-_MAX_SOURCES:]
     kept = {
         key: {
-            "measured": [astuple(row) for row in list(side.measured)],
-            "loads": list(side.load_times),
+            "measured": [astuple(row) for row in list(history.measured)],
+            "loads": list(history.load_times),
         }
-        for key, side in latest
+        for key, history in latest
     }
     return json.dumps({"version": _VERSION, "sides": kept})
 
 
 def write(path: Path, content: str) -> None:
-    """Write beside and rename: another process never reads half a file."""
+    """Write to a temporary file and rename it, so that no process reads a partial file."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,15 +75,15 @@ def write(path: Path, content: str) -> None:
             partial.unlink()
 
 
-def _history(side: Mapping[str, Any], now: float) -> History:
-    measured = [Measurement(**dict(zip(_FIELDS, row, strict=True))) for row in side["measured"]]
+def _history(entry: Mapping[str, Any], now: float) -> History:
+    measured = [Measurement(**dict(zip(_FIELDS, row, strict=True))) for row in entry["measured"]]
     history = History()
-    history.measured.extend(m for m in measured if -_SKEW <= now - m.at <= _KEPT)
-    history.load_times.extend(map(_seconds, side["loads"]))
+    history.measured.extend(m for m in measured if -_MAX_SKEW <= now - m.at <= _MAX_AGE)
+    history.load_times.extend(map(_seconds, entry["loads"]))
     return history
 
 
 def _seconds(value: float) -> float:
     if not 0 <= value < math.inf:
-        raise ValueError(f"{value} is no time that anything took")
+        raise ValueError(f"{value} is not a duration in seconds")
     return value

@@ -1,6 +1,6 @@
-"""Which side answers: pure functions of the request and of what is known about both sides.
+"""Which source answers: pure functions of the request and of the state of both sources.
 
-No clock, no probe, no network, no state.
+No clock, no probe, no network, no globals.
 """
 
 from collections.abc import Mapping
@@ -22,11 +22,11 @@ from edgewise.policy.types import (
     Veto,
     VetoCode,
 )
-from edgewise.policy.vetoes import cloud_veto, device_veto, trouble
+from edgewise.policy.vetoes import cloud_veto, device_state_veto, device_veto
 
-MARGIN = 1.25  # predictions err: a side should have so many times what it is predicted to need
-STALL = 1.0  # seconds of silence that are no stall, whatever was expected
-STALL_FACTOR = 10  # times what was expected
+MARGIN = 1.25  # predictions err: a comfortable fit allows this many times the predicted time
+MIN_STALL = 1.0  # seconds without a token before a stall, whatever was expected
+STALL_FACTOR = 10  # times the expected wait
 
 
 def decide(
@@ -36,25 +36,25 @@ def decide(
     cloud: CloudState,
     limits: Limits,
 ) -> Decision | NoSource:
-    """Choose a side. Vetoes come first, then preference, bent by the budgets.
+    """Choose a source. Vetoes come first, then the preferred source, unless it misses a budget.
 
-    A low battery sends requests to the cloud, and so does an answer that might be cut short; where
-    the cloud may not answer either, the device does: it would be no help to anyone offline to fall
-    silent at 19 %. Likewise a text goes back to a side that it left for the better, when that fails.
+    Where both sources have a veto, a soft one gives way: offline with a low battery, an answer is
+    better than none. In the same way a generation returns to a source that it left for a soft
+    reason once the other one fails.
     """
-    possible = {
+    found = {
         Source.ON_DEVICE: device_veto(request, device, edge, limits),
         Source.IN_CLOUD: cloud_veto(request, cloud),
     }
-    vetoes = {side: veto for side, veto in possible.items() if veto}
+    vetoes = {source: veto for source, veto in found.items() if veto}
     predicted = {Source.ON_DEVICE: edge.predicted, Source.IN_CLOUD: cloud.predicted}
     if len(vetoes) < len(Source):
         source, reason = _choose(request, vetoes, predicted)
     else:
-        yielding = [side for side in Source if vetoes[side].soft]  # the device first
-        if not yielding:
+        soft = [source for source in Source if vetoes[source].soft]  # the device first
+        if not soft:
             return NoSource(vetoes)
-        source, reason = yielding[0], Reason.LAST_RESORT
+        source, reason = soft[0], Reason.LAST_RESORT
     return Decision(
         source=source,
         reason=reason,
@@ -73,50 +73,52 @@ def reconsider(
     cloud: CloudState,
     limits: Limits,
 ) -> Veto | None:
-    """Why the side that writes should hand over now to the other; None to go on.
+    """Why the running source should hand over to the other one now; None to continue.
 
-    `decision` is the one in force and `request` asks for the rest of the text. A text moves only to
-    a side without a veto, leaves a side for its slowness once, and never returns to one but as a
-    last resort: it cannot be tossed to and fro.
+    `decision` is the current one and `request` describes the rest of the generation. It moves only
+    to a source without a veto, at most once for slowness, and returns to a source only as a last
+    resort: it cannot flap.
     """
     if decision.reason is Reason.LAST_RESORT:
         return None
     if decision.source is Source.ON_DEVICE:
         if cloud_veto(request, cloud):
             return None
-        found = trouble(device, edge, limits)
-        if found and Source.ON_DEVICE not in decision.vetoes:
-            return replace(found, soft=True)
-        return _slowness(request, progress, cloud.predicted)
+        veto = device_state_veto(device, edge, limits)
+        if veto and Source.ON_DEVICE not in decision.vetoes:
+            return replace(veto, soft=True)
+        return _slow_veto(request, progress, cloud.predicted)
     if device_veto(request, device, edge, limits):
         return None
-    return _stall(progress) or _slowness(request, progress, edge.predicted)
+    return _stall_veto(progress) or _slow_veto(request, progress, edge.predicted)
 
 
-def _stall(progress: Progress) -> Veto | None:
-    if progress.expected is None or progress.silent <= max(STALL, STALL_FACTOR * progress.expected):
+def _stall_veto(progress: Progress) -> Veto | None:
+    if progress.expected is None:
         return None
-    return Veto(VetoCode.STALLED, f"it was silent for {progress.silent:.1f} s", soft=True)
+    if progress.silent <= max(MIN_STALL, STALL_FACTOR * progress.expected):
+        return None
+    return Veto(VetoCode.STALLED, f"it sent no token for {progress.silent:.1f} s", soft=True)
 
 
-def _slowness(request: RoutingRequest, progress: Progress, other: PredictedTime) -> Veto | None:
-    """Where this side will miss a budget that the other can keep, with some time to spare."""
+def _slow_veto(request: RoutingRequest, progress: Progress, other: PredictedTime) -> Veto | None:
+    """If this source will miss a budget that the other one can keep with a margin."""
     if any(veto.code is VetoCode.TOO_SLOW for veto in request.abandoned.values()):
         return None
     waits = (
-        (_next(progress), other.first_token, request.first_token_budget),
+        (_until_next_token(progress), other.first_token, request.first_token_budget),
         (progress.remaining, other.total, request.latency_budget),
     )
-    known = [(h, o, left) for h, o, left in waits if left is not None]
+    known = [(here, there, left) for here, there, left in waits if left is not None]
     misses = any(here is not None and here > left for here, _, left in known)
-    makes = all(there is not None and there * MARGIN <= left for _, there, left in known)
-    if not (misses and makes):
+    other_fits = all(there is not None and there * MARGIN <= left for _, there, left in known)
+    if not (misses and other_fits):
         return None
-    return Veto(VetoCode.TOO_SLOW, "it would have missed the budget", soft=True)
+    return Veto(VetoCode.TOO_SLOW, "it would have missed the latency budget", soft=True)
 
 
-def _next(progress: Progress) -> float:
-    """Seconds until the next token. What is late is taken to be late by as much again."""
+def _until_next_token(progress: Progress) -> float:
+    """Seconds. A token that is late is expected to take as long again as it is late."""
     return abs((progress.expected or 0.0) - progress.silent)
 
 
@@ -127,35 +129,35 @@ def _choose(
 ) -> tuple[Source, Reason]:
     cloud_first = request.mode in (Mode.PREFER_IN_CLOUD, Mode.ONLY_IN_CLOUD)
     preferred = Source.IN_CLOUD if cloud_first else Source.ON_DEVICE
+    other = preferred.other
     if preferred in vetoes:
-        fits = _fits(request, predicted[preferred.other])
-        return preferred.other, Reason.OTHER_VETOED if fits else Reason.BUDGET_MISSED
+        fits = _fits(request, predicted[other])
+        return other, Reason.OTHER_VETOED if fits else Reason.BUDGET_MISSED
     if _fits(request, predicted[preferred]):
-        narrow = not _fits(request, predicted[preferred], MARGIN)
-        other = _fits(request, predicted[preferred.other], MARGIN)
-        if narrow and other and preferred.other not in vetoes:
-            return preferred.other, Reason.BUDGET
+        tight = not _fits(request, predicted[preferred], MARGIN)
+        if tight and other not in vetoes and _fits(request, predicted[other], MARGIN):
+            return other, Reason.BUDGET
         return preferred, Reason.PREFERRED
-    if preferred.other in vetoes:
+    if other in vetoes:
         return preferred, Reason.BUDGET_MISSED
-    if _fits(request, predicted[preferred.other]):
-        return preferred.other, Reason.BUDGET
+    if _fits(request, predicted[other]):
+        return other, Reason.BUDGET
     return _faster(request, predicted), Reason.BUDGET_MISSED
 
 
 def _fits(request: RoutingRequest, predicted: PredictedTime, margin: float = 1.0) -> bool:
-    """Whether so many times the prediction keeps the budgets; the unknown is given credit."""
+    """Whether `margin` times the predicted times keep the budgets. Unknown times fit."""
     return _overrun(request, predicted, margin) <= 0
 
 
 def _faster(request: RoutingRequest, predicted: Mapping[Source, PredictedTime]) -> Source:
-    """The side that overruns the budgets by less; a tie goes to the device."""
-    device, cloud = (_overrun(request, predicted[side]) for side in Source)
+    """The source that overruns the budgets by less; a tie goes to the device."""
+    device, cloud = (_overrun(request, predicted[source]) for source in Source)
     return Source.IN_CLOUD if cloud < device else Source.ON_DEVICE
 
 
 def _overrun(request: RoutingRequest, predicted: PredictedTime, margin: float = 1.0) -> float:
-    """Seconds by which the worst missed budget is missed; 0 where all are kept."""
+    """Seconds by which the worst missed budget is missed; 0 if all are kept."""
     pairs = (
         (predicted.first_token, request.first_token_budget),
         (predicted.total, request.latency_budget),

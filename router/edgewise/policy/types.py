@@ -1,4 +1,4 @@
-"""What a side is chosen by, and what the choice is: plain data, standard library only."""
+"""The inputs and outputs of the policy: plain data, standard library only."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Mode(StrEnum):
-    """Which side is wanted."""
+    """Which source to use: the device, the cloud, or one preferred over the other."""
 
     PREFER_ON_DEVICE = "prefer_on_device"
     ONLY_ON_DEVICE = "only_on_device"
@@ -15,19 +15,19 @@ class Mode(StrEnum):
 
 
 class Source(StrEnum):
-    """A side that makes tokens."""
+    """The device or the cloud, as a producer of tokens."""
 
     ON_DEVICE = "on_device"
     IN_CLOUD = "in_cloud"
 
     @property
     def other(self) -> "Source":
-        """The other side."""
+        """The other source."""
         return Source.IN_CLOUD if self is Source.ON_DEVICE else Source.ON_DEVICE
 
 
 class Privacy(StrEnum):
-    """Whether the prompt and what comes of it may leave the device."""
+    """Whether the prompt and its answer may leave the device."""
 
     PRIVATE = "private"
     ALLOW_CLOUD = "allow_cloud"
@@ -43,7 +43,7 @@ class Availability(StrEnum):
 
 
 class VetoCode(StrEnum):
-    """Why a side may not answer."""
+    """Why a source may not answer."""
 
     PRIVATE = "private"
     MODE = "mode"
@@ -64,33 +64,32 @@ class VetoCode(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why the chosen side was chosen."""
+    """Why a source was chosen."""
 
-    PREFERRED = "preferred"  # it is the preferred side and nothing speaks against it
-    OTHER_VETOED = "other_vetoed"  # the preferred side may not answer
-    BUDGET = "budget"  # the preferred side would take too long, or nearly; this one would not
-    BUDGET_MISSED = "budget_missed"  # no side fits the budget; this is the faster
-    HEDGED = "hedged"  # both were asked, and this one was first
-    LAST_RESORT = "last_resort"  # the other side may not or cannot, so this one's veto yields
+    PREFERRED = "preferred"  # it is the preferred source and has no veto
+    OTHER_VETOED = "other_vetoed"  # the preferred source has a veto
+    BUDGET = "budget"  # the preferred source would miss the budget, or nearly; this one fits
+    BUDGET_MISSED = "budget_missed"  # neither source fits the budget; this one is faster
+    HEDGED = "hedged"  # both were asked, and this one had the first token
+    LAST_RESORT = "last_resort"  # the other source has a veto, so this one's soft veto is ignored
 
 
 @dataclass(frozen=True, slots=True)
 class Veto:
-    """A side's veto: a code for programs and a sentence for people."""
+    """Why a source may not answer: a code for programs and a sentence for people."""
 
     code: VetoCode
-    detail: str = field(repr=False)  # a cloud's own words may be in it
-    # It only sends a request elsewhere: with nowhere to go, answering is better.
-    soft: bool = False
+    detail: str = field(repr=False)  # may quote the cloud's error message
+    soft: bool = False  # ignored where the other source may not answer either
 
 
 @dataclass(frozen=True, slots=True)
 class PredictedTime:
-    """Seconds from the request; None where nothing has been measured yet."""
+    """Seconds from the request; None if nothing has been measured yet."""
 
     first_token: float | None = None
     total: float | None = None
-    gap: float | None = None  # between two tokens, on average
+    gap: float | None = None  # mean time between two tokens
 
 
 UNKNOWN = PredictedTime()
@@ -98,91 +97,91 @@ UNKNOWN = PredictedTime()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoutingRequest:
-    """What the policy needs to know of a request; the prompt itself it never sees.
+    """What the policy needs to know about a request. It never sees the prompt.
 
-    A text that is half written is a request for the rest of it.
+    For a generation in flight it describes the rest: what is already generated counts as prompt.
     """
 
     mode: Mode
     privacy: Privacy
-    prompt_tokens: int  # with what has been generated already
-    max_tokens: int  # still wanted
-    sliding_window: bool = False  # the device may go on beyond its context window
+    prompt_tokens: int  # including the tokens generated so far
+    max_tokens: int  # still to generate
+    sliding_window: bool = False  # the device may continue beyond its context window
     first_token_budget: float | None = None  # seconds left until the first token
     latency_budget: float | None = None  # seconds left for the whole answer
     offline: bool = False
-    # Sides that this text has left, and why. It returns to one whose veto yields, if it must.
+    # Sources this generation has left, and why. It returns to one only if that veto is soft.
     abandoned: Mapping[Source, Veto] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceState:
-    """The device as it is now. None: unknown, or the device has no such thing; no constraint."""
+    """The state of the device. None is unknown or not present, and never a constraint."""
 
-    available_memory: int | None = None  # bytes this process can still take
-    memory_pressure: float | None = None  # share of time stalled for memory (PSI full, 10 s)
+    available_memory: int | None = None  # bytes that this process can still allocate
+    memory_pressure: float | None = None  # share of time stalled on memory (PSI full, 10 s)
     battery: float | None = None  # charge from 0 to 1
     charging: bool | None = None
-    temperature: float | None = None  # degrees Celsius, the hottest sensor
+    temperature: float | None = None  # degrees Celsius, of the hottest sensor
     low_power_mode: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeState:
-    """The model on the device."""
+    """The state of the model on the device."""
 
     availability: Availability
     detail: str = ""  # why it is not available
     context_window: int = 0  # tokens
-    memory_needed: int = 0  # bytes still to be loaded; 0 once it is
-    queue_length: int = 0  # generations that it is writing already, and takes turns with
+    memory_needed: int = 0  # bytes still to load; 0 once the model is loaded
+    queue_length: int = 0  # generations already running, which share the device in turns
     predicted: PredictedTime = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudState:
-    """The cloud as far as it is known without asking it."""
+    """What is known about the cloud without contacting it."""
 
     address: str | None
     circuit_open: bool = False
-    busy_for: float = 0.0  # seconds for which it asked to be left alone
-    context_window: int | None = None  # tokens; None until it was asked
+    busy_for: float = 0.0  # seconds that it asked clients to wait
+    context_window: int | None = None  # tokens; None until the cloud has said
     predicted: PredictedTime = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Where the device's comfort ends."""
+    """Limits beyond which the device gets a veto."""
 
-    min_battery: float = 0.2  # share of charge, unless charging
-    memory_reserve: int = 64 * 2**20  # bytes left to others beyond what the model needs
+    min_battery: float = 0.2  # charge from 0 to 1; ignored while charging
+    memory_reserve: int = 64 * 2**20  # bytes to keep free beyond what the model needs
     max_memory_pressure: float = 0.4  # share of time
     max_temperature: float = 90.0  # degrees Celsius
-    max_queue: int = 8  # generations that the device writes at once, in turns
+    max_queue: int = 8  # generations that the device runs concurrently
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """The side that answers and why: the veto (if any) and the predicted time on each side."""
+    """The chosen source and why, with the veto (if any) and predicted time of each source."""
 
     source: Source
     reason: Reason
     vetoes: Mapping[Source, Veto]
     predicted: Mapping[Source, PredictedTime]
-    queue_length: int = 0  # generations that the device was writing already
+    queue_length: int = 0  # generations that were already running on the device
 
 
 @dataclass(frozen=True, slots=True)
 class NoSource:
-    """No side may answer; every veto, by side."""
+    """Neither source may answer; the veto of each."""
 
     vetoes: Mapping[Source, Veto]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How a side that writes is doing. Times in seconds; None where nothing is known."""
+    """The progress of the running source. Times in seconds; None if unknown."""
 
-    silent: float = 0.0  # for how long it has been waited for now
-    expected: float | None = None  # for how long it was to be waited for
-    remaining: float | None = None  # until its last token, by its pace so far
+    silent: float = 0.0  # waited for the next token so far
+    expected: float | None = None  # how long that wait was expected to take
+    remaining: float | None = None  # until its last token, at its rate so far

@@ -1,4 +1,4 @@
-"""Why a side may not answer. Pure, as decide.py is."""
+"""Why a source may not answer: pure functions, as in decide.py."""
 
 from edgewise.policy.types import (
     Availability,
@@ -23,21 +23,23 @@ def cloud_veto(request: RoutingRequest, cloud: CloudState) -> Veto | None:
     if request.mode is Mode.ONLY_ON_DEVICE:
         return Veto(VetoCode.MODE, "the mode is only_on_device")
     if request.offline:
-        return Veto(VetoCode.OFFLINE, "the offline switch is on")
-    left = request.abandoned.get(Source.IN_CLOUD)
-    if left and not left.soft:
-        return left
+        return Veto(VetoCode.OFFLINE, "the router is offline")
+    abandoned = request.abandoned.get(Source.IN_CLOUD)
+    if abandoned and not abandoned.soft:
+        return abandoned
     if cloud.address is None:
         return Veto(VetoCode.NO_ADDRESS, "no cloud address is set")
     if cloud.circuit_open:
-        return Veto(VetoCode.CIRCUIT_OPEN, f"{cloud.address} failed lately and is given a rest")
+        return Veto(
+            VetoCode.CIRCUIT_OPEN, f"{cloud.address} failed repeatedly and is retried after a pause"
+        )
     if cloud.context_window is not None and tokens > cloud.context_window:
         return Veto(VetoCode.CONTEXT_WINDOW, _too_long(request, cloud.context_window))
     if cloud.busy_for > 0:
         return Veto(
-            VetoCode.BUSY, f"{cloud.address} is busy; it asked for {cloud.busy_for:.1f} s of rest"
+            VetoCode.BUSY, f"{cloud.address} is busy and asked to wait {cloud.busy_for:.1f} s"
         )
-    return left
+    return abandoned
 
 
 def device_veto(
@@ -46,27 +48,29 @@ def device_veto(
     """Why the device may not answer."""
     if request.mode is Mode.ONLY_IN_CLOUD:
         return Veto(VetoCode.MODE, "the mode is only_in_cloud")
-    left = request.abandoned.get(Source.ON_DEVICE)
-    if left and not left.soft:
-        return left
+    abandoned = request.abandoned.get(Source.ON_DEVICE)
+    if abandoned and not abandoned.soft:
+        return abandoned
     if edge.availability is not Availability.AVAILABLE:
         return Veto(VetoCode.MODEL_UNAVAILABLE, edge.detail or f"the model is {edge.availability}")
-    fits = request.prompt_tokens + request.max_tokens <= edge.context_window
     if request.prompt_tokens >= edge.context_window and not request.sliding_window:
         return Veto(VetoCode.CONTEXT_WINDOW, _too_long(request, edge.context_window))
     if veto := _memory_veto(device, edge, limits) or _temperature_veto(device, limits):
         return veto
     if edge.queue_length >= limits.max_queue:
-        return Veto(VetoCode.QUEUE_FULL, f"the device is writing {edge.queue_length} texts already")
-    # Last, since these yield where all else fails.
+        return Veto(
+            VetoCode.QUEUE_FULL, f"the device is already running {edge.queue_length} generations"
+        )
+    # Soft vetoes come last: they must not hide a hard one.
+    fits = request.prompt_tokens + request.max_tokens <= edge.context_window
     if not fits and not request.sliding_window:
         # The answer may be cut short, which is better than none.
         return Veto(VetoCode.CONTEXT_WINDOW, _too_long(request, edge.context_window), soft=True)
-    return _power_veto(device, limits) or _pressure_veto(device, limits) or left
+    return _power_veto(device, limits) or _pressure_veto(device, limits) or abandoned
 
 
-def trouble(device: DeviceState, edge: EdgeState, limits: Limits) -> Veto | None:
-    """What speaks against going on with a text that the device is writing."""
+def device_state_veto(device: DeviceState, edge: EdgeState, limits: Limits) -> Veto | None:
+    """Why the device should not continue a generation that is running on it."""
     return (
         _memory_veto(device, edge, limits)
         or _temperature_veto(device, limits)
@@ -76,23 +80,23 @@ def trouble(device: DeviceState, edge: EdgeState, limits: Limits) -> Veto | None
 
 
 def _memory_veto(device: DeviceState, edge: EdgeState, limits: Limits) -> Veto | None:
-    wanted = edge.memory_needed + limits.memory_reserve if edge.memory_needed else 0
-    if device.available_memory is not None and device.available_memory < wanted:
-        return Veto(
-            VetoCode.MEMORY,
-            f"{device.available_memory / 1e6:,.0f} MB of memory are available, the model needs "
-            f"{edge.memory_needed / 1e6:,.0f} and {limits.memory_reserve / 1e6:,.0f} are kept free",
-        )
-    return None
+    needed = edge.memory_needed + limits.memory_reserve if edge.memory_needed else 0
+    if device.available_memory is None or device.available_memory >= needed:
+        return None
+    return Veto(
+        VetoCode.MEMORY,
+        f"{device.available_memory / 1e6:,.0f} MB of memory are available; the model needs "
+        f"{edge.memory_needed / 1e6:,.0f} MB and {limits.memory_reserve / 1e6:,.0f} MB are kept free",
+    )
 
 
 def _pressure_veto(device: DeviceState, limits: Limits) -> Veto | None:
-    """A slow answer is better than none: unlike a want of memory, it yields."""
+    """Soft, unlike too little memory: a slow answer is better than none."""
     if device.memory_pressure is None or device.memory_pressure <= limits.max_memory_pressure:
         return None
     return Veto(
         VetoCode.MEMORY,
-        f"the device stalls for memory {device.memory_pressure:.0%} of the time, the limit is "
+        f"the device is stalled on memory {device.memory_pressure:.0%} of the time; the limit is "
         f"{limits.max_memory_pressure:.0%}",
         soft=True,
     )
@@ -103,7 +107,7 @@ def _temperature_veto(device: DeviceState, limits: Limits) -> Veto | None:
         return None
     return Veto(
         VetoCode.TEMPERATURE,
-        f"the device is at {device.temperature:.0f} °C, the limit is {limits.max_temperature:.0f}",
+        f"the device is at {device.temperature:.0f} °C; the limit is {limits.max_temperature:.0f} °C",
     )
 
 
@@ -111,7 +115,7 @@ def _power_veto(device: DeviceState, limits: Limits) -> Veto | None:
     if device.battery is not None and device.battery < limits.min_battery and not device.charging:
         return Veto(
             VetoCode.BATTERY,
-            f"the battery is at {device.battery:.0%}, the floor is {limits.min_battery:.0%}",
+            f"the battery is at {device.battery:.0%}; the minimum is {limits.min_battery:.0%}",
             soft=True,
         )
     if device.low_power_mode:
@@ -121,6 +125,6 @@ def _power_veto(device: DeviceState, limits: Limits) -> Veto | None:
 
 def _too_long(request: RoutingRequest, context_window: int) -> str:
     return (
-        f"{request.prompt_tokens} prompt tokens + {request.max_tokens} new ones exceed the context "
-        f"window of {context_window}; shorten the prompt or lower max_tokens"
+        f"{request.prompt_tokens} prompt tokens + {request.max_tokens} new tokens exceed the "
+        f"context window of {context_window}; shorten the prompt or lower max_tokens"
     )

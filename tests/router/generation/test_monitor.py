@@ -37,8 +37,8 @@ from tests.router.generation.fakes import (
     loop_of,
     tokens_of,
 )
-from tests.router.situations import CLOUD as FINE_CLOUD
-from tests.router.situations import EDGE as FINE_EDGE
+from tests.router.policy.situations import CLOUD as FINE_CLOUD
+from tests.router.policy.situations import EDGE as FINE_EDGE
 
 TEXT = "someone keeps an eye on it"
 IDS = tokens_of(TEXT)
@@ -186,7 +186,7 @@ def test_it_ends_with_the_run(ending: str) -> None:
     elif ending == "read":
         read(text)
     elif ending == "failed":
-        with pytest.raises(Exception, match="no side"):
+        with pytest.raises(Exception, match="no source"):
             read(text)
     del text
     overseer.join()

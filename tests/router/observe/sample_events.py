@@ -1,4 +1,4 @@
-"""Events made by hand: one generation's, unless told otherwise."""
+"""Sample events of one generation."""
 
 from typing import Any
 
@@ -46,8 +46,8 @@ _FIELDS: dict[type[Event], dict[str, Any]] = {
 }
 
 
-def happened(kind: type[Event], **changes: Any) -> Event:
-    """An event of that kind."""
+def event(kind: type[Event], **changes: Any) -> Event:
+    """An event of that kind, with some fields changed."""
     fields = {
         "generation": "g1",
         "model": "tales@3",

@@ -1,4 +1,4 @@
-"""Whether a prompt is private: what the request, the app's hook and the router's default say."""
+"""Whether a prompt is private: by the request, the app's hook and the router's default."""
 
 import logging
 from pathlib import Path
@@ -8,13 +8,14 @@ import pytest
 from edgewise import DeviceState, LatencyLog, Router
 from edgewise.generation.request_builder import resolve_privacy
 from edgewise.policy.types import Privacy
+from edgewise_edge import Tokenizer
 
 PRIVATE, ALLOW = Privacy.PRIVATE, Privacy.ALLOW_CLOUD
 
 
 @pytest.mark.parametrize("default", Privacy)
 @pytest.mark.parametrize("asked", [None, *Privacy])
-def test_without_a_hook_the_request_says_it_and_else_the_default(
+def test_without_a_hook_the_request_decides_or_the_default(
     asked: Privacy | None, default: Privacy
 ) -> None:
     """The default is for requests that say nothing."""
@@ -24,31 +25,31 @@ def test_without_a_hook_the_request_says_it_and_else_the_default(
 @pytest.mark.parametrize("default", Privacy)
 @pytest.mark.parametrize("asked", [None, ALLOW])
 @pytest.mark.parametrize("said", [*Privacy, *map(str, Privacy)])
-def test_the_hook_says_it_for_what_is_not_asked_to_be_private(
+def test_hook_decides_unless_the_request_is_private(
     asked: Privacy | None, default: Privacy, said: Privacy | str
 ) -> None:
-    """Also where the request would allow the cloud, and whatever the default."""
+    """Even if the request allows the cloud, and whatever the default is."""
     assert resolve_privacy("the", asked, lambda _: said, default) is Privacy(said)
 
 
 @pytest.mark.parametrize("default", Privacy)
-def test_no_hook_makes_a_private_request_any_less_so(default: Privacy) -> None:
-    """It is not even asked."""
+def test_hook_cannot_make_a_private_request_public(default: Privacy) -> None:
+    """It is not even called."""
     seen = []
     assert resolve_privacy("the", PRIVATE, seen.append, default) is PRIVATE
     assert seen == []
 
 
 @pytest.mark.parametrize("said", [None, "", "public", "PRIVATE", True, 1, object()])
-def test_a_hook_that_says_no_such_thing_means_private(said: object) -> None:
-    """Nothing is guessed from it."""
+def test_invalid_result_of_the_hook_means_private(said: object) -> None:
+    """Nothing is guessed."""
     assert resolve_privacy("the", ALLOW, lambda _: said, ALLOW) is PRIVATE
 
 
-def test_a_hook_that_raises_means_private_and_the_log_does_not_quote_it(
+def test_hook_that_raises_means_private(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Its error is told by its kind, since its text may hold the prompt."""
+    """The log has only the type of the error, since its text may hold the prompt."""
 
     def hook(prompt: str) -> Privacy:
         raise LookupError(prompt)
@@ -60,10 +61,10 @@ def test_a_hook_that_raises_means_private_and_the_log_does_not_quote_it(
     assert [record.exc_info for record in caplog.records] == [None]
 
 
-def test_the_hook_is_called_before_anything_else(
+def test_hook_is_called_before_anything_else(
     exact_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the prompt as it was given, once, before it is even tokenised."""
+    """Once, with the prompt as given, before it is even tokenized."""
     seen = []
     settings = {"device": DeviceState, "latency": LatencyLog()}
 
@@ -71,14 +72,13 @@ def test_the_hook_is_called_before_anything_else(
         seen.append(prompt)
         return "private"
 
+    encode = Tokenizer.encode
+
+    def recording(self: Tokenizer, text: str) -> list[int]:
+        seen.append("tokens")
+        return encode(self, text)
+
+    monkeypatch.setattr(Tokenizer, "encode", recording)
     with Router(exact_folder, classify=hook, **settings) as router:
-        tokenizer = router.device_source.tokenizer
-        encode = tokenizer.encode
-
-        def noted(text: str) -> list[int]:
-            seen.append("tokens")
-            return encode(text)
-
-        monkeypatch.setattr(tokenizer, "encode", noted)
         router.generate("the water", max_tokens=1)
     assert seen == ["the water", "tokens"]

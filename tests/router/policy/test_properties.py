@@ -1,8 +1,10 @@
-"""decide() and reconsider(): what holds whatever the states are."""
+"""decide() and reconsider(): properties that hold in any state."""
 
 import ast
 import sys
-from itertools import product
+from collections import defaultdict
+from dataclasses import replace
+from itertools import count, cycle, product
 from pathlib import Path
 
 import pytest
@@ -30,9 +32,9 @@ from edgewise.policy.types import (
     Veto,
     VetoCode,
 )
-from tests.router.situations import IN_CLOUD, ON_DEVICE, Situation
+from tests.router.policy.situations import IN_CLOUD, ON_DEVICE, Situation
 
-# Whatever the states.
+# Strategies.
 
 floats = st.none() | st.floats()
 bools = st.none() | st.booleans()
@@ -93,8 +95,8 @@ some_limits = st.builds(
 situations = st.builds(
     Situation, request=requests, device=devices, edge=edges, cloud=clouds, limits=some_limits
 )
-# The rules seldom coincide in wholly arbitrary states: half of them start from a fitting one.
-fitting_requests = st.builds(
+# In arbitrary states few rules meet: half of the states are plausible ones.
+plausible_requests = st.builds(
     RoutingRequest,
     mode=st.sampled_from(Mode),
     privacy=st.sampled_from(Privacy),
@@ -103,18 +105,18 @@ fitting_requests = st.builds(
     latency_budget=st.none() | st.floats(0, 10),
     offline=st.booleans(),
 )
-fitting_devices = st.builds(
+plausible_devices = st.builds(
     DeviceState, battery=st.none() | st.floats(0, 1), charging=bools, low_power_mode=bools
 )
-fitting_clouds = st.builds(
+plausible_clouds = st.builds(
     CloudState,
     address=st.sampled_from([None, "cloud:1"]),
     predicted=st.builds(PredictedTime, total=st.none() | st.floats(0, 20)),
 )
-fitting = st.builds(
-    Situation, request=fitting_requests, device=fitting_devices, cloud=fitting_clouds
+plausible = st.builds(
+    Situation, request=plausible_requests, device=plausible_devices, cloud=plausible_clouds
 )
-any_situation = situations | fitting
+any_situation = situations | plausible
 progresses = st.builds(Progress, silent=st.floats(), expected=floats, remaining=floats)
 on_device = st.builds(
     Decision,
@@ -123,106 +125,108 @@ on_device = st.builds(
     vetoes=several_vetoes,
     predicted=st.just({}),
 )
-# Busy machines are slow ones: how long an example takes says nothing here.
-unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# A busy machine is slow: the time of an example says nothing here.
+no_deadline = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-# Private requests. To draw a state takes a hundred times as long as to decide on it: so several of
-# each part are drawn at a time, and each combination of them is a state.
+# Private requests. Drawing a state takes a hundred times as long as deciding on it, so several of
+# each part are drawn at a time and combined in every way.
 
 
-def some(count, part):
-    return st.lists(part, min_size=count, max_size=count, unique_by=repr)
+def some(size, part):
+    return st.lists(part, min_size=size, max_size=size, unique_by=repr)
 
 
-crowds = st.tuples(
-    some(1, requests | fitting_requests),
-    some(8, devices | fitting_devices),
-    some(5, edges | st.just(Situation().edge)),
-    some(8, clouds | fitting_clouds),
+parts_of_states = st.tuples(
+    some(3, requests | plausible_requests),
+    some(12, devices | plausible_devices),
+    some(10, edges | st.just(Situation().edge)),
+    some(12, clouds | plausible_clouds),
     some(1, some_limits | st.just(Limits())),
 )
 
 
-def over_private_states(hold, *also_drawn):
-    """Check that `hold` does for private requests over 100,000 states of device and cloud."""
+def over_private_states(check, *also_drawn):
+    """Call `check` for private requests in 100,000 states of device and cloud."""
+    numbers = defaultdict(count().__next__)  # of parts, which hash slowly
     seen = set()
 
-    # What fails is told as it is: to shrink a crowd takes minutes.
-    @settings(unhurried, max_examples=450, phases=[Phase.generate])
-    @given(crowds, st.tuples(*also_drawn))
-    def check(crowd, drawn):
-        for parts in product(*crowd):
-            situation = Situation(*parts).but({"request": {"privacy": Privacy.PRIVATE}})
-            hold(situation, *drawn)
-            seen.add((situation.device, situation.edge, situation.cloud))
+    # Failures are reported as they are: shrinking takes minutes.
+    @settings(no_deadline, max_examples=100, phases=[Phase.generate])
+    @given(parts_of_states, st.tuples(*also_drawn))
+    def check_all(parts, drawn):
+        some_requests, *states, (limits,) = parts
+        private = [replace(request, privacy=Privacy.PRIVATE) for request in some_requests]
+        for request, state in zip(cycle(private), product(*states), strict=False):
+            check(Situation(request, *state, limits), *drawn)
+        seen.update(product(*([numbers[part] for part in kind] for kind in states)))
 
-    check()
+    check_all()
     assert len(seen) > 100_000
 
 
-def test_a_private_request_never_reaches_the_cloud():
-    """Whatever the states, the cloud is not chosen for a private request, and is vetoed."""
+def test_private_request_never_reaches_the_cloud():
+    """In any state the cloud is vetoed for a private request, and not chosen."""
 
-    def hold(situation):
+    def check(situation):
         decision = situation.decide()
         assert decision.vetoes[IN_CLOUD].code is VetoCode.PRIVATE, str(situation)
         assert isinstance(decision, NoSource) or decision.source is ON_DEVICE, str(situation)
 
-    over_private_states(hold)
+    over_private_states(check)
 
 
-def test_a_private_text_is_never_handed_over_to_the_cloud():
-    """Whatever the states and however it goes, nothing is a reason to go on in the cloud."""
+def test_private_generation_is_never_handed_over_to_the_cloud():
+    """In any state and at any progress, there is no reason to."""
 
-    def hold(situation, decision, progress):
+    def check(situation, decision, progress):
         assert situation.reconsider(decision, progress) is None, str(situation)
 
-    over_private_states(hold, on_device, progresses)
+    over_private_states(check, on_device, progresses)
 
 
-@unhurried
+@no_deadline
 @given(st.lists(st.tuples(any_situation, progresses), min_size=2, max_size=8))
-def test_a_text_is_handed_over_once_at_most(steps):
-    """However the states change while it is written: it cannot be tossed to and fro."""
-    left, decision = {}, None
+def test_generation_is_handed_over_at_most_once(steps):
+    """However the states change while it runs: it cannot flap."""
+    abandoned, decision = {}, None
     for situation, progress in steps:
-        now = situation.but({"request": {"abandoned": left}})
+        now = situation.but({"request": {"abandoned": abandoned}})
         if decision is None:
             decision = now.decide()
             if isinstance(decision, NoSource):
                 return
-        elif why := now.reconsider(decision, progress):
-            assert why.soft
-            assert not left
-            left = {decision.source: why}
-            decision = now.but({"request": {"abandoned": left}}).decide()
-            assert decision.source is not next(iter(left))
+        elif veto := now.reconsider(decision, progress):
+            assert veto.soft
+            assert not abandoned
+            abandoned = {decision.source: veto}
+            decision = now.but({"request": {"abandoned": abandoned}}).decide()
+            assert decision.source not in abandoned
 
 
-@unhurried
+@no_deadline
 @given(any_situation)
-def test_an_offline_request_never_reaches_the_cloud(situation):
-    """Whatever the states, the offline switch keeps everything on the device."""
+def test_offline_request_never_reaches_the_cloud(situation):
+    """In any state, offline keeps everything on the device."""
     decision = situation.but({"request": {"offline": True}}).decide()
     assert isinstance(decision, NoSource) or decision.source is ON_DEVICE
 
 
-@unhurried
+@no_deadline
 @pytest.mark.parametrize(
     ("mode", "source"), [(Mode.ONLY_ON_DEVICE, ON_DEVICE), (Mode.ONLY_IN_CLOUD, IN_CLOUD)]
 )
 @given(situation=any_situation)
-def test_the_only_modes_never_choose_the_other_side(mode, source, situation):
-    """Whatever the states, a mode that allows one side never ends on the other."""
+def test_only_modes_never_choose_the_other_source(mode, source, situation):
+    """In any state, a mode that allows one source never chooses the other."""
     decision = situation.but({"request": {"mode": mode}}).decide()
     assert isinstance(decision, NoSource) or decision.source is source
 
 
-@unhurried
+@no_deadline
 @given(any_situation)
-def test_a_vetoed_side_is_chosen_as_the_last_resort_only(situation):
-    """The chosen side has no veto, or one that yields and the reason says last resort."""
+def test_vetoed_source_is_chosen_only_as_the_last_resort(situation):
+    """The chosen source has no veto, or a soft one and the reason LAST_RESORT."""
     decision = situation.decide()
     if isinstance(decision, NoSource):
         assert decision.vetoes.keys() == set(Source)
@@ -235,18 +239,18 @@ def test_a_vetoed_side_is_chosen_as_the_last_resort_only(situation):
         assert decision.source not in decision.vetoes
 
 
-@unhurried
+@no_deadline
 @given(any_situation)
 def test_decide_never_raises(situation):
-    """Whatever the states, there is an outcome, and every veto says something."""
+    """In any state there is an outcome, and every veto has a sentence."""
     decision = situation.decide()
     assert isinstance(decision, Decision | NoSource)
     assert all(veto.detail for veto in decision.vetoes.values())
 
 
-@unhurried
+@no_deadline
 @given(any_situation, any_situation)
-def test_decide_remembers_nothing(situation, another):
+def test_decide_has_no_memory(situation, another):
     """The same states give the same outcome, whatever was decided in between."""
     first = situation.decide()
     another.decide()
@@ -257,7 +261,7 @@ PURE = {module.__name__: Path(module.__file__) for module in (policy, vetoes, pl
 
 
 def imported_modules():
-    """All that the policy imports, anywhere in it, but its own modules."""
+    """All that the policy imports, anywhere, except its own modules."""
     for path in PURE.values():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
@@ -268,14 +272,14 @@ def imported_modules():
                     yield name.partition(".")[0]
 
 
-def test_the_policy_imports_the_standard_library_only():
-    """It needs nothing that is not Python's own, this package's other modules included."""
+def test_policy_imports_the_standard_library_only():
+    """Nothing else, not even this package's other modules."""
     imported = set(imported_modules())
     assert "dataclasses" in imported
     assert imported <= sys.stdlib_module_names
 
 
-def test_the_policy_imports_no_clock_no_chance_and_no_world():
-    """It imports nothing that could make two equal questions differ."""
-    worldly = {"time", "datetime", "random", "secrets", "os", "pathlib", "socket", "threading"}
-    assert worldly.isdisjoint(imported_modules())
+def test_policy_imports_no_clock_no_randomness_and_no_io():
+    """Nothing that could make two equal calls differ."""
+    impure = {"time", "datetime", "random", "secrets", "os", "pathlib", "socket", "threading"}
+    assert impure.isdisjoint(imported_modules())

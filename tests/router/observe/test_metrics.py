@@ -1,4 +1,4 @@
-"""What Prometheus sees of a router."""
+"""Prometheus metrics of a router."""
 
 import sys
 from importlib import import_module
@@ -20,15 +20,15 @@ from edgewise.generation.result import Segment, Timings
 from edgewise.metrics import Metrics
 from edgewise.policy.types import Reason, Source, VetoCode
 from edgewise_edge import FinishReason, Usage
-from tests.router.event_samples import AFTER_FAILURE, CLOUD, DEVICE, happened
+from tests.router.observe.sample_events import AFTER_FAILURE, CLOUD, DEVICE, event
 
 
 def samples(*events: Event) -> dict[str, float]:
-    """After those events, by name and labels' values."""
+    """The value of each sample after those events, by its name and labels."""
     registry = CollectorRegistry()
     metrics = Metrics(registry)
-    for event in events:
-        metrics(event)
+    for one in events:
+        metrics(one)
     return {
         "/".join([sample.name.removeprefix("edgewise_router_"), *sample.labels.values()]): (
             sample.value
@@ -40,50 +40,50 @@ def samples(*events: Event) -> dict[str, float]:
 
 
 def changed(*events: Event) -> dict[str, float]:
-    """What is not zero after those events."""
+    """The samples that are not zero after those events."""
     return {name: value for name, value in samples(*events).items() if value}
 
 
-def test_a_choice_is_counted_by_its_side_and_reason() -> None:
-    """The second one for the rest of a text as well."""
-    decisions = [happened(Decided), happened(Decided), happened(Decided, decision=AFTER_FAILURE)]
+def test_decisions_are_counted_by_source_and_reason() -> None:
+    """Also the one after a failure."""
+    decisions = [event(Decided), event(Decided), event(Decided, decision=AFTER_FAILURE)]
     assert changed(*decisions) == {
         "decisions_total/on_device/preferred": 2,
         "decisions_total/on_device/other_vetoed": 1,
     }
 
 
-def test_a_refusal_is_counted_by_each_sides_veto() -> None:
-    """Since both had to refuse."""
-    assert changed(happened(Refused)) == {
+def test_refusals_are_counted_by_each_veto() -> None:
+    """One for each source."""
+    assert changed(event(Refused)) == {
         "refusals_total/on_device/memory": 1,
         "refusals_total/in_cloud/offline": 1,
     }
 
 
-def test_attempts_and_hedges_are_counted_by_side() -> None:
-    """An attempt by its outcome, too."""
-    lost = happened(AttemptEnded, source=CLOUD, outcome="lost")
-    assert changed(happened(AttemptEnded), happened(Hedged), lost) == {
+def test_attempts_and_hedges_are_counted_by_source() -> None:
+    """Attempts by outcome, too."""
+    lost = event(AttemptEnded, source=CLOUD, outcome="lost")
+    assert changed(event(AttemptEnded), event(Hedged), lost) == {
         "attempts_total/on_device/finished": 1,
         "attempts_total/in_cloud/lost": 1,
         "hedges_total/in_cloud": 1,
     }
 
 
-def test_a_fallback_has_no_tokens_and_a_handoff_has() -> None:
-    """Both are counted by the side that is left, and by why it is."""
-    fallback = happened(HandedOver, tokens=0)
-    handoff = happened(HandedOver, source=CLOUD, why=VetoCode.BATTERY)
+def test_fallback_has_no_tokens_and_handoff_has() -> None:
+    """Both are counted by the source that was left and the veto on it."""
+    fallback = event(HandedOver, tokens=0)
+    handoff = event(HandedOver, source=CLOUD, why=VetoCode.BATTERY)
     assert changed(fallback, handoff) == {
         "fallbacks_total/in_cloud/failed": 1,
         "handoffs_total/on_device/battery": 1,
     }
 
 
-def test_a_text_of_one_side_has_all_times() -> None:
-    """The time per token is the rate turned over."""
-    assert changed(happened(Completed)) == {
+def test_generation_from_one_source_has_all_times() -> None:
+    """The time per token is the inverse of the rate."""
+    assert changed(event(Completed)) == {
         "requests_total/stop": 1,
         "generation_tokens_total/on_device": 5,
         "time_to_first_token_seconds_count/on_device": 1,
@@ -95,10 +95,10 @@ def test_a_text_of_one_side_has_all_times() -> None:
     }
 
 
-def test_a_text_of_both_sides_is_shared_out() -> None:
-    """Tokens by who made them, the first one's time by who made it; the pace is nobody's."""
+def test_generation_from_both_sources_is_divided() -> None:
+    """Tokens and times count for the source that made them; the rate counts for neither."""
     both = (Segment(CLOUD, 0, 2), Segment(DEVICE, 2, 3))
-    assert changed(happened(Completed, segments=both)) == {
+    assert changed(event(Completed, segments=both)) == {
         "requests_total/stop": 1,
         "generation_tokens_total/in_cloud": 2,
         "generation_tokens_total/on_device": 3,
@@ -109,9 +109,9 @@ def test_a_text_of_both_sides_is_shared_out() -> None:
     }
 
 
-def test_a_text_without_a_token_has_no_times() -> None:
-    """Nobody made it."""
-    none = happened(
+def test_generation_without_a_token_has_no_times() -> None:
+    """It has no source."""
+    none = event(
         Completed,
         finish_reason=FinishReason.CANCELLED,
         usage=Usage(7, 0),
@@ -121,27 +121,27 @@ def test_a_text_without_a_token_has_no_times() -> None:
     assert changed(none) == {"requests_total/cancelled": 1}
 
 
-def test_zeros_stand_before_the_first() -> None:
-    """A rate needs them."""
+def test_all_series_start_at_zero() -> None:
+    """rate() needs that."""
     shown = samples()
     assert not any(shown.values())
-    for side in Source:
-        assert {f"decisions_total/{side}/{reason}" for reason in Reason} <= shown.keys()
+    for source in Source:
+        assert {f"decisions_total/{source}/{reason}" for reason in Reason} <= shown.keys()
         for name in ("refusals", "handoffs", "fallbacks"):
-            assert {f"{name}_total/{side}/{code}" for code in VetoCode} <= shown.keys()
-        assert f"e2e_request_latency_seconds_count/{side}" in shown
+            assert {f"{name}_total/{source}/{code}" for code in VetoCode} <= shown.keys()
+        assert f"e2e_request_latency_seconds_count/{source}" in shown
 
 
-def test_two_in_one_registry_are_refused() -> None:
-    """With what to do instead."""
+def test_two_in_one_registry_are_rejected() -> None:
+    """The error says what to do."""
     registry = CollectorRegistry()
     Metrics(registry)
     with pytest.raises(ConfigurationError, match="make one Metrics"):
         Metrics(registry)
 
 
-def test_without_the_extra_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a sentence, by the import."""
+def test_import_without_the_extra_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one sentence."""
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     monkeypatch.delitem(sys.modules, "edgewise.metrics")
     with pytest.raises(ConfigurationError, match=r"pip install 'edgewise\[metrics\]'"):

@@ -1,4 +1,4 @@
-"""decide(): budgets, and what happens when no side is left."""
+"""decide(): budgets, and what happens if both sources have a veto."""
 
 import pytest
 
@@ -13,17 +13,17 @@ from edgewise.policy.types import (
     Veto,
     VetoCode,
 )
-from tests.router.situations import (
+from tests.router.policy.situations import (
     CLOUD_VETOES,
+    HARD_CLOUD_VETOES,
+    HARD_DEVICE_VETOES,
     IN_CLOUD,
-    LASTING_CLOUD_VETOES,
-    LASTING_DEVICE_VETOES,
     ON_DEVICE,
-    YIELDING_CLOUD_VETOES,
-    YIELDING_DEVICE_VETOES,
+    SOFT_CLOUD_VETOES,
+    SOFT_DEVICE_VETOES,
     Situation,
+    abandoned,
     decided,
-    left,
     outcome,
     veto_codes,
 )
@@ -41,7 +41,7 @@ either_preference = pytest.mark.parametrize(
 
 
 def budgeted(budget, preferred, *, edge, cloud):
-    """What is decided under a budget, given the predicted time on each side."""
+    """What is decided under a budget, given the predicted time on each source."""
     return decided(
         request={"mode": preferred} | budget, edge={"predicted": edge}, cloud={"predicted": cloud}
     )
@@ -59,8 +59,8 @@ def budgeted(budget, preferred, *, edge, cloud):
         (Mode.PREFER_IN_CLOUD, FAST, UNKNOWN, IN_CLOUD),
     ],
 )
-def test_a_preferred_side_within_its_budget_answers(budget, preferred, edge, cloud, source):
-    """A preferred side that fits, or was never measured, answers however fast the other is."""
+def test_preferred_source_within_budget_answers(budget, preferred, edge, cloud, source):
+    """A preferred source that fits, or is unmeasured, answers however fast the other one is."""
     assert budgeted(budget, preferred, edge=edge, cloud=cloud) == (source, Reason.PREFERRED)
 
 
@@ -74,8 +74,8 @@ def test_a_preferred_side_within_its_budget_answers(budget, preferred, edge, clo
         (Mode.PREFER_IN_CLOUD, UNKNOWN, SLOW, ON_DEVICE),
     ],
 )
-def test_a_late_preferred_side_makes_way(budget, preferred, edge, cloud, source):
-    """Where the preferred side is late, one that fits, or was never measured, answers."""
+def test_late_preferred_source_gives_way(budget, preferred, edge, cloud, source):
+    """If the preferred source is late, one that fits, or is unmeasured, answers."""
     assert budgeted(budget, preferred, edge=edge, cloud=cloud) == (source, Reason.BUDGET)
 
 
@@ -89,8 +89,8 @@ def test_a_late_preferred_side_makes_way(budget, preferred, edge, cloud, source)
         (SLOW, SLOW, ON_DEVICE),  # a tie
     ],
 )
-def test_where_both_are_late_the_faster_answers(budget, preferred, edge, cloud, source):
-    """Where no side fits, the faster one answers whatever is preferred; ties go to the device."""
+def test_if_both_are_late_the_faster_answers(budget, preferred, edge, cloud, source):
+    """If neither source fits, the faster one answers whatever is preferred; ties go to the device."""
     assert budgeted(budget, preferred, edge=edge, cloud=cloud) == (source, Reason.BUDGET_MISSED)
 
 
@@ -103,8 +103,8 @@ def test_where_both_are_late_the_faster_answers(budget, preferred, edge, cloud, 
         ({"request": {"mode": Mode.ONLY_IN_CLOUD}}, IN_CLOUD),
     ],
 )
-def test_the_only_side_left_answers_late_rather_than_not(changes, source):
-    """A budget never overrides a veto: a side alone answers, and the reason says it is late."""
+def test_budget_never_overrides_a_veto(changes, source):
+    """The only source without a veto answers even if late, and the reason says so."""
     late = Situation().but(
         {"edge": {"predicted": SLOW}, "cloud": {"predicted": SLOW}}
         | {"request": {"latency_budget": 1.0}}
@@ -115,8 +115,8 @@ def test_the_only_side_left_answers_late_rather_than_not(changes, source):
 
 
 @pytest.mark.parametrize("budget", [{"latency_budget": 10.0}, {"first_token_budget": 1.0}])
-def test_a_budget_met_exactly_is_met(budget):
-    """A predicted time equal to the budget fits, where the other side does no better."""
+def test_predicted_time_equal_to_the_budget_fits(budget):
+    """If the other source does no better."""
     assert budgeted(budget, Mode.PREFER_ON_DEVICE, edge=SLOW, cloud=SLOW) == (
         ON_DEVICE,
         Reason.PREFERRED,
@@ -127,16 +127,16 @@ def test_a_budget_met_exactly_is_met(budget):
 @pytest.mark.parametrize(
     ("preferred_total", "other_total", "moves"),
     [
-        (1.0, 0.1, False),  # enough to spare
+        (1.0, 0.1, False),  # a comfortable fit
         (1.9, 0.1, True),
         (1.9, 1.6, True),
-        (1.9, 1.7, False),  # no more to spare than here
+        (1.9, 1.7, False),  # both are tight
         (1.6, 0.1, False),
         (1.7, 0.1, True),
     ],
 )
-def test_a_narrow_fit_makes_way_for_an_ample_one(preferred, preferred_total, other_total, moves):
-    """Predictions err: where the other side has a quarter to spare, and this has not, it goes."""
+def test_tight_fit_gives_way_to_a_comfortable_one(preferred, preferred_total, other_total, moves):
+    """Predictions err: the source with a margin of a quarter answers if only one has it."""
     here, there = PredictedTime(total=preferred_total), PredictedTime(total=other_total)
     on_device = preferred is Mode.PREFER_ON_DEVICE
     edge, cloud = (here, there) if on_device else (there, here)
@@ -148,8 +148,8 @@ def test_a_narrow_fit_makes_way_for_an_ample_one(preferred, preferred_total, oth
 @pytest.mark.parametrize(
     "changes", [{"cloud": {"address": None}}, {"request": {"privacy": Privacy.PRIVATE}}]
 )
-def test_a_narrow_fit_stays_where_the_other_side_may_not_answer(changes):
-    """However much the other has to spare: a budget never overrides a veto."""
+def test_tight_fit_stays_if_the_other_source_is_vetoed(changes):
+    """However large the other's margin is."""
     narrow = Situation().but(
         {
             "request": {"latency_budget": 2.0},
@@ -169,77 +169,75 @@ def test_a_narrow_fit_stays_where_the_other_side_may_not_answer(changes):
     ],
 )
 def test_both_budgets_must_be_kept(budget):
-    """A side that keeps one of two budgets does not fit."""
+    """A source that keeps one of two budgets does not fit."""
     assert budgeted(budget, Mode.PREFER_ON_DEVICE, edge=SLOW, cloud=FAST) == (
         IN_CLOUD,
         Reason.BUDGET,
     )
 
 
-def test_without_a_budget_time_does_not_matter():
-    """With no budget the preferred side answers, however slow."""
+def test_without_a_budget_time_is_ignored():
+    """The preferred source answers, however slow."""
     assert budgeted({}, Mode.PREFER_ON_DEVICE, edge=SLOWER, cloud=FAST) == (
         ON_DEVICE,
         Reason.PREFERRED,
     )
 
 
-def test_the_decision_tells_both_predicted_times():
-    """A decision carries the predicted time on each side, as it was given."""
+def test_decision_has_both_predicted_times():
+    """As they were given."""
     decision = outcome(edge={"predicted": SLOW}, cloud={"predicted": FAST})
     assert isinstance(decision, Decision)
     assert decision.predicted == {ON_DEVICE: SLOW, IN_CLOUD: FAST}
 
 
-# No side left.
+# Both sources have a veto.
 
 
-def both(changes, others):
-    """The situation with both, where what a text has left adds up."""
-    gone = changes.get("request", {}).get("abandoned", {}) | others.get("request", {}).get(
-        "abandoned", {}
-    )
-    situation = Situation().but(changes).but(others)
-    return situation.but({"request": {"abandoned": gone}})
+def with_both(changes, others):
+    """The situation with both changes, in which the abandoned sources add up."""
+    one, other = Situation().but(changes), Situation().but(others)
+    merged = {**one.request.abandoned, **other.request.abandoned}
+    return Situation().but(changes).but(others).but({"request": {"abandoned": merged}})
 
 
-@pytest.mark.parametrize(("code", "changes"), YIELDING_DEVICE_VETOES)
+@pytest.mark.parametrize(("code", "changes"), SOFT_DEVICE_VETOES)
 @pytest.mark.parametrize(("clouds_code", "clouds"), CLOUD_VETOES)
-def test_where_the_cloud_cannot_answer_some_vetoes_of_the_device_yield(
+def test_soft_veto_of_the_device_gives_way_if_the_cloud_cannot_answer(
     code, changes, clouds_code, clouds
 ):
-    """Low on power, say, the device still answers what nobody else can; both vetoes are told."""
-    decision = both(changes, clouds).decide()
+    """With low power, say, the device still answers; the decision has both vetoes."""
+    decision = with_both(changes, clouds).decide()
     assert isinstance(decision, Decision)
     assert (decision.source, decision.reason) == (ON_DEVICE, Reason.LAST_RESORT)
     assert veto_codes(decision) == {ON_DEVICE: code, IN_CLOUD: clouds_code}
 
 
-@pytest.mark.parametrize(("code", "changes"), YIELDING_CLOUD_VETOES)
-@pytest.mark.parametrize(("devices_code", "devices"), LASTING_DEVICE_VETOES)
-def test_a_text_returns_to_the_cloud_that_it_left_for_the_better(
+@pytest.mark.parametrize(("code", "changes"), SOFT_CLOUD_VETOES)
+@pytest.mark.parametrize(("devices_code", "devices"), HARD_DEVICE_VETOES)
+def test_generation_returns_to_a_cloud_it_left_for_a_soft_reason(
     code, changes, devices_code, devices
 ):
-    """Where the device may not answer, a cloud that was slow does, and both vetoes are told."""
-    decision = both(changes, devices).decide()
+    """If the device may not answer, a cloud that was slow does; the decision has both vetoes."""
+    decision = with_both(changes, devices).decide()
     assert isinstance(decision, Decision)
     assert (decision.source, decision.reason) == (IN_CLOUD, Reason.LAST_RESORT)
     assert veto_codes(decision) == {ON_DEVICE: devices_code, IN_CLOUD: code}
 
 
-@pytest.mark.parametrize(("code", "changes"), LASTING_CLOUD_VETOES)
-def test_a_veto_of_the_cloud_outlasts_its_having_been_left_for_the_better(code, changes):
-    """What speaks against the cloud now counts, however mild the reason why it was left."""
-    gone = {IN_CLOUD: Veto(VetoCode.STALLED, "it fell silent", soft=True)}
-    gone |= changes.get("request", {}).get("abandoned", {})
+@pytest.mark.parametrize(("code", "changes"), HARD_CLOUD_VETOES)
+def test_hard_veto_of_the_cloud_outweighs_the_soft_one_it_was_left_for(code, changes):
+    """A current hard veto counts, however mild the reason for leaving the cloud was."""
+    vetoes = {IN_CLOUD: Veto(VetoCode.STALLED, "it stalled", soft=True)}
+    vetoes |= changes.get("request", {}).get("abandoned", {})
     crashed = {ON_DEVICE: Veto(VetoCode.FAILED, "it crashed")}
-    refused = Situation().but(changes).but({"request": {"abandoned": gone | crashed}}).decide()
+    refused = Situation().but(changes).but({"request": {"abandoned": vetoes | crashed}}).decide()
     assert isinstance(refused, NoSource)
     assert veto_codes(refused) == {ON_DEVICE: VetoCode.FAILED, IN_CLOUD: code}
 
 
-def test_the_last_resort_is_not_bound_by_a_budget():
-    """With nowhere else to go, the device answers late and says why it answers at all."""
+def test_last_resort_ignores_the_budget():
+    """The reason says why it answers at all, not that it is late."""
     assert decided(
         request={"offline": True, "latency_budget": 1.0},
         device={"battery": 0.1},
@@ -247,16 +245,16 @@ def test_the_last_resort_is_not_bound_by_a_budget():
     ) == (ON_DEVICE, Reason.LAST_RESORT)
 
 
-@pytest.mark.parametrize(("code", "changes"), LASTING_DEVICE_VETOES)
-def test_other_vetoes_of_the_device_do_not_yield(code, changes):
-    """Where neither side may answer, both vetoes are given and there is no decision."""
+@pytest.mark.parametrize(("code", "changes"), HARD_DEVICE_VETOES)
+def test_hard_vetoes_of_the_device_do_not_give_way(code, changes):
+    """If neither source may answer, there is no decision but both vetoes."""
     refused = outcome(**changes, cloud={"address": None})
     assert isinstance(refused, NoSource)
     assert veto_codes(refused) == {ON_DEVICE: code, IN_CLOUD: VetoCode.NO_ADDRESS}
 
 
-def test_a_low_battery_does_not_hide_a_lasting_veto():
-    """Too little memory stops the device even where its low battery would have yielded."""
+def test_low_battery_does_not_hide_a_hard_veto():
+    """Too little memory stops the device even if its low battery would have given way."""
     refused = outcome(
         device={"available_memory": 0, "battery": 0.1},
         edge={"memory_needed": 1000},
@@ -266,17 +264,17 @@ def test_a_low_battery_does_not_hide_a_lasting_veto():
     assert refused.vetoes[ON_DEVICE].code is VetoCode.MEMORY
 
 
-def test_a_private_request_for_the_cloud_only_has_no_source():
-    """What must not leave the device and must not be answered there is refused."""
+def test_private_request_for_the_cloud_only_has_no_source():
+    """It must not leave the device and must not be answered there."""
     refused = outcome(request={"mode": Mode.ONLY_IN_CLOUD, "privacy": Privacy.PRIVATE})
     assert isinstance(refused, NoSource)
     assert veto_codes(refused) == {ON_DEVICE: VetoCode.MODE, IN_CLOUD: VetoCode.PRIVATE}
 
 
-def test_both_sides_failed():
-    """Where both sides have failed already, there is no third try."""
+def test_both_sources_failed():
+    """If both sources have failed, there is no third try."""
     refused = outcome(
-        request={"abandoned": left(ON_DEVICE)["abandoned"] | left(IN_CLOUD)["abandoned"]}
+        request={"abandoned": abandoned(ON_DEVICE)["abandoned"] | abandoned(IN_CLOUD)["abandoned"]}
     )
     assert isinstance(refused, NoSource)
     assert veto_codes(refused) == {ON_DEVICE: VetoCode.FAILED, IN_CLOUD: VetoCode.FAILED}
@@ -296,27 +294,27 @@ def test_only_the_missed_budget_is_compared():
 CUT_SHORT = {"edge": {"context_window": 29}}  # of 10 prompt tokens and 20 new ones
 
 
-def test_an_answer_that_may_be_cut_short_goes_to_a_cloud_with_room():
-    """The cloud answers in full what the device would have to end early."""
+def test_answer_that_may_be_cut_short_goes_to_a_cloud_with_room():
+    """The cloud answers in full what the device would have to cut."""
     decision = outcome(**CUT_SHORT)
     assert (decision.source, decision.reason) == (IN_CLOUD, Reason.OTHER_VETOED)
     assert decision.vetoes[ON_DEVICE].code is VetoCode.CONTEXT_WINDOW
 
 
-def test_an_answer_cut_short_is_better_than_none():
+def test_answer_cut_short_is_better_than_none():
     """Without a cloud the device answers as far as its window reaches."""
     decision = outcome(**CUT_SHORT, cloud={"address": None})
     assert (decision.source, decision.reason) == (ON_DEVICE, Reason.LAST_RESORT)
 
 
-def test_an_answer_that_may_be_cut_short_does_not_hide_a_lasting_veto():
-    """With memory short as well the device does not answer, whoever else cannot."""
+def test_answer_that_may_be_cut_short_does_not_hide_a_hard_veto():
+    """A device that is too hot does not answer at all."""
     refused = outcome(**CUT_SHORT, device={"temperature": 99.0}, cloud={"address": None})
     assert veto_codes(refused)[ON_DEVICE] is VetoCode.TEMPERATURE
 
 
 @pytest.mark.parametrize("window", [29, 10, 5])
-def test_a_window_that_slides_is_never_too_small(window):
-    """A text in the middle may be longer than the window by far, and goes on."""
+def test_sliding_window_is_never_too_small(window):
+    """Prompt and answer may be longer than the window."""
     decision = outcome(request={"sliding_window": True}, edge={"context_window": window})
     assert decision.vetoes == {}

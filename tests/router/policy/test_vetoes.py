@@ -1,9 +1,9 @@
-"""decide(): what vetoes a side, in its order."""
+"""decide(): what vetoes a source, and in which order."""
 
 import pytest
 
 from edgewise.policy.types import Availability, Decision, Mode, Reason, VetoCode
-from tests.router.situations import (
+from tests.router.policy.situations import (
     CLOUD_VETOES,
     DEVICE_VETOES,
     IN_CLOUD,
@@ -11,15 +11,15 @@ from tests.router.situations import (
     ON_DEVICE,
     RESERVE,
     Situation,
+    abandoned,
     decided,
-    left,
     outcome,
     veto_codes,
 )
 
 
-def test_nothing_against_the_device_keeps_the_request_there():
-    """With both sides able, the device answers and there are no vetoes."""
+def test_without_vetoes_the_device_answers():
+    """And the decision has no vetoes."""
     decision = outcome()
     assert isinstance(decision, Decision)
     assert (decision.source, decision.reason) == (ON_DEVICE, Reason.PREFERRED)
@@ -28,7 +28,7 @@ def test_nothing_against_the_device_keeps_the_request_there():
 
 @pytest.mark.parametrize(("code", "changes"), CLOUD_VETOES)
 def test_cloud_vetoes(code, changes):
-    """Each rule against the cloud vetoes it, and it alone."""
+    """Each rule against the cloud vetoes only the cloud."""
     decision = outcome(**changes)
     assert isinstance(decision, Decision)
     assert decision.source is ON_DEVICE
@@ -36,15 +36,15 @@ def test_cloud_vetoes(code, changes):
 
 
 @pytest.mark.parametrize(("code", "changes"), CLOUD_VETOES)
-def test_a_vetoed_cloud_is_not_chosen_though_preferred(code, changes):
-    """Where the cloud is preferred but vetoed, the device answers."""
+def test_vetoed_cloud_is_not_chosen_even_if_preferred(code, changes):
+    """The device answers instead."""
     mode = {"mode": Mode.PREFER_IN_CLOUD} | changes.get("request", {})
     assert decided(**changes | {"request": mode})[0] is ON_DEVICE
 
 
 @pytest.mark.parametrize(("code", "changes"), DEVICE_VETOES)
 def test_device_vetoes(code, changes):
-    """Each rule against the device vetoes it, and it alone."""
+    """Each rule against the device vetoes only the device."""
     decision = outcome(**changes)
     assert isinstance(decision, Decision)
     assert decision.source is IN_CLOUD
@@ -52,32 +52,32 @@ def test_device_vetoes(code, changes):
 
 
 def all_from(vetoes, index):
-    """The situation in which every veto from `index` on applies."""
+    """The situation to which every veto from `index` on applies."""
     situation = Situation()
-    for _, changes in reversed(vetoes[index:]):  # the earlier in place of a later of its kind
+    for _, changes in reversed(vetoes[index:]):  # an earlier change overrides a later one
         situation = situation.but(changes)
     return situation
 
 
 @pytest.mark.parametrize("index", range(len(CLOUD_VETOES)))
-def test_the_first_cloud_veto_is_told(index):
-    """Of several vetoes against the cloud, the earliest rule's is the one given."""
+def test_first_cloud_veto_is_reported(index):
+    """Of several vetoes against the cloud, the one of the earliest rule is reported."""
     decision = all_from(CLOUD_VETOES, index).decide()
     assert decision.vetoes[IN_CLOUD] == outcome(**CLOUD_VETOES[index][1]).vetoes[IN_CLOUD]
 
 
 @pytest.mark.parametrize("index", range(len(DEVICE_VETOES)))
-def test_the_first_device_veto_is_told(index):
-    """Of several vetoes against the device, the earliest rule's is the one given."""
+def test_first_device_veto_is_reported(index):
+    """Of several vetoes against the device, the one of the earliest rule is reported."""
     decision = all_from(DEVICE_VETOES, index).decide()
     assert decision.vetoes[ON_DEVICE] == outcome(**DEVICE_VETOES[index][1]).vetoes[ON_DEVICE]
 
 
 @pytest.mark.parametrize(
-    ("changes", "side", "words"),
+    ("changes", "source", "words"),
     [
-        ({"request": left(IN_CLOUD, detail="it hung up")}, IN_CLOUD, ["it hung up"]),
-        ({"request": left(ON_DEVICE, detail="it crashed")}, ON_DEVICE, ["it crashed"]),
+        ({"request": abandoned(IN_CLOUD, detail="it hung up")}, IN_CLOUD, ["it hung up"]),
+        ({"request": abandoned(ON_DEVICE, detail="it crashed")}, ON_DEVICE, ["it crashed"]),
         ({"cloud": {"circuit_open": True}}, IN_CLOUD, ["cloud:1"]),
         ({"cloud": {"context_window": 29}}, IN_CLOUD, ["10", "20", "29"]),
         ({"cloud": {"busy_for": 2.5}}, IN_CLOUD, ["cloud:1", "2.5 s"]),
@@ -93,35 +93,35 @@ def test_the_first_device_veto_is_told(index):
         ),
     ],
 )
-def test_a_veto_tells_the_figures(changes, side, words):
-    """The sentence of a veto names what was found and the limit it broke."""
-    detail = outcome(**changes).vetoes[side].detail
+def test_veto_has_the_numbers(changes, source, words):
+    """Its sentence names the value that was found and the limit it broke."""
+    detail = outcome(**changes).vetoes[source].detail
     assert [word for word in words if word not in detail] == []
 
 
-@pytest.mark.parametrize("side", ["edge", "cloud"])
-def test_a_full_window_fits(side):
+@pytest.mark.parametrize("part", ["edge", "cloud"])
+def test_full_window_fits(part):
     """Prompt and answer may fill the context window to the last token."""
-    assert outcome(**{side: {"context_window": 30}}).vetoes == {}
+    assert outcome(**{part: {"context_window": 30}}).vetoes == {}
 
 
-def test_an_unknown_window_of_the_cloud_is_no_veto():
-    """A cloud that was not asked yet gets the benefit of the doubt."""
+def test_unknown_window_of_the_cloud_is_no_veto():
+    """A cloud that has not been asked yet may answer."""
     assert outcome(cloud={"context_window": None}).vetoes == {}
 
 
 @pytest.mark.parametrize(
     "availability", [Availability.UNAVAILABLE, Availability.DOWNLOADABLE, Availability.DOWNLOADING]
 )
-def test_only_a_model_on_the_device_can_answer(availability):
-    """A model that could be or is being downloaded is as good as none, and its veto says which."""
+def test_only_an_available_model_can_answer(availability):
+    """A model that could be or is being downloaded cannot, and its veto says which."""
     veto = outcome(edge={"availability": availability}).vetoes[ON_DEVICE]
     assert veto.code is VetoCode.MODEL_UNAVAILABLE
     assert availability in veto.detail
 
 
-def test_the_models_own_words_say_why_it_is_unavailable():
-    """Where it is known why the model is unavailable, the veto says that."""
+def test_veto_says_why_the_model_is_unavailable():
+    """If that is known."""
     edge = {"availability": Availability.UNAVAILABLE, "detail": "its checksum is wrong"}
     assert outcome(edge=edge).vetoes[ON_DEVICE].detail == "its checksum is wrong"
 
@@ -131,18 +131,18 @@ def test_the_models_own_words_say_why_it_is_unavailable():
     [(1000 + RESERVE - 1, True), (1000 + RESERVE, False), (0, True), (None, False)],
 )
 def test_memory_must_hold_the_model_and_the_reserve(available, vetoed):
-    """What is not loaded yet must fit beside the reserve; unknown memory is no constraint."""
+    """Of what is not loaded yet; unknown memory is no constraint."""
     decision = outcome(device={"available_memory": available}, edge={"memory_needed": 1000})
     assert (ON_DEVICE in decision.vetoes) is vetoed
 
 
-def test_a_loaded_model_needs_no_memory():
+def test_loaded_model_needs_no_memory():
     """With nothing left to load, no free memory is no veto."""
     assert outcome(device={"available_memory": 0}, edge={"memory_needed": 0}).vetoes == {}
 
 
-def test_memory_pressure_stops_a_loaded_model_too():
-    """A device that stalls for memory is left alone even by a loaded model."""
+def test_memory_pressure_vetoes_a_loaded_model_too():
+    """A device that is stalled on memory would be slow."""
     decision = outcome(device={"memory_pressure": 0.9}, edge={"memory_needed": 0})
     assert veto_codes(decision) == {ON_DEVICE: VetoCode.MEMORY}
 
@@ -156,8 +156,8 @@ def test_memory_pressure_stops_a_loaded_model_too():
         {"edge": {"queue_length": LIMITS.max_queue - 1}},
     ],
 )
-def test_a_limit_reached_is_not_crossed(changes):
-    """What is exactly at its limit is no veto; for the queue, one place must be left."""
+def test_limit_reached_is_not_exceeded(changes):
+    """A value exactly at its limit is no veto; for the queue, one place must be left."""
     assert outcome(**changes).vetoes == {}
 
 
@@ -175,7 +175,7 @@ def test_a_limit_reached_is_not_crossed(changes):
     ],
 )
 def test_limits_can_be_set(limits, changes):
-    """Where the device's comfort ends is the user's to say."""
+    """The user may set every limit."""
     assert outcome(**changes).vetoes == {}
     assert ON_DEVICE in outcome(limits=limits, **changes).vetoes
 
@@ -184,27 +184,27 @@ def test_limits_can_be_set(limits, changes):
     ("battery", "charging", "vetoed"),
     [
         (0.1, False, True),
-        (0.1, None, True),  # not known to charge
+        (0.1, None, True),  # unknown
         (0.1, True, False),
         (0.9, False, False),
         (None, False, False),  # no battery
     ],
 )
-def test_a_low_battery_vetoes_unless_it_charges(battery, charging, vetoed):
-    """A charge below the floor counts unless it charges; no battery is no constraint."""
+def test_low_battery_vetoes_unless_charging(battery, charging, vetoed):
+    """No battery is no constraint."""
     decision = outcome(device={"battery": battery, "charging": charging})
     assert (ON_DEVICE in decision.vetoes) is vetoed
 
 
 @pytest.mark.parametrize("low_power_mode", [False, None])
-def test_only_a_low_power_mode_that_is_on_vetoes(low_power_mode):
-    """A low-power mode that is off, or that the device does not have, is no constraint."""
+def test_only_an_active_low_power_mode_vetoes(low_power_mode):
+    """One that is off or not present is no constraint."""
     assert outcome(device={"low_power_mode": low_power_mode}).vetoes == {}
 
 
 @pytest.mark.parametrize("mode", [Mode.PREFER_IN_CLOUD, Mode.ONLY_IN_CLOUD])
-def test_modes_of_the_cloud_choose_the_cloud(mode):
-    """Where the cloud is wanted and may answer, it does."""
+def test_cloud_modes_choose_the_cloud(mode):
+    """If it may answer."""
     assert decided(request={"mode": mode}) == (IN_CLOUD, Reason.PREFERRED)
 
 
@@ -215,6 +215,6 @@ def test_modes_of_the_cloud_choose_the_cloud(mode):
         (Mode.PREFER_IN_CLOUD, {"cloud": {"address": None}}, ON_DEVICE),
     ],
 )
-def test_the_other_side_stands_in_for_a_vetoed_one(mode, changes, source):
-    """Where the preferred side may not answer, the other does."""
+def test_other_source_replaces_a_vetoed_one(mode, changes, source):
+    """If the preferred source may not answer, the other one does."""
     assert decided(request={"mode": mode}, **changes) == (source, Reason.OTHER_VETOED)

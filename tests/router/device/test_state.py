@@ -1,4 +1,4 @@
-"""The device's state: read in one place, and at most once a second."""
+"""The device's state: read in one place, at most once a second."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from edgewise.policy.types import DeviceState
 
 
 class FakeClock:
-    """Seconds that pass when told to."""
+    """Time that passes only when told to."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -17,58 +17,58 @@ class FakeClock:
 
 
 class CountingProbe:
-    """A device whose every reading is one degree hotter."""
+    """A device that is one degree hotter at each reading."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.calls = 0
 
     def __call__(self) -> DeviceState:
-        self.asked += 1
-        return DeviceState(temperature=float(self.asked))
+        self.calls += 1
+        return DeviceState(temperature=float(self.calls))
 
 
 class BrokenProbe:
     """A probe that fails the first time."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.calls = 0
 
     def __call__(self) -> DeviceState:
-        self.asked += 1
-        if self.asked == 1:
+        self.calls += 1
+        if self.calls == 1:
             raise PermissionError("not now")
         return DeviceState()
 
 
-def test_a_probe_is_not_asked_before_it_is_needed():
+def test_probe_is_not_called_before_it_is_needed():
     """Making the cache reads nothing."""
     probe = CountingProbe()
     CachedProbe(probe, FakeClock())
-    assert probe.asked == 0
+    assert probe.calls == 0
 
 
 @pytest.mark.parametrize("start", [0.0, 1000.0])
-def test_the_first_question_is_asked_whatever_the_clock_says(start):
-    """A clock that has just started is no reason to answer without having looked."""
+def test_first_call_always_probes(start):
+    """Also if the clock has just started."""
     clock = FakeClock()
     clock.now = start
     assert CachedProbe(CountingProbe(), clock)() == DeviceState(temperature=1.0)
 
 
-def test_within_a_second_the_probe_is_asked_once():
-    """Questions within a second get the state that was read for the first."""
+def test_probe_is_called_once_within_a_second():
+    """All calls return the first state."""
     probe, clock = CountingProbe(), FakeClock()
     cached = CachedProbe(probe, clock)
     states = []
     for _ in range(10):
         states.append(cached())
         clock.now += MAX_AGE / 10
-    assert probe.asked == 1
+    assert probe.calls == 1
     assert set(states) == {DeviceState(temperature=1.0)}
 
 
-def test_after_a_second_the_state_is_read_anew():
-    """A state older than a second is not given."""
+def test_state_older_than_a_second_is_read_again():
+    """It is not returned any more."""
     probe, clock = CountingProbe(), FakeClock()
     cached = CachedProbe(probe, clock)
     cached()
@@ -76,26 +76,26 @@ def test_after_a_second_the_state_is_read_anew():
     assert cached() == DeviceState(temperature=2.0)
 
 
-def test_asking_does_not_keep_a_state_alive():
-    """The age counts from the reading, not from the last question."""
+def test_age_counts_from_the_reading():
+    """Not from the last call."""
     probe, clock = CountingProbe(), FakeClock()
     cached = CachedProbe(probe, clock)
     for _ in range(31):  # 3.1 s in all, 0.1 s apart
         cached()
         clock.now += MAX_AGE * 0.1
-    assert probe.asked in (3, 4)
+    assert probe.calls in (3, 4)
 
 
-def test_a_probe_that_fails_is_asked_again():
-    """A failed reading is no state: the next question reads at once."""
+def test_failed_probe_is_called_again():
+    """At the next call."""
     cached = CachedProbe(BrokenProbe(), FakeClock())
     with pytest.raises(PermissionError, match="not now"):
         cached()
     assert cached() == DeviceState()
 
 
-def test_this_devices_state_can_be_read():
-    """Every probe of the real device answers or says it does not know."""
+def test_state_of_this_device_can_be_read():
+    """Each value is plausible or unknown."""
     state = read_device_state()
     assert isinstance(state, DeviceState)
     assert state.available_memory is None or state.available_memory >= 0

@@ -1,4 +1,4 @@
-"""Spans of a router's generations, in memory."""
+"""OpenTelemetry spans of a router's generations."""
 
 import sys
 from importlib import import_module
@@ -21,9 +21,9 @@ from edgewise.generation.events import (
 )
 from edgewise.generation.result import Timings
 from edgewise.policy.types import Privacy
-from edgewise.tracing import MOST_OPEN, Tracing
+from edgewise.tracing import MAX_OPEN, Tracing
 from edgewise_edge import FinishReason, Usage
-from tests.router.event_samples import AFTER_FAILURE, CLOUD, happened
+from tests.router.observe.sample_events import AFTER_FAILURE, CLOUD, event
 
 
 class Traced:
@@ -36,8 +36,8 @@ class Traced:
         self.tracing = Tracing(self.provider)
 
     def tell(self, *events: Event) -> None:
-        for event in events:
-            self.tracing(event)
+        for one in events:
+            self.tracing(one)
 
     @property
     def spans(self) -> tuple[ReadableSpan, ...]:
@@ -49,9 +49,9 @@ def traced() -> Traced:
     return Traced()
 
 
-def test_a_generation_is_a_span_in_the_conventions_words(traced: Traced) -> None:
+def test_generation_is_a_span_by_the_conventions(traced: Traced) -> None:
     """From the decision to the end."""
-    traced.tell(happened(Decided), happened(Completed, time=1002.0))
+    traced.tell(event(Decided), event(Completed, time=1002.0))
     (span,) = traced.spans
     assert (span.name, span.kind) == ("text_completion tales", SpanKind.CLIENT)
     assert (span.start_time, span.end_time) == (1000 * 10**9, 1002 * 10**9)
@@ -71,17 +71,17 @@ def test_a_generation_is_a_span_in_the_conventions_words(traced: Traced) -> None
     }
 
 
-def test_attempts_are_spans_within_it_and_the_rest_are_events(traced: Traced) -> None:
-    """In order: who was chosen, who failed, who went on."""
+def test_attempts_are_child_spans_and_the_rest_are_events(traced: Traced) -> None:
+    """In order: chosen, failed, continued."""
     failed = {"source": CLOUD, "tokens": 2, "outcome": "failed", "error": "CloudUnavailableError"}
     traced.tell(
-        happened(Decided),
-        happened(Hedged, time=1000.25),
-        happened(AttemptEnded, time=1001.5, total=1.0, **failed),
-        happened(HandedOver, time=1001.5),
-        happened(Decided, time=1001.75, decision=AFTER_FAILURE, position=9, max_tokens=18),
-        happened(AttemptEnded, time=1004.0, total=2.0, first_token=None),
-        happened(Completed, time=1004.0),
+        event(Decided),
+        event(Hedged, time=1000.25),
+        event(AttemptEnded, time=1001.5, total=1.0, **failed),
+        event(HandedOver, time=1001.5),
+        event(Decided, time=1001.75, decision=AFTER_FAILURE, position=9, max_tokens=18),
+        event(AttemptEnded, time=1004.0, total=2.0, first_token=None),
+        event(Completed, time=1004.0),
     )
     cloud, device, whole = traced.spans
     assert [(cloud.name, cloud.start_time), (device.name, device.start_time)] == [
@@ -98,9 +98,7 @@ def test_attempts_are_spans_within_it_and_the_rest_are_events(traced: Traced) ->
     }
     assert cloud.status.status_code is StatusCode.ERROR
     assert device.status.status_code is whole.status.status_code is StatusCode.UNSET
-    assert [
-        (event.name, event.timestamp // 10**6, dict(event.attributes)) for event in whole.events
-    ] == [
+    assert [(one.name, one.timestamp // 10**6, dict(one.attributes)) for one in whole.events] == [
         ("decided", 1000_000, {"edgewise.source": "on_device", "edgewise.reason": "preferred"}),
         ("hedged", 1000_250, {"edgewise.source": "in_cloud"}),
         ("handed over", 1001_500, {"edgewise.source": "on_device", "edgewise.why": "failed"}),
@@ -117,20 +115,18 @@ def test_attempts_are_spans_within_it_and_the_rest_are_events(traced: Traced) ->
     assert whole.attributes["gen_ai.request.max_tokens"] == 20
 
 
-def test_a_text_without_a_token_has_no_first_one(traced: Traced) -> None:
+def test_generation_without_a_token_has_no_first_chunk(traced: Traced) -> None:
     """It was cancelled before."""
     cancelled = {"finish_reason": FinishReason.CANCELLED, "usage": Usage(7, 0), "segments": ()}
-    traced.tell(
-        happened(Decided), happened(Completed, timings=Timings(None, 0.1, None), **cancelled)
-    )
+    traced.tell(event(Decided), event(Completed, timings=Timings(None, 0.1, None), **cancelled))
     (span,) = traced.spans
     assert "gen_ai.response.time_to_first_chunk" not in span.attributes
     assert span.attributes["gen_ai.response.finish_reasons"] == ("cancelled",)
 
 
-def test_a_refusal_is_an_error_with_its_vetoes(traced: Traced) -> None:
-    """A span without a length, since nothing was begun."""
-    traced.tell(happened(Refused))
+def test_refusal_is_an_error_with_its_vetoes(traced: Traced) -> None:
+    """A span without duration, since nothing was started."""
+    traced.tell(event(Refused))
     (span,) = traced.spans
     assert span.start_time == span.end_time
     assert span.status.status_code is StatusCode.ERROR
@@ -139,10 +135,10 @@ def test_a_refusal_is_an_error_with_its_vetoes(traced: Traced) -> None:
     assert span.attributes["edgewise.veto.in_cloud"] == "offline"
 
 
-def test_a_text_that_no_side_may_go_on_with_is_an_error(traced: Traced) -> None:
-    """And still tells how far it came."""
-    ended = happened(Completed, time=1002.0, finish_reason=FinishReason.ERROR)
-    traced.tell(happened(Decided), happened(Refused, time=1001.0), ended)
+def test_generation_that_no_source_may_continue_is_an_error(traced: Traced) -> None:
+    """With the tokens so far."""
+    ended = event(Completed, time=1002.0, finish_reason=FinishReason.ERROR)
+    traced.tell(event(Decided), event(Refused, time=1001.0), ended)
     (span,) = traced.spans
     assert (span.start_time, span.end_time) == (1000 * 10**9, 1002 * 10**9)
     assert span.status.status_code is StatusCode.ERROR
@@ -151,56 +147,59 @@ def test_a_text_that_no_side_may_go_on_with_is_an_error(traced: Traced) -> None:
     assert span.attributes["gen_ai.usage.output_tokens"] == 5
 
 
-def test_its_parent_is_the_span_of_the_app(traced: Traced) -> None:
-    """The one that is current where the router is asked."""
+def test_parent_is_the_current_span(traced: Traced) -> None:
+    """The one that is current at the call."""
     with traced.provider.get_tracer("app").start_as_current_span("answering") as outer:
-        traced.tell(happened(Decided))
-    traced.tell(happened(Completed))
+        traced.tell(event(Decided))
+    traced.tell(event(Completed))
     span = traced.spans[-1]
     assert span.parent.span_id == outer.get_span_context().span_id
 
 
-def test_another_service_can_join_it(traced: Traced) -> None:
-    """While it lasts."""
+def test_another_service_can_join_the_trace(traced: Traced) -> None:
+    """While the generation runs."""
     assert traced.tracing.traceparent("g1") is None
-    traced.tell(happened(Decided))
+    traced.tell(event(Decided))
     header = traced.tracing.traceparent("g1")
-    traced.tell(happened(Completed))
+    traced.tell(event(Completed))
     (span,) = traced.spans
     trace, parent = format_trace_id(span.context.trace_id), format_span_id(span.context.span_id)
     assert header == f"00-{trace}-{parent}-{span.context.trace_flags:02x}"
     assert traced.tracing.traceparent("g1") is None
 
 
-def test_without_the_apps_provider_there_is_nothing_to_join() -> None:
-    """OpenTelemetry's own default does nothing."""
+def test_without_a_provider_there_is_no_trace() -> None:
+    """OpenTelemetry's default does nothing."""
     tracing = Tracing()
-    tracing(happened(Decided))
+    tracing(event(Decided))
     assert tracing.traceparent("g1") is None
 
 
-def test_a_private_generation_leaves_no_trace(traced: Traced) -> None:
+def test_private_generation_has_no_span(traced: Traced) -> None:
     """An exporter may send spans over a network."""
     for kind in (Decided, Hedged, AttemptEnded, HandedOver, Decided, Completed, Refused):
-        traced.tell(happened(kind, privacy=Privacy.PRIVATE))
+        traced.tell(event(kind, privacy=Privacy.PRIVATE))
         assert traced.tracing.traceparent("g1") is None
     assert traced.spans == ()
 
 
-def test_generations_that_never_end_are_forgotten(traced: Traced) -> None:
-    """The oldest first, so that they do not pile up; the others are traced as ever."""
-    names = [f"g{number}" for number in range(MOST_OPEN + 1)]
-    traced.tell(*(happened(Decided, generation=name) for name in names))
-    assert len(traced.tracing._open) == MOST_OPEN
+def test_oldest_open_generations_are_dropped(traced: Traced) -> None:
+    """So that those never finished do not leak; the others are traced."""
+    names = [f"g{number}" for number in range(MAX_OPEN + 1)]
+    traced.tell(*(event(Decided, generation=name) for name in names))
+    headers = [traced.tracing.traceparent(name) for name in names]
+    assert headers.count(None) == 1
+    assert headers[0] is None
     for name in (names[0], names[-1]):
-        traced.tell(*(happened(kind, generation=name) for kind in (AttemptEnded, Completed)))
+        traced.tell(*(event(kind, generation=name) for kind in (AttemptEnded, Completed)))
     ended = [span.attributes.get("gen_ai.response.id") for span in traced.spans]
     assert ended == [None, names[-1]]  # an attempt and its generation
-    assert len(traced.tracing._open) == MOST_OPEN - 1
+    assert traced.tracing.traceparent(names[-1]) is None
+    assert traced.tracing.traceparent(names[1]) == headers[1]
 
 
-def test_without_the_extra_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a sentence, by the import."""
+def test_import_without_the_extra_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one sentence."""
     monkeypatch.setitem(sys.modules, "opentelemetry.trace", None)
     monkeypatch.delitem(sys.modules, "edgewise.tracing")
     with pytest.raises(ConfigurationError, match=r"pip install 'edgewise\[otel\]'"):

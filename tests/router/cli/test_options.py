@@ -1,8 +1,8 @@
-"""Sizes as people write them on the command line."""
+"""Sizes on the command line."""
 
 import pytest
 
-from edgewise.cli.commands import parse_size
+from edgewise.cli.options import parse_size
 from edgewise_edge import RequestError
 
 
@@ -29,13 +29,13 @@ from edgewise_edge import RequestError
         ("007kB", 7_000),
     ],
 )
-def test_a_size_is_read_as_bytes(text, size):
-    """A number with or without a unit, decimal or binary, is a number of bytes."""
+def test_size_is_in_bytes(text, size):
+    """With or without a unit, decimal or binary."""
     assert parse_size(text) == size
 
 
-def test_a_size_is_a_whole_number_of_bytes():
-    """Also a size written with a fraction is an int."""
+def test_size_is_a_whole_number():
+    """Also if it is written with a fraction."""
     assert isinstance(parse_size("1.5kB"), int)
 
 
@@ -63,9 +63,9 @@ def test_a_size_is_a_whole_number_of_bytes():
         "inf",
     ],
 )
-def test_what_is_no_size_is_refused(text):
-    """Anything else is a RequestError that repeats what was written and shows how to write it."""
+def test_invalid_size_is_rejected(text):
+    """The error repeats the value and shows a valid one."""
     with pytest.raises(RequestError) as caught:
         parse_size(text)
-    assert str(caught.value).startswith(f"'{text}' is no size; ")
+    assert str(caught.value).startswith(f"'{text}' is not a size; ")
     assert "200MB" in str(caught.value)

@@ -1,4 +1,4 @@
-"""A situation for decide(), and what is made of changes to it."""
+"""A default situation for decide(), and helpers to change it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -38,7 +38,7 @@ CLOUD = CloudState(address="cloud:1", context_window=128)
 
 @dataclass(frozen=True)
 class Situation:
-    """All that decide() looks at; as it stands, both sides may answer."""
+    """The arguments of decide(); by default both sources may answer."""
 
     request: RoutingRequest = REQUEST
     device: DeviceState = DEVICE
@@ -47,17 +47,17 @@ class Situation:
     limits: Limits = LIMITS
 
     def but(self, changes: Mapping[str, Mapping[str, Any]]) -> "Situation":
-        """The same with some attributes of some parts changed."""
+        """A copy with some attributes of some parts changed."""
         return replace(
             self, **{part: replace(getattr(self, part), **new) for part, new in changes.items()}
         )
 
     def decide(self) -> Decision | NoSource:
-        """Ask the policy."""
+        """Call the policy."""
         return decide(self.request, self.device, self.edge, self.cloud, self.limits)
 
     def reconsider(self, decision: Decision, progress: Progress) -> Veto | None:
-        """Ask the policy about a text that is being written."""
+        """Call the policy for a running generation."""
         return reconsider(
             decision,
             progress,
@@ -69,46 +69,46 @@ class Situation:
         )
 
 
-def left(side: Source, code: VetoCode = VetoCode.FAILED, **fields: Any) -> dict[str, Any]:
-    """The change that makes it a request for the rest of a text that has left `side`."""
-    return {"abandoned": {side: Veto(code, **{"detail": "it hung up", **fields})}}
+def abandoned(source: Source, code: VetoCode = VetoCode.FAILED, **fields: Any) -> dict[str, Any]:
+    """The change that makes the request the rest of a generation that left `source`."""
+    return {"abandoned": {source: Veto(code, **{"detail": "it hung up", **fields})}}
 
 
 def outcome(**changes: Mapping[str, Any]) -> Decision | NoSource:
-    """What is decided with these changes to the unproblematic situation."""
+    """What is decided after these changes to the default situation."""
     return Situation().but(changes).decide()
 
 
 def decided(**changes: Mapping[str, Any]) -> tuple[Source, Reason]:
-    """The source and the reason, where there is a decision."""
+    """The source and the reason, if there is a decision."""
     decision = outcome(**changes)
     assert isinstance(decision, Decision)
     return decision.source, decision.reason
 
 
 def veto_codes(decision: Decision | NoSource) -> dict[Source, VetoCode]:
-    """The code of each side's veto."""
-    return {side: veto.code for side, veto in decision.vetoes.items()}
+    """The code of each source's veto."""
+    return {source: veto.code for source, veto in decision.vetoes.items()}
 
 
-# Each with the changes that bring it about, in the order in which they are looked for.
-LASTING_CLOUD_VETOES = [
+# Each veto with the changes that cause it, in the order in which they are checked.
+HARD_CLOUD_VETOES = [
     (VetoCode.PRIVATE, {"request": {"privacy": Privacy.PRIVATE}}),
     (VetoCode.MODE, {"request": {"mode": Mode.ONLY_ON_DEVICE}}),
     (VetoCode.OFFLINE, {"request": {"offline": True}}),
-    (VetoCode.FAILED, {"request": left(IN_CLOUD)}),
+    (VetoCode.FAILED, {"request": abandoned(IN_CLOUD)}),
     (VetoCode.NO_ADDRESS, {"cloud": {"address": None}}),
     (VetoCode.CIRCUIT_OPEN, {"cloud": {"circuit_open": True}}),
     (VetoCode.CONTEXT_WINDOW, {"cloud": {"context_window": 29}}),
     (VetoCode.BUSY, {"cloud": {"busy_for": 0.1}}),
 ]
-YIELDING_CLOUD_VETOES = [
-    (VetoCode.STALLED, {"request": left(IN_CLOUD, VetoCode.STALLED, soft=True)}),
+SOFT_CLOUD_VETOES = [
+    (VetoCode.STALLED, {"request": abandoned(IN_CLOUD, VetoCode.STALLED, soft=True)}),
 ]
-CLOUD_VETOES = LASTING_CLOUD_VETOES + YIELDING_CLOUD_VETOES
-LASTING_DEVICE_VETOES = [
+CLOUD_VETOES = HARD_CLOUD_VETOES + SOFT_CLOUD_VETOES
+HARD_DEVICE_VETOES = [
     (VetoCode.MODE, {"request": {"mode": Mode.ONLY_IN_CLOUD}}),
-    (VetoCode.FAILED, {"request": left(ON_DEVICE)}),
+    (VetoCode.FAILED, {"request": abandoned(ON_DEVICE)}),
     (VetoCode.MODEL_UNAVAILABLE, {"edge": {"availability": Availability.UNAVAILABLE}}),
     (VetoCode.CONTEXT_WINDOW, {"edge": {"context_window": 10}}),  # the prompt alone
     (
@@ -118,11 +118,11 @@ LASTING_DEVICE_VETOES = [
     (VetoCode.TEMPERATURE, {"device": {"temperature": 99.0}}),
     (VetoCode.QUEUE_FULL, {"edge": {"queue_length": 8}}),
 ]
-YIELDING_DEVICE_VETOES = [
+SOFT_DEVICE_VETOES = [
     (VetoCode.CONTEXT_WINDOW, {"edge": {"context_window": 29}}),  # with the answer
     (VetoCode.BATTERY, {"device": {"battery": 0.1}}),
     (VetoCode.LOW_POWER, {"device": {"low_power_mode": True}}),
     (VetoCode.MEMORY, {"device": {"memory_pressure": 0.9}}),
-    (VetoCode.TOO_SLOW, {"request": left(ON_DEVICE, VetoCode.TOO_SLOW, soft=True)}),
+    (VetoCode.TOO_SLOW, {"request": abandoned(ON_DEVICE, VetoCode.TOO_SLOW, soft=True)}),
 ]
-DEVICE_VETOES = LASTING_DEVICE_VETOES + YIELDING_DEVICE_VETOES
+DEVICE_VETOES = HARD_DEVICE_VETOES + SOFT_DEVICE_VETOES

@@ -1,0 +1,58 @@
+"""StallTimer, with an event instead of a call."""
+
+import threading
+
+from edgewise.cloud.stall_timer import StallTimer
+
+NEVER = 600.0  # seconds
+
+
+def test_stall_is_reported() -> None:
+    """After the timeout without a reset."""
+    reported = threading.Event()
+    with StallTimer(0.01, reported.set) as timer:
+        reported.wait()
+        assert timer.stalled
+        assert timer.waited >= 0.01
+
+
+def test_leaving_the_block_stops_the_timer() -> None:
+    """And its thread, without a report."""
+    reported, others = threading.Event(), set(threading.enumerate())
+    with StallTimer(NEVER, reported.set) as timer:
+        (thread,) = set(threading.enumerate()) - others
+        timer.reset()
+    thread.join()
+    assert not timer.stalled
+    assert not reported.is_set()
+
+
+def test_paused_timer_does_not_report() -> None:
+    """However long the pause is, until the next reset."""
+    reported = threading.Event()
+    with StallTimer(0.01, reported.set) as timer:
+        timer.pause()
+        timer.reset()
+        timer.pause()
+        assert not reported.wait(0.2)
+        timer.reset()
+        reported.wait()
+
+
+def test_timeout_may_be_changed() -> None:
+    """It holds from the next reset on."""
+    reported = threading.Event()
+    with StallTimer(NEVER, reported.set) as timer:
+        timer.timeout = 0.01
+        timer.reset()
+        reported.wait()
+
+
+def test_no_thread_survives_its_block() -> None:
+    """Whenever the block is left: the change is not missed by a thread that is about to wait."""
+    others = set(threading.enumerate())
+    for _ in range(300):
+        with StallTimer(NEVER, threading.Event().set) as timer:
+            timer.reset()
+    for thread in set(threading.enumerate()) - others:
+        thread.join()
