@@ -196,7 +196,7 @@ def test_who_comes_while_another_request_tries_is_told_so(exact_folder: Path) ->
         assert breaker.failures == 3
 
 
-@pytest.mark.parametrize("part", ["breaker._lock", "client._lock"])
+@pytest.mark.parametrize("part", ["breaker.lock", "client.lock"])
 def test_a_stream_may_be_collected_in_the_middle_of_anything(
     exact_folder: Path, exact_model: DeviceModel, part: str
 ) -> None:

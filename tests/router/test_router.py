@@ -303,7 +303,7 @@ def test_memory_that_goes_into_loading_the_model_is_not_missed(exact_folder: Pat
         assert Source.ON_DEVICE not in stream.decision.vetoes
 
 
-@pytest.mark.parametrize("part", ["latency._lock", "latency._saving", "device_source.lock"])
+@pytest.mark.parametrize("part", ["latency.lock", "latency.save_lock", "device_source.lock"])
 def test_a_stream_may_be_collected_in_the_middle_of_anything(exact_folder: Path, part: str) -> None:
     """What looks for cycles does so in any thread at any time, also in one that holds a lock."""
     router = router_on(exact_folder)

@@ -29,7 +29,7 @@ class CircuitBreaker:
     ) -> None:
         self._threshold, self._cooldown, self._clock = threshold, cooldown, clock
         # Re-entrant: the garbage collector may end a stream, which releases a permit, at any point.
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self.failures = 0  # in a row
         self._trial_from = 0.0
         self._trial: object = None  # the permit of the request that is the trial
@@ -49,7 +49,7 @@ class CircuitBreaker:
 
     def acquire(self) -> object | None:
         """A permit for one request, to be released when it ends; None while the circuit is open."""
-        with self._lock:
+        with self.lock:
             if self.open:
                 return None
             permit = object()
@@ -60,12 +60,12 @@ class CircuitBreaker:
     def succeeded(self) -> None:
         """A request was answered. Closes the circuit."""
         if self.failures or self._trial:  # without the lock: called for every token
-            with self._lock:
+            with self.lock:
                 self.failures, self._trial = 0, None
 
     def failed(self) -> bool:
         """A request was not answered. Returns whether this opened the circuit."""
-        with self._lock:
+        with self.lock:
             was_open = self.state is Circuit.OPEN
             self.failures += 1
             self._trial_from = self._clock() + self._cooldown
@@ -74,11 +74,11 @@ class CircuitBreaker:
 
     def release(self, permit: object) -> None:
         """A request has ended. If it was a trial without an outcome, allow another one."""
-        with self._lock:
+        with self.lock:
             if self._trial is permit:
                 self._trial = None
 
     def allow_trial(self) -> None:
         """The cloud looks healthy: end the cooldown and let one request try."""
-        with self._lock:
+        with self.lock:
             self._trial_from = self._clock()

@@ -30,7 +30,7 @@ class CloudClient:
         self._security = security
         self._metadata = (("authorization", f"Bearer {security.token}"),) if security.token else ()
         # Re-entrant: the garbage collector may end a stream, which closes its call, at any point.
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._current: _Channel | None = _Channel(open_channel(address, security))  # checks both
         self._draining: list[_Channel] = []  # replaced, with calls in flight
         self._closed = False
@@ -76,7 +76,7 @@ class CloudClient:
         gRPC would reconnect in the background, even when idle, and fail calls until it has. Calls
         in flight may finish.
         """
-        with self._lock:
+        with self.lock:
             channel, self._current = self._current, None
             if channel and channel.calls:
                 self._draining.append(channel)
@@ -85,7 +85,7 @@ class CloudClient:
 
     def close(self) -> None:
         """Close all channels for good, which cancels the calls in flight."""
-        with self._lock:
+        with self.lock:
             self._closed = True
             for channel in (self._current, *self._draining):
                 if channel:
@@ -103,7 +103,7 @@ class CloudClient:
         except ValueError as error:  # raised by gRPC for a closed channel
             raise CloudUnavailableError(f"the connection to {self.address} is closed") from error
         finally:
-            with self._lock:
+            with self.lock:
                 channel.calls -= 1
                 if not channel.calls and channel in self._draining:
                     self._draining.remove(channel)
@@ -111,7 +111,7 @@ class CloudClient:
 
     def _acquire_channel(self) -> "_Channel":
         """The channel for one more call."""
-        with self._lock:
+        with self.lock:
             if self._closed:
                 raise CloudUnavailableError(f"the connection to {self.address} is closed")
             if self._current is None:

@@ -37,32 +37,32 @@ class LatencyLog:
     def __init__(self, path: Path | None = None, clock: Callable[[], float] = time.time) -> None:
         self._path, self._clock = path, clock
         # Re-entrant: the garbage collector may end a stream, which adds to the log, at any point.
-        self._lock, self._saving = threading.RLock(), threading.RLock()
+        self.lock, self.save_lock = threading.RLock(), threading.RLock()
         self._histories = read(path, clock()) if path else {}
         self._changed = False
         self._saved_at = -math.inf
 
     def measured(self, key: str) -> list[Measurement]:
         """The measurements of a source, oldest first."""
-        with self._lock:
+        with self.lock:
             return list(self._history(key).measured)
 
     def load_times(self, key: str) -> list[float]:
         """Seconds that the source's model took to load, oldest first."""
-        with self._lock:
+        with self.lock:
             return list(self._history(key).load_times)
 
     def add(self, key: str, measurement: Measurement) -> None:
         """Add a measurement and drop the oldest beyond 64. If it has no `at`, it ended now."""
         measurement = measurement if measurement.at else replace(measurement, at=self._clock())
-        with self._lock:
+        with self.lock:
             self._history(key).add(measurement)
             self._changed = True
         self._save_if_due()
 
     def add_load_time(self, key: str, seconds: float) -> None:
         """Add the time that the source's model took to load; the last eight are kept."""
-        with self._lock:
+        with self.lock:
             self._history(key).load_times.append(seconds)
             self._changed = True
         self._save_if_due()
@@ -78,7 +78,7 @@ class LatencyLog:
         queue_length: int = 0,
     ) -> PredictedTime:
         """See DeviceTimes.predict. Adds the load time unless the model is `loaded`."""
-        with self._lock:
+        with self.lock:
             history = self._history(key)
             times, load = history.on_device, 0.0 if loaded else history.load_time
         return times.predict(
@@ -97,7 +97,7 @@ class LatencyLog:
         A cloud without a measurement in the last hour is unknown: if it was slow then, it would
         otherwise never be tried again.
         """
-        with self._lock:
+        with self.lock:
             history = self._history(key)
             if not history.measured or self._clock() - history.measured[-1].at > HOUR:
                 return UNKNOWN
@@ -108,8 +108,8 @@ class LatencyLog:
         """Write what is not in the file yet."""
         if not self._path:
             return
-        with self._saving:
-            with self._lock:
+        with self.save_lock:
+            with self.lock:
                 changed, self._changed = self._changed, False
                 content = to_json(self._histories) if changed else ""
             if changed:

@@ -214,9 +214,9 @@ def test_closing_before_it_began_does_no_work(router: Router) -> None:
         stream = router.astream(PROMPT)
         await stream.aclose()
         assert [chunk async for chunk in stream] == []
-        with pytest.raises(RuntimeError, match="not begun"):
+        with pytest.raises(RuntimeError, match="not started"):
             _ = stream.generation
-        with pytest.raises(RuntimeError, match="not begun"):
+        with pytest.raises(RuntimeError, match="not started"):
             _ = stream.decision
 
     asyncio.run(closed())

@@ -11,13 +11,13 @@ import grpc
 import pytest
 from opentelemetry.trace import format_trace_id
 from prometheus_client import CollectorRegistry, generate_latest
-from tests.router.test_tracing import Traced
 
 from edgewise import DeviceState, Generation, LatencyLog, NoSourceError, Router
 from edgewise.metrics import Metrics
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
 from tests.asking import shows, until
+from tests.router.observe.test_tracing import Traced
 from tests.serving import serving
 
 FINE = DeviceState(available_memory=10**10, battery=0.9, charging=False)
