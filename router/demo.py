@@ -15,7 +15,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from rich.console import Console
 
-from edgewise import DeviceState, LatencyLog, Measurement, PredictedTime, Router
+from edgewise import CloudTimeouts, DeviceState, LatencyLog, Measurement, PredictedTime, Router
 from edgewise.cli.tables import seconds
 from edgewise.generation.request import RequestOptions
 from edgewise.generation.result import summary
@@ -24,8 +24,10 @@ STARTUP_TIMEOUT = 300.0  # seconds; a busy machine compiles slowly
 REPORT_EVERY = 5.0  # seconds
 PROMPT = "Once upon a time"
 TOKENS = 60
+KILL_AFTER = 20  # tokens; well before the end, since the cloud may be some tokens ahead
 LOW_BATTERY = DeviceState(battery=0.03, charging=False)
-SLOW = Measurement(position=11, uncached=11, first_token=1.0, tokens=50, decode_time=12.5)
+SLOW = Measurement(position=11, uncached=11, first_token=1.0, tokens=50, decode_time=49.0)
+PATIENT = CloudTimeouts(connect=60.0, first_token=60.0, between_tokens=60.0)  # a busy machine
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -108,7 +110,7 @@ class WrappedPrinter:
 
 
 class SlowDeviceLog(LatencyLog):
-    """The measurements of another log, but for a device with 10 tokens/s prefill and 4 decode."""
+    """The measurements of another log, but for a device that decodes one token a second."""
 
     def __init__(self, log: LatencyLog) -> None:
         super().__init__()
@@ -138,7 +140,7 @@ def show(
 ) -> None:
     """Show one scene: the text as it is generated, and the decision behind it.
 
-    `midway` is called once half of the tokens are there.
+    `midway` is called after some of the tokens.
     """
     console.print(f"\n[bold]{title}[/]")
     printer, tokens = WrappedPrinter(), 0
@@ -147,7 +149,7 @@ def show(
         for chunk in stream:
             printer.write(chunk.text)
             tokens += len(chunk.token_ids)
-            if midway and tokens >= TOKENS // 2:
+            if midway and tokens >= KILL_AFTER:
                 midway()
                 midway = None
         printer.flush()
@@ -163,7 +165,7 @@ def show(
 
 def router_for(cloud: str, state: DeviceState, latency: LatencyLog) -> Router:
     """A router on a device in the given state."""
-    return Router(cloud=cloud, device=lambda: state, latency=latency)
+    return Router(cloud=cloud, cloud_timeouts=PATIENT, device=lambda: state, latency=latency)
 
 
 def main() -> None:
@@ -182,9 +184,9 @@ def main() -> None:
             show("The same, but private: the device answers", router, privacy="private")
         with router_for(address, DeviceState(battery=0.8), SlowDeviceLog(latency)) as router:
             show(
-                "A slow device (simulated: 4 tokens/s) and a budget of 6 s: the cloud answers",
+                "A slow device (simulated: 1 token/s) and a budget of 30 s: the cloud answers",
                 router,
-                latency_budget=6.0,
+                latency_budget=30.0,
             )
         with router_for(address, LOW_BATTERY, latency) as router:
             show(

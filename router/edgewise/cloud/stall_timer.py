@@ -51,10 +51,12 @@ class StallTimer:
     def _watch(self) -> None:
         with self._changed:
             while not self._closed:
-                left = None if self._paused else self._since + self.timeout - time.monotonic()
-                if left is not None and left <= 0:
+                left = self._since + self.timeout - time.monotonic()
+                if left <= 0 and not self._paused:
                     self.stalled = True
                     break
-                self._changed.wait(left)
+                # Never without a limit: the garbage collector may end the block in this very thread,
+                # between the check and the wait.
+                self._changed.wait(self.timeout if self._paused else left)
         if self.stalled:
             self._on_stall()

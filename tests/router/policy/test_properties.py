@@ -138,7 +138,7 @@ def some(size, part):
 
 
 parts_of_states = st.tuples(
-    some(3, requests | plausible_requests),
+    some(7, requests | plausible_requests),  # a prime, so that each meets all of the others
     some(12, devices | plausible_devices),
     some(10, edges | st.just(Situation().edge)),
     some(12, clouds | plausible_clouds),
