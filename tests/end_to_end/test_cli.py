@@ -14,7 +14,7 @@ import pytest
 
 from edgewise_edge import find_model
 from tests.conftest import MERGES, write_checkpoint
-from tests.serving import Running, serving
+from tests.support.service import Running, serving
 
 BIN = Path(sys.executable).parent
 

@@ -196,7 +196,9 @@ def test_the_decision_tells_both_predicted_times():
 
 def both(changes, others):
     """The situation with both, where what a text has left adds up."""
-    gone = changes.get("request", {}).get("abandoned", {}) | others.get("request", {}).get("abandoned", {})
+    gone = changes.get("request", {}).get("abandoned", {}) | others.get("request", {}).get(
+        "abandoned", {}
+    )
     situation = Situation().but(changes).but(others)
     return situation.but({"request": {"abandoned": gone}})
 
@@ -273,7 +275,9 @@ def test_a_private_request_for_the_cloud_only_has_no_source():
 
 def test_both_sides_failed():
     """Where both sides have failed already, there is no third try."""
-    refused = outcome(request={"abandoned": left(ON_DEVICE)["abandoned"] | left(IN_CLOUD)["abandoned"]})
+    refused = outcome(
+        request={"abandoned": left(ON_DEVICE)["abandoned"] | left(IN_CLOUD)["abandoned"]}
+    )
     assert isinstance(refused, NoSource)
     assert veto_codes(refused) == {ON_DEVICE: VetoCode.FAILED, IN_CLOUD: VetoCode.FAILED}
 
