@@ -77,6 +77,35 @@ def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(test())
 
 
+def test_a_closed_engine_refuses_requests(checkpoint: Path) -> None:
+    """A running request ends UNAVAILABLE; closing twice does no harm."""
+    with running_engine(str(checkpoint), EngineSettings(slots=2, queue=1)) as running:
+        engine, gate = running.engine, running.programs.decode_gate
+
+        async def test() -> None:
+            gate.close()
+            gate.let_pass(20)
+            request = token_request(PROMPT, 180, **GREEDY)
+            async with engine.submit(request, ANYBODY) as submitted:
+                tokens = aiter(submitted)
+                await anext(tokens)
+                closing = asyncio.create_task(asyncio.to_thread(engine.close))
+                await refuses(running)
+                gate.open()
+                await closing
+                with pytest.raises(RefusedError) as refusal:
+                    async for _ in tokens:
+                        pass
+                assert refusal.value.code is grpc.StatusCode.UNAVAILABLE
+            with pytest.raises(RefusedError) as refusal:
+                await generate(running, token_request(PROMPT, 1))
+            assert refusal.value.code is grpc.StatusCode.UNAVAILABLE
+            assert running.held == 0
+
+        run(test)
+        engine.close()
+
+
 @pytest.mark.parametrize("program", ["decode", "prefill"])
 def test_a_program_that_fails_leaks_no_slot(
     engine: RunningEngine, gate: Gate, program: str
@@ -233,32 +262,3 @@ def test_a_request_knows_its_cached_tokens(engine: RunningEngine) -> None:
         assert again.cached_tokens == 64
 
     run(test)
-
-
-def test_a_closed_engine_refuses_requests(checkpoint: Path) -> None:
-    """A running request ends UNAVAILABLE; closing twice does no harm."""
-    with running_engine(str(checkpoint), EngineSettings(slots=2, queue=1)) as running:
-        engine, gate = running.engine, running.programs.decode_gate
-
-        async def test() -> None:
-            gate.close()
-            gate.let_pass(20)
-            request = token_request(PROMPT, 180, **GREEDY)
-            async with engine.submit(request, ANYBODY) as submitted:
-                tokens = aiter(submitted)
-                await anext(tokens)
-                closing = asyncio.create_task(asyncio.to_thread(engine.close))
-                await refuses(running)
-                gate.open()
-                await closing
-                with pytest.raises(RefusedError) as refusal:
-                    async for _ in tokens:
-                        pass
-                assert refusal.value.code is grpc.StatusCode.UNAVAILABLE
-            with pytest.raises(RefusedError) as refusal:
-                await generate(running, token_request(PROMPT, 1))
-            assert refusal.value.code is grpc.StatusCode.UNAVAILABLE
-            assert running.held == 0
-
-        run(test)
-        engine.close()
