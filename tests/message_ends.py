@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from tests.raw_http2 import DATA, PREFACE
+from tests.support.raw_http2 import DATA, PREFACE
 
 # A request to Generate holds a vocabulary's fingerprint, and is longer than any other for it.
 SHORTEST_REQUEST = 64

@@ -12,11 +12,11 @@ import pytest
 
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
-from tests.asking import generation, until
 from tests.fault_proxy import FaultProxy, fault_proxy
 from tests.message_ends import TokenEnds
-from tests.raw_http2 import HEADERS, PREFACE, connect, data, enveloped, frame
-from tests.serving import Running, serving
+from tests.support.generate_requests import generation, until
+from tests.support.raw_http2 import HEADERS, PREFACE, connect, data, enveloped, frame
+from tests.support.service import Running, serving
 
 Ending = Callable[..., None]
 ENDINGS = [FaultProxy.cut, FaultProxy.reset]

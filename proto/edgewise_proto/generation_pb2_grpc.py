@@ -55,12 +55,12 @@ class GeneratorServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def Generate(self, request, context):
-        """Continues a sequence of tokens, streaming each new token as it is made.
+        """Continues a sequence of tokens, streaming each new token as it is generated.
 
-        Status codes: INVALID_ARGUMENT for a request no model could answer or one beyond the context
-        window; FAILED_PRECONDITION when the vocabularies differ; RESOURCE_EXHAUSTED when the queue is
-        full or the caller has its share (with google.rpc.RetryInfo); DEADLINE_EXCEEDED, at once, when
-        the deadline cannot be met; UNAUTHENTICATED without a token where one is asked for; UNAVAILABLE
+        Status codes: INVALID_ARGUMENT for invalid values or a request beyond the context window;
+        FAILED_PRECONDITION when the vocabularies differ; RESOURCE_EXHAUSTED when the queue is full or
+        the caller has its share (with google.rpc.RetryInfo); DEADLINE_EXCEEDED, at once, when the
+        deadline cannot be met; UNAUTHENTICATED without a token where one is needed; UNAVAILABLE
         while loading or draining. Cancelling the call, or its deadline, stops the work.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -75,7 +75,7 @@ class GeneratorServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetLoad(self, request, context):
-        """Says how busy the service is now.
+        """Describes how busy the service is now.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -19,7 +19,7 @@ from edgewise_cloud.loadtest.generator import LoadGenerator, Measured, run_load
 from edgewise_cloud.loadtest.plan import LoadPlan, Span
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
-from tests.serving import Running, serving
+from tests.support.service import Running, serving
 
 MODEL = pb.GetModelResponse(
     name="fake", vocabulary="v" * 64, vocabulary_size=50, context_window=100

@@ -22,7 +22,7 @@ from edgewise_cloud.convert.convert import convert
 from edgewise_cloud.convert.quantization import Quantization
 from edgewise_edge import RuntimeFailedError
 from tests.conftest import MERGES, write_checkpoint
-from tests.serving import Running, serving
+from tests.support.service import Running, serving
 
 DRAINED = DeviceState(battery=0.03, charging=False)
 GREEDY = {"temperature": 0.0, "max_tokens": 100}

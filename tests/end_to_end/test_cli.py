@@ -16,7 +16,7 @@ import pytest
 from edgewise_edge import find_model
 from tests.conftest import MERGES, write_checkpoint
 from tests.fault_proxy import fault_proxy
-from tests.serving import Running, serving
+from tests.support.service import Running, serving
 
 BIN = Path(sys.executable).parent
 

@@ -20,7 +20,7 @@ from edgewise import (
 )
 from edgewise_edge import RuntimeFailedError
 from tests.fault_proxy import FaultProxy, fault_proxy
-from tests.serving import Running, serving
+from tests.support.service import Running, serving
 
 ON_DEVICE, IN_CLOUD = Source.ON_DEVICE, Source.IN_CLOUD
 FINE = DeviceState(available_memory=10**10, battery=0.9, charging=False, temperature=40.0)

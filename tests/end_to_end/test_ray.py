@@ -17,9 +17,9 @@ from edgewise_cloud.serving.server.server import SERVICE
 from edgewise_edge import DeviceModel
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
-from tests.asking import generation
 from tests.ray_cluster import QUEUE, SLOTS, TwoNodes, on_two_nodes
-from tests.serving import serving
+from tests.support.generate_requests import generation
+from tests.support.service import serving
 
 PROMPT = "in the winter the water was"
 GREEDY = {"temperature": 0.0, "max_tokens": 100}

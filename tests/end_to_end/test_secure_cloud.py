@@ -23,8 +23,8 @@ from edgewise import (
 )
 from edgewise_cloud.serving.security.settings import Security
 from edgewise_cloud.serving.security.tokens import append_line, new_token
-from tests.certificates import Authority, Pair
-from tests.serving import Running, serving
+from tests.support.certificates import Authority, Pair
+from tests.support.service import Running, serving
 
 BIN = Path(sys.executable).parent
 DRAINED = DeviceState(battery=0.03, charging=False)

@@ -31,7 +31,7 @@ from edgewise import (
 from edgewise.device.state import CachedProbe
 from edgewise_edge import RuntimeFailedError
 from tests.fault_proxy import FaultProxy, fault_proxy
-from tests.serving import serving
+from tests.support.service import serving
 
 SECONDS = float(os.environ.get("EDGEWISE_SOAK", "15"))
 THREADS, TASKS = 3, 2

@@ -1,4 +1,4 @@
-"""`edgewise-cloud serve` and `token`, and the options that `serve-ray` has too."""
+"""`edgewise-cloud serve` and `token`, and the options shared with `serve-ray`."""
 
 import asyncio
 import logging
@@ -14,15 +14,18 @@ from edgewise_cloud.serving.observe.logs import LogFormat, configure_logs
 
 log = logging.getLogger("edgewise_cloud.serving.cli")
 
-ENGINE = EngineSettings()  # its defaults are the command line's
+ENGINE = EngineSettings()  # defaults of the command line
 Slots = Annotated[int, typer.Option(min=1, help="Requests running at once.")]
-Queue = Annotated[int, typer.Option(min=0, help="Requests waiting behind them.")]
+Queue = Annotated[int, typer.Option(min=0, help="Requests waiting for a slot.")]
 PerCaller = Annotated[
-    int | None, typer.Option(min=1, help="Of both, for one caller; all if absent.")
+    int | None,
+    typer.Option(min=1, help="Running and waiting requests of one caller; no limit by default."),
 ]
-Dtype = Annotated[Precision, typer.Option(help="Of weights and caches.")]
-Grace = Annotated[float, typer.Option(min=0, help="Seconds to finish at shutdown.")]
-Logs = Annotated[LogFormat, typer.Option(help="How log lines look.")]
+Dtype = Annotated[Precision, typer.Option(help="Type of weights and caches.")]
+Grace = Annotated[
+    float, typer.Option(min=0, help="Seconds for open requests to finish at shutdown.")
+]
+Logs = Annotated[LogFormat, typer.Option(help="Format of log lines.")]
 
 
 def serve(
@@ -30,37 +33,38 @@ def serve(
         str, typer.Option(help="Bundled model, folder, or KerasHub preset.")
     ] = "tales",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 50051,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 50051,
     slots: Slots = ENGINE.slots,
     queue: Queue = ENGINE.queue,
     per_caller: PerCaller = ENGINE.per_caller,
     dtype: Dtype = ENGINE.dtype,
     grace: Grace = 10.0,
-    tls_certificate: Annotated[Path | None, typer.Option(help="PEM; speak TLS.")] = None,
+    tls_certificate: Annotated[Path | None, typer.Option(help="PEM; serve over TLS.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="PEM; the certificate's key.")] = None,
     tls_client_ca: Annotated[
-        Path | None, typer.Option(help="PEM; admit only clients with a certificate it signed.")
+        Path | None, typer.Option(help="PEM; admit only clients with a certificate signed by it.")
     ] = None,
     tokens: Annotated[
-        Path | None, typer.Option(help="Admit only bearers of a token listed here; see 'token'.")
+        Path | None, typer.Option(help="Admit only callers with a token listed here; see 'token'.")
     ] = None,
     insecure: Annotated[
         bool,
         typer.Option(
-            "--insecure-i-know", help="Listen beyond loopback even without TLS and tokens."
+            "--insecure-i-know", help="Allow other addresses than loopback without TLS and tokens."
         ),
     ] = False,
     metrics_port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Show Prometheus metrics on this port.")
+        int | None, typer.Option(min=0, max=65535, help="Serve Prometheus metrics on this port.")
     ] = None,
-    metrics_host: Annotated[str, typer.Option(help="Address to show them on.")] = "127.0.0.1",
+    metrics_host: Annotated[str, typer.Option(help="Address to serve metrics on.")] = "127.0.0.1",
     traces: Annotated[
-        bool, typer.Option("--traces", help="Send OpenTelemetry traces, as OTEL_* variables say.")
+        bool,
+        typer.Option("--traces", help="Send OpenTelemetry traces, set by the OTEL_* variables."),
     ] = False,
     log_format: Logs = LogFormat.TEXT,
 ) -> None:
     """Serve a Keras GPT-2 over gRPC until SIGTERM or Ctrl-C."""
-    from edgewise_cloud.serving.observe.observers import ObservingSettings
+    from edgewise_cloud.serving.observe.observers import ObserverSettings
     from edgewise_cloud.serving.security.settings import Security
     from edgewise_cloud.serving.server.server import ServerSettings, running_server
 
@@ -79,7 +83,7 @@ def serve(
         engine=EngineSettings(slots=slots, queue=queue, per_caller=per_caller, dtype=dtype),
         grace=grace,
         security=security,
-        observing=ObservingSettings(
+        observers=ObserverSettings(
             metrics_host=metrics_host, metrics_port=metrics_port, traces=traces
         ),
     )
@@ -93,23 +97,23 @@ def serve(
             await stop.wait()
             log.info("draining")
 
-    # While the model loads there is nothing to drain: Ctrl-C, like SIGTERM, ends it at once.
+    # While the model loads there is nothing to drain: Ctrl-C exits at once, like SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     asyncio.run(run())
 
 
 def token(
-    name: Annotated[str, typer.Argument(help="Whose it will be; limits are kept for each name.")],
+    name: Annotated[str, typer.Argument(help="The token's owner; limits apply per name.")],
     append: Annotated[
-        Path | None, typer.Option(help="Add its line to this file, made if need be.")
+        Path | None, typer.Option(help="Append its line to this file, created if missing.")
     ] = None,
 ) -> None:
-    """Make a token: shown once, on standard output; a token file holds only its hash."""
+    """Make a token and print it once, to standard output; a token file holds only its hash."""
     from edgewise_cloud.serving.security.tokens import append_line, new_token
 
-    made, line = new_token(name)
+    secret, line = new_token(name)
     if append:
         append_line(append, line)
     else:
         say(line)
-    print(made)
+    print(secret)

@@ -1,4 +1,4 @@
-"""What is known of a request besides its words: who asks, until when, and what became of it."""
+"""What the service knows of a request besides its tokens: its caller, its deadline, its outcome."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -7,7 +7,7 @@ import grpc
 
 
 class RefusedError(Exception):
-    """A request that is not answered; its text may be shown to whoever asked."""
+    """A request that is not answered; `text` may be shown to the caller."""
 
     def __init__(
         self, code: grpc.StatusCode, text: str, *, retry_after: float | None = None
@@ -20,55 +20,38 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who asks. `name` tells callers apart: their token's name, or their address."""
+    """Who sent a request. `name` tells callers apart: their token's name, or their address."""
 
     name: str
     deadline: float | None = None  # on time.monotonic()'s clock
     trace: str | None = None  # W3C traceparent header
 
-    def late(self, now: float) -> bool:
+    def is_late(self, now: float) -> bool:
         """Whether the deadline has passed."""
         return self.deadline is not None and self.deadline < now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """One request, after its end. Times are in seconds; no word or token of it is kept."""
+class RequestOutcome:
+    """How one request ended. Times are in seconds; it holds no text and no tokens."""
 
     caller: Caller
     code: grpc.StatusCode
-    arrived: float  # seconds since the epoch
-    total: float  # from arrival to the end
-    prompt_tokens: int = 0  # tokens to read, those generated before this request included
-    reused_tokens: int = 0  # of them, found in the prefix cache
+    arrived_at: float  # seconds since the epoch
+    total_time: float  # from arrival to the end
+    prompt_tokens: int = 0  # tokens to prefill, including those generated before this request
+    cached_tokens: int = 0  # of them, found in the prefix cache
     generated_tokens: int = 0
-    queued: float | None = None  # from arrival until work began, if it did
+    queue_time: float | None = None  # from arrival until work began, if it did
     time_to_first_token: float | None = None  # from arrival, if there was one
     finish_reason: str | None = None  # stop, length
 
 
 class Observer(Protocol):
-    """Whoever counts or records requests (metrics, traces, logs). Called on the event loop."""
+    """Counts or records requests (metrics, traces, logs). Called on the event loop."""
 
-    def token(self, gap: float | None) -> None:
-        """A token was sent, `gap` seconds after the one before it; None: it was the first."""
+    def token_sent(self, gap: float | None) -> None:
+        """A token was sent, `gap` seconds after the previous one; None for the first."""
 
-    def ended(self, outcome: Outcome) -> None:
-        """A request ended, however it did."""
-
-
-class Observers:
-    """Several observers as one."""
-
-    def __init__(self, *observers: Observer) -> None:
-        self._observers = observers
-
-    def token(self, gap: float | None) -> None:
-        """Tell all of them."""
-        for observer in self._observers:
-            observer.token(gap)
-
-    def ended(self, outcome: Outcome) -> None:
-        """Tell all of them."""
-        for observer in self._observers:
-            observer.ended(outcome)
+    def request_ended(self, outcome: RequestOutcome) -> None:
+        """A request ended, in whatever way."""

@@ -16,9 +16,9 @@ from edgewise import DeviceState, Generation, LatencyLog, NoSourceError, Router
 from edgewise.metrics import Metrics
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
-from tests.asking import shows, until
 from tests.router.observe.test_tracing import Traced
-from tests.serving import serving
+from tests.support.generate_requests import shows, until
+from tests.support.service import serving
 
 FINE = DeviceState(available_memory=10**10, battery=0.9, charging=False)
 CANARY = "жгучий щавель"  # bytes whose token ids are no usual numbers

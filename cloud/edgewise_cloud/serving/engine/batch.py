@@ -1,239 +1,211 @@
-"""Continuous batching: texts join and leave between steps, each at its own position.
+"""Continuous batching: sequences join and leave between steps, each at its own position.
 
-No threads and no sockets: `step` is called as long as there are texts.
+No threads and no sockets: the engine calls `step` while there are sequences.
 """
 
 import logging
 import time
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise_cloud.serving.engine.slots import Copy, Slot, Texts
+from edgewise_cloud.serving.engine.slots import Slot, SlotCopy, Slots
 from edgewise_cloud.serving.model.programs import Programs
-from edgewise_cloud.serving.model.transformer import Layout, Transformer
 from edgewise_edge.decoding.generate import TokenRequest
 from edgewise_edge.decoding.sampling import sample
 from edgewise_edge.errors import RuntimeFailedError
-from edgewise_edge.store.manifest import Architecture
 
 log = logging.getLogger("edgewise_cloud.serving.batch")
 
-CHUNK = 64  # tokens of a prompt read between two steps of the others
-
 
 @dataclass(eq=False, slots=True)
-class Text:
-    """One request's text in its slot."""
+class Sequence:
+    """One request's tokens in its slot."""
 
     request: TokenRequest
     slot: Slot
-    reused: int  # tokens of the prompt that were in the cache already
-    history: list[int] = field(default_factory=list)
+    cached: int  # tokens of the prompt that were found in the prefix cache
+    tokens: list[int] = field(default_factory=list)  # the prompt and what was generated
 
     @property
-    def unread(self) -> int:
-        """Tokens to read in chunks, before the last one joins the others' step."""
-        return len(self.history) - 1 - len(self.slot.text)
+    def to_prefill(self) -> int:
+        """Tokens still to prefill; the prompt's last one is decoded."""
+        return len(self.tokens) - 1 - len(self.slot.tokens)
 
     @property
-    def ended(self) -> bool:
-        """Whether its last token has been made."""
-        new = len(self.history) - self.request.position
+    def finished(self) -> bool:
+        """Whether its last token has been generated."""
+        new = len(self.tokens) - self.request.position
         return new >= self.request.max_tokens or (
-            new > 0 and self.history[-1] in self.request.end_ids
+            new > 0 and self.tokens[-1] in self.request.end_ids
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """A new token of a text, or None where the model failed; and whether it was its last."""
+class StepOutput:
+    """A sequence's new token, or None where the model failed, and whether it is its last."""
 
-    text: Text
+    sequence: Sequence
     token: int | None
     last: bool
 
 
 class Batch:
-    """As many texts at once as there are slots, of one model's weights (checkpoint.weights)."""
+    """The sequences in the slots of one model."""
 
-    def __init__(
-        self,
-        weights: Mapping[str, NDArray[Any]],
-        shape: Architecture,
-        slots: int,
-        dtype: str = "float32",
-    ) -> None:
-        layout = Layout(slots=slots, segments=_segments(shape.context_window), chunk=CHUNK)
+    def __init__(self, programs: Programs) -> None:
+        layout = programs.layout
+        self._programs = programs
+        self._chunk = layout.chunk
         self._contexts = layout.contexts
-        # For reading prompts, what a step sees matters less than what there is to compile.
-        self._reading_contexts = self._contexts[2:] or self._contexts[-1:]
-        self._heights = _heights(slots)
-        transformer = Transformer(shape=shape, layout=layout, dtype=dtype)
-        self._programs = Programs(transformer, weights)
-        self._slots = Texts(slots, CHUNK)
-        self._reading: deque[Text] = deque()  # whose turn it is stands first
-        self._writing: list[Text] = []
+        # Prefill uses few buckets: compiling more costs more than a longer context does.
+        self._prefill_contexts = self._contexts[2:] or self._contexts[-1:]
+        self._sizes = _batch_sizes(layout.slots)
+        self._slots = Slots(layout.slots, layout.chunk)
+        self._prefilling: deque[Sequence] = deque()  # the next one first
+        self._decoding: list[Sequence] = []
 
     @property
-    def free(self) -> int:
-        """Texts that can be added."""
+    def free_slots(self) -> int:
+        """Sequences that can be added."""
         return self._slots.free
 
     @property
-    def texts(self) -> list[Text]:
-        """Those that run."""
-        return [*self._reading, *self._writing]
+    def sequences(self) -> list[Sequence]:
+        """The running ones."""
+        return [*self._prefilling, *self._decoding]
 
     def warm_up(self) -> list[tuple[int, float]]:
-        """Compile every program that will run; seconds that a step takes, by texts."""
+        """Compile every program; (batch size, seconds) of a few steps."""
         for context in self._contexts:
-            for height in self._heights:
-                self._programs.decode([0] * height, [0] * height, context)
-        for context in self._reading_contexts:
-            self._programs.prefill([0] * CHUNK, 0, 0, context)
+            for size in self._sizes:
+                self._programs.decode([0] * size, [0] * size, context)
+        for context in self._prefill_contexts:
+            self._programs.prefill([0] * self._chunk, 0, 0, context)
         self._programs.copy(0, 0)
-        return [(height, self._timed(height)) for height in self._heights for _ in range(3)]
+        return [(size, self._timed(size)) for size in self._sizes for _ in range(3)]
 
-    def _timed(self, height: int) -> float:
+    def _timed(self, size: int) -> float:
         started = time.perf_counter()
-        self._programs.decode([0] * height, [0] * height, self._contexts[0])
+        self._programs.decode([0] * size, [0] * size, self._contexts[0])
         return time.perf_counter() - started
 
-    def add(self, request: TokenRequest) -> Text:
-        """Give a checked request a slot; there must be a free one."""
-        slot, copies = self._slots.take(request.token_ids)
+    def add(self, request: TokenRequest) -> Sequence:
+        """Give a checked request a slot; one must be free."""
+        slot, copies = self._slots.acquire(request.token_ids)
         self._copy(copies)
-        text = Text(request, slot, reused=len(slot.text), history=list(request.token_ids))
-        (self._reading if text.unread else self._writing).append(text)
-        return text
+        sequence = Sequence(request, slot, cached=len(slot.tokens), tokens=list(request.token_ids))
+        (self._prefilling if sequence.to_prefill else self._decoding).append(sequence)
+        return sequence
 
-    def remove(self, text: Text) -> None:
-        """Stop a text that has not ended."""
-        (self._reading if text in self._reading else self._writing).remove(text)
-        self._slots.give_back(text.slot)
+    def remove(self, sequence: Sequence) -> None:
+        """Stop a sequence and free its slot."""
+        (self._prefilling if sequence in self._prefilling else self._decoding).remove(sequence)
+        self._slots.release(sequence.slot)
 
     def clear(self) -> None:
-        """Stop all texts and forget what the slots hold, whatever state they are in."""
-        self._reading.clear()
-        self._writing.clear()
+        """Stop all sequences and empty the caches, whatever state they are in."""
+        self._prefilling.clear()
+        self._decoding.clear()
         self._slots.clear()
         self._programs.reset()
 
     def finish(self) -> None:
-        """Step until every text has ended."""
-        while self.texts:
+        """Step until every sequence has finished."""
+        while self.sequences:
             self.step()
 
-    def step(self) -> list[Made]:
-        """Read a chunk of one prompt, then let each text whose prompt is read write a token.
+    def step(self) -> list[StepOutput]:
+        """Prefill a chunk of one prompt, then decode one token of each prefilled sequence.
 
-        So a new prompt never holds the others up for longer than a chunk takes, or two where more
-        texts wait to be read than write. Texts that end, or fail, are removed.
+        So a new prompt delays the other sequences by one chunk at most, or two where more sequences
+        prefill than decode. Finished and failed sequences are removed.
         """
-        chunks = 2 if len(self._reading) > len(self._writing) else 1
-        for text in [self._reading.popleft() for _ in range(min(chunks, len(self._reading)))]:
-            self._read(text)
-        made = self._write() if self._writing else []
-        self._overwrite([one.text for one in made if one.token is None], made)
-        for one in made:
-            if one.last:
-                self.remove(one.text)
-        return made
+        chunks = 2 if len(self._prefilling) > len(self._decoding) else 1
+        for _ in range(min(chunks, len(self._prefilling))):
+            self._prefill(self._prefilling.popleft())
+        outputs = self._decode() if self._decoding else []
+        self._overwrite_failed(outputs)
+        for output in outputs:
+            if output.last:
+                self.remove(output.sequence)
+        return outputs
 
-    def _read(self, text: Text) -> None:
-        start = len(text.slot.text)
-        tokens = text.history[start : start + min(CHUNK, text.unread)]
-        padding = [0] * (CHUNK - len(tokens))
-        context = _fitting(self._reading_contexts, start + CHUNK)
-        self._programs.prefill(tokens + padding, text.slot.index, start, context)
-        text.slot.text += tokens
-        # Prompts are read in turn: a short one need not wait for a long one's end.
-        (self._reading if text.unread else self._writing).append(text)
+    def _prefill(self, sequence: Sequence) -> None:
+        start = len(sequence.slot.tokens)
+        tokens = sequence.tokens[start : start + min(self._chunk, sequence.to_prefill)]
+        padding = [0] * (self._chunk - len(tokens))
+        context = _smallest(self._prefill_contexts, start + self._chunk)
+        self._programs.prefill(tokens + padding, sequence.slot.index, start, context)
+        sequence.slot.tokens += tokens
+        # Round robin: a short prompt need not wait until a long one is done.
+        (self._prefilling if sequence.to_prefill else self._decoding).append(sequence)
 
-    def _write(self) -> list[Made]:
-        height = self._height()
-        tokens, positions = self._numbers(height)
-        longest = max(len(text.history) for text in self._writing)
-        logits = self._programs.decode(tokens, positions, _fitting(self._contexts, longest))
-        for text in self._writing:
-            text.slot.text.append(text.history[-1])
-        return [_sampled(text, logits[text.slot.index]) for text in self._writing]
+    def _decode(self) -> list[StepOutput]:
+        size = self._batch_size()
+        tokens, positions = self._inputs(size)
+        longest = max(len(sequence.tokens) for sequence in self._decoding)
+        logits = self._programs.decode(tokens, positions, _smallest(self._contexts, longest))
+        for sequence in self._decoding:
+            sequence.slot.tokens.append(sequence.tokens[-1])
+        return [_sampled(sequence, logits[sequence.slot.index]) for sequence in self._decoding]
 
-    def _overwrite(self, failed: list[Text], made: list[Made]) -> None:
-        """Put a sound text where texts failed: a NaN in a slot would spoil the next text there.
+    def _overwrite_failed(self, outputs: list[StepOutput]) -> None:
+        """Copy a good slot over those of failed sequences: a NaN would spoil the next user's.
 
-        Raises RuntimeFailedError if there is none.
+        Raises RuntimeFailedError if there is no good one.
         """
-        sound = next((one.text.slot for one in made if one.token is not None), None)
-        for text in failed:
-            if sound is None:
-                raise RuntimeFailedError("the model returned NaN logits for every text")
-            self._programs.copy(sound.index, text.slot.index)
-            text.slot.text = list(sound.text)
+        good = next((output.sequence.slot for output in outputs if output.token is not None), None)
+        for failed in (output.sequence for output in outputs if output.token is None):
+            if good is None:
+                raise RuntimeFailedError("the model returned NaN logits for every sequence")
+            self._programs.copy(good.index, failed.slot.index)
+            failed.slot.tokens = list(good.tokens)
 
-    def _numbers(self, height: int) -> tuple[list[int], list[int]]:
-        """Tokens and positions for the first `height` slots.
+    def _inputs(self, size: int) -> tuple[list[int], list[int]]:
+        """Tokens and positions for the first `size` slots.
 
-        Where nobody writes, a row behind the slot's text is written to: nobody looks at that one.
+        Rows of slots that do not decode write behind their tokens, where nothing is read.
         """
-        tokens, positions = [0] * height, self._slots.lengths(height)
-        for text in self._writing:
-            tokens[text.slot.index] = text.history[-1]
+        tokens, positions = [0] * size, self._slots.lengths(size)
+        for sequence in self._decoding:
+            tokens[sequence.slot.index] = sequence.tokens[-1]
         return tokens, positions
 
-    def _height(self) -> int:
-        """Slots to compute; texts are moved to lower ones where that saves some."""
-        enough = _fitting(self._heights, len(self._writing))
+    def _batch_size(self) -> int:
+        """Slots to compute; sequences are moved down where that saves some."""
+        enough = _smallest(self._sizes, len(self._decoding))
         while True:
-            highest = max((text.slot for text in self._writing), key=lambda slot: slot.index)
+            highest = max((each.slot for each in self._decoding), key=lambda slot: slot.index)
             if highest.index < enough or not self._slots.any_free(enough):
-                return _fitting(self._heights, highest.index + 1)
-            self._copy(self._slots.lower(highest))
+                return _smallest(self._sizes, highest.index + 1)
+            self._copy(self._slots.move_down(highest))
 
-    def _copy(self, copies: list[Copy]) -> None:
+    def _copy(self, copies: list[SlotCopy]) -> None:
         for copy in copies:
             self._programs.copy(copy.source, copy.target)
 
 
-def _sampled(text: Text, logits: NDArray[np.float32]) -> Made:
+def _sampled(sequence: Sequence, logits: NDArray[np.float32]) -> StepOutput:
+    tokens = sequence.tokens
     try:
-        token = sample(logits, text.request.sampling, text.history, position=len(text.history))
-    except RuntimeFailedError:  # this text's alone
-        log.error("a text's logits are no numbers")  # noqa: TRY400
-        return Made(text, None, last=True)
-    text.history.append(token)
-    return Made(text, token, last=text.ended)
+        token = sample(logits, sequence.request.sampling, tokens, position=len(tokens))
+    except RuntimeFailedError:  # this sequence only
+        log.error("a sequence's logits are NaN")  # noqa: TRY400
+        return StepOutput(sequence, None, last=True)
+    tokens.append(token)
+    return StepOutput(sequence, token, last=sequence.finished)
 
 
-def _fitting(sizes: tuple[int, ...], wanted: int) -> int:
+def _smallest(sizes: tuple[int, ...], wanted: int) -> int:
     return next(size for size in sizes if size >= wanted)
 
 
-def _segments(window: int) -> tuple[int, ...]:
-    """Lengths that reach 128, 192, 256 and then twice as far each, until that is the window.
-
-    A step costs what it sees, half of it for nothing at worst; each reach is compiled by itself.
-    """
-    lengths, reach = list[int](), 0
-    for wanted in (128, 192, *(256 << doublings for doublings in range(window.bit_length()))):
-        if reach < window:
-            lengths.append(min(wanted, _whole_chunks(window)) - reach)
-            reach += lengths[-1]
-    return tuple(lengths)
-
-
-def _whole_chunks(tokens: int) -> int:
-    return -(-tokens // CHUNK) * CHUNK
-
-
-def _heights(slots: int) -> tuple[int, ...]:
-    """How many slots a step may compute: one, four, sixteen..., all."""
-    heights = [1]
-    while heights[-1] * 4 < slots:
-        heights.append(heights[-1] * 4)
-    return tuple(sorted({*heights, slots}))
+def _batch_sizes(slots: int) -> tuple[int, ...]:
+    """How many slots a step may compute: 1, 4, 16..., all."""
+    sizes = [1]
+    while sizes[-1] * 4 < slots:
+        sizes.append(sizes[-1] * 4)
+    return tuple(sorted({*sizes, slots}))

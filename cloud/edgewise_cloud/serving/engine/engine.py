@@ -1,221 +1,234 @@
-"""One Keras GPT-2 for many requests: who may come in, who waits, and the thread that steps."""
+"""One model for many requests: admission, the queue, and the thread that steps the batch."""
 
 import asyncio
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any
 
 import grpc
-from numpy.typing import NDArray
 
-from edgewise_cloud.serving.engine.batch import Batch, Made
-from edgewise_cloud.serving.engine.request import Item, Load, Run, ServedModel
+from edgewise_cloud.serving.engine.batch import Batch, StepOutput
+from edgewise_cloud.serving.engine.request import EngineLoad, EngineRequest, Event, ServedModel
 from edgewise_cloud.serving.engine.settings import EngineSettings
-from edgewise_cloud.serving.engine.step_time import Pace, Waits
-from edgewise_cloud.serving.redact import frames
+from edgewise_cloud.serving.engine.step_time import StepTimeEstimator, WaitEstimate
+from edgewise_cloud.serving.model.programs import Programs
+from edgewise_cloud.serving.redact import redacted_traceback
 from edgewise_cloud.serving.types import Caller, RefusedError
 from edgewise_edge.decoding.generate import TokenRequest
 
 log = logging.getLogger("edgewise_cloud.serving.engine")
 
-_LEAST_RETRY = 0.1  # seconds
+_MIN_RETRY = 0.1  # seconds
 
 
 class Engine:
     """Admits requests on an event loop; a thread of its own steps the batch."""
 
     def __init__(
-        self, model: ServedModel, weights: Mapping[str, NDArray[Any]], settings: EngineSettings
+        self,
+        model: ServedModel,
+        programs: Programs,
+        settings: EngineSettings,
+        step_times: StepTimeEstimator | None = None,
     ) -> None:
+        """Take programs with as many slots as the settings say."""
         self.model = model
         self._settings = settings
-        self._batch = Batch(weights, model.architecture, settings.slots, settings.dtype)
-        self._pace = Pace()
-        self._waiting: list[Run] = []
-        self._running: list[Run] = []
-        self._wanted = threading.Condition()  # guards lists and pace, and wakes the thread
-        self._made: list[tuple[Run, Item]] = []  # by the last step, not delivered yet
+        self._batch = Batch(programs)
+        self._step_times = step_times or StepTimeEstimator()
+        self._waiting: list[EngineRequest] = []
+        self._running: list[EngineRequest] = []
+        self._work = threading.Condition()  # guards both lists and the step times; wakes the thread
+        self._events: list[tuple[EngineRequest, Event]] = []  # of the last step, not yet delivered
         self._closed = False
-        self._loop: asyncio.AbstractEventLoop | None = None  # of those who ask
-        self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None  # of the callers
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
-        """Compile what will run, and begin to serve."""
-        for texts, seconds in self._batch.warm_up():
-            self._pace.stepped(texts, seconds)
+        """Compile all programs, and start the thread."""
+        for size, seconds in self._batch.warm_up():
+            self._step_times.record_step(size, seconds)
         self._thread.start()
 
     def close(self) -> None:
-        """Stop after the step in hand. What has not ended by then ends UNAVAILABLE."""
-        with self._wanted:
+        """Stop after the current step. Requests that have not finished end UNAVAILABLE."""
+        with self._work:
             self._closed = True
-            self._wanted.notify()
+            self._work.notify()
         if self._thread.is_alive():
             self._thread.join()
-        self._hand_over()
-        with self._wanted:
-            cut = [*self._running, *self._waiting]
-            self._forget(cut)
-        self._deliver([(run, _shutting_down()) for run in cut])
+        self._deliver_events()
+        with self._work:
+            unfinished = [*self._running, *self._waiting]
+            self._drop(unfinished)
+        self._deliver([(request, _shutting_down()) for request in unfinished])
 
-    def load(self) -> Load:
+    def load(self) -> EngineLoad:
         """How busy it is."""
-        with self._wanted:
-            return Load(
+        with self._work:
+            return EngineLoad(
                 slots=self._settings.slots,
                 running=len(self._running),
                 queue=self._settings.queue,
                 waiting=len(self._waiting),
-                tokens_per_second=self._pace.tokens_per_second(time.monotonic()),
-                expected_wait=self._waits().new,
+                tokens_per_second=self._step_times.tokens_per_second(time.monotonic()),
+                expected_wait=self._wait().new_request,
             )
 
     @asynccontextmanager
-    async def run(self, request: TokenRequest, caller: Caller) -> AsyncIterator[Run]:
-        """Answer a checked request; leaving ends the work. Raises RefusedError, at once."""
+    async def submit(self, request: TokenRequest, caller: Caller) -> AsyncIterator[EngineRequest]:
+        """Generate for a checked request; leaving the context stops it. Raises RefusedError."""
         self._loop = asyncio.get_running_loop()
-        run = Run(request, caller)
-        with self._wanted:
-            self._admit(run)
-            self._waiting.append(run)
-            self._wanted.notify()
+        submitted = EngineRequest(request, caller)
+        with self._work:
+            self._admit(submitted)
+            self._waiting.append(submitted)
+            self._work.notify()
         try:
-            yield run
+            yield submitted
         finally:
-            with self._wanted:
-                run.left = True
-                if run in self._waiting:
-                    self._waiting.remove(run)
+            with self._work:
+                submitted.abandoned = True
+                if submitted in self._waiting:
+                    self._waiting.remove(submitted)
 
-    def _admit(self, run: Run) -> None:
-        """Refuse now what could only be refused later."""
+    def _admit(self, request: EngineRequest) -> None:
+        """Raise RefusedError now for what would fail later."""
         settings, present = self._settings, [*self._running, *self._waiting]
         if self._closed:
             raise _shutting_down()
         if len(present) >= settings.slots + settings.queue:
             raise self._exhausted("every slot is taken and the queue is full")
-        of_caller = sum(other.caller.name == run.caller.name for other in present)
+        of_caller = sum(other.caller.name == request.caller.name for other in present)
         if settings.per_caller is not None and of_caller >= settings.per_caller:
             raise self._exhausted(f"this caller has {of_caller} requests here already, its share")
-        self._require_time(run)
+        self._check_deadline(request)
 
     def _exhausted(self, text: str) -> RefusedError:
-        after = max(_LEAST_RETRY, self._waits().first_free)
-        return RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, text, retry_after=after)
+        retry_after = max(_MIN_RETRY, self._wait().first_free)
+        return RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, text, retry_after=retry_after)
 
-    def _require_time(self, run: Run) -> None:
-        if run.caller.deadline is None:
+    def _check_deadline(self, request: EngineRequest) -> None:
+        if request.caller.deadline is None:
             return
-        step = self._pace.step(min(len(self._running) + 1, self._settings.slots))
-        least = self._waits(lambda other: other.least_steps).new + run.least_steps * step
-        left = run.caller.deadline - time.monotonic()
-        if least > left:
+        step = self._step_times.step_time(min(len(self._running) + 1, self._settings.slots))
+        wait = self._wait(lambda other: other.min_steps).new_request
+        needed = wait + request.min_steps * step
+        left = request.caller.deadline - time.monotonic()
+        if needed > left:
             raise RefusedError(
                 grpc.StatusCode.DEADLINE_EXCEEDED,
-                f"this would take {least:.1f} s now, and the deadline is in {max(0, left):.1f} s",
+                f"this would take {needed:.1f} s now, and the deadline is in {max(0, left):.1f} s",
             )
 
-    def _waits(self, steps: Callable[[Run], int] = lambda run: run.steps) -> Waits:
-        running, waiting = ([steps(run) for run in runs] for runs in (self._running, self._waiting))
-        return self._pace.waits(self._settings.slots, running, waiting)
+    def _wait(
+        self, steps: Callable[[EngineRequest], int] = lambda request: request.steps
+    ) -> WaitEstimate:
+        running, waiting = (
+            [steps(each) for each in some] for some in (self._running, self._waiting)
+        )
+        return self._step_times.wait(self._settings.slots, running, waiting)
 
-    def _work(self) -> None:
-        """The thread: as long as there is work, one step after the other."""
+    def _run(self) -> None:
+        """The thread: one step after the other while there is work."""
         while self._wait_for_work():
             try:
-                self._end_and_begin()
-                self._hand_over()
+                self._schedule()
+                self._deliver_events()
                 self._step()
             except Exception as error:  # noqa: BLE001
-                # Whoever waits must not wait for ever, and the next request may fare better.
-                log.error("a step of the model failed\n%s", frames(error))  # noqa: TRY400
+                # Callers must not wait for ever, and the next request may succeed.
+                log.error("a step of the model failed\n%s", redacted_traceback(error))  # noqa: TRY400
                 self._fail()
 
     def _wait_for_work(self) -> bool:
-        with self._wanted:
+        with self._work:
             if not (self._running or self._waiting):
-                self._hand_over()
-            self._wanted.wait_for(lambda: self._closed or self._running or self._waiting)
+                self._deliver_events()
+            self._work.wait_for(lambda: self._closed or self._running or self._waiting)
             return not self._closed
 
-    def _end_and_begin(self) -> None:
-        """Free the slots of those that are gone or late; give free ones to those that wait."""
+    def _schedule(self) -> None:
+        """Free the slots of abandoned and late requests, and start waiting ones in free slots."""
         now = time.monotonic()
-        with self._wanted:
-            late = [run for run in self._waiting if run.caller.late(now)]
-            over = [run for run in self._running if run.left or run.caller.late(now)]
-            self._forget([*late, *over])
-        for run in over:
-            if run.text:
-                self._batch.remove(run.text)
-        self._hand_over()
-        self._deliver([(run, _too_late()) for run in [*late, *over]])
-        with self._wanted:
-            begun = self._waiting[: self._batch.free]
-            self._waiting = self._waiting[len(begun) :]
-            self._running += begun
-        for run in begun:
-            run.text = self._batch.add(run.request)
-            run.started, run.reused = now, run.text.reused
+        with self._work:
+            late = [request for request in self._waiting if request.caller.is_late(now)]
+            over = [each for each in self._running if each.abandoned or each.caller.is_late(now)]
+            self._drop([*late, *over])
+        for request in over:
+            if request.sequence:
+                self._batch.remove(request.sequence)
+        self._deliver_events()
+        self._deliver([(request, _too_late()) for request in [*late, *over]])
+        with self._work:
+            started = self._waiting[: self._batch.free_slots]
+            self._waiting = self._waiting[len(started) :]
+            self._running += started
+        for request in started:
+            request.sequence = self._batch.add(request.request)
+            request.started_at, request.cached_tokens = now, request.sequence.cached
 
     def _step(self) -> None:
-        if not self._batch.texts:
+        if not self._batch.sequences:
             return
         started = time.monotonic()
-        made = self._batch.step()
+        outputs = self._batch.step()
         ended = time.monotonic()
-        with self._wanted:
-            self._pace.stepped(len(self._running), ended - started)
-            self._pace.made(ended, len(made))
-        runs = {id(run.text): run for run in self._running}
-        items = list[tuple[Run, Item]]()
-        for one in made:
-            run = runs[id(one.text)]
-            items += [(run, item) for item in _items(one, ended)]
-        with self._wanted:
-            self._forget([runs[id(one.text)] for one in made if one.last])
-        self._made = items
+        with self._work:
+            self._step_times.record_step(len(self._running), ended - started)
+            self._step_times.record_tokens(ended, len(outputs))
+        by_sequence = {id(request.sequence): request for request in self._running}
+        requests = [by_sequence[id(output.sequence)] for output in outputs]
+        events = [
+            (request, event)
+            for request, output in zip(requests, outputs, strict=True)
+            for event in _events(output, ended)
+        ]
+        with self._work:
+            self._drop(
+                [each for each, output in zip(requests, outputs, strict=True) if output.last]
+            )
+        self._events = events
 
-    def _hand_over(self) -> None:
-        """Deliver what the last step made.
+    def _deliver_events(self) -> None:
+        """Deliver the events of the last step.
 
-        Just before the next begins: while that computes, nobody else wants Python's lock, and the
-        event loop sends the tokens without holding the step up.
+        Just before the next one begins: while it computes, nothing else needs Python's lock, and
+        the event loop sends the tokens without delaying the step.
         """
-        made, self._made = self._made, []
-        self._deliver(made)
+        events, self._events = self._events, []
+        self._deliver(events)
 
     def _fail(self) -> None:
-        self._hand_over()
+        self._deliver_events()
         self._batch.clear()
-        with self._wanted:
+        with self._work:
             failed = self._running
             self._running = []
-        self._deliver([(run, _failed()) for run in failed])
+        self._deliver([(request, _failed()) for request in failed])
 
-    def _forget(self, runs: list["Run"]) -> None:
-        self._running = [run for run in self._running if run not in runs]
-        self._waiting = [run for run in self._waiting if run not in runs]
+    def _drop(self, requests: list[EngineRequest]) -> None:
+        self._running = [each for each in self._running if each not in requests]
+        self._waiting = [each for each in self._waiting if each not in requests]
 
-    def _deliver(self, items: list[tuple["Run", "Item"]]) -> None:
-        """Hand over what a step made, in one call to the event loop."""
+    def _deliver(self, events: list[tuple[EngineRequest, Event]]) -> None:
+        """Put events, in one call to the event loop."""
 
         def put() -> None:
-            for run, item in items:
-                run.put(item)
+            for request, event in events:
+                request.put(event)
 
-        if items and self._loop:
-            with suppress(RuntimeError):  # a loop that is closed: nobody waits there
+        if events and self._loop:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits
                 self._loop.call_soon_threadsafe(put)
 
 
-def _items(made: Made, moment: float) -> list[Item]:
-    if made.token is None:
+def _events(output: StepOutput, moment: float) -> list[Event]:
+    if output.token is None:
         return [_failed()]
-    return [(made.token, moment), *([None] if made.last else [])]
+    return [(output.token, moment), *([None] if output.last else [])]
 
 
 def _failed() -> RefusedError:

@@ -1,11 +1,12 @@
-"""What an engine serves, how busy it is, and a request while it is being answered."""
+"""What an engine serves, how busy it is, and a request in flight."""
 
 import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from edgewise_cloud.serving.engine.batch import CHUNK, Text
+from edgewise_cloud.serving.engine.batch import Sequence
+from edgewise_cloud.serving.model.layout import PREFILL_CHUNK
 from edgewise_cloud.serving.types import Caller, RefusedError
 from edgewise_edge.decoding.generate import TokenRequest
 from edgewise_edge.decoding.tokenizer import Tokenizer
@@ -13,8 +14,8 @@ from edgewise_edge.store.manifest import Architecture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
-    """How busy an engine is; see generation.proto."""
+class EngineLoad:
+    """How busy an engine is; see GetLoadResponse in generation.proto."""
 
     slots: int
     running: int
@@ -26,7 +27,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedModel:
-    """What is known of a model beside its weights."""
+    """A model without its weights."""
 
     name: str
     revision: str
@@ -34,48 +35,50 @@ class ServedModel:
     architecture: Architecture
 
 
-# A token and when it was made, why there are none, or None at the end.
-Item: TypeAlias = tuple[int, float] | RefusedError | None
+# A token and when it was generated, an error, or None at the end.
+Event: TypeAlias = tuple[int, float] | RefusedError | None
 
 
 @dataclass(eq=False, slots=True)
-class Run:
-    """A request being answered: iterate over it for (token, when it was made).
+class EngineRequest:
+    """A request in flight: iterate over it for (token, when it was generated).
 
-    Moments are those of time.monotonic().
+    Times are on time.monotonic()'s clock.
     """
 
     request: TokenRequest
     caller: Caller
-    started: float | None = None
-    reused: int = 0
-    text: Text | None = None  # once it has a slot; the stepping thread's own
-    left: bool = False  # nobody waits for it any more
-    _arrived: asyncio.Queue[Item] = field(default_factory=asyncio.Queue)
+    started_at: float | None = None
+    cached_tokens: int = 0
+    sequence: Sequence | None = None  # once it has a slot; for the stepping thread only
+    abandoned: bool = False  # the caller is gone
+    _events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
 
     async def __aiter__(self) -> AsyncGenerator[tuple[int, float], None]:
-        """The tokens, as they are made. Raises RefusedError."""
-        while (item := await self._arrived.get()) is not None:
-            if isinstance(item, RefusedError):
-                raise item
-            yield item
+        """The tokens, as they are generated. Raises RefusedError."""
+        while (event := await self._events.get()) is not None:
+            if isinstance(event, RefusedError):
+                raise event
+            yield event
 
-    def put(self, item: Item) -> None:
-        """Hand over; on the event loop."""
-        self._arrived.put_nowait(item)
+    def put(self, event: Event) -> None:
+        """Deliver an event; call it on the event loop."""
+        self._events.put_nowait(event)
 
     @property
     def steps(self) -> int:
-        """Steps it still needs if it is written to its last token: each reads two chunks at most."""
-        unread = self.text.unread if self.text else self.request.position - 1
-        return -(-max(0, unread) // (2 * CHUNK)) + self._tokens
+        """Steps needed to generate all its tokens: each step prefills two chunks at most."""
+        sequence = self.sequence
+        to_prefill = sequence.to_prefill if sequence else self.request.position - 1
+        return -(-max(0, to_prefill) // (2 * PREFILL_CHUNK)) + self._tokens_left
 
     @property
-    def least_steps(self) -> int:
-        """Steps that it needs at least: its prompt may be known, its first token an end token."""
-        return 1 if self.request.end_ids else self._tokens
+    def min_steps(self) -> int:
+        """Steps needed at least: its prompt may be cached, its first token an end token."""
+        return 1 if self.request.end_ids else self._tokens_left
 
     @property
-    def _tokens(self) -> int:
-        written = len(self.text.history) - self.request.position if self.text else 0
-        return self.request.max_tokens - written
+    def _tokens_left(self) -> int:
+        sequence = self.sequence
+        generated = len(sequence.tokens) - self.request.position if sequence else 0
+        return self.request.max_tokens - generated

@@ -1,11 +1,11 @@
-"""How much an engine does at once; apart from it, for those who have not imported TensorFlow."""
+"""The engine's limits and precision; importable without TensorFlow."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Precision(StrEnum):
-    """What weights and caches are held and multiplied in."""
+    """The type of weights, caches and products."""
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
@@ -13,9 +13,9 @@ class Precision(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings:
-    """How much at once."""
+    """How many requests at once, and in which precision."""
 
-    slots: int = 16  # requests running at once
-    queue: int = 64  # requests waiting behind them
-    per_caller: int | None = None  # of both, for one caller; None: all
+    slots: int = 16  # running requests
+    queue: int = 64  # waiting requests
+    per_caller: int | None = None  # running and waiting requests of one caller; None: no limit
     dtype: Precision = Precision.FLOAT32  # of weights and caches

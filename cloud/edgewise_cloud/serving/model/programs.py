@@ -2,41 +2,71 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise_cloud.serving.model.state import Compiled, State, Weights
+from edgewise_cloud.serving.model.layout import Layout
+from edgewise_cloud.serving.model.state import Compiled, NamedWeights, State
 from edgewise_cloud.serving.model.transformer import Transformer
+from edgewise_edge.store.manifest import Architecture
 
 
-class Programs:
-    """Decode, prefill and copy, for each number of slots and each context that will occur."""
+class Programs(Protocol):
+    """What a batch runs."""
 
-    def __init__(self, transformer: Transformer, weights: Mapping[str, NDArray[Any]]) -> None:
-        self._transformer = transformer
-        self._state = _state(transformer.prepared(weights), transformer)
-        self._compiled: dict[tuple[str | int, ...], Compiled] = {}
+    @property
+    def layout(self) -> Layout:
+        """How the caches are divided."""
 
     def reset(self) -> None:
         """Empty the caches."""
-        self._state.reset()
 
     def decode(self, tokens: list[int], positions: list[int], context: int) -> NDArray[np.float32]:
         """The logits [rows, vocabulary] after one token in each of the first slots."""
+
+    def prefill(self, tokens: list[int], slot: int, position: int, context: int) -> None:
+        """Read one chunk of a slot's prompt."""
+
+    def copy(self, source: int, target: int) -> None:
+        """Copy one slot's keys and values to another slot."""
+
+
+class CompiledPrograms:
+    """Programs over one model's weights, compiled for each batch size and context as needed."""
+
+    def __init__(
+        self,
+        weights: Mapping[str, NDArray[Any]],
+        architecture: Architecture,
+        slots: int,
+        dtype: str = "float32",
+    ) -> None:
+        """Take weights by the names of checkpoint.weights()."""
+        self.layout = Layout.for_window(slots, architecture.context_window)
+        self._transformer = Transformer(shape=architecture, layout=self.layout, dtype=dtype)
+        self._state = _state(self._transformer.prepared(weights), self._transformer)
+        self._compiled: dict[tuple[str | int, ...], Compiled] = {}
+
+    def reset(self) -> None:
+        """See Programs."""
+        self._state.reset()
+
+    def decode(self, tokens: list[int], positions: list[int], context: int) -> NDArray[np.float32]:
+        """See Programs."""
         program = self._program("decode", context=context)
         logits = program(np.asarray(tokens, np.int32), np.asarray(positions, np.int32))
         return np.ascontiguousarray(logits.T)
 
     def prefill(self, tokens: list[int], slot: int, position: int, context: int) -> None:
-        """Read a chunk of one slot's text."""
+        """See Programs."""
         program = self._program("prefill", context=context)
         program(np.asarray(tokens, np.int32), np.int32(slot), np.int32(position))
 
     def copy(self, source: int, target: int) -> None:
-        """Copy what one slot has read to another."""
+        """See Programs."""
         self._program("copy")(np.int32(source), np.int32(target))
 
     def _program(self, name: str, **sizes: int) -> Compiled:
@@ -47,8 +77,8 @@ class Programs:
         return self._compiled[key]
 
 
-def _state(weights: Weights, transformer: Transformer) -> State:
-    """Imported here: each is there only where its backend is."""
+def _state(weights: NamedWeights, transformer: Transformer) -> State:
+    """Imported here: each is installed only with its backend."""
     if keras.backend.backend() == "jax":
         from edgewise_cloud.serving.model.jax_state import JaxState
 

@@ -1,4 +1,4 @@
-"""The one operation that keras.ops has on no backend alike: a slice whose start is computed."""
+"""A slice with a computed start, the one operation for which backends need different code."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ import keras
 def dynamic_slice(tensor: Any, start: Any, sizes: tuple[int, ...]) -> Any:
     """The part of `tensor` that begins at start[dimensions] and has these sizes.
 
-    keras.ops.slice would do, but TensorFlow's XLA compiles it anew for every start.
+    keras.ops.slice would do, but TensorFlow's XLA recompiles it for every start.
     """
     if keras.backend.backend() == "tensorflow":
         from tensorflow.compiler.tf2xla.python import xla

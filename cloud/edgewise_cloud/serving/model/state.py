@@ -6,18 +6,18 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise_cloud.serving.model.transformer import Caches, Tensor
+from edgewise_cloud.serving.model.layout import Caches, Tensor
 
-Weights = Iterable[tuple[str, NDArray[Any]]]
-Program = Callable[..., tuple[Tensor, Caches]]  # (weights, caches, *numbers) -> (output, caches)
-Compiled = Callable[..., NDArray[np.float32]]  # (*numbers) -> output; changes the caches it holds
+NamedWeights = Iterable[tuple[str, NDArray[Any]]]
+Program = Callable[..., tuple[Tensor, Caches]]  # (weights, caches, *arguments) -> (output, caches)
+Compiled = Callable[..., NDArray[np.float32]]  # (*arguments) -> output; updates the state's caches
 
 
 class State(Protocol):
     """Weights and caches in a backend's own memory."""
 
     def compile(self, program: Program) -> Compiled:
-        """Compile `program` over this state; it is compiled when it is first called."""
+        """`program` over this state; it is compiled at its first call."""
 
     def reset(self) -> None:
-        """Empty the caches, in whatever state a failed program left them."""
+        """Empty the caches, whatever a failed program left in them."""

@@ -1,27 +1,22 @@
-"""GPT-2 over slots of a shared cache: pure functions in keras.ops, for whatever compiles them.
+"""GPT-2 over slots of a shared cache: pure functions in keras.ops, for any backend to compile.
 
-Each slot holds one text. Its keys and values lie in `caches[layer][segment]`, a pair of tensors
-[slots, heads, segment length, head size] each; segments follow each other along the text. A program
-for short texts reads the first segments only, where they lie: to cut a piece out of one long cache
-would copy it for every token.
+Each slot holds one sequence. Its keys and values are in `caches[layer][segment]`, a pair of tensors
+[slots, heads, segment length, head size] each; segments follow each other along the sequence. A
+program for short contexts reads only the first segments, in place: slicing one long cache would copy
+it for every token.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import accumulate
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from edgewise_cloud.serving.model.layout import Caches, Layout, Pair, Tensor, Weights
 from edgewise_cloud.serving.model.slicing import dynamic_slice
 from edgewise_edge.store.manifest import Architecture
-
-Tensor: TypeAlias = Any  # of Keras's backend
-Pair: TypeAlias = tuple[Tensor, Tensor]  # keys, values
-Caches: TypeAlias = list[list[Pair]]
-Weights: TypeAlias = dict[str, Tensor]  # by the names of checkpoint.weights()
 
 _TABLES = ("wte.weight", "wpe.weight")  # looked up by row
 _MASKED = -1e9
@@ -29,32 +24,18 @@ _EPSILON = 1e-5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
-    """How the cache is cut: texts along slots, positions along segments."""
-
-    slots: int
-    segments: tuple[int, ...]  # lengths; together at least the context window
-    chunk: int  # tokens of a prompt read at once; every segment is a multiple of it
-
-    @property
-    def contexts(self) -> tuple[int, ...]:
-        """The lengths that whole segments reach."""
-        return tuple(accumulate(self.segments))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Transformer:
-    """The programs' mathematics; `context` is how much of a text they see, one of `contexts`."""
+    """The mathematics of the programs; `context` is the context bucket, one of `layout.contexts`."""
 
     shape: Architecture
     layout: Layout
     dtype: str = "float32"  # or bfloat16: of weights, caches and products
 
     def prepared(self, weights: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, NDArray[Any]]]:
-        """checkpoint.weights() as the programs take them, one after the other, by name.
+        """checkpoint.weights() as the programs take them, one at a time, by name.
 
-        Tokens are columns here, and matrices stand on the left: XLA's products are a tenth to a
-        third faster that way round than with tokens as rows. Attention's scale is in the query.
+        Tokens are columns, and weights are on the left: XLA's products are 10 to 33 % faster that
+        way than with tokens as rows. The query weights include the attention scale.
         """
         for name, value in weights.items():
             if name in _TABLES:
@@ -66,7 +47,7 @@ class Transformer:
             yield name, column.astype(self.dtype)
 
     def empty_caches(self, make: Callable[[NDArray[np.float32]], Tensor]) -> Caches:
-        """Caches that `make` puts into the backend's memory."""
+        """Empty caches, each tensor made by `make` in the backend's memory."""
         shape, layout = self.shape, self.layout
 
         def tensor(length: int) -> Tensor:
@@ -81,7 +62,7 @@ class Transformer:
     def decode(
         self, weights: Weights, caches: Caches, tokens: Tensor, positions: Tensor, *, context: int
     ) -> tuple[Tensor, Caches]:
-        """Read one token in each of the first R slots: tokens[R] at positions[R].
+        """Process one token in each of the first R slots: tokens[R] at positions[R].
 
         Returns the logits [vocabulary, R] and the caches.
         """
@@ -94,10 +75,10 @@ class Transformer:
             projected = ops.transpose(self._projected(weights, name, x), (0, 3, 1, 2))
             query, key, value = ops.unstack(projected, 3)  # each [R, heads, head size]
             cache = self._write_rows(cache, (key, value), positions, context)  # noqa: PLW2901
-            seen = [(keys[:rows], values[:rows]) for keys, values in self._seen(cache, context)]
+            seen = [(keys[:rows], values[:rows]) for keys, values in self._segments(cache, context)]
             attended = _attend(query[:, :, None, :], seen, mask)
             attended = ops.transpose(ops.reshape(attended, (rows, shape.width)))
-            x = self._mixed(weights, name, x, attended)
+            x = self._finish_block(weights, name, x, attended)
             new_caches.append(cache)
         logits = ops.matmul(weights["wte.weight"], _norm(weights, "ln_f", x))
         return ops.cast(logits, "float32"), new_caches
@@ -112,10 +93,10 @@ class Transformer:
         *,
         context: int,
     ) -> tuple[Tensor, Caches]:
-        """Read tokens[chunk] of one slot's text, from `position`, a multiple of the chunk, on.
+        """Prefill tokens[chunk] of one slot, from `position` on, a multiple of the chunk.
 
-        Behind a shorter end of a text any tokens may follow: what is written for them is
-        overwritten before anything looks at it. Returns an empty tensor and the caches.
+        The last chunk may be padded with any tokens: their cache entries are overwritten before
+        anything reads them. Returns an empty tensor and the caches.
         """
         (chunk,), shape = tokens.shape, self.shape
         positions = position + ops.arange(chunk, dtype="int32")
@@ -129,10 +110,10 @@ class Transformer:
             cache = self._write_chunk(cache, (key, value), slot, position, context)  # noqa: PLW2901
             seen = [
                 (_row(keys, slot)[0], _row(values, slot)[0])
-                for keys, values in self._seen(cache, context)
+                for keys, values in self._segments(cache, context)
             ]
             attended = ops.swapaxes(_attend(query, seen, mask), -1, -2)
-            x = self._mixed(weights, name, x, ops.reshape(attended, (shape.width, chunk)))
+            x = self._finish_block(weights, name, x, ops.reshape(attended, (shape.width, chunk)))
             new_caches.append(cache)
         return x[:0], new_caches
 
@@ -158,17 +139,17 @@ class Transformer:
         qkv = _dense(weights, f"{name}.attn.c_attn", _norm(weights, f"{name}.ln_1", x))
         return ops.reshape(qkv, (3, shape.heads, shape.head_size, x.shape[-1]))
 
-    def _mixed(self, weights: Weights, name: str, x: Tensor, attended: Tensor) -> Tensor:
-        """What of a block comes after its attention."""
+    def _finish_block(self, weights: Weights, name: str, x: Tensor, attended: Tensor) -> Tensor:
+        """The rest of a block: attention's output projection and the MLP, with residuals."""
         x = x + _dense(weights, f"{name}.attn.c_proj", attended)
         hidden = _dense(weights, f"{name}.mlp.c_fc", _norm(weights, f"{name}.ln_2", x))
         return x + _dense(weights, f"{name}.mlp.c_proj", ops.gelu(hidden, approximate=True))
 
-    def _seen(self, cache: list[Pair], context: int) -> list[Pair]:
+    def _segments(self, cache: list[Pair], context: int) -> list[Pair]:
         return cache[: self.layout.contexts.index(context) + 1]
 
     def _starts(self, context: int) -> Iterator[tuple[int, int]]:
-        """Where each segment starts in a text, and its length."""
+        """The start position and the length of each segment of a context bucket."""
         ends = self.layout.contexts
         for length, end in zip(self.layout.segments, ends[: ends.index(context) + 1], strict=False):
             yield end - length, length
@@ -176,7 +157,7 @@ class Transformer:
     def _write_rows(
         self, cache: list[Pair], new: Pair, positions: Tensor, context: int
     ) -> list[Pair]:
-        """Each row's [heads, head size] at its own position, wherever that lies."""
+        """Write each row's [heads, head size] at its own position, in whichever segment that is."""
         written = list(cache)
         for index, (start, length) in enumerate(self._starts(context)):
             local = positions - start
@@ -192,7 +173,7 @@ class Transformer:
     def _write_chunk(
         self, cache: list[Pair], new: Pair, slot: Tensor, position: Tensor, context: int
     ) -> list[Pair]:
-        """A chunk's [heads, chunk, head size] into the one segment that it falls in."""
+        """Write a chunk's [heads, chunk, head size] into the one segment that it belongs to."""
         written = list(cache)
         for index, (start, length) in enumerate(self._starts(context)):
             local = position - start
@@ -207,7 +188,7 @@ class Transformer:
 
 
 def _with_rows(cache: Tensor, new: Tensor, at: Tensor, inside: Tensor) -> Tensor:
-    """new[rows, heads, head size] at its positions `at` where `inside`, else what is there."""
+    """`cache` with new[rows, heads, head size] at positions `at`, in the rows that are `inside`."""
     rows, heads, size = new.shape
     grid = [
         ops.arange(rows, dtype="int32")[:, None],
@@ -225,15 +206,10 @@ def _with_rows(cache: Tensor, new: Tensor, at: Tensor, inside: Tensor) -> Tensor
 def _with_chunk(
     cache: Tensor, new: Tensor, slot: Tensor, position: Tensor, inside: Tensor
 ) -> Tensor:
-    """new[heads, chunk, head size] in one slot from `position` on if `inside`, else what is there."""
+    """`cache` with new[heads, chunk, head size] in one slot from `position` on, if `inside`."""
     start = _start(slot, position)
     held = dynamic_slice(cache, start, (1, *new.shape))
     return ops.slice_update(cache, start, ops.where(inside, new[None], held))
-
-
-def flat(caches: Caches) -> list[Tensor]:
-    """The tensors, one after the other."""
-    return [part for cache in caches for pair in cache for part in pair]
 
 
 def _start(slot: Tensor, position: Tensor | int = 0) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the service logs: a line for each request, and no word or token of any."""
+"""The service's log: one line per request, without any text or tokens."""
 
 import json
 import logging
@@ -8,10 +8,10 @@ from enum import StrEnum
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO, TypeAlias
 
-from edgewise_cloud.serving.redact import frames
+from edgewise_cloud.serving.redact import redacted_traceback
 
-if TYPE_CHECKING:  # gRPC is too much for a command line that only says how to log
-    from edgewise_cloud.serving.types import Outcome
+if TYPE_CHECKING:  # a command line that only configures logs need not import gRPC
+    from edgewise_cloud.serving.types import RequestOutcome
 
 requests = logging.getLogger("edgewise_cloud.requests")
 
@@ -30,18 +30,18 @@ class LogFormat(StrEnum):
 
 
 class RequestLog:
-    """An Observer that logs each request when it has ended."""
+    """An Observer that logs each request at its end."""
 
-    def token(self, gap: float | None) -> None:
+    def token_sent(self, gap: float | None) -> None:
         """See Observer."""
 
-    def ended(self, outcome: "Outcome") -> None:
+    def request_ended(self, outcome: "RequestOutcome") -> None:
         """See Observer."""
         requests.info("request", extra={"fields": _fields(outcome)})
 
 
 def configure_logs(form: LogFormat, stream: TextIO | None = None) -> None:
-    """Send this package's records, and nobody else's, to `stream`; None is standard error."""
+    """Send only this package's records to `stream`; None is standard error."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter() if form is LogFormat.JSON else TextFormatter())
     logger = logging.getLogger("edgewise_cloud")
@@ -50,27 +50,29 @@ def configure_logs(form: LogFormat, stream: TextIO | None = None) -> None:
     logger.propagate = False
 
 
-class _WordlessFormatter(logging.Formatter):
+class _RedactingFormatter(logging.Formatter):
+    """Logs exceptions without their messages."""
+
     def formatException(self, ei: _Raised) -> str:  # noqa: N802  # logging's name
-        return frames(ei[1]) if ei[1] else ""
+        return redacted_traceback(ei[1]) if ei[1] else ""
 
 
-class TextFormatter(_WordlessFormatter):
+class TextFormatter(_RedactingFormatter):
     """The time, the level, the message, and a record's fields as name=value."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
-        """A record's first line."""
+        """The first line."""
         fields = "".join(
             f" {name}={json.dumps(value)}" for name, value in getattr(record, "fields", {}).items()
         )
         return f"{_time(record)} {record.levelname} {record.message}{fields}"
 
 
-class JsonFormatter(_WordlessFormatter):
+class JsonFormatter(_RedactingFormatter):
     """One JSON object on one line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The whole record."""
+        """The record as one line."""
         line = {
             "ts": _time(record),
             "level": record.levelname.lower(),
@@ -83,18 +85,18 @@ class JsonFormatter(_WordlessFormatter):
         return json.dumps(line)
 
 
-def _fields(outcome: "Outcome") -> dict[str, str | int | float]:
+def _fields(outcome: "RequestOutcome") -> dict[str, str | int | float]:
     trace = TRACEPARENT.fullmatch(outcome.caller.trace or "")
     fields = {
         "code": outcome.code.name,
         "caller": outcome.caller.name,
         "finish_reason": outcome.finish_reason,
         "prompt_tokens": outcome.prompt_tokens,
-        "reused_tokens": outcome.reused_tokens,
+        "reused_tokens": outcome.cached_tokens,
         "generated_tokens": outcome.generated_tokens,
-        "queued": _rounded(outcome.queued),
+        "queued": _rounded(outcome.queue_time),
         "time_to_first_token": _rounded(outcome.time_to_first_token),
-        "total": _rounded(outcome.total),
+        "total": _rounded(outcome.total_time),
         "trace_id": trace[1] if trace else None,
     }
     return {name: value for name, value in fields.items() if value is not None}

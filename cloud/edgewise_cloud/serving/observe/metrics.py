@@ -18,13 +18,13 @@ from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily, 
 from prometheus_client.registry import Collector
 
 from edgewise_cloud.errors import ServeError
-from edgewise_cloud.serving.types import Outcome
+from edgewise_cloud.serving.types import RequestOutcome
 
 if TYPE_CHECKING:
     from edgewise_cloud.serving.engine.engine import Engine
-    from edgewise_cloud.serving.engine.request import Load
+    from edgewise_cloud.serving.engine.request import EngineLoad
 
-# Seconds. A step takes tens of milliseconds, so that is where the gaps are told apart.
+# Seconds. A step takes tens of milliseconds, so most buckets are there.
 GAPS = (
     *(0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.06, 0.08),
     *(0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 2.5),
@@ -33,15 +33,15 @@ FIRST_TOKENS = (
     *(0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75),
     *(1, 1.5, 2.5, 5, 10, 20, 30, 60),
 )
-WAITS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60)
-WHOLE_REQUESTS = (0.05, 0.1, 0.25, 0.5, 1, 1.5, 2.5, 5, 7.5, 10, 15, 20, 30, 60, 120, 300)
-SCRAPE_SECONDS = 5.0  # within which the service must say how busy it is
+QUEUE_TIMES = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60)
+TOTAL_TIMES = (0.05, 0.1, 0.25, 0.5, 1, 1.5, 2.5, 5, 7.5, 10, 15, 20, 30, 60, 120, 300)
+SCRAPE_TIMEOUT = 5.0  # seconds for the event loop to report the load
 
 
 class Metrics:
-    """Counts requests, as an Observer, and shows them. `engine` gives what runs them, once there.
+    """An Observer that counts requests for Prometheus. `engine` gives the engine, once loaded.
 
-    The names end as vLLM's do, so that its dashboards need another prefix only.
+    The names end as vLLM's do, so that its dashboards need only another prefix.
     """
 
     def __init__(self, engine: Callable[[], "Engine | None"]) -> None:
@@ -49,45 +49,47 @@ class Metrics:
         self._requests = self._counter("requests", "Requests ended, by gRPC status code.", "code")
         for code in grpc.StatusCode:  # a rate needs the zero before the first error
             self._requests.labels(code.name)
-        self._prompt_tokens = self._counter("prompt_tokens", "Tokens read, cached ones included.")
+        self._prompt_tokens = self._counter(
+            "prompt_tokens", "Tokens to prefill, including cached ones."
+        )
         self._cached_tokens = self._counter(
-            "prefix_cache_hit_tokens", "Tokens found in the prefix cache instead of being read."
+            "prefix_cache_hit_tokens", "Of them, tokens found in the prefix cache."
         )
         self._generated_tokens = self._counter("generation_tokens", "Tokens sent.")
-        self._queued = self._histogram(
-            "request_queue_time", "From arrival until work began.", WAITS
+        self._queue_time = self._histogram(
+            "request_queue_time", "From arrival until work began.", QUEUE_TIMES
         )
         self._first_token = self._histogram(
             "time_to_first_token", "From arrival to the first token.", FIRST_TOKENS
         )
         self._gaps = self._histogram("inter_token_latency", "Between two tokens.", GAPS)
-        self._whole = self._histogram(
-            "e2e_request_latency", "From arrival to the end, however it came.", WHOLE_REQUESTS
+        self._total_time = self._histogram(
+            "e2e_request_latency", "From arrival to the end, whatever the outcome.", TOTAL_TIMES
         )
         self._engine_collector = _EngineCollector(engine)
         self.registry.register(self._engine_collector)
         ProcessCollector(registry=self.registry)
         self._listening: tuple[WSGIServer, threading.Thread] | None = None
 
-    def token(self, gap: float | None) -> None:
+    def token_sent(self, gap: float | None) -> None:
         """See Observer."""
         self._generated_tokens.inc()
         if gap is not None:
             self._gaps.observe(gap)
 
-    def ended(self, outcome: Outcome) -> None:
+    def request_ended(self, outcome: RequestOutcome) -> None:
         """See Observer."""
         self._requests.labels(outcome.code.name).inc()
-        self._whole.observe(outcome.total)
-        if outcome.queued is not None:  # what was refused was not read
+        self._total_time.observe(outcome.total_time)
+        if outcome.queue_time is not None:  # a refused request was not prefilled
             self._prompt_tokens.inc(outcome.prompt_tokens)
-            self._cached_tokens.inc(outcome.reused_tokens)
-            self._queued.observe(outcome.queued)
+            self._cached_tokens.inc(outcome.cached_tokens)
+            self._queue_time.observe(outcome.queue_time)
         if outcome.time_to_first_token is not None:
             self._first_token.observe(outcome.time_to_first_token)
 
     def listen(self, host: str, port: int) -> int:
-        """Serve them over HTTP, from the engine's event loop; the port. Raises ServeError."""
+        """Serve them over HTTP; the port. Call it on the engine's event loop. Raises ServeError."""
         self._engine_collector.loop = asyncio.get_running_loop()
         try:
             self._listening = start_http_server(port, host, self.registry)
@@ -122,18 +124,18 @@ class Metrics:
 
 
 class _EngineCollector(Collector):
-    """What the engine is and does at the moment of asking; zeros while its model loads."""
+    """The engine's load and model at each scrape; zeros while the model loads."""
 
     def __init__(self, engine: Callable[[], "Engine | None"]) -> None:
         self._engine = engine
-        self.loop: asyncio.AbstractEventLoop | None = None  # the one that the engine lives on
+        self.loop: asyncio.AbstractEventLoop | None = None  # the engine's
 
     def collect(self) -> Iterator[Metric]:
         load = self._load()
         for name, text, value in (
-            ("num_requests_running", "Requests that run.", load.running if load else 0),
-            ("num_requests_waiting", "Requests that wait.", load.waiting if load else 0),
-            ("slots", "Requests that can run; 0 while loading.", load.slots if load else 0),
+            ("num_requests_running", "Running requests.", load.running if load else 0),
+            ("num_requests_waiting", "Waiting requests.", load.waiting if load else 0),
+            ("slots", "Requests that can run at once; 0 while loading.", load.slots if load else 0),
         ):
             yield GaugeMetricFamily(f"edgewise_{name}", text, value)
         if engine := self._engine():
@@ -141,13 +143,13 @@ class _EngineCollector(Collector):
             labels = {"name": model.name, "revision": model.revision}
             yield InfoMetricFamily("edgewise_model", "The model being served.", labels)
 
-    def _load(self) -> "Load | None":
-        """Scrapes come on threads of their own. A service that hangs fails them, as it should."""
+    def _load(self) -> "EngineLoad | None":
+        """Scrapes run on threads of their own. They fail if the event loop hangs, as they should."""
 
-        async def load() -> "Load | None":
+        async def load() -> "EngineLoad | None":
             engine = self._engine()
             return engine.load() if engine else None
 
         if self.loop is None:
             return None
-        return asyncio.run_coroutine_threadsafe(load(), self.loop).result(SCRAPE_SECONDS)
+        return asyncio.run_coroutine_threadsafe(load(), self.loop).result(SCRAPE_TIMEOUT)

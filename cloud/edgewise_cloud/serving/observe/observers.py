@@ -1,13 +1,13 @@
-"""Everything that watches a server: its log, and the metrics and traces it was asked for."""
+"""The observers of a server: its log, and metrics and traces if they are switched on."""
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgewise_cloud.serving.observe.logs import RequestLog
-from edgewise_cloud.serving.types import Observer, Observers
+from edgewise_cloud.serving.types import Observer, RequestOutcome
 
 if TYPE_CHECKING:
     from edgewise_cloud.serving.engine.engine import Engine
@@ -16,37 +16,54 @@ log = logging.getLogger("edgewise_cloud.serving.observing")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ObservingSettings:
-    """What to watch with."""
+class ObserverSettings:
+    """Metrics and traces."""
 
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = None  # None: no metrics; 0: any free port
     traces: bool = False
 
 
-class Observing(Observers):
-    """The observers of one server. Raises ServeError when traces lack their library."""
+class ServiceObservers:
+    """All observers of one server as one Observer, `more` included.
 
-    def __init__(self, settings: ObservingSettings, engine: "Callable[[], Engine | None]") -> None:
+    Raises ServeError if traces are wanted and OpenTelemetry is not installed.
+    """
+
+    def __init__(
+        self,
+        settings: ObserverSettings,
+        engine: "Callable[[], Engine | None]",
+        more: Sequence[Observer] = (),
+    ) -> None:
         self._settings = settings
         self.metrics_port: int | None = None  # the port that listens
         self._metrics = self._tracing = None
-        observers: list[Observer] = [RequestLog()]
-        # Imported when asked for: neither is needed to serve.
+        self._observers: list[Observer] = [RequestLog(), *more]
+        # Imported only if used: serving needs neither.
         if settings.metrics_port is not None:
             from edgewise_cloud.serving.observe.metrics import Metrics
 
             self._metrics = Metrics(engine)
-            observers.append(self._metrics)
+            self._observers.append(self._metrics)
         if settings.traces:
             from edgewise_cloud.serving.observe.tracing import Tracing
 
             self._tracing = Tracing(engine)
-            observers.append(self._tracing)
-        super().__init__(*observers)
+            self._observers.append(self._tracing)
+
+    def token_sent(self, gap: float | None) -> None:
+        """See Observer."""
+        for observer in self._observers:
+            observer.token_sent(gap)
+
+    def request_ended(self, outcome: RequestOutcome) -> None:
+        """See Observer."""
+        for observer in self._observers:
+            observer.request_ended(outcome)
 
     def start(self) -> None:
-        """Show the metrics. Raises ServeError when their port cannot be had."""
+        """Serve the metrics. Raises ServeError if their port cannot be opened."""
         if self._metrics and self._settings.metrics_port is not None:
             self.metrics_port = self._metrics.listen(
                 self._settings.metrics_host, self._settings.metrics_port
@@ -54,7 +71,7 @@ class Observing(Observers):
             log.info("metrics on %s:%d", self._settings.metrics_host, self.metrics_port)
 
     async def close(self) -> None:
-        """Send the last spans, then hide the metrics."""
+        """Send the last spans, then stop serving the metrics."""
         if self._tracing:
             await asyncio.to_thread(self._tracing.close)
         if self._metrics:

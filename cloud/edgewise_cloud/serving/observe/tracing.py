@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from edgewise_cloud.errors import ServeError
-from edgewise_cloud.serving.types import Outcome
+from edgewise_cloud.serving.types import RequestOutcome
 
 try:
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 METHOD = "edgewise.v1.Generator/Generate"
 
-# Those that OpenTelemetry's conventions call a server's own failures.
+# The codes that OpenTelemetry's conventions count as server errors.
 FAILURES = frozenset(
     {
         grpc.StatusCode.UNKNOWN,
@@ -37,17 +37,17 @@ FAILURES = frozenset(
 
 
 class Tracing:
-    """An Observer that makes a span of each request, at its end.
+    """An Observer that makes a span for each request, at its end.
 
-    Spans go to `exporter`; without one to an OTLP collector over gRPC, as the standard OTEL_*
-    variables say. The provider is its own, not the process's.
+    Spans go to `exporter`; without one, to an OTLP collector over gRPC, set by the standard OTEL_*
+    variables. The provider is private, not the process's.
     """
 
     def __init__(
         self, engine: Callable[[], "Engine | None"], exporter: SpanExporter | None = None
     ) -> None:
         self._engine = engine
-        # The variables last: they win.
+        # The variables are merged last, so they win.
         resource = Resource({SERVICE_NAME: "edgewise-cloud"}).merge(OTELResourceDetector().detect())
         self._provider = TracerProvider(
             resource=Resource.create(resource.attributes), shutdown_on_exit=False
@@ -55,35 +55,35 @@ class Tracing:
         self._provider.add_span_processor(BatchSpanProcessor(exporter or OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("edgewise_cloud")
 
-    def token(self, gap: float | None) -> None:
+    def token_sent(self, gap: float | None) -> None:
         """See Observer."""
 
-    def ended(self, outcome: Outcome) -> None:
+    def request_ended(self, outcome: RequestOutcome) -> None:
         """See Observer."""
         trace = outcome.caller.trace
         span = self._tracer.start_span(
             METHOD,
-            # Without a header, or with a malformed one, a trace begins here.
+            # Without a valid header, a new trace begins here.
             context=TraceContextTextMapPropagator().extract({"traceparent": trace or ""}),
             kind=SpanKind.SERVER,
-            start_time=_nanoseconds(outcome.arrived),
+            start_time=_nanoseconds(outcome.arrived_at),
             attributes=self._attributes(outcome),
         )
         for name, after in (
-            ("work began", outcome.queued),
+            ("work began", outcome.queue_time),
             ("first token", outcome.time_to_first_token),
         ):
             if after is not None:
-                span.add_event(name, timestamp=_nanoseconds(outcome.arrived + after))
+                span.add_event(name, timestamp=_nanoseconds(outcome.arrived_at + after))
         if outcome.code in FAILURES:
             span.set_status(StatusCode.ERROR)
-        span.end(_nanoseconds(outcome.arrived + outcome.total))
+        span.end(_nanoseconds(outcome.arrived_at + outcome.total_time))
 
     def close(self) -> None:
-        """Send what is left. Blocks, for half a minute at most if the collector is gone."""
+        """Send the remaining spans. Blocks up to 30 s if the collector is gone."""
         self._provider.shutdown()
 
-    def _attributes(self, outcome: Outcome) -> dict[str, str | int | list[str]]:
+    def _attributes(self, outcome: RequestOutcome) -> dict[str, str | int | list[str]]:
         engine = self._engine()
         attributes: dict[str, str | int | list[str]] = {
             "rpc.system.name": "grpc",
@@ -92,7 +92,7 @@ class Tracing:
             "gen_ai.operation.name": "text_completion",
             "gen_ai.provider.name": "edgewise",
             "gen_ai.usage.input_tokens": outcome.prompt_tokens,
-            "gen_ai.usage.cache_read.input_tokens": outcome.reused_tokens,
+            "gen_ai.usage.cache_read.input_tokens": outcome.cached_tokens,
             "gen_ai.usage.output_tokens": outcome.generated_tokens,
         }
         if engine:

@@ -1,1 +1,1 @@
-"""The service on Ray Serve: replicas of the engine on many machines, behind one address."""
+"""The service on Ray Serve: replicas of the engine on several machines, behind one address."""

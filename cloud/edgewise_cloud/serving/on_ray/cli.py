@@ -17,22 +17,24 @@ log = logging.getLogger("edgewise_cloud.serving.on_ray.cli")
 
 def serve_ray(
     model: Annotated[
-        str, typer.Option(help="Bundled model, folder that every node has, or KerasHub preset.")
+        str, typer.Option(help="Bundled model, folder on every node, or KerasHub preset.")
     ] = "tales",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Of every node's proxy.")] = 50051,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Port of every node's proxy.")
+    ] = 50051,
     slots: Slots = ENGINE.slots,
     queue: Queue = ENGINE.queue,
     per_caller: PerCaller = ENGINE.per_caller,
     dtype: Dtype = ENGINE.dtype,
     grace: Grace = 10.0,
-    replicas_min: Annotated[int, typer.Option(min=1, help="Replicas at least.")] = 1,
-    replicas_max: Annotated[int, typer.Option(min=1, help="Replicas at most.")] = 1,
-    cpus: Annotated[float, typer.Option(min=0, help="CPUs a replica needs.")] = 1.0,
-    gpus: Annotated[float, typer.Option(min=0, help="GPUs a replica needs.")] = 0.0,
+    replicas_min: Annotated[int, typer.Option(min=1, help="Fewest replicas.")] = 1,
+    replicas_max: Annotated[int, typer.Option(min=1, help="Most replicas.")] = 1,
+    cpus: Annotated[float, typer.Option(min=0, help="CPUs per replica.")] = 1.0,
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs per replica.")] = 0.0,
     insecure: Annotated[
         bool,
         typer.Option(
-            "--insecure-i-know", help="Answer callers on other machines too, in clear text."
+            "--insecure-i-know", help="Serve callers on other machines too, in clear text."
         ),
     ] = False,
     log_format: Logs = LogFormat.TEXT,
@@ -58,7 +60,7 @@ def serve_ray(
     )
     stop = threading.Event()
     with deployed(app, port, for_all=insecure):
-        # After Ray, which sets handlers of its own.
+        # Set after Ray has set its own handlers.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
         log.info("serving %s on port %d", model, port)

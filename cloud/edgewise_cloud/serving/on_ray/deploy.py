@@ -1,4 +1,4 @@
-"""Starting Ray Serve with the service on it, and stopping it."""
+"""Starts and stops Ray Serve with the service on it."""
 
 import logging
 import socket
@@ -21,12 +21,12 @@ def deployed(
     port: int,
     *,
     for_all: bool = False,
-    proxies: str = "EveryNode",  # or HeadOnly, in Serve's words
+    proxies: str = "EveryNode",  # or HeadOnly: Serve's ProxyLocation
 ) -> Iterator[None]:
-    """The application answers on `port` of each node with a proxy until the block ends.
+    """Serve the application on `port` of each node with a proxy until the block ends.
 
     Uses the Ray cluster this process has joined, else the one at RAY_ADDRESS or on this machine,
-    else one of its own. Raises ServeError when the service does not come up.
+    else starts one. Raises ServeError if the service does not start.
     """
     _require_free(port)
     try:
@@ -45,7 +45,7 @@ def deployed(
 def _start(port: int, add: proxy.Add, proxies: str) -> None:
     serve.start(
         proxy_location=proxies,
-        # Serve's proxies speak HTTP too; nothing is served there.
+        # Serve's proxies also listen for HTTP; nothing is served there.
         http_options={"host": "127.0.0.1", "port": _free_port()},
         grpc_options={
             "port": port,
@@ -63,12 +63,12 @@ def _run(application: serve.Application) -> None:
 
 
 def _last_line(text: str) -> str:
-    """Where a traceback says what happened."""
+    """The last line of a traceback: its error."""
     return next((line for line in reversed(text.splitlines()) if line.strip()), "no reason given")
 
 
 def _require_free(port: int) -> None:
-    # Serve's proxies share ports, so that one taken by another program would go unnoticed.
+    # Serve's proxies share ports (SO_REUSEPORT), so they would not notice another program.
     with socket.socket() as probe:
         try:
             probe.bind(("127.0.0.1", port))

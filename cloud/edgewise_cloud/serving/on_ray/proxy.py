@@ -1,8 +1,8 @@
 """The Generator service in Ray Serve's gRPC proxies, in front of the replicas.
 
-Serve could hand the calls to the replicas by itself, but then a lost replica is INTERNAL, a
-refusal loses its RetryInfo, a deadline does not reach the engine, and nothing is tried again. So
-what Serve is told to add to its proxies (`grpc_servicer_functions`) is the whole service.
+Serve could route calls to the replicas itself, but then a lost replica is INTERNAL, a refusal loses
+its RetryInfo, a deadline does not reach the engine, and nothing is retried. So the whole service is
+added to Serve's proxies, as `grpc_servicer_functions`.
 """
 
 from collections.abc import Callable
@@ -29,25 +29,25 @@ LOOPBACK = ("ipv4:127.", "ipv6:%5B::1%5D:", "unix:")
 
 
 def add_for_loopback(_servicer: object, server: Any) -> None:
-    """Serve callers on this machine, such as a proxy that ends TLS; refuse others."""
+    """Serve callers on this machine, such as a proxy that terminates TLS; refuse others."""
     _add(server, LOOPBACK)
 
 
 def add_for_all(_servicer: object, server: Any) -> None:
-    """Serve whoever can connect, in clear text."""
+    """Serve everyone who can connect, in clear text."""
     _add(server, ("",))
 
 
 def _add(server: Any, peers: tuple[str, ...]) -> None:
     for name in (SERVICE, health.SERVICE_NAME):
-        server.add_passthrough_service(name)  # or Serve puts its own handlers in place of these
+        server.add_passthrough_service(name)  # or Serve replaces our handlers by its own
     replicas = Replicas()
     pb_grpc.add_GeneratorServicer_to_server(ProxyService(replicas, peers), server)
     health_pb2_grpc.add_HealthServicer_to_server(ProxyHealth(replicas), server)
 
 
 class ProxyService(pb_grpc.GeneratorServicer):
-    """Carries messages between gRPC and the replicas, for `peers` with these beginnings."""
+    """Carries messages between gRPC and the replicas, for peers that start with one of `peers`."""
 
     def __init__(self, replicas: Replicas, peers: tuple[str, ...]) -> None:
         self._replicas, self._peers = replicas, peers
@@ -70,13 +70,13 @@ class ProxyService(pb_grpc.GeneratorServicer):
         except RefusedError as refusal:
             await refuse(context, refusal)
 
-    async def Generate(  # type: ignore[override]  # the form that writes for itself
+    async def Generate(  # type: ignore[override]  # the form that calls context.write
         self, request: pb.GenerateRequest, context: "Context"
     ) -> None:
         """See generation.proto."""
         try:
             self._admit(request, context)
-            # Not a plain loop: a call cancelled while it writes must end the computation now.
+            # Not a plain loop: a call cancelled while it writes must stop the computation now.
             async with aclosing(self._replicas.generate(request, caller_of(context))) as responses:
                 async for response in responses:
                     await context.write(response)
@@ -86,9 +86,10 @@ class ProxyService(pb_grpc.GeneratorServicer):
     def _admit(self, request: Any, context: "Context") -> None:
         if not context.peer().startswith(self._peers):
             raise RefusedError(
-                grpc.StatusCode.PERMISSION_DENIED, "only callers on the service's machine may ask"
+                grpc.StatusCode.PERMISSION_DENIED,
+                "only callers on the service's own machine are admitted",
             )
-        if request.ByteSize() > MAX_REQUEST_BYTES:  # the proxy's own limit is far above
+        if request.ByteSize() > MAX_REQUEST_BYTES:  # the proxy's own limit is much higher
             raise RefusedError(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 f"the request is larger than {MAX_REQUEST_BYTES} bytes",
@@ -96,7 +97,7 @@ class ProxyService(pb_grpc.GeneratorServicer):
 
 
 class ProxyHealth(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # ships no types
-    """SERVING while a replica answers. There is no Watch, as health v1 allows."""
+    """SERVING while a replica answers. Watch is not implemented, as health v1 allows."""
 
     def __init__(self, replicas: Replicas) -> None:
         self._replicas = replicas

@@ -1,4 +1,4 @@
-"""The engine as replicas of a Ray Serve deployment, on as many machines as Ray has."""
+"""The engine as a Ray Serve deployment with replicas."""
 
 import time
 from collections.abc import AsyncGenerator, Mapping
@@ -9,61 +9,62 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from edgewise_cloud.errors import ServeError
+from edgewise_cloud.serving.engine.load import load_engine
 from edgewise_cloud.serving.engine.settings import EngineSettings
-from edgewise_cloud.serving.observe.observers import Observing
-from edgewise_cloud.serving.server.request_handler import Answering
-from edgewise_cloud.serving.server.server import ServerSettings, load_engine
+from edgewise_cloud.serving.observe.observers import ServiceObservers
+from edgewise_cloud.serving.server.request_handler import RequestHandler
+from edgewise_cloud.serving.server.server import ServerSettings
 from edgewise_cloud.serving.types import Caller, RefusedError
 from edgewise_proto import generation_pb2 as pb
 
 if TYPE_CHECKING:
     from ray.serve import Application
 
-# One such application to a Ray cluster: the proxies find it by these names.
+# One application per Ray cluster: the proxies find it by these names.
 APPLICATION, DEPLOYMENT = "edgewise", "Replica"
-UPSCALE_DELAY = 10.0  # seconds of more requests than slots
-CONSTRUCTOR_TRIES = 2  # a model that cannot be loaded does not get better
+UPSCALE_DELAY = 10.0  # seconds with more requests than slots
+CONSTRUCTOR_TRIES = 2  # more do not help a model that cannot be loaded
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A RefusedError on its way between processes: a value, since exceptions change on theirs."""
+    """A RefusedError between processes: a value, since Ray wraps exceptions."""
 
     code: grpc.StatusCode
     text: str
     retry_after: float | None
 
     def error(self) -> RefusedError:
-        """What was refused, to be raised."""
+        """The error to raise."""
         return RefusedError(self.code, self.text, retry_after=self.retry_after)
 
 
 class Replica:
-    """One engine. What it takes and gives are serialised messages, or a Refusal at the end."""
+    """One engine. Its arguments and results are serialised messages, or a Refusal at the end."""
 
     def __init__(self, settings: ServerSettings) -> None:
-        observing = Observing(settings.observing, lambda: self._answering.engine)
-        observing.start()
-        self._answering = Answering(observing)
-        self._answering.engine = load_engine(settings.model, settings.engine)
+        observers = ServiceObservers(settings.observers, lambda: self._handler.engine)
+        observers.start()
+        self._handler = RequestHandler(observers)
+        self._handler.engine = load_engine(settings.model, settings.engine)
 
     def model(self) -> bytes:
         """A GetModelResponse."""
-        return self._answering.model().SerializeToString()
+        return self._handler.model().SerializeToString()
 
     def load(self) -> bytes:
         """A GetLoadResponse, of this replica."""
-        return self._answering.load().SerializeToString()
+        return self._handler.load().SerializeToString()
 
     async def generate(
-        self, message: bytes, name: str, left: float | None, trace: str | None
+        self, message: bytes, name: str, time_left: float | None, trace: str | None
     ) -> AsyncGenerator[bytes | Refusal, None]:
-        """GenerateResponses. `left`: seconds to the caller's deadline."""
-        deadline = None if left is None else time.monotonic() + left
+        """GenerateResponses. `time_left`: seconds to the caller's deadline."""
+        deadline = None if time_left is None else time.monotonic() + time_left
         caller = Caller(name=name, deadline=deadline, trace=trace)
         request = pb.GenerateRequest.FromString(message)
         try:
-            async with aclosing(self._answering.generate(request, caller)) as responses:
+            async with aclosing(self._handler.generate(request, caller)) as responses:
                 async for response in responses:
                     yield response.SerializeToString()
         except RefusedError as refusal:
@@ -76,21 +77,23 @@ def application(
     replicas: tuple[int, int] = (1, 1),
     resources: Mapping[str, Any] | None = None,
 ) -> "Application":
-    """What `serve.run` deploys: `replicas` at least and at most, as many as the queues ask for.
+    """The application for `serve.run`, scaled between the fewest and the most `replicas`.
 
-    `resources` are those of one replica, in Ray's words: num_cpus, num_gpus, resources.
+    `resources` are ray_actor_options of one replica: num_cpus, num_gpus, resources.
     """
     engine = settings.engine
     fewest, most = replicas
     if not 1 <= fewest <= most:
-        raise ServeError(f"cannot run {fewest} to {most} replicas; ask for 1 or more, in order")
+        raise ServeError(
+            f"cannot run {fewest} to {most} replicas; give at least 1, the fewest first"
+        )
     from ray import serve
 
     deployment = serve.deployment(
         Replica,
         name=DEPLOYMENT,
-        # Serve never sends a replica more than it may hold: what is over waits at the proxies,
-        # and goes to whichever replica has room first.
+        # Serve never sends a replica more than this: the rest waits at the proxies, and goes to
+        # the first replica with room.
         max_ongoing_requests=engine.slots + engine.queue,
         max_queued_requests=max(engine.queue, 1),
         autoscaling_config={
@@ -110,7 +113,7 @@ def application(
 def build(arguments: dict[str, Any]) -> "Application":
     """An application from a Serve config file's `args`.
 
-    These are `model`, `grace`, `engine` with EngineSettings' fields, `replicas` such as [1, 4],
+    They are `model`, `grace`, `engine` with EngineSettings' fields, `replicas` such as [1, 4],
     and `resources`.
     """
     arguments = dict(arguments)

@@ -1,4 +1,4 @@
-"""All replicas, asked as if they were one."""
+"""All replicas as if they were one."""
 
 import asyncio
 import time
@@ -15,24 +15,24 @@ from edgewise_cloud.serving.on_ray.replica import APPLICATION, DEPLOYMENT, Refus
 from edgewise_cloud.serving.types import Caller, RefusedError
 from edgewise_proto import generation_pb2 as pb
 
-ATTEMPTS = 3  # a request that kills its replica shall not kill them all
+ATTEMPTS = 3  # a request that kills its replica must not kill all of them
 RETRY_AFTER = 1.0  # seconds, when the proxy's own queue is full
-ASK_ALL_TIMEOUT = 0.5  # seconds; who needs longer is left out
+BROADCAST_TIMEOUT = 0.5  # seconds; slower replicas are left out
 
 
 class Replicas:
-    """Answers as `Answering` does, by asking the replicas. Refusals are RefusedError."""
+    """Answers as RequestHandler does, by asking the replicas. Refusals are RefusedError."""
 
     def __init__(self, handle: "DeploymentHandle[Any] | None" = None) -> None:
         # Not serve.get_deployment_handle, which asks the controller and blocks the proxy.
         self._handle = handle or DeploymentHandle(DEPLOYMENT, APPLICATION)
 
     async def model(self) -> pb.GetModelResponse:
-        """What is served, in the words of any replica."""
+        """What is served, according to any replica."""
         return pb.GetModelResponse.FromString((await self._ask_all("model"))[0])
 
     async def load(self) -> pb.GetLoadResponse:
-        """How busy they are together; the wait is that for the least busy one."""
+        """Their load together; the wait is that of the least busy one."""
         loads = [pb.GetLoadResponse.FromString(load) for load in await self._ask_all("load")]
         return pb.GetLoadResponse(
             slots=sum(load.slots for load in loads),
@@ -46,29 +46,29 @@ class Replicas:
     async def generate(
         self, message: pb.GenerateRequest, caller: Caller
     ) -> AsyncGenerator[pb.GenerateResponse, None]:
-        """What one replica answers; if it is lost before its first word, another is asked.
+        """One replica's answer; if it is lost before its first token, another one's.
 
-        Closing it, or cancelling, stops the work.
+        Closing or cancelling it stops the work.
         """
         request = message.SerializeToString()
         for attempt in range(1, ATTEMPTS + 1):
-            begun = False
+            started = False
             try:
                 async with aclosing(self._ask_one(request, caller)) as responses:
                     async for response in responses:
-                        begun = True
+                        started = True
                         yield response
                 return
             except RayError as error:
-                if begun or attempt == ATTEMPTS:
+                if started or attempt == ATTEMPTS:
                     raise _lost() from error
 
     async def _ask_one(
         self, request: bytes, caller: Caller
     ) -> AsyncGenerator[pb.GenerateResponse, None]:
-        left = None if caller.deadline is None else caller.deadline - time.monotonic()
+        time_left = None if caller.deadline is None else caller.deadline - time.monotonic()
         handle = self._handle.options(method_name="generate", stream=True)
-        items = handle.remote(request, caller.name, left, caller.trace)
+        items = handle.remote(request, caller.name, time_left, caller.trace)
         try:
             async for item in items:
                 if isinstance(item, Refusal):
@@ -79,37 +79,37 @@ class Replicas:
                 grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full", retry_after=RETRY_AFTER
             ) from error
         except DeploymentUnavailableError as error:
-            raise _none_there() from error
-        except RayTaskError as error:  # Answering lets none through: a fault of this code
+            raise _no_replica() from error
+        except RayTaskError as error:  # RequestHandler raises none: a bug
             raise RefusedError(
                 grpc.StatusCode.INTERNAL, "the model failed; see the service's log"
             ) from error
-        except (asyncio.CancelledError, GeneratorExit):  # nobody waits for it any more
+        except (asyncio.CancelledError, GeneratorExit):  # the caller is gone
             items.cancel()
             raise
 
     async def _ask_all(self, method: str) -> list[bytes]:
-        """The answers of those that give one soon, of one at least. Raises RefusedError."""
-        # Not a request like others: that would wait in their queue. And not the broadcast's own
-        # results(), which has none while one replica, on a machine that is gone, says nothing.
-        asked = self._handle.broadcast(method)._fetch_replica_results_async()  # noqa: SLF001
+        """The answers of all replicas that answer in time, at least one. Raises RefusedError."""
+        # Not an ordinary call: that would wait in their queues. And not the broadcast's own
+        # results(), which waits for all replicas, also for one on a machine that is gone.
+        sent = self._handle.broadcast(method)._fetch_replica_results_async()  # noqa: SLF001
         try:
-            replicas = await asyncio.wait_for(asked, ASK_ALL_TIMEOUT)
+            replicas = await asyncio.wait_for(sent, BROADCAST_TIMEOUT)
         except (DeploymentUnavailableError, TimeoutError) as error:
-            raise _none_there() from error
+            raise _no_replica() from error
         answers = [asyncio.ensure_future(replica.get_async()) for replica in replicas]
-        done, late = await asyncio.wait(answers, timeout=ASK_ALL_TIMEOUT)
-        for answer in late:
+        done, slow = await asyncio.wait(answers, timeout=BROADCAST_TIMEOUT)
+        for answer in slow:
             answer.cancel()
-        given = [answer.result() for answer in done if not answer.exception()]
-        if not given:
-            raise _none_there()
-        return given
+        results = [answer.result() for answer in done if not answer.exception()]
+        if not results:
+            raise _no_replica()
+        return results
 
 
 def _lost() -> RefusedError:
     return RefusedError(grpc.StatusCode.UNAVAILABLE, "the replica that answered was lost")
 
 
-def _none_there() -> RefusedError:
+def _no_replica() -> RefusedError:
     return RefusedError(grpc.StatusCode.UNAVAILABLE, "no replica of the model is ready")

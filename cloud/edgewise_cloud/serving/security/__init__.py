@@ -1,1 +1,1 @@
-"""Who may connect: TLS, bearer tokens, and the rules for each bind address."""
+"""TLS, bearer tokens, and which of them a bind address needs."""

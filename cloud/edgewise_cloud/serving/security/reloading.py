@@ -1,4 +1,4 @@
-"""Files that may change while the service runs."""
+"""Files that are read again when they change."""
 
 import logging
 import time
@@ -10,30 +10,30 @@ from edgewise_cloud.errors import ServeError
 
 T = TypeVar("T")
 
-LOOK_EVERY = 1.0  # seconds; a look costs a `stat` of each file
+CHECK_INTERVAL = 1.0  # seconds; a check costs one `stat` per file
 
 log = logging.getLogger("edgewise_cloud.serving.reloading")
 
 
 class Reloaded(Generic[T]):
-    """What `read` makes of `files`; made again, when asked for, after one of them changed.
+    """The result of `read`, called again after one of `files` has changed.
 
-    The first reading raises what `read` does. Later, a version with which it raises ServeError is
-    reported to the log, and the last good one stays in force.
+    The first call raises what `read` raises. Later, a ServeError is logged, and the last good result
+    stays in use.
     """
 
     def __init__(self, files: Sequence[Path], read: Callable[[], T]) -> None:
         self._files, self._read = files, read
-        # Looked at before it is read: what changes in between is read once more.
-        self._seen = self._look()
+        # Checked before reading: a change in between is read at the next check.
+        self._stamps = self._check()
         self._value = read()
 
     def __call__(self) -> T:
-        """The last good version, at most a second old."""
-        if time.monotonic() >= self._next_look:
-            seen = self._look()
-            if seen != self._seen:
-                self._seen = seen
+        """The last good result; changes are seen within a second."""
+        if time.monotonic() >= self._next_check:
+            stamps = self._check()
+            if stamps != self._stamps:
+                self._stamps = stamps
                 self._read_again()
         return self._value
 
@@ -41,21 +41,21 @@ class Reloaded(Generic[T]):
         try:
             self._value = self._read()
         except ServeError as error:
-            log.error("%s; what was read before stays in force", error)  # noqa: TRY400  # no trace
+            log.error("%s; the last good version stays in use", error)  # noqa: TRY400  # no traceback
         else:
-            log.info("read again: %s", ", ".join(map(str, self._files)))
+            log.info("reloaded %s", ", ".join(map(str, self._files)))
 
-    def _look(self) -> list[tuple[int, int, int] | None]:
-        self._next_look = time.monotonic() + LOOK_EVERY
+    def _check(self) -> list[tuple[int, int, int] | None]:
+        self._next_check = time.monotonic() + CHECK_INTERVAL
         return [_stamp(file) for file in self._files]
 
 
 def _stamp(file: Path) -> tuple[int, int, int] | None:
     try:
-        found = file.stat()
+        status = file.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def read_bytes(file: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""Who may reach the service: what an operator sets, and which settings may face a network."""
+"""The operator's security settings, and which of them a bind address needs."""
 
 import ipaddress
 from dataclasses import dataclass
@@ -18,47 +18,47 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Security:
-    """TLS and tokens, by the names of files; what these hold is followed while the service runs."""
+    """Files for TLS and tokens; changes to them take effect while the service runs."""
 
-    certificate: Path | None = None  # PEM, with what signed it if not a root
-    key: Path | None = None  # PEM, not encrypted
+    certificate: Path | None = None  # PEM, with intermediate certificates
+    key: Path | None = None  # PEM, unencrypted
     client_ca: Path | None = None  # PEM; clients must have a certificate signed by it
     tokens: Path | None = None  # see tokens.py
-    insecure: bool = False  # other addresses than loopback may do without TLS and tokens
+    insecure: bool = False  # allow non-loopback addresses without TLS and tokens
 
     def check(self, host: str) -> None:
-        """Raise ServeError for settings that contradict each other, or are not enough for `host`."""
+        """Raise ServeError if settings contradict each other, or are not enough for `host`."""
         if (self.certificate is None) != (self.key is None):
             raise ServeError("TLS needs both --tls-certificate and --tls-key")
         if self.client_ca and not self.certificate:
-            raise ServeError("--tls-client-ca needs --tls-certificate and --tls-key beside it")
+            raise ServeError("--tls-client-ca needs --tls-certificate and --tls-key as well")
         missing = " and ".join(
-            words
-            for words, there in (
+            option
+            for option, given in (
                 ("TLS (--tls-certificate, --tls-key)", self.certificate),
                 ("tokens (--tokens)", self.tokens),
             )
-            if not there
+            if not given
         )
         if missing and not self.insecure and not _is_loopback(host):
             raise ServeError(
-                f"refusing to listen on {host} without {missing}: only loopback addresses may do "
-                "without, such as 127.0.0.1 behind a proxy that authenticates"
+                f"refusing to listen on {host} without {missing}: only loopback addresses need "
+                "neither, such as 127.0.0.1 behind a proxy that authenticates"
             )
 
     def credentials(self) -> grpc.ServerCredentials | None:
-        """TLS, if any. Raises ServeError."""
+        """TLS credentials, if TLS is set. Raises ServeError."""
         if self.certificate is None or self.key is None:
             return None
         return server_credentials(self.certificate, self.key, self.client_ca)
 
     def interceptors(self) -> list[grpc.aio.ServerInterceptor]:
-        """What asks each call for its token, if any is asked for. Raises ServeError."""
+        """The check of bearer tokens, if tokens are set. Raises ServeError."""
         return [TokenInterceptor(self.tokens)] if self.tokens else []
 
 
 def caller_name(context: "Context") -> str:
-    """What tells callers apart: the token's name, else the certificate's, else the address."""
+    """The caller's name: its token's, else its certificate's, else its address."""
     return token_name.get() or _certificate_name(context) or _address(context.peer())
 
 
@@ -72,7 +72,7 @@ def _certificate_name(context: "Context") -> str | None:
 
 
 def _address(peer: str) -> str:
-    """`peer` without its port, which every connection has anew: 'ipv6:%5B::1%5D:4242' is '::1'."""
+    """`peer` without its port, which differs per connection: 'ipv6:%5B::1%5D:4242' gives '::1'."""
     kind, _, rest = unquote(peer).partition(":")
     return rest.rpartition(":")[0].strip("[]") if kind in {"ipv4", "ipv6"} else kind
 

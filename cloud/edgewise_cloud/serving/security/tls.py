@@ -1,4 +1,4 @@
-"""TLS: the service's certificate and key, and whose clients it admits; from files that may change."""
+"""TLS: the certificate, its key, and the authority of client certificates, reloaded on change."""
 
 import ssl
 from pathlib import Path
@@ -13,9 +13,9 @@ from edgewise_cloud.serving.security.reloading import Reloaded, read_bytes
 def server_credentials(
     certificate: Path, key: Path, client_ca: Path | None
 ) -> grpc.ServerCredentials:
-    """Credentials from PEM files; new connections are served with what the files hold by then.
+    """Credentials from PEM files; new connections use the files' latest version.
 
-    With `client_ca`, clients must show a certificate signed by it. Raises ServeError.
+    With `client_ca`, clients must present a certificate signed by it. Raises ServeError.
     """
     files = [file for file in (certificate, key, client_ca) if file]
     configuration = Reloaded(files, lambda: _configuration(certificate, key, client_ca))
@@ -30,7 +30,7 @@ def _configuration(
     chain = _pem(certificate, "CERTIFICATE-----", "certificate")
     private = _pem(key, "PRIVATE KEY-----", "private key")
     authority = _pem(client_ca, "CERTIFICATE-----", "certificate") if client_ca else None
-    # gRPC says nothing of bad files before the first handshake; OpenSSL does.
+    # gRPC reports bad files only at the first handshake; OpenSSL does at once.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _load_pair(context, certificate, key)
     if client_ca:
@@ -45,7 +45,7 @@ def _configuration(
 
 def _load_pair(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
     def encrypted() -> NoReturn:
-        raise ServeError(f"{key} is encrypted; decrypt it, and let its file mode protect it")
+        raise ServeError(f"{key} is encrypted; decrypt it, and protect it by its file mode")
 
     try:
         context.load_cert_chain(certificate, key, password=encrypted)
@@ -53,7 +53,7 @@ def _load_pair(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
         if error.reason == "KEY_VALUES_MISMATCH":
             raise ServeError(f"the key {key} does not belong to {certificate}") from error
         raise ServeError(
-            f"{certificate} or {key} is damaged, or of a kind that TLS does not take"
+            f"{certificate} or {key} is damaged, or of a type that TLS does not support"
         ) from error
 
 

@@ -1,8 +1,7 @@
-"""Bearer tokens: a file of their hashes, and the gRPC interceptor that asks for one.
+"""Bearer tokens: a file of their hashes, and the gRPC interceptor that checks them.
 
-A token is 256 random bits, so that a plain SHA-256 of it says nothing about it. A line of the file
-is `NAME SHA256HEX`; `#` begins a comment. A name may have several tokens: the old and the new one
-while they are exchanged.
+A token is 256 random bits, so an unsalted SHA-256 of it reveals nothing. A line of the file is
+`NAME SHA256HEX`; `#` starts a comment. A name may have several tokens, for rotation.
 """
 
 import hmac
@@ -22,16 +21,16 @@ from edgewise_cloud.errors import ServeError
 from edgewise_cloud.serving.security.reloading import Reloaded, read_bytes
 
 if TYPE_CHECKING:
-    # Generic for the type checker alone.
+    # Generic for the type checker only.
     Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
-# Load balancers ask for it, and have no token.
+# Load balancers call it without a token.
 HEALTH = "/grpc.health.v1.Health/"
-# One text, whatever was wrong: it tells nothing to whoever tries.
+# The same text for every failure: it tells an attacker nothing.
 REFUSAL = "this service admits only calls with a bearer token that it knows"
 
-# The name of the token that the running call came with.
+# The name of the current call's token.
 token_name: ContextVar[str | None] = ContextVar("token_name", default=None)
 
 _NAME = rb"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}"
@@ -39,11 +38,11 @@ _LINE = re.compile(rb"(%s)[ \t]+([0-9a-fA-F]{64})" % _NAME)
 
 
 class TokenInterceptor(grpc.aio.ServerInterceptor):
-    """Admits calls with a known token to every method; to health's, any."""
+    """Admits calls with a known token; to health, any call."""
 
     def __init__(self, file: Path) -> None:
-        """Raise ServeError for a file that cannot be read or has a bad line."""
-        logging.getLogger("grpc._cython.cygrpc").addFilter(_quotes_no_header)
+        """Raise ServeError for a file that cannot be read or has an invalid line."""
+        logging.getLogger("grpc._cython.cygrpc").addFilter(_has_no_header)
         self._hashes = Reloaded([file], lambda: read_hashes(file))
 
     async def intercept_service(
@@ -60,7 +59,7 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
         return await continuation(handler_call_details)
 
     def _name(self, metadata: Iterable[tuple[str, str | bytes]]) -> str | None:
-        """Whose token it is; None for none, an unknown one, or more than one."""
+        """The token's name; None without a token, for an unknown one, or for more than one."""
         given = [value for key, value in metadata if key == "authorization"]
         if len(given) != 1 or not isinstance(given[0], str):
             return None
@@ -88,13 +87,13 @@ def read_hashes(file: Path) -> dict[str, str]:
             )
         digest = match[2].decode().lower()
         if digest in names:
-            raise ServeError(f"{file}, line {number}: the token of an earlier line")
+            raise ServeError(f"{file}, line {number}: the same token as on an earlier line")
         names[digest] = match[1].decode()
     return names
 
 
 def new_token(name: str) -> tuple[str, str]:
-    """A token, and its line for the file. Raises ServeError for a name that cannot be one."""
+    """A token, and its line for the file. Raises ServeError for an invalid name."""
     if not re.fullmatch(_NAME, name.encode()):
         raise ServeError(
             f"'{name}' cannot name a token; use up to 64 letters, digits and . _ @ -, "
@@ -105,12 +104,12 @@ def new_token(name: str) -> tuple[str, str]:
 
 
 def append_line(file: Path, line: str) -> None:
-    """Add a line to a token file, made if need be for its owner alone. Raises ServeError."""
+    """Add a line to a token file, created with mode 600 if missing. Raises ServeError."""
     try:
-        # One write to the end: a service that reads meanwhile sees all of the line or nothing.
+        # One appending write: a service that reads at the same time sees all of the line or nothing.
         descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         with os.fdopen(descriptor, "rb+", buffering=0) as opened:
-            read_hashes(file)  # not something else by mistake
+            read_hashes(file)  # refuse to append to any other file
             before = opened.read()
             ended = not before or before.endswith(b"\n")
             opened.write(f"{'' if ended else chr(10)}{line}\n".encode())
@@ -118,8 +117,8 @@ def append_line(file: Path, line: str) -> None:
         raise ServeError(f"cannot write {file}: {error.strerror}") from error
 
 
-def _quotes_no_header(record: logging.LogRecord) -> bool:
-    """Keep gRPC from logging headers that are not UTF-8: one may be a token and a stray byte."""
+def _has_no_header(record: logging.LogRecord) -> bool:
+    """Keep gRPC from logging headers that are not UTF-8: one may be a token with a stray byte."""
     return not str(record.msg).startswith("Invalid encoding on")
 
 
@@ -131,5 +130,5 @@ async def _refuse(_requests: object, context: "Context") -> None:
     await context.abort(grpc.StatusCode.UNAUTHENTICATED, REFUSAL)
 
 
-# Of the kind that reads no request before it answers; any client understands its status.
+# A handler that reads no request before it answers; clients of any method understand its status.
 _REFUSE: "Handler" = grpc.stream_stream_rpc_method_handler(_refuse)

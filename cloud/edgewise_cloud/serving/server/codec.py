@@ -1,4 +1,4 @@
-"""Requests off the wire, into the terms of the engine."""
+"""From request messages to the engine's requests."""
 
 from edgewise_edge.decoding.generate import FinishReason, TokenRequest
 from edgewise_edge.decoding.sampling import SamplingParams
@@ -12,7 +12,7 @@ FINISH_REASONS = {
 
 
 def token_request(message: pb.GenerateRequest) -> TokenRequest:
-    """The request in `message`; raises RequestError for values that mean nothing."""
+    """The request in `message`. Raises RequestError for invalid values."""
     if not 0 < message.prompt_tokens <= len(message.token_ids):
         raise RequestError("prompt_tokens must be at least 1 and at most the number of token_ids")
     if not message.HasField("sampling"):

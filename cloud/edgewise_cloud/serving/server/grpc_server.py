@@ -1,8 +1,9 @@
-"""gRPC's asyncio server, made to stand what strangers send."""
+"""gRPC's asyncio server, hardened against hostile clients."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import grpc
@@ -14,52 +15,64 @@ from edgewise_cloud.serving.engine.settings import EngineSettings
 Handler: TypeAlias = Any  # grpc.RpcMethodHandler, a named tuple that its stubs do not show as one
 Context: TypeAlias = Any
 
-# Everything a request may hold fits, unpacked as well; 10 MB of ids does not.
+# Everything a valid request may hold fits, also unpacked; 10 MB of ids does not.
 MAX_REQUEST_BYTES = 256 * 1024
-# Streams on one connection, beside all that the engine takes: health, and calls to be refused.
-MORE_STREAMS = 100
+# Streams on one connection beyond those the engine takes: for health, and calls to be refused.
+EXTRA_STREAMS = 100
 
-# In seconds.
-PING_AFTER = 30.0  # a peer that says nothing is asked whether it is there,
-PONG_WITHIN = 10.0  # and its connection closed if it does not say so: nobody else would do it
-LEAST_BETWEEN_PINGS = 5.0  # of a client's own; gRPC's default, 300, would cut off those that ask
-HELLO_WITHIN = 20.0  # from connecting until HTTP/2 (and TLS) is agreed on
-IDLE = 1800.0  # without calls, a connection is closed; gRPC's own clients do so then, too
+_tasks: set[asyncio.Task[None]] = set()  # the event loop holds weak references only
 
-_tasks: set[asyncio.Task[None]] = set()  # the loop itself does not keep them
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionLimits:
+    """How long the server waits for its peers, in seconds."""
+
+    keepalive_time: float = 30.0  # silence after which it sends a ping
+    keepalive_timeout: float = 10.0  # without an answer to it, it closes the connection
+    min_client_ping_interval: float = 5.0  # gRPC's default, 300, would cut off clients that ping
+    handshake_timeout: float = 20.0  # from connecting until HTTP/2 (and TLS) is agreed on
+    max_idle: float = 1800.0  # without calls; gRPC's clients close theirs then, too
+    send_timeout: float = 60.0  # for which an answer is kept for a caller that does not read it
 
 
 def grpc_server(
-    engine: EngineSettings, interceptors: Sequence[grpc.aio.ServerInterceptor]
+    engine: EngineSettings,
+    interceptors: Sequence[grpc.aio.ServerInterceptor],
+    limits: ConnectionLimits,
 ) -> grpc.aio.Server:
     """A server with limits on what a connection may do.
 
-    `maximum_concurrent_rpcs` is not among them: whoever reached it would lock everybody out, health
-    checks too. The engine's queue bounds the work, and a call that only waits costs 14 kB.
+    `maximum_concurrent_rpcs` is not among them: one client could use it up and lock everybody out,
+    health checks too. The engine's queue bounds the work, and a call that only waits costs 14 kB.
     """
-    plain, cygrpc.AioServer = cygrpc.AioServer, _AioServer
+    original, cygrpc.AioServer = cygrpc.AioServer, _AioServer
     try:
-        return grpc.aio.server(interceptors=[*interceptors, Unreadable()], options=_options(engine))
+        return grpc.aio.server(
+            interceptors=[*interceptors, RefuseMalformed()], options=_options(engine, limits)
+        )
     finally:
-        cygrpc.AioServer = plain
+        cygrpc.AioServer = original
 
 
-def _options(engine: EngineSettings) -> list[tuple[str, int]]:
+def _options(engine: EngineSettings, limits: ConnectionLimits) -> list[tuple[str, int]]:
+    times = {
+        "grpc.keepalive_time_ms": limits.keepalive_time,
+        "grpc.keepalive_timeout_ms": limits.keepalive_timeout,  # for data sent, by TCP;
+        "grpc.http2.ping_timeout_ms": limits.keepalive_timeout,  # by default 60 s in 1.85
+        "grpc.http2.min_ping_interval_without_data_ms": limits.min_client_ping_interval,
+        "grpc.server_handshake_timeout_ms": limits.handshake_timeout,
+        "grpc.max_connection_idle_ms": limits.max_idle,
+    }
     return [
         ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
         # A second server on the port must fail, not share it.
         ("grpc.so_reuseport", 0),
         # Without it, one connection that opens and resets streams fills gRPC's list of calls to
-        # be accepted (1000), and everybody's are thrown out of it at random.
-        ("grpc.max_concurrent_streams", engine.slots + engine.queue + MORE_STREAMS),
-        ("grpc.keepalive_time_ms", _milliseconds(PING_AFTER)),
-        ("grpc.keepalive_timeout_ms", _milliseconds(PONG_WITHIN)),  # for data sent, by TCP;
-        ("grpc.http2.ping_timeout_ms", _milliseconds(PONG_WITHIN)),  # by default 60 s in 1.85
+        # be accepted (1000), and random ones of all clients are dropped from it.
+        ("grpc.max_concurrent_streams", engine.slots + engine.queue + EXTRA_STREAMS),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),  # no limit
-        ("grpc.http2.min_ping_interval_without_data_ms", _milliseconds(LEAST_BETWEEN_PINGS)),
-        ("grpc.server_handshake_timeout_ms", _milliseconds(HELLO_WITHIN)),
-        ("grpc.max_connection_idle_ms", _milliseconds(IDLE)),
+        *((name, _milliseconds(seconds)) for name, seconds in times.items()),
     ]
 
 
@@ -68,10 +81,10 @@ def _milliseconds(seconds: float) -> int:
 
 
 class _AioServer(cygrpc.AioServer):  # type: ignore[misc]
-    """Answers calls of methods that are none by itself.
+    """Answers calls to unknown methods itself.
 
     gRPC's own loop decodes their names, and one that is not UTF-8 ends the whole server (1.85.1,
-    _server_main_loop). All real methods are registered, which takes them another way.
+    _server_main_loop). Calls to registered methods do not come this way.
     """
 
     async def _request_call(self) -> None:
@@ -85,12 +98,12 @@ class _AioServer(cygrpc.AioServer):  # type: ignore[misc]
 
 
 async def _refuse_method(context: Context) -> None:
-    with suppress(grpc.aio.BaseError):  # abort raises one always, and another when nobody is there
+    with suppress(grpc.aio.BaseError):  # abort always raises one, and another if the peer is gone
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "there is no such method here")
 
 
-class Unreadable(grpc.aio.ServerInterceptor):
-    """Refuses messages that are none. gRPC would say UNKNOWN, and name Python's exception."""
+class RefuseMalformed(grpc.aio.ServerInterceptor):
+    """Refuses malformed messages. gRPC would answer UNKNOWN, and name Python's exception."""
 
     async def intercept_service(
         self,

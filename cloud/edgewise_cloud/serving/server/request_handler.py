@@ -1,4 +1,4 @@
-"""From request messages to response messages, whatever carries them: gRPC's server or Ray Serve."""
+"""From request messages to response messages, for gRPC's server and for Ray Serve."""
 
 import asyncio
 import logging
@@ -10,40 +10,40 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from edgewise_cloud.serving.redact import frames
+from edgewise_cloud.serving.redact import redacted_traceback
 from edgewise_cloud.serving.server.codec import FINISH_REASONS, token_request
-from edgewise_cloud.serving.types import Caller, Observer, Outcome, RefusedError
+from edgewise_cloud.serving.types import Caller, Observer, RefusedError, RequestOutcome
 from edgewise_edge.decoding.generate import FinishReason, TokenRequest
 from edgewise_edge.errors import RequestError
 from edgewise_proto import generation_pb2 as pb
 
 if TYPE_CHECKING:
     from edgewise_cloud.serving.engine.engine import Engine
-    from edgewise_cloud.serving.engine.request import Run
+    from edgewise_cloud.serving.engine.request import EngineRequest
 
 log = logging.getLogger("edgewise_cloud.serving.answering")
 
 
 @dataclass(slots=True)
 class _Progress:
-    """What a request has come to so far."""
+    """What has happened to a request so far. Times are on time.monotonic()'s clock."""
 
-    arrived: float  # time.monotonic()
+    arrived_at: float
     request: TokenRequest | None = None
-    run: "Run | None" = None
-    first_token: float | None = None
-    last_token: float | None = None
+    submitted: "EngineRequest | None" = None
+    first_token_at: float | None = None
+    last_token_at: float | None = None
     generated: int = 0
     reason: FinishReason | None = None
 
     @property
-    def started(self) -> float | None:
+    def started_at(self) -> float | None:
         """When work on it began."""
-        return self.run.started if self.run else None
+        return self.submitted.started_at if self.submitted else None
 
 
-class Answering:
-    """Answers requests with one engine, once it is there; until then, and while draining, refuses.
+class RequestHandler:
+    """Answers requests with one engine; refuses them until there is one, and while draining.
 
     Refusals are RefusedError. Everything runs on one event loop.
     """
@@ -52,7 +52,7 @@ class Answering:
         self.engine: Engine | None = None
         self.draining = False
         self._observer = observer
-        self._answers = 0  # not ended yet
+        self._open_requests = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -68,7 +68,7 @@ class Answering:
         )
 
     def load(self) -> pb.GetLoadResponse:
-        """How busy it is. Raises RefusedError."""
+        """How busy the engine is. Raises RefusedError."""
         load = self._ready().load()
         return pb.GetLoadResponse(
             slots=load.slots,
@@ -82,13 +82,13 @@ class Answering:
     async def generate(
         self, message: pb.GenerateRequest, caller: Caller
     ) -> AsyncGenerator[pb.GenerateResponse, None]:
-        """A message for each new token, and a last one. Closing it, or cancelling, stops the work."""
-        arrived, progress = time.time(), _Progress(time.monotonic())
+        """A message for each new token, and a last one. Closing or cancelling it stops the work."""
+        arrived_at, progress = time.time(), _Progress(time.monotonic())
         code = grpc.StatusCode.CANCELLED
         self._count(1)
         try:
             engine = self._ready()
-            progress.request = _accept(engine, message)
+            progress.request = _checked(engine, message)
             answer = self._answer(engine, progress.request, caller, progress)
             async with aclosing(answer) as responses:
                 async for response in responses:
@@ -97,23 +97,23 @@ class Answering:
         except RefusedError as refusal:
             code = refusal.code
             raise
-        except Exception as error:  # its text is for the log, not for the caller
-            log.error("generation failed\n%s", frames(error))  # noqa: TRY400
+        except Exception as error:  # its message is for the log, not for the caller
+            log.error("generation failed\n%s", redacted_traceback(error))  # noqa: TRY400
             code = grpc.StatusCode.INTERNAL
             raise RefusedError(code, "the service failed; see its log") from error
         finally:
             if code is grpc.StatusCode.CANCELLED:
-                code = _kind_of_end(progress, caller)
+                code = _code_without_caller(progress, caller)
             self._count(-1)
-            self._observer.ended(_outcome(progress, caller, code, arrived))
+            self._observer.request_ended(_outcome(progress, caller, code, arrived_at))
 
     async def idle(self) -> None:
-        """Return when no request is being answered."""
+        """Return when no request is open."""
         await self._idle.wait()
 
-    def _count(self, more: int) -> None:
-        self._answers += more
-        if self._answers:
+    def _count(self, change: int) -> None:
+        self._open_requests += change
+        if self._open_requests:
             self._idle.clear()
         else:
             self._idle.set()
@@ -129,28 +129,31 @@ class Answering:
         self, engine: "Engine", request: TokenRequest, caller: Caller, progress: _Progress
     ) -> AsyncGenerator[pb.GenerateResponse, None]:
         position = request.position
-        async with engine.run(request, caller) as run:
-            progress.run = run
-            async for token, moment in run:
-                last = progress.last_token
-                self._observer.token(None if last is None else moment - last)
-                progress.first_token = progress.first_token or moment
-                progress.last_token = moment
+        async with engine.submit(request, caller) as submitted:
+            progress.submitted = submitted
+            async for token, moment in submitted:
+                last = progress.last_token_at
+                self._observer.token_sent(None if last is None else moment - last)
+                progress.first_token_at = progress.first_token_at or moment
+                progress.last_token_at = moment
                 progress.generated += 1
                 if token in request.end_ids:
                     progress.reason = FinishReason.STOP
                 elif progress.generated == request.max_tokens:
                     progress.reason = FinishReason.LENGTH
                 response = pb.GenerateResponse(position=position, token_ids=[token])
-                if progress.generated == 1:  # who has all its tokens may not wait for the end
-                    response.timings.queued = (progress.started or moment) - progress.arrived
+                if (
+                    progress.generated == 1
+                ):  # a caller that has all tokens may skip the last message
+                    queued = (progress.started_at or moment) - progress.arrived_at
+                    response.timings.queued = queued
                 yield response
                 position += 1
-        yield _last(request, progress.reason or FinishReason.LENGTH, position, progress)
+        yield _last_message(request, progress.reason or FinishReason.LENGTH, position, progress)
 
 
-def _accept(engine: "Engine", message: pb.GenerateRequest) -> TokenRequest:
-    """Check everything that can be checked before any work. Raises RefusedError."""
+def _checked(engine: "Engine", message: pb.GenerateRequest) -> TokenRequest:
+    """The request, after every check that needs no work. Raises RefusedError."""
     model = engine.model
     if message.vocabulary != model.tokenizer.fingerprint:
         raise RefusedError(
@@ -171,16 +174,16 @@ def _accept(engine: "Engine", message: pb.GenerateRequest) -> TokenRequest:
     return request
 
 
-def _kind_of_end(progress: _Progress, caller: Caller) -> grpc.StatusCode:
-    """What it means that the caller is gone."""
+def _code_without_caller(progress: _Progress, caller: Caller) -> grpc.StatusCode:
+    """The status of a request whose caller is gone."""
     if progress.reason:
-        return grpc.StatusCode.OK  # who has the last token need not wait for the last message
-    if caller.late(time.monotonic()):
-        return grpc.StatusCode.DEADLINE_EXCEEDED  # which looks no different to a handler
+        return grpc.StatusCode.OK  # a caller that has all tokens may skip the last message
+    if caller.is_late(time.monotonic()):
+        return grpc.StatusCode.DEADLINE_EXCEEDED  # a handler sees the same cancellation
     return grpc.StatusCode.CANCELLED
 
 
-def _last(
+def _last_message(
     request: TokenRequest, reason: FinishReason, position: int, progress: _Progress
 ) -> pb.GenerateResponse:
     ended = time.monotonic()
@@ -191,26 +194,28 @@ def _last(
             prompt_tokens=request.prompt_tokens, completion_tokens=position - request.prompt_tokens
         ),
         timings=pb.Timings(
-            queued=(progress.started or ended) - progress.arrived,
-            time_to_first_token=(progress.first_token or ended) - progress.arrived,
-            total=ended - progress.arrived,
+            queued=(progress.started_at or ended) - progress.arrived_at,
+            time_to_first_token=(progress.first_token_at or ended) - progress.arrived_at,
+            total=ended - progress.arrived_at,
         ),
     )
 
 
-def _outcome(progress: _Progress, caller: Caller, code: grpc.StatusCode, arrived: float) -> Outcome:
-    def since(moment: float | None) -> float | None:
-        return None if moment is None else moment - progress.arrived
+def _outcome(
+    progress: _Progress, caller: Caller, code: grpc.StatusCode, arrived_at: float
+) -> RequestOutcome:
+    def since_arrival(moment: float | None) -> float | None:
+        return None if moment is None else moment - progress.arrived_at
 
-    return Outcome(
+    return RequestOutcome(
         caller=caller,
         code=code,
-        arrived=arrived,
-        total=time.monotonic() - progress.arrived,
+        arrived_at=arrived_at,
+        total_time=time.monotonic() - progress.arrived_at,
         prompt_tokens=progress.request.position if progress.request else 0,
-        reused_tokens=progress.run.reused if progress.run else 0,
+        cached_tokens=progress.submitted.cached_tokens if progress.submitted else 0,
         generated_tokens=progress.generated,
-        queued=since(progress.started),
-        time_to_first_token=since(progress.first_token),
+        queue_time=since_arrival(progress.started_at),
+        time_to_first_token=since_arrival(progress.first_token_at),
         finish_reason=progress.reason.value if progress.reason else None,
     )

@@ -1,32 +1,30 @@
-"""Starting the service, loading its model behind a closed door, and leaving in good order."""
+"""The server's life: listen, load the model, serve, drain."""
 
 import asyncio
-import gc
-import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from edgewise_cloud.errors import ServeError
-from edgewise_cloud.keras_models.tensorflow import import_tensorflow
+from edgewise_cloud.serving.engine.load import load_engine
 from edgewise_cloud.serving.engine.settings import EngineSettings
-from edgewise_cloud.serving.observe.observers import Observing, ObservingSettings
+from edgewise_cloud.serving.observe.observers import ObserverSettings, ServiceObservers
 from edgewise_cloud.serving.security.settings import Security
-from edgewise_cloud.serving.server.grpc_server import grpc_server
-from edgewise_cloud.serving.server.request_handler import Answering
+from edgewise_cloud.serving.server.grpc_server import ConnectionLimits, grpc_server
+from edgewise_cloud.serving.server.request_handler import RequestHandler
 from edgewise_cloud.serving.server.service import GeneratorService
+from edgewise_cloud.serving.types import Observer
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
 
 if TYPE_CHECKING:
     from edgewise_cloud.serving.engine.engine import Engine
 
-LAST_WORDS = 1.0  # seconds for last messages to reach those who read them
+_FLUSH_TIME = 1.0  # seconds for the last messages to reach their callers
 SERVICE = pb.DESCRIPTOR.services_by_name["Generator"].full_name
 
 
@@ -39,29 +37,42 @@ class ServerSettings:
     port: int = 50051  # 0: any free one
     engine: EngineSettings = field(default_factory=EngineSettings)
     grace: float = 10.0  # seconds for running streams to finish at shutdown
-    observing: ObservingSettings = field(default_factory=ObservingSettings)
+    observers: ObserverSettings = field(default_factory=ObserverSettings)
     security: Security = field(default_factory=Security)
+    connections: ConnectionLimits = field(default_factory=ConnectionLimits)
 
 
 class Server:
-    """The service behind a socket. `start` listens, `load` makes it SERVING, `drain` ends it.
+    """The service behind a socket: `start` listens, `load` makes it SERVING, `drain` ends it.
 
-    Raises ServeError for security that is not enough for the host, or files that cannot be used.
+    `load_engine` makes the engine; `observers` are called besides those of the settings. Raises
+    ServeError for security that is not enough for the host, or files that cannot be used.
     """
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        *,
+        load_engine: "Callable[[str, EngineSettings], Engine]" = load_engine,
+        observers: Sequence[Observer] = (),
+    ) -> None:
         settings.security.check(settings.host)
-        self._settings = settings
-        self.observing = Observing(settings.observing, lambda: self.answering.engine)
-        self.answering = Answering(self.observing)
+        self._settings, self._load_engine = settings, load_engine
+        self.observers = ServiceObservers(
+            settings.observers, lambda: self.handler.engine, observers
+        )
+        self.handler = RequestHandler(self.observers)
         self._health = health.aio.HealthServicer()
         self._credentials = settings.security.credentials()
-        self._server = grpc_server(settings.engine, settings.security.interceptors())
+        self._server = grpc_server(
+            settings.engine, settings.security.interceptors(), settings.connections
+        )
 
     async def start(self) -> int:
-        """Listen, NOT_SERVING yet; the port. Raises ServeError when it cannot."""
+        """Listen, NOT_SERVING yet; the port. Raises ServeError."""
         settings = self._settings
-        pb_grpc.add_GeneratorServicer_to_server(GeneratorService(self.answering), self._server)
+        service = GeneratorService(self.handler, settings.connections.send_timeout)
+        pb_grpc.add_GeneratorServicer_to_server(service, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
@@ -74,32 +85,32 @@ class Server:
                 f"cannot listen on {settings.host}:{settings.port}; is another program using it? "
                 "Choose another --port (0 takes any free one)"
             ) from error
-        self.observing.start()
+        self.observers.start()
         await self._server.start()
         return port
 
     async def load(self) -> None:
         """Load and warm up the model, then serve. Raises SourceError."""
-        self.answering.engine = await asyncio.to_thread(
-            load_engine, self._settings.model, self._settings.engine
+        self.handler.engine = await asyncio.to_thread(
+            self._load_engine, self._settings.model, self._settings.engine
         )
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
 
     async def drain(self) -> None:
-        """Take no new requests, let present ones finish within the grace period, stop.
+        """Refuse new requests, let open ones finish within the grace period, stop.
 
-        What is cut off then ends UNAVAILABLE, so that its caller goes on elsewhere.
+        Those that do not finish end UNAVAILABLE, so that their callers continue elsewhere.
         """
-        self.answering.draining = True
+        self.handler.draining = True
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-        # Not by gRPC's own grace period: whoever watches the health would use it up.
+        # Not gRPC's own grace period: an open health watch would use it up.
         with suppress(TimeoutError):
             async with asyncio.timeout(self._settings.grace):
-                await self.answering.idle()
-        if self.answering.engine:
-            await asyncio.to_thread(self.answering.engine.close)
-        await self._server.stop(LAST_WORDS)
-        await self.observing.close()
+                await self.handler.idle()
+        if self.handler.engine:
+            await asyncio.to_thread(self.handler.engine.close)
+        await self._server.stop(_FLUSH_TIME)
+        await self.observers.close()
 
     def _open(self, address: str) -> int:
         if self._credentials:
@@ -113,7 +124,7 @@ class Server:
 
 @asynccontextmanager
 async def running_server(settings: ServerSettings) -> AsyncIterator[int]:
-    """A server that listens, with its model loaded; yields its port."""
+    """A server with its model loaded, until the block ends; yields its port."""
     server = Server(settings)
     port = await server.start()
     try:
@@ -121,29 +132,3 @@ async def running_server(settings: ServerSettings) -> AsyncIterator[int]:
         yield port
     finally:
         await server.drain()
-
-
-def load_engine(source: str, settings: EngineSettings) -> "Engine":
-    """The model `source` names, running. Raises SourceError."""
-    import_tensorflow()  # takes seconds: the socket is open by now, and the address was good
-    from edgewise_cloud.keras_models.checkpoint import weights
-    from edgewise_cloud.keras_models.load import load_keras
-    from edgewise_cloud.serving.engine.engine import Engine
-    from edgewise_cloud.serving.engine.request import ServedModel
-
-    with tempfile.TemporaryDirectory() as workspace:
-        model = load_keras(source, Path(workspace))
-    served = ServedModel(
-        name=model.name,
-        revision=model.revision,
-        tokenizer=model.tokenizer,
-        architecture=model.architecture,
-    )
-    values = weights(model.backbone)
-    # TensorFlow keeps memory for itself: what Keras held is free for the engine only if it is
-    # given back first.
-    del model
-    gc.collect()
-    engine = Engine(served, values, settings)
-    engine.start()
-    return engine

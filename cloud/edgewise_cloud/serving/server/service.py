@@ -12,72 +12,72 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
 from edgewise_cloud.serving.security.settings import caller_name
-from edgewise_cloud.serving.server.request_handler import Answering
+from edgewise_cloud.serving.server.request_handler import RequestHandler
 from edgewise_cloud.serving.types import Caller, RefusedError
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
 
-# Seconds that an answer is kept for a caller who stops reading; its slot it has left long before.
-UNREAD = 60.0
-
 if TYPE_CHECKING:
-    # Generic for the type checker alone.
+    # Generic for the type checker only.
     Context: TypeAlias = grpc.aio.ServicerContext[pb.GenerateRequest, pb.GenerateResponse]
 
 
 class GeneratorService(pb_grpc.GeneratorServicer):
-    """Carries messages between gRPC and `Answering`."""
+    """Carries messages between gRPC and a RequestHandler.
 
-    def __init__(self, answering: Answering) -> None:
-        self._answering = answering
+    `send_timeout`: seconds for which an answer is kept for a caller that does not read it.
+    """
+
+    def __init__(self, handler: RequestHandler, send_timeout: float) -> None:
+        self._handler = handler
+        self._send_timeout = send_timeout
 
     async def GetModel(
         self, request: pb.GetModelRequest, context: "Context"
     ) -> pb.GetModelResponse:
         """See generation.proto."""
         try:
-            return self._answering.model()
+            return self._handler.model()
         except RefusedError as refusal:
             await refuse(context, refusal)
 
     async def GetLoad(self, request: pb.GetLoadRequest, context: "Context") -> pb.GetLoadResponse:
         """See generation.proto."""
         try:
-            return self._answering.load()
+            return self._handler.load()
         except RefusedError as refusal:
             await refuse(context, refusal)
 
-    async def Generate(  # type: ignore[override]  # the form that writes for itself
+    async def Generate(  # type: ignore[override]  # the form that calls context.write
         self, request: pb.GenerateRequest, context: "Context"
     ) -> None:
         """See generation.proto."""
         try:
-            # Not a plain loop: a call cancelled while it writes must end the computation now.
-            async with aclosing(self._answering.generate(request, caller_of(context))) as responses:
+            # Not a plain loop: a call cancelled while it writes must stop the computation now.
+            async with aclosing(self._handler.generate(request, caller_of(context))) as responses:
                 async for response in responses:
-                    await _write(context, response)
+                    await self._write(context, response)
         except RefusedError as refusal:
             await refuse(context, refusal)
 
-
-async def _write(context: "Context", response: pb.GenerateResponse) -> None:
-    """Send a message, if need be when there is room for it. Raises RefusedError."""
-    try:
-        async with asyncio.timeout(UNREAD):
-            await context.write(response)
-    except TimeoutError as error:
-        raise RefusedError(
-            grpc.StatusCode.UNAVAILABLE, "the answer was not read, and is not kept any longer"
-        ) from error
+    async def _write(self, context: "Context", response: pb.GenerateResponse) -> None:
+        """Send a message, when there is room for it. Raises RefusedError."""
+        try:
+            async with asyncio.timeout(self._send_timeout):
+                await context.write(response)
+        except TimeoutError as error:
+            raise RefusedError(
+                grpc.StatusCode.UNAVAILABLE, "the answer was not read, and is not kept any longer"
+            ) from error
 
 
 def caller_of(context: "Context") -> Caller:
-    """Who calls, until when, in which trace."""
-    left = context.time_remaining()
+    """The caller, with its deadline and trace."""
+    time_left = context.time_remaining()
     metadata = dict(context.invocation_metadata() or ())
     return Caller(
         name=caller_name(context),
-        deadline=None if left is None else time.monotonic() + left,
+        deadline=None if time_left is None else time.monotonic() + time_left,
         trace=str(metadata["traceparent"]) if "traceparent" in metadata else None,
     )
 
@@ -88,7 +88,7 @@ async def refuse(context: "Context", refusal: RefusedError) -> NoReturn:
 
 
 def details(refusal: RefusedError) -> tuple[tuple[str, bytes], ...]:
-    """Trailing metadata that tells programs when to come back (google.rpc.RetryInfo)."""
+    """Trailing metadata that tells clients when to retry (google.rpc.RetryInfo)."""
     if refusal.retry_after is None:
         return ()
     delay = Duration()

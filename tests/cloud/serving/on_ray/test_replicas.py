@@ -1,4 +1,4 @@
-"""What the proxies make of what replicas do, with a scripted handle in place of Ray's."""
+"""How the proxies handle what replicas do, with a scripted handle in place of Ray's."""
 
 import asyncio
 import sys
@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from edgewise_cloud.cli import app
 from edgewise_cloud.errors import ServeError
+from edgewise_cloud.serving.server.server import ServerSettings
 from edgewise_cloud.serving.types import Caller, RefusedError
 from edgewise_proto import generation_pb2 as pb
 
@@ -23,16 +24,16 @@ from edgewise_cloud.serving.on_ray.proxy import LOOPBACK, ProxyService
 from edgewise_cloud.serving.on_ray.replica import Refusal, build
 from edgewise_cloud.serving.on_ray.replicas import ATTEMPTS, Replicas
 
-WORDS = [pb.GenerateResponse(position=n, token_ids=[n]) for n in range(3)]
+RESPONSES = [pb.GenerateResponse(position=n, token_ids=[n]) for n in range(3)]
 MESSAGE = pb.GenerateRequest(token_ids=[1, 2], prompt_tokens=2)
 
 
 class ScriptedHandle:
-    """A DeploymentHandle whose replicas do, one after the other, what each script says."""
+    """A DeploymentHandle whose calls follow one script after the other."""
 
-    def __init__(self, *scripts: list[object], everyone: object = None) -> None:
+    def __init__(self, *scripts: list[object], broadcast_answers: object = None) -> None:
         self._scripts = iter(scripts)
-        self._everyone = everyone
+        self._broadcast_answers = broadcast_answers
         self.asked: list[tuple[object, ...]] = []
         self.cancelled = 0
 
@@ -48,13 +49,13 @@ class ScriptedHandle:
         return self
 
     async def _fetch_replica_results_async(self) -> "list[Answer]":
-        if isinstance(self._everyone, Exception):
-            raise self._everyone
-        return [Answer(each) for each in self._everyone]
+        if isinstance(self._broadcast_answers, Exception):
+            raise self._broadcast_answers
+        return [Answer(each) for each in self._broadcast_answers]
 
 
 class Answer:
-    """What one of all replicas says: bytes, an error, or nothing at all."""
+    """One replica's answer to a broadcast: bytes, an error, or None for no answer at all."""
 
     def __init__(self, what: bytes | Exception | None) -> None:
         self._what = what
@@ -68,7 +69,7 @@ class Answer:
 
 
 class Items:
-    """What `remote` gives: an asynchronous iterator that can be cancelled, unless it failed."""
+    """The result of `remote`: an asynchronous iterator that can be cancelled, unless it failed."""
 
     def __init__(self, handle: ScriptedHandle, script: list[object]) -> None:
         self._handle, self._script = handle, script
@@ -88,24 +89,24 @@ class Items:
 
 
 def ask(handle: ScriptedHandle, deadline: float | None = None) -> list[pb.GenerateResponse]:
-    async def all_of_it() -> list[pb.GenerateResponse]:
+    async def collect() -> list[pb.GenerateResponse]:
         caller = Caller(name="somebody", deadline=deadline)
-        return [word async for word in Replicas(handle).generate(MESSAGE, caller)]
+        return [response async for response in Replicas(handle).generate(MESSAGE, caller)]
 
-    return asyncio.run(all_of_it())
+    return asyncio.run(collect())
 
 
 @pytest.mark.parametrize("lost", [ActorDiedError(), ActorUnavailableError("gone", None)])
-def test_a_replica_lost_before_its_first_word_is_replaced(lost: Exception) -> None:
-    """The same request goes to another, and the caller sees nothing of it."""
-    handle = ScriptedHandle([lost], WORDS)
-    assert ask(handle) == WORDS
+def test_a_replica_lost_before_its_first_token_is_replaced(lost: Exception) -> None:
+    """The same request goes to another, and the caller does not notice."""
+    handle = ScriptedHandle([lost], RESPONSES)
+    assert ask(handle) == RESPONSES
     assert handle.asked[0] == handle.asked[1]
 
 
-def test_a_replica_lost_after_it_is_unavailable() -> None:
-    """Nothing is asked again: the caller has tokens already, and knows where to go on."""
-    handle = ScriptedHandle([*WORDS[:2], ActorDiedError()], WORDS)
+def test_a_replica_lost_after_its_first_token_is_unavailable() -> None:
+    """Nothing is retried: the caller has tokens already, and knows where to continue."""
+    handle = ScriptedHandle([*RESPONSES[:2], ActorDiedError()], RESPONSES)
     with pytest.raises(RefusedError, match="lost") as refusal:
         ask(handle)
     assert refusal.value.code is grpc.StatusCode.UNAVAILABLE
@@ -113,7 +114,7 @@ def test_a_replica_lost_after_it_is_unavailable() -> None:
 
 
 def test_a_request_that_kills_replicas_does_not_kill_all() -> None:
-    """It is given up on after a few."""
+    """It is retried a few times only."""
     handle = ScriptedHandle(*([ActorDiedError()] for _ in range(100)))
     with pytest.raises(RefusedError) as refusal:
         ask(handle)
@@ -137,7 +138,7 @@ def test_a_request_that_kills_replicas_does_not_kill_all() -> None:
 def test_refusals_have_the_codes_of_a_single_server(
     error: object, code: grpc.StatusCode, retry_after: float | None
 ) -> None:
-    """And are not tried again; Ray's own words stay inside."""
+    """They are not retried, and Ray's own messages are not shown."""
     handle = ScriptedHandle([error])
     with pytest.raises(RefusedError) as refusal:
         ask(handle)
@@ -146,17 +147,17 @@ def test_refusals_have_the_codes_of_a_single_server(
 
 
 def test_the_deadline_reaches_the_replica() -> None:
-    """As the seconds left, since clocks differ between machines."""
-    handle = ScriptedHandle(WORDS)
+    """As the seconds left, because clocks differ between machines."""
+    handle = ScriptedHandle(RESPONSES)
     ask(handle, deadline=time.monotonic() + 50)
-    _, name, left, _ = handle.asked[0]
+    _, name, time_left, _ = handle.asked[0]
     assert name == "somebody"
-    assert 0 < left <= 50
+    assert 0 < time_left <= 50
 
 
-def test_leaving_early_stops_the_replica() -> None:
+def test_closing_early_stops_the_replica() -> None:
     """Whether the caller cancelled or its deadline passed."""
-    handle = ScriptedHandle(WORDS)
+    handle = ScriptedHandle(RESPONSES)
 
     async def leave() -> None:
         answer = Replicas(handle).generate(MESSAGE, Caller(name="somebody"))
@@ -168,8 +169,8 @@ def test_leaving_early_stops_the_replica() -> None:
     assert handle.cancelled == 1
 
 
-def test_load_is_that_of_all_replicas_which_answer() -> None:
-    """Summed up; who comes now waits for the least busy one."""
+def test_load_is_the_sum_over_replicas_that_answer() -> None:
+    """The expected wait is that of the least busy one."""
     loads = [
         pb.GetLoadResponse(slots=4, running=3, queue=8, waiting=0, tokens_per_second=10),
         pb.GetLoadResponse(
@@ -177,23 +178,25 @@ def test_load_is_that_of_all_replicas_which_answer() -> None:
         ),
     ]
     answers = [*(load.SerializeToString() for load in loads), ActorDiedError(), None]
-    assert asyncio.run(Replicas(ScriptedHandle(everyone=answers)).load()) == pb.GetLoadResponse(
+    assert asyncio.run(
+        Replicas(ScriptedHandle(broadcast_answers=answers)).load()
+    ) == pb.GetLoadResponse(
         slots=8, running=7, queue=16, waiting=2, tokens_per_second=30, expected_wait=0
     )
 
 
 @pytest.mark.parametrize(
-    "everyone", [DeploymentUnavailableError("Replica"), [ActorDiedError()], [None]]
+    "broadcast_answers", [DeploymentUnavailableError("Replica"), [ActorDiedError()], [None]]
 )
-def test_no_replica_is_unavailable(everyone: object) -> None:
+def test_no_replica_is_unavailable(broadcast_answers: object) -> None:
     """Like a server that is still loading."""
     with pytest.raises(RefusedError, match="no replica") as refusal:
-        asyncio.run(Replicas(ScriptedHandle(everyone=everyone)).model())
+        asyncio.run(Replicas(ScriptedHandle(broadcast_answers=broadcast_answers)).model())
     assert refusal.value.code is grpc.StatusCode.UNAVAILABLE
 
 
 class Context:
-    """As much of a call's context as is needed to refuse it."""
+    """The parts of a call's context that refusing it needs."""
 
     def __init__(self, peer: str) -> None:
         self.peer = lambda: peer
@@ -214,32 +217,47 @@ def test_callers_on_other_machines_are_refused(peer: str) -> None:
 
 @pytest.mark.parametrize("peer", ["ipv4:127.0.0.1:4242", "ipv6:%5B::1%5D:4242"])
 def test_callers_on_this_machine_are_served(peer: str) -> None:
-    """Such as a proxy that ends TLS."""
+    """Such as a proxy that terminates TLS."""
     model = pb.GetModelResponse(name="tales")
-    replicas = Replicas(ScriptedHandle(everyone=[model.SerializeToString()]))
+    replicas = Replicas(ScriptedHandle(broadcast_answers=[model.SerializeToString()]))
     service = ProxyService(replicas, LOOPBACK)
     assert asyncio.run(service.GetModel(pb.GetModelRequest(), Context(peer))) == model
 
 
-def test_an_application_is_built_from_a_config_files_arguments() -> None:
-    """A replica takes what its engine has room for, and grows with requests over its slots."""
+class RecordedDeployment:
+    """In place of serve.deployment: keeps its options, and what is bound."""
+
+    def __init__(self, _replica: type, **options: object) -> None:
+        self.options = options
+
+    def bind(self, settings: ServerSettings) -> "RecordedDeployment":
+        self.settings = settings
+        return self
+
+
+def test_an_application_is_built_from_a_config_files_arguments(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A replica takes what its engine has room for; more start with more requests than slots."""
+    monkeypatch.setattr("ray.serve.deployment", RecordedDeployment)
     arguments = {"engine": {"slots": 8, "queue": 24}, "replicas": [1, 4], "grace": 5.0}
-    deployment = build(arguments)._bound_deployment
-    assert deployment.max_ongoing_requests == 32
-    config = deployment._deployment_config.autoscaling_config
-    assert (config.min_replicas, config.max_replicas) == (1, 4)
-    assert config.target_ongoing_requests == 8
+    built = build(arguments)
+    assert built.options["max_ongoing_requests"] == 32
+    scaling = built.options["autoscaling_config"]
+    assert (scaling["min_replicas"], scaling["max_replicas"]) == (1, 4)
+    assert scaling["target_ongoing_requests"] == 8
+    assert built.options["graceful_shutdown_timeout_s"] == built.settings.grace == 5.0
 
 
 @pytest.mark.parametrize("replicas", [[0, 1], [3, 2]])
-def test_numbers_of_replicas_that_cannot_be(replicas: list[int]) -> None:
-    """A sentence, not Serve's validation error."""
+def test_invalid_numbers_of_replicas_are_refused(replicas: list[int]) -> None:
+    """With a sentence, not Serve's validation error."""
     with pytest.raises(ServeError, match="replicas"):
         build({"replicas": replicas})
 
 
 def test_without_ray_the_command_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rest of the package does not need it."""
+    """The rest of the package works without it."""
     for name in list(sys.modules):
         if name == "ray" or name.startswith(("ray.", "edgewise_cloud.serving.on_ray.")):
             monkeypatch.delitem(sys.modules, name)

@@ -1,4 +1,4 @@
-"""Continuous batching against Keras itself, and against each text written alone."""
+"""Continuous batching against Keras itself, and against each sequence generated alone."""
 
 import os
 import random
@@ -12,10 +12,13 @@ from keras_hub.models import GPT2CausalLM
 
 from edgewise_cloud.keras_models.checkpoint import weights
 from edgewise_cloud.keras_models.load import KerasModel, load_keras
-from edgewise_cloud.serving.engine.batch import CHUNK, Batch, Text
+from edgewise_cloud.serving.engine.batch import Batch, Sequence
+from edgewise_cloud.serving.model.layout import PREFILL_CHUNK as CHUNK
+from edgewise_cloud.serving.model.programs import CompiledPrograms
 from edgewise_edge import DeviceModel
 from edgewise_edge.decoding.generate import TokenRequest
 from tests.conftest import CONTEXT, token_request
+from tests.support.gated_programs import GatedPrograms
 
 SLOTS = 5
 TOKENS = [int(token) for token in np.random.default_rng(2).integers(0, 250, 180)]
@@ -27,20 +30,25 @@ def model(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> KerasMo
 
 
 @pytest.fixture(scope="module")
-def batch(model: KerasModel) -> Batch:
-    return Batch(weights(model.backbone), model.architecture, SLOTS)
+def programs(model: KerasModel) -> GatedPrograms:
+    return GatedPrograms(CompiledPrograms(weights(model.backbone), model.architecture, SLOTS))
+
+
+@pytest.fixture(scope="module")
+def batch(programs: GatedPrograms) -> Batch:
+    return Batch(programs)
 
 
 def alone(batch: Batch, request: TokenRequest) -> list[int]:
-    """What it writes with nobody beside it, and nothing of it read before."""
+    """Its tokens when nothing else runs, and nothing is cached."""
     batch.clear()
-    text = batch.add(request)
+    sequence = batch.add(request)
     batch.finish()
-    return text.history
+    return sequence.tokens
 
 
 def requests(count: int, seed: int) -> list[TokenRequest]:
-    """Greedy and sampled ones, with prompts and answers of all lengths, some beginning alike."""
+    """Greedy and sampled ones, with prompts and answers of all lengths, some with the same prefix."""
     draw = random.Random(seed)
     made = []
     for index in range(count):
@@ -66,27 +74,27 @@ def requests(count: int, seed: int) -> list[TokenRequest]:
     return made
 
 
-def test_it_writes_what_keras_generates(batch: Batch, model: KerasModel) -> None:
-    """GPT2CausalLM.generate, greedy, token for token, for several texts that run together."""
+def test_it_generates_what_keras_does(batch: Batch, model: KerasModel) -> None:
+    """GPT2CausalLM.generate, greedy, token for token, for several sequences at once."""
     prompts = [TOKENS[:30], TOKENS[5:70], TOKENS[90:100]]
     batch.clear()
-    texts = [batch.add(token_request(prompt, 60, temperature=0)) for prompt in prompts]
+    sequences = [batch.add(token_request(prompt, 24, temperature=0)) for prompt in prompts]
     batch.finish()
     causal_lm = GPT2CausalLM(model.backbone)
     causal_lm.compile(sampler="greedy", run_eagerly=True)
-    for prompt, text in zip(prompts, texts, strict=True):
-        size = len(prompt) + 60
-        ids = np.array([prompt + [0] * 60])
-        mask = np.array([[1] * len(prompt) + [0] * 60])
+    for prompt, sequence in zip(prompts, sequences, strict=True):
+        size = len(prompt) + 24
+        ids = np.array([prompt + [0] * 24])
+        mask = np.array([[1] * len(prompt) + [0] * 24])
         made = causal_lm.generate(
             {"token_ids": ids, "padding_mask": mask}, stop_token_ids=None, max_length=size
         )
-        assert text.history == np.asarray(made["token_ids"])[0].tolist()
+        assert sequence.tokens == np.asarray(made["token_ids"])[0].tolist()
 
 
-def test_its_logits_are_those_of_keras(batch: Batch, model: KerasModel) -> None:
-    """At every position, over all segments of the cache, read in chunks and one by one."""
-    tokens, programs = TOKENS, batch._programs
+def test_its_logits_are_those_of_keras(programs: GatedPrograms, model: KerasModel) -> None:
+    """At every position, over all segments of the cache, after prefill and token by token."""
+    tokens = TOKENS
     ids = np.array([tokens])
     hidden = model.backbone({"token_ids": ids, "padding_mask": np.ones_like(ids)})
     expected = np.asarray(model.backbone.token_embedding(hidden, reverse=True))[0]
@@ -103,79 +111,79 @@ def test_its_logits_are_those_of_keras(batch: Batch, model: KerasModel) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_text_is_the_same_whoever_runs_beside_it(batch: Batch, seed: int) -> None:
-    """Greedy and seeded; texts join, end and are abandoned between the steps of the others."""
+def test_a_sequence_does_not_depend_on_the_others(batch: Batch, seed: int) -> None:
+    """Greedy and seeded; others join, finish and are removed between its steps."""
     draw, wanted = random.Random(seed), requests(12, seed)
     expected = [alone(batch, request) for request in wanted]
     batch.clear()
-    coming, texts = list(enumerate(wanted)), dict[int, Text]()
-    while coming or batch.texts:
-        while coming and batch.free and draw.random() < 0.4:
+    coming, added = list(enumerate(wanted)), dict[int, Sequence]()
+    while coming or batch.sequences:
+        while coming and batch.free_slots and draw.random() < 0.4:
             index, request = coming.pop(0)
-            texts[index] = batch.add(request)
+            added[index] = batch.add(request)
         batch.step()
-        if batch.texts and draw.random() < 0.02:
-            gone = draw.choice(batch.texts)
-            batch.remove(gone)
-            texts = {index: text for index, text in texts.items() if text is not gone}
-    assert len(texts) > 6
-    for index, text in texts.items():
-        assert text.history == expected[index]
+        if batch.sequences and draw.random() < 0.02:
+            removed = draw.choice(batch.sequences)
+            batch.remove(removed)
+            added = {index: each for index, each in added.items() if each is not removed}
+    assert len(added) > 6
+    for index, sequence in added.items():
+        assert sequence.tokens == expected[index]
 
 
-def test_the_device_writes_the_same(batch: Batch, exact_model: DeviceModel) -> None:
+def test_the_device_generates_the_same(batch: Batch, exact_model: DeviceModel) -> None:
     """Greedy and seeded: the sampler is shared, and float32 logits agree closely enough."""
     for settings in ({"temperature": 0}, {"temperature": 0.7, "top_k": 10, "seed": 11}):
         request = token_request(TOKENS[:30], 150, **settings)
         assert alone(batch, request)[30:] == list(exact_model.stream_tokens(request))
 
 
-def test_a_prompt_that_begins_as_another_reads_only_its_rest(batch: Batch) -> None:
-    """While the other still runs and when it is gone; what follows is as without."""
+def test_a_cached_prefix_is_not_prefilled_again(batch: Batch) -> None:
+    """Of a running sequence and of a finished one; the tokens are the same as without a cache."""
     first, second = (token_request(TOKENS[:end], 20, temperature=0) for end in (150, 170))
     expected = alone(batch, second)
     batch.clear()
     running = batch.add(first)
-    assert running.reused == 0
+    assert running.cached == 0
     for _ in range(4):
         batch.step()
-    beside = batch.add(second)
-    assert beside.reused == 2 * CHUNK
+    second_run = batch.add(second)
+    assert second_run.cached == 2 * CHUNK
     batch.finish()
-    after = batch.add(second)
-    assert after.reused == 2 * CHUNK
+    third_run = batch.add(second)
+    assert third_run.cached == 2 * CHUNK
     batch.finish()
-    assert beside.history == after.history == expected
+    assert second_run.tokens == third_run.tokens == expected
 
 
-def test_a_long_prompt_is_read_between_the_steps_of_others(batch: Batch) -> None:
-    """Each step reads one chunk at most, and every text that writes gets its token."""
+def test_a_long_prompt_is_prefilled_between_the_steps_of_others(batch: Batch) -> None:
+    """Each step prefills one chunk at most, and every decoding sequence gets its token."""
     batch.clear()
-    writing = [batch.add(token_request(TOKENS[n : n + 2], 60, temperature=0)) for n in range(3)]
+    decoding = [batch.add(token_request(TOKENS[n : n + 2], 60, temperature=0)) for n in range(3)]
     while len(batch.step()) < 3:
         pass
     long = batch.add(token_request(TOKENS[:170], 4, temperature=0))
-    for unread in (169 - CHUNK, 169 - 2 * CHUNK):
-        made = batch.step()
-        assert {id(one.text) for one in made} == {id(text) for text in writing}
-        assert long.unread == unread
+    for to_prefill in (169 - CHUNK, 169 - 2 * CHUNK):
+        outputs = batch.step()
+        assert {id(output.sequence) for output in outputs} == {id(each) for each in decoding}
+        assert long.to_prefill == to_prefill
     assert len(batch.step()) == 4
     batch.finish()
 
 
-def test_prompts_are_read_in_turn(batch: Batch) -> None:
-    """A short one writes before a long one that came first has been read."""
+def test_prompts_are_prefilled_in_turn(batch: Batch) -> None:
+    """A short one decodes before a long one that came first is prefilled."""
     batch.clear()
     long = batch.add(token_request(TOKENS[:180], 4, temperature=0))
     short = batch.add(token_request(TOKENS[90:120], 4, temperature=0))
-    made = [id(one.text) for _ in range(2) for one in batch.step()]
-    assert set(made) == {id(short)}
-    assert long.unread
+    outputs = [id(output.sequence) for _ in range(2) for output in batch.step()]
+    assert set(outputs) == {id(short)}
+    assert long.to_prefill
     batch.finish()
 
 
-def test_a_text_ends_with_an_end_token_or_at_the_window(batch: Batch) -> None:
-    """The end token is written; the window can be used to its last position."""
+def test_a_sequence_ends_with_an_end_token_or_at_the_window(batch: Batch) -> None:
+    """The end token is included; the window can be used to its last position."""
     whole = alone(batch, token_request(TOKENS[:20], 30, temperature=0))
     end = whole[25]
     request = TokenRequest(
@@ -189,31 +197,26 @@ def test_a_text_ends_with_an_end_token_or_at_the_window(batch: Batch) -> None:
     assert len(alone(batch, token_request(TOKENS[:170], CONTEXT - 170))) == CONTEXT
 
 
-def test_logits_that_are_no_numbers_end_only_their_text(
-    batch: Batch, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The others write on, what they would have written."""
+def test_nan_logits_end_only_their_sequence(batch: Batch, programs: GatedPrograms) -> None:
+    """The others go on, with the same tokens."""
     good, bad = (token_request(TOKENS[n : n + 9], 12, temperature=0) for n in (0, 40))
     expected = alone(batch, good)
     batch.clear()
-    decode = batch._programs.decode
 
-    def spoilt(*numbers: object) -> np.ndarray:
-        logits = decode(*numbers).copy()
+    def spoil(logits: np.ndarray) -> None:
         logits[1:] = np.nan
-        return logits
 
-    texts = [batch.add(good), batch.add(bad)]
-    monkeypatch.setattr(batch._programs, "decode", spoilt)
-    made = batch.step() + batch.step()
-    assert [one.token for one in made if one.text is texts[1]] == [None]
-    monkeypatch.undo()
+    sequences = [batch.add(good), batch.add(bad)]
+    programs.change_logits = spoil
+    outputs = batch.step() + batch.step()
+    assert [each.token for each in outputs if each.sequence is sequences[1]] == [None]
+    programs.behave()
     batch.finish()
-    assert texts[0].history == expected
+    assert sequences[0].tokens == expected
 
 
-def test_it_runs_on_jax_as_well() -> None:
-    """By KERAS_BACKEND=jax: tests above, in a process of its own."""
+def test_it_runs_on_jax() -> None:
+    """With KERAS_BACKEND=jax: tests of this file, in a process of their own."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
     run = subprocess.run(
         [*command, "-k", "keras"],

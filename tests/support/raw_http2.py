@@ -1,4 +1,4 @@
-"""HTTP/2 by hand, for clients that no library would write: RFC 9113, and of RFC 7541 the least."""
+"""HTTP/2 by hand, for clients that no library can imitate: RFC 9113, and a minimum of RFC 7541."""
 
 import socket
 import struct
@@ -21,7 +21,7 @@ LONGEST_FRAME = 16384
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame as it came."""
+    """One frame as received."""
 
     kind: int
     flags: int
@@ -30,13 +30,13 @@ class Frame:
 
 
 class Http2:
-    """A connection that has said hello; what is sent after that is up to the test."""
+    """A connection after the preface and SETTINGS; the test sends the rest."""
 
     def __init__(
         self, address: str, settings: dict[int, int] | None = None, source: str = "127.0.0.1"
     ) -> None:
         self.socket = connect(address, source)
-        # Without a table the answer's headers come spelt out, to be searched for.
+        # Without a dynamic table, response headers are literals that can be searched for.
         settings = {HEADER_TABLE_SIZE: 0} | (settings or {})
         body = b"".join(struct.pack(">HI", *setting) for setting in settings.items())
         self.socket.sendall(PREFACE + frame(SETTINGS, body))
@@ -57,39 +57,39 @@ class Http2:
         self.socket.sendall(b"".join(frames))
 
     def frames(self) -> Iterator[Frame]:
-        """What comes, acknowledged where HTTP/2 wants it, until the server closes."""
+        """The frames received until the server closes; SETTINGS and PING are acknowledged."""
         with self.socket.makefile("rb") as file:
             while header := file.read(9):
                 length, kind = int.from_bytes(header[:3]), header[3]
                 stream = int.from_bytes(header[5:]) & 0x7FFFFFFF
-                came = Frame(kind, header[4], stream, file.read(length))
-                if came.kind in {SETTINGS, PING} and not came.flags & ACK:
-                    body = came.payload if came.kind == PING else b""
-                    self.send(frame(came.kind, body, flags=ACK))
-                yield came
+                received = Frame(kind, header[4], stream, file.read(length))
+                if received.kind in {SETTINGS, PING} and not received.flags & ACK:
+                    body = received.payload if received.kind == PING else b""
+                    self.send(frame(received.kind, body, flags=ACK))
+                yield received
 
     def answer(self, stream: int) -> list[Frame]:
-        """The frames of a stream up to its last, or to the server's closing."""
+        """The frames of a stream, until its end or until the server closes."""
         frames = []
-        for came in self.frames():
-            if came.stream == stream:
-                frames.append(came)
-                if came.kind == RST_STREAM or (
-                    came.kind in {DATA, HEADERS} and came.flags & END_STREAM
+        for received in self.frames():
+            if received.stream == stream:
+                frames.append(received)
+                if received.kind == RST_STREAM or (
+                    received.kind in {DATA, HEADERS} and received.flags & END_STREAM
                 ):
                     break
         return frames
 
 
 def connect(address: str, source: str = "127.0.0.1") -> socket.socket:
-    """A plain connection to HOST:PORT, from an address of loopback's."""
+    """A TCP connection to HOST:PORT, from a loopback address."""
     host, _, port = address.rpartition(":")
     return socket.create_connection((host, int(port)), timeout=30, source_address=(source, 0))
 
 
 def messages(frames: list[Frame]) -> list[bytes]:
     """The messages in a stream's frames."""
-    octets, found = b"".join(came.payload for came in frames if came.kind == DATA), list[bytes]()
+    octets, found = b"".join(each.payload for each in frames if each.kind == DATA), list[bytes]()
     while octets:
         end = 5 + int.from_bytes(octets[1:5])
         found.append(octets[5:end])
@@ -105,9 +105,9 @@ def frame(kind: int, payload: bytes = b"", *, flags: int = 0, stream: int = 0) -
 def call(
     stream: int, message: bytes | None = None, *, path: str = GENERATE, **more: str | bytes
 ) -> bytes:
-    """The frames of a gRPC call; without a message, it is left waiting for one.
+    """The frames of a gRPC call; without a message, the server waits for one.
 
-    Further headers are named with `_` for `-`.
+    Names of further headers have `_` in place of `-`.
     """
     fields = {
         ":method": "POST",
@@ -137,28 +137,28 @@ def data(stream: int, payload: bytes, *, last: bool = False) -> bytes:
 
 
 def enveloped(message: bytes, *, compressed: bool = False, length: int | None = None) -> bytes:
-    """A message as gRPC frames it, perhaps with a false length."""
+    """A length-prefixed gRPC message, with a false length if one is given."""
     return struct.pack(">BI", compressed, len(message) if length is None else length) + message
 
 
 def reset(stream: int) -> bytes:
-    """The client is no longer interested."""
+    """A RST_STREAM frame with CANCEL."""
     return frame(RST_STREAM, struct.pack(">I", 8), stream=stream)
 
 
 def grant(octets: int, stream: int = 0) -> bytes:
-    """The server may send so much more, on a stream or (0) on the connection."""
+    """A WINDOW_UPDATE frame, for a stream or (0) for the connection."""
     return frame(WINDOW_UPDATE, struct.pack(">I", octets), stream=stream)
 
 
 def literal(name: str, value: str | bytes) -> bytes:
-    """A header field, spelt out and not to be remembered (RFC 7541, section 6.2.2)."""
+    """A literal header field without indexing (RFC 7541, section 6.2.2)."""
     value = value.encode() if isinstance(value, str) else value
     return b"\0" + _length(len(name)) + name.encode() + _length(len(value)) + value
 
 
 def _length(number: int) -> bytes:
-    """RFC 7541, section 5.1, with a prefix of 7 bits."""
+    """An integer with a 7-bit prefix (RFC 7541, section 5.1)."""
     if number < 127:
         return bytes([number])
     number, rest = number - 127, b"\x7f"

@@ -1,4 +1,4 @@
-"""Requests that could be found again in what a service shows of itself, and how to look."""
+"""Requests for tests, and a search for their tokens in logs, metrics and traces."""
 
 import re
 import time
@@ -6,11 +6,14 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import grpc
+import pytest
 
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
 
 PROMPT = [5, 17, 100, 42]
+INTERNALS = re.compile(r"/|\\|Error|Exception|Traceback|<|tensorflow|google|python", re.IGNORECASE)
+LONG = 180  # new tokens: nearly the tiny model's window
 CANARY = (251, 252, 253, 254, 250, 249, 248)
 
 
@@ -21,7 +24,7 @@ def ask(
     max_tokens: int = 8,
     **metadata: str,
 ) -> list[int]:
-    """Ask for new tokens; all of them. Raises RpcError."""
+    """Send one request; all its new tokens. Raises RpcError."""
     with grpc.insecure_channel(address) as channel:
         stub = pb_grpc.GeneratorStub(channel)
         message = pb.GenerateRequest(
@@ -47,14 +50,28 @@ def generation(vocabulary: str, /, **changes: object) -> pb.GenerateRequest:
     return pb.GenerateRequest(**fields | changes)
 
 
+def refusal(send: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
+    """The code and the text with which it is refused; the text reveals no internals."""
+    with pytest.raises(grpc.RpcError) as error:
+        send()
+    assert error.value.details()
+    assert not INTERNALS.search(error.value.details())
+    return error.value.code(), error.value.details()
+
+
+def received_tokens(answer: "grpc.UnaryStreamCall") -> list[int]:
+    """All tokens of an answer."""
+    return [token for response in answer for token in response.token_ids]
+
+
 def shows(text: str, tokens: Sequence[int]) -> bool:
-    """Whether any two of `tokens` stand in `text` as they stand in a prompt or an answer."""
+    """Whether any two consecutive `tokens` are in `text`, one after the other."""
     return any(
         re.search(rf"\b{first}\b\D{{1,9}}\b{second}\b", text) for first, second in pairwise(tokens)
     )
 
 
 def until(found: Callable[[], object]) -> None:
-    """Return once `found` is true: a call's end is noted after its caller has heard of it."""
+    """Return once `found` is true; the test's timeout is the limit."""
     while not found():
         time.sleep(0.01)

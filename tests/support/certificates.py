@@ -5,6 +5,7 @@ import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -32,7 +33,7 @@ class Authority:
         self.file.write_bytes(_pem(root.sign(self._key, hashes.SHA256())))
 
     def issue(self, name: str) -> Pair:
-        """A certificate for `name`, good for this machine as a server."""
+        """A certificate for `name`, valid for a server on this machine."""
         key = ec.generate_private_key(ec.SECP256R1())
         hosts = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
         signed = (
@@ -50,6 +51,16 @@ class Authority:
             )
         )
         return pair
+
+
+def tls_channel(address: str, authority: Authority, client: Pair | None = None) -> grpc.Channel:
+    """A channel that trusts `authority`, perhaps with a client certificate."""
+    credentials = grpc.ssl_channel_credentials(
+        authority.file.read_bytes(),
+        client and client.key.read_bytes(),
+        client and client.certificate.read_bytes(),
+    )
+    return grpc.secure_channel(address, credentials)
 
 
 def _name(name: str) -> x509.Name:

@@ -1,4 +1,4 @@
-"""The files for deployment, by their own tools, and against the service they deploy."""
+"""The deployment files, checked by their own tools and against the service."""
 
 import json
 import re
@@ -15,24 +15,24 @@ from compose_spec import PyCompose
 
 from edgewise_cloud.cli import app
 from edgewise_cloud.serving.observe.metrics import Metrics
-from edgewise_cloud.serving.observe.observers import ObservingSettings
-from tests.serving import serving
+from edgewise_cloud.serving.observe.observers import ObserverSettings
+from tests.support.service import serving
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "cloud/deploy"
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 DASHBOARD = json.loads((DEPLOY / "grafana/dashboard.json").read_text())
 
 
 def instructions() -> list[tuple[str, str]]:
-    """The Dockerfile's, each with its argument."""
+    """The instructions of the Dockerfile, each with its argument."""
     text = re.sub(r"^#.*\n", "", (DEPLOY / "Dockerfile").read_text(), flags=re.MULTILINE)
     lines = text.replace("\\\n", " ").splitlines()
     return [(word, rest) for word, _, rest in (line.partition(" ") for line in lines) if word]
 
 
 def argument(instruction: str) -> str:
-    """The last one's of that name."""
+    """The argument of the last instruction of that name."""
     return [rest for word, rest in instructions() if word == instruction][-1]
 
 
@@ -42,7 +42,7 @@ def command() -> list[str]:
 
 
 def options(arguments: list[str]) -> dict[str, object]:
-    """What `edgewise-cloud` makes of them; raises for those it does not know."""
+    """The parsed options of `edgewise-cloud`; raises for unknown ones."""
     program, name, *rest = arguments
     assert program == "edgewise-cloud"
     return typer.main.get_command(app).commands[name].make_context(name, rest).params
@@ -57,8 +57,8 @@ def test_hadolint_finds_nothing() -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_what_is_copied_makes_the_service(tmp_path: Path) -> None:
-    """The paths exist, and hold all that the parts are built from."""
+def test_the_copied_files_build_the_service(tmp_path: Path) -> None:
+    """The paths exist, and contain everything the packages are built from."""
     for word, rest in instructions():
         if word == "COPY" and not rest.startswith("--from"):
             source, target = rest.split()
@@ -84,7 +84,7 @@ def test_what_is_copied_makes_the_service(tmp_path: Path) -> None:
 
 
 def test_the_build_sees_no_secrets() -> None:
-    """It is given what it copies, and nothing else."""
+    """The build context has what is copied, and nothing else."""
     shown = [
         line[1:].partition("/")[0]
         for line in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
@@ -98,8 +98,8 @@ def test_the_build_sees_no_secrets() -> None:
     assert set(shown) == copied
 
 
-def test_the_command_line_is_one_that_serve_takes() -> None:
-    """Its options are known, and its ports those that are exposed, probed and scraped."""
+def test_the_command_line_is_valid() -> None:
+    """Its options exist, and its ports are those exposed, probed and scraped."""
     chosen = options(command())
     assert chosen["host"] == chosen["metrics_host"] == "0.0.0.0"
     ports = [str(chosen["port"]), str(chosen["metrics_port"])]
@@ -115,8 +115,8 @@ def test_the_command_line_is_one_that_serve_takes() -> None:
         options([*command(), "--no-such-option"])
 
 
-def test_it_has_tls_and_tokens() -> None:
-    """Each of its secrets is mounted where the command line looks for it."""
+def test_it_uses_tls_and_tokens() -> None:
+    """Each secret is mounted where the command line expects it."""
     chosen = options(command())
     files = [str(chosen[name]) for name in ("tls_certificate", "tls_key", "tokens")]
     assert files == [f"/run/secrets/{name}" for name in COMPOSE["services"]["cloud"]["secrets"]]
@@ -124,7 +124,7 @@ def test_it_has_tls_and_tokens() -> None:
 
 
 def test_compose_follows_its_specification() -> None:
-    """Every key is known; every secret, and every file mounted, is there."""
+    """Every key is known, and every mounted file exists."""
     composed = PyCompose.from_yaml((DEPLOY / "compose.yaml").read_text())
     composed.validate()
     for service in COMPOSE["services"].values():
@@ -133,8 +133,8 @@ def test_compose_follows_its_specification() -> None:
             assert (DEPLOY / source).is_file() or source in COMPOSE["volumes"]
 
 
-def test_no_password_is_in_it() -> None:
-    """Passwords are files that each operator writes."""
+def test_it_contains_no_password() -> None:
+    """Passwords are in files that each operator writes."""
     environment = COMPOSE["services"]["grafana"]["environment"]
     (password,) = (key for key in environment if "PASSWORD" in key)
     assert password.endswith("__FILE")
@@ -144,8 +144,8 @@ def test_no_password_is_in_it() -> None:
         assert secret["file"].startswith("./secrets/")
 
 
-def test_the_health_check_tells_loading_from_serving(exact_folder: Path) -> None:
-    """The image's own probe, against a real service."""
+def test_the_health_check_fails_while_the_model_loads(checkpoint: Path) -> None:
+    """And after the service has ended; the image's own probe, against a real service."""
     probe = json.loads(argument("HEALTHCHECK").partition("CMD ")[2])
     assert probe[0] == "python"
 
@@ -154,18 +154,18 @@ def test_the_health_check_tells_loading_from_serving(exact_folder: Path) -> None
         done = subprocess.run([sys.executable, probe[1], script], capture_output=True, check=False)
         return done.returncode == 0
 
-    shown = ObservingSettings(metrics_port=0)
-    with serving(str(exact_folder), load=False, observing=shown) as running:
-        assert not healthy(running.server.observing.metrics_port)
-    with serving(str(exact_folder), observing=shown) as running:
-        assert healthy(running.server.observing.metrics_port)
-        port = running.server.observing.metrics_port
+    shown = ObserverSettings(metrics_port=0)
+    with serving(str(checkpoint), load=False, observers=shown) as running:
+        assert not healthy(running.server.observers.metrics_port)
+    with serving(str(checkpoint), observers=shown) as running:
+        assert healthy(running.server.observers.metrics_port)
+        port = running.server.observers.metrics_port
     assert not healthy(port)
 
 
 @pytest.mark.parametrize("panel", DASHBOARD["panels"], ids=lambda panel: panel["title"])
-def test_a_panel_asks_for_metrics_that_there_are(panel: dict) -> None:
-    """Its expressions are PromQL, and name what the service shows."""
+def test_a_panel_queries_existing_metrics(panel: dict) -> None:
+    """Its expressions are PromQL over metrics of the service."""
     shown = {
         sample.name
         for family in Metrics(lambda: None).registry.collect()
@@ -190,6 +190,6 @@ def test_a_panel_asks_for_metrics_that_there_are(panel: dict) -> None:
 
 
 def test_panels_do_not_overlap() -> None:
-    """Each has a place of its own."""
+    """Each has its own position."""
     places = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in DASHBOARD["panels"]]
     assert len(set(places)) == len(places)

@@ -15,34 +15,34 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from edgewise_cloud.errors import ServeError
-from edgewise_cloud.serving.observe.observers import ObservingSettings
+from edgewise_cloud.serving.observe.observers import ObserverSettings
 from edgewise_cloud.serving.observe.tracing import Tracing
-from edgewise_cloud.serving.types import Caller, Outcome
-from tests.asking import CANARY, ask, shows
-from tests.serving import serving
+from edgewise_cloud.serving.types import Caller, RequestOutcome
+from tests.support.generate_requests import CANARY, ask, shows
+from tests.support.service import serving
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
 
 
 def span_of(trace: str | None = None, **changes: object) -> ReadableSpan:
-    """The span that becomes of a request."""
+    """The span of one request."""
     exporter = InMemorySpanExporter()
     tracing = Tracing(lambda: None, exporter)
-    outcome = {"code": grpc.StatusCode.OK, "arrived": 1000.0, "total": 2.0, **changes}
-    tracing.ended(Outcome(caller=Caller(name="someone", trace=trace), **outcome))
+    outcome = {"code": grpc.StatusCode.OK, "arrived_at": 1000.0, "total_time": 2.0, **changes}
+    tracing.request_ended(RequestOutcome(caller=Caller(name="someone", trace=trace), **outcome))
     tracing.close()
     (span,) = exporter.get_finished_spans()
     return span
 
 
-def test_a_span_says_when_and_how_much() -> None:
-    """By the service's own clock, in OpenTelemetry's words."""
+def test_a_span_has_times_and_counts() -> None:
+    """By the service's own clock, under OpenTelemetry's names."""
     span = span_of(
         prompt_tokens=7,
-        reused_tokens=2,
+        cached_tokens=2,
         generated_tokens=5,
-        queued=0.25,
+        queue_time=0.25,
         time_to_first_token=0.5,
         finish_reason="stop",
     )
@@ -69,7 +69,7 @@ def test_a_span_says_when_and_how_much() -> None:
     ],
 )
 def test_only_the_services_failures_are_errors(code: grpc.StatusCode, status: StatusCode) -> None:
-    """What the caller did wrong is none of a server span's."""
+    """The caller's mistakes are not errors of a server span."""
     span = span_of(code=code)
     assert span.status.status_code is status
     assert span.attributes["rpc.response.status_code"] == code.name
@@ -86,20 +86,20 @@ def test_it_joins_the_callers_trace() -> None:
     "trace", [None, "", "00-", TRACEPARENT[:-1], f"00-{'0' * 32}-{PARENT}-01", "é" * 9000]
 )
 def test_a_malformed_header_is_ignored(trace: str | None) -> None:
-    """A trace begins here instead."""
+    """A new trace begins."""
     span = span_of(trace)
     assert span.parent is None
     assert span.context.trace_id not in {0, int(TRACE, 16)}
 
 
-def test_a_callers_wish_not_to_be_sampled_is_kept() -> None:
-    """As the standard sampler does it."""
+def test_an_unsampled_trace_has_no_span() -> None:
+    """As the standard sampler decides."""
     with pytest.raises(ValueError, match="not enough values"):
         span_of(f"00-{TRACE}-{PARENT}-00")
 
 
 class Collector(otlp_grpc.TraceServiceServicer):
-    """An OTLP collector that keeps what it gets."""
+    """An OTLP collector that keeps its requests."""
 
     def __init__(self) -> None:
         self.requests: list[otlp.ExportTraceServiceRequest] = []
@@ -113,7 +113,7 @@ class Collector(otlp_grpc.TraceServiceServicer):
 
 @pytest.fixture
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
-    """A collector on a socket, to which the standard variables point."""
+    """A collector on a socket, set by the standard variables."""
     collector, server = Collector(), grpc.server(ThreadPoolExecutor(2))
     otlp_grpc.add_TraceServiceServicer_to_server(collector, server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -123,12 +123,10 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
     server.stop(None).wait()
 
 
-def test_a_collector_gets_them_at_the_latest_when_the_service_drains(
-    exact_folder: Path, collector: Collector
-) -> None:
-    """A real service, a real request, a real collector; and no token in what it gets."""
+def test_draining_sends_all_spans(checkpoint: Path, collector: Collector) -> None:
+    """To a real collector, for a real request, without any token."""
     begun = time.time_ns()
-    with serving(str(exact_folder), observing=ObservingSettings(traces=True)) as running:
+    with serving(str(checkpoint), observers=ObserverSettings(traces=True)) as running:
         answer = ask(running.address, traceparent=TRACEPARENT)
     spans = [
         (resource.resource, span)
@@ -141,7 +139,7 @@ def test_a_collector_gets_them_at_the_latest_when_the_service_drains(
     assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE, PARENT)
     assert begun <= span.start_time_unix_nano < span.end_time_unix_nano <= time.time_ns()
     attributes = {entry.key: entry.value for entry in span.attributes}
-    assert attributes["gen_ai.request.model"].string_value == "exact"
+    assert attributes["gen_ai.request.model"].string_value == "tiny"
     assert attributes["gen_ai.usage.input_tokens"].int_value == len(CANARY)
     assert attributes["gen_ai.usage.output_tokens"].int_value == len(answer)
     assert [event.name for event in span.events] == ["work began", "first token"]
@@ -152,26 +150,28 @@ def test_a_collector_gets_them_at_the_latest_when_the_service_drains(
     assert not shows(sent, answer)
 
 
-def test_the_service_can_be_named_by_the_standard_variable(
+def test_the_standard_variable_names_the_service(
     collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """OTEL_SERVICE_NAME wins over our own name."""
+    """OTEL_SERVICE_NAME overrides our default."""
     monkeypatch.setenv("OTEL_SERVICE_NAME", "tales-west")
     tracing = Tracing(lambda: None)
     caller = Caller(name="someone")
-    tracing.ended(Outcome(caller=caller, code=grpc.StatusCode.OK, arrived=1.0, total=1.0))
+    tracing.request_ended(
+        RequestOutcome(caller=caller, code=grpc.StatusCode.OK, arrived_at=1.0, total_time=1.0)
+    )
     tracing.close()
     assert "tales-west" in str(collector.requests)
 
 
-def test_without_the_extra_it_says_how_to_get_it(
-    exact_folder: Path, monkeypatch: pytest.MonkeyPatch
+def test_without_the_extra_it_says_what_to_install(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a sentence, before anything listens."""
+    """Before anything listens."""
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     monkeypatch.delitem(sys.modules, "edgewise_cloud.serving.observe.tracing")
     with (
         pytest.raises(ServeError, match=r"pip install 'edgewise-cloud\[otel\]'"),
-        serving(str(exact_folder), load=False, observing=ObservingSettings(traces=True)),
+        serving(str(checkpoint), load=False, observers=ObserverSettings(traces=True)),
     ):
         pass

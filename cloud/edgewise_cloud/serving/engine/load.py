@@ -1,0 +1,48 @@
+"""From a model's name to a running engine. TensorFlow is imported here, when it is called."""
+
+import gc
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgewise_cloud.keras_models.tensorflow import import_tensorflow
+from edgewise_cloud.serving.engine.settings import EngineSettings
+
+if TYPE_CHECKING:
+    from edgewise_cloud.serving.engine.engine import Engine
+    from edgewise_cloud.serving.engine.request import ServedModel
+    from edgewise_cloud.serving.model.programs import Programs
+
+
+def load_engine(source: str, settings: EngineSettings) -> "Engine":
+    """The model `source` names, running. Raises SourceError."""
+    model, programs = load_model(source, settings)
+    from edgewise_cloud.serving.engine.engine import Engine
+
+    engine = Engine(model, programs, settings)
+    engine.start()
+    return engine
+
+
+def load_model(source: str, settings: EngineSettings) -> "tuple[ServedModel, Programs]":
+    """The model `source` names, and its programs, not compiled yet. Raises SourceError."""
+    import_tensorflow()
+    from edgewise_cloud.keras_models.checkpoint import weights
+    from edgewise_cloud.keras_models.load import load_keras
+    from edgewise_cloud.serving.engine.request import ServedModel
+    from edgewise_cloud.serving.model.programs import CompiledPrograms
+
+    with tempfile.TemporaryDirectory() as workspace:
+        model = load_keras(source, Path(workspace))
+    served = ServedModel(
+        name=model.name,
+        revision=model.revision,
+        tokenizer=model.tokenizer,
+        architecture=model.architecture,
+    )
+    values = weights(model.backbone)
+    # TensorFlow does not return memory: what Keras held can serve the programs only if it is freed
+    # first.
+    del model
+    gc.collect()
+    return served, CompiledPrograms(values, served.architecture, settings.slots, settings.dtype)

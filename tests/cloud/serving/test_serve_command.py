@@ -1,0 +1,114 @@
+"""`edgewise-cloud serve` as a process: its log, its metrics port, and a shutdown by SIGTERM."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.request import urlopen
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from edgewise_proto import generation_pb2 as pb
+from edgewise_proto import generation_pb2_grpc as pb_grpc
+from tests.support.generate_requests import CANARY, LONG, received_tokens, shows, until
+
+
+@dataclass
+class Life:
+    """What was seen of one process from its start to its end."""
+
+    messages: list[str] = field(default_factory=list)  # logged before it served
+    metrics: bytes = b""
+    alone: list[int] = field(default_factory=list)
+    health: list[int] = field(default_factory=list)
+    refused: grpc.StatusCode | None = None
+    answers: list[list[int]] = field(default_factory=list)
+    rest: str = ""  # logged after that
+    status: int | None = None
+
+
+@contextmanager
+def started(checkpoint: Path) -> "Iterator[subprocess.Popen[str]]":
+    """The command, killed if it is still running at the end."""
+    process = subprocess.Popen(
+        [
+            *(Path(sys.executable).with_name("edgewise-cloud"), "serve", "--model", checkpoint),
+            *("--port", "0", "--slots", "1", "--grace", "600"),
+            *("--metrics-port", "0", "--log-format", "json"),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def life(checkpoint: Path, vocabulary: str) -> Life:
+    """It serves one request, then eight, and gets SIGTERM while most of them wait."""
+    seen = Life()
+    request = pb.GenerateRequest(
+        token_ids=CANARY,
+        prompt_tokens=len(CANARY),
+        max_tokens=LONG,
+        sampling=pb.Sampling(temperature=0, top_p=1, repetition_penalty=1),
+        vocabulary=vocabulary,
+    )
+    with started(checkpoint) as process:
+        lines = [process.stderr.readline() for _ in ("metrics", "serving")]
+        seen.messages = [json.loads(line)["message"] for line in lines]
+        metrics_port, port = (message.rpartition(":")[2] for message in seen.messages)
+        with urlopen(f"http://127.0.0.1:{metrics_port}/metrics") as scraped:
+            seen.metrics = scraped.read()
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            stub = pb_grpc.GeneratorStub(channel)
+            seen.alone = received_tokens(stub.Generate(request))
+            watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+            seen.health.append(next(watch).status)
+            calls = [stub.Generate(request) for _ in range(8)]
+            until(lambda: stub.GetLoad(pb.GetLoadRequest()).waiting >= 5)
+            process.send_signal(signal.SIGTERM)
+            seen.health.append(next(watch).status)
+            with pytest.raises(grpc.RpcError) as error:
+                list(stub.Generate(request))
+            seen.refused = error.value.code()
+            seen.answers = [received_tokens(call) for call in calls]
+        _, seen.rest = process.communicate()
+        seen.status = process.returncode
+    return seen
+
+
+def test_sigterm_lets_admitted_requests_finish(life: Life) -> None:
+    """NOT_SERVING first, new requests refused, all others answered, though one watches; status 0."""
+    status = health_pb2.HealthCheckResponse
+    assert life.health == [status.SERVING, status.NOT_SERVING]
+    assert life.refused is grpc.StatusCode.UNAVAILABLE
+    assert life.answers == [life.alone] * 8
+    assert life.status == 0
+
+
+def test_it_logs_only_json(life: Life) -> None:
+    """Each line is an object: the ports first, then requests and the drain, without tokens."""
+    assert [message.split()[0] for message in life.messages] == ["metrics", "serving"]
+    messages = [json.loads(line)["message"] for line in life.rest.splitlines()]
+    assert set(messages) == {"draining", "request"}
+    assert messages.count("draining") == 1
+    assert messages.count("request") == 1 + 8 + 1
+    assert not shows(life.rest, CANARY)
+    assert not shows(life.rest, life.alone)
+
+
+def test_it_serves_metrics(life: Life) -> None:
+    """On the port that it logs."""
+    assert b"edgewise_slots 1.0" in life.metrics
