@@ -13,7 +13,7 @@ from rich.progress import Progress
 from edgewise_cloud.console import console, say
 from edgewise_cloud.convert.quantization import Quantization, Target
 from edgewise_cloud.errors import CloudError
-from edgewise_cloud.keras_models.tensorflow import import_tensorflow
+from edgewise_cloud.keras_models.import_tensorflow import import_tensorflow
 from edgewise_cloud.loadtest.cli import load
 from edgewise_cloud.serving.cli import serve, token
 from edgewise_cloud.serving.on_ray.cli import serve_ray

@@ -1,12 +1,12 @@
 """Errors of the cloud side.
 
 CloudError
-├── SourceError
+├── CheckpointError
 ├── TextError
 ├── TrainingError
 ├── ConversionError
 ├── ServeError
-└── LoadError
+└── LoadTestError
 """
 
 
@@ -14,7 +14,7 @@ class CloudError(Exception):
     """Anything the pipeline or the service refuses or fails at."""
 
 
-class SourceError(CloudError):
+class CheckpointError(CloudError):
     """A Keras model that cannot be found, fetched or read."""
 
 
@@ -34,5 +34,5 @@ class ServeError(CloudError):
     """A service that cannot be started as asked."""
 
 
-class LoadError(CloudError):
+class LoadTestError(CloudError):
     """A load test that cannot be run as asked, or finds no service."""

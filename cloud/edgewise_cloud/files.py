@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 @contextmanager
-def replaced_whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A name beside `path` to write to; it takes `path`'s place when all is written.
 
     Where that fails, `path` stays as it was, and nothing lies beside it.

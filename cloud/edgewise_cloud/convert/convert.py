@@ -50,7 +50,7 @@ def convert(
 
     `keras_weights` adds the Keras weights (float16), for a folder that serves both sides.
     `sampling` is recommended on top of what the source recommends. What the model lost is measured
-    on the first tokens of `documents`, or a passage of our own. Raises SourceError, TextError,
+    on the first tokens of `documents`, or a passage of our own. Raises CheckpointError, TextError,
     ConversionError or, for settings that mean nothing, RequestError; `out` is written whole or not at
     all.
     """

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewise_cloud.corpus import tokenized
-from edgewise_cloud.errors import SourceError, TextError
+from edgewise_cloud.errors import CheckpointError, TextError
 from edgewise_cloud.keras_models.load import KerasModel, load_keras
 from edgewise_edge.model import DeviceModel
 from edgewise_edge.runtime.session import Runtime
@@ -92,21 +92,21 @@ def evaluate_model(
 ) -> Evaluation:
     """Compare the device model that `model` names with the Keras model that `keras_source` names.
 
-    Raises SourceError where they do not belong together, TextError, and what loading raises.
+    Raises CheckpointError where they do not belong together, TextError, and what loading raises.
     """
     device = DeviceModel.load(model)
     try:
         with tempfile.TemporaryDirectory() as workspace:
             keras = load_keras(keras_source, Path(workspace))
-    except SourceError as error:
-        raise SourceError(f"{error}; name the model it was made from with --keras") from error
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; name the model it was made from with --keras") from error
     manifest = device.manifest
     for what, ours, theirs in (
         ("vocabularies", manifest.vocabulary, keras.tokenizer.fingerprint),
         ("sizes", manifest.architecture, keras.architecture),
     ):
         if ours != theirs:
-            raise SourceError(f"{model} was not made from {keras_source}: their {what} differ")
+            raise CheckpointError(f"{model} was not made from {keras_source}: their {what} differ")
     return evaluate(keras, device.runtime, documents, most_tokens=most_tokens, progress=progress)
 
 

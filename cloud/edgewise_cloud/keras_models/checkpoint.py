@@ -12,7 +12,7 @@ from keras_hub.models import GPT2Backbone
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from edgewise_cloud.files import replaced_whole
+from edgewise_cloud.files import atomic_write
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -27,9 +27,9 @@ def save_checkpoint(backbone: GPT2Backbone, folder: Path, dtype: str = "float32"
     tensors = {
         name: np.ascontiguousarray(value, dtype) for name, value in weights(backbone).items()
     }
-    with replaced_whole(folder / CONFIG_FILE) as partial:
+    with atomic_write(folder / CONFIG_FILE) as partial:
         partial.write_text(json.dumps(_config(backbone), indent=2) + "\n")
-    with replaced_whole(folder / WEIGHTS_FILE) as partial:
+    with atomic_write(folder / WEIGHTS_FILE) as partial:
         try:
             save_file(tensors, partial, metadata={"format": "np"})
         except SafetensorError as error:  # a full disk, say

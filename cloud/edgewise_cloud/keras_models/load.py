@@ -6,7 +6,7 @@ from pathlib import Path
 
 from keras_hub.models import GPT2Backbone, GPT2Tokenizer
 
-from edgewise_cloud.errors import SourceError
+from edgewise_cloud.errors import CheckpointError
 from edgewise_cloud.keras_models.checkpoint import CHECKPOINT_FILES, CONFIG_FILE
 from edgewise_edge import find_model
 from edgewise_edge.decoding.tokenizer import (
@@ -46,7 +46,7 @@ class KerasModel:
 def load_keras(source: str, workspace: Path, *, dtype: str = "float32") -> KerasModel:
     """The model `source` names: a bundled model, a folder, or a preset KerasHub can fetch.
 
-    The vocabulary's files are written to `workspace`. Raises SourceError.
+    The vocabulary's files are written to `workspace`. Raises CheckpointError.
     """
     folder = _folder(source)
     preset = str(folder) if folder else source
@@ -56,16 +56,16 @@ def load_keras(source: str, workspace: Path, *, dtype: str = "float32") -> Keras
         keras_tokenizer = GPT2Tokenizer.from_preset(preset)
     # Hubs, archives and formats of many kinds: what they raise is not to be listed.
     except Exception as error:
-        raise SourceError(_explain(source, folder, error)) from error
+        raise CheckpointError(_explain(source, folder, error)) from error
     _write_vocabulary(keras_tokenizer, workspace)
     try:
         tokenizer = Tokenizer.from_folder(workspace)
     except EdgeError as error:
-        raise SourceError(
+        raise CheckpointError(
             f"{source}: its vocabulary cannot be used on a device: {error}"
         ) from error
     if tokenizer.size > backbone.vocabulary_size:
-        raise SourceError(
+        raise CheckpointError(
             f"{source}: the vocabulary has {tokenizer.size} tokens, the weights only "
             f"{backbone.vocabulary_size}; they do not belong together"
         )
@@ -83,7 +83,7 @@ def _folder(source: str) -> Path | None:
         return find_model(source)
     if "://" in source or source in GPT2Backbone.presets:
         return None
-    raise SourceError(
+    raise CheckpointError(
         f"'{source}' is no bundled model ({', '.join(bundled_models())}), no folder, and no GPT-2 "
         f"preset; presets are {', '.join(GPT2Backbone.presets)}, or hf://USER/MODEL"
     )
@@ -94,14 +94,16 @@ def _check_folder(folder: Path) -> Manifest | None:
     try:
         config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise SourceError(
+        raise CheckpointError(
             f"{folder} holds no Keras model: it has no readable {CONFIG_FILE} (a device model "
             "alone cannot be served or converted again)"
         ) from error
     if not isinstance(config, dict):
-        raise SourceError(f"{folder} holds no Keras model: its {CONFIG_FILE} is of another kind")
+        raise CheckpointError(
+            f"{folder} holds no Keras model: its {CONFIG_FILE} is of another kind"
+        )
     if config.get("model_type", "gpt2") != "gpt2":
-        raise SourceError(
+        raise CheckpointError(
             f"{folder} holds a '{config['model_type']}' model; only GPT-2 is supported"
         )
     if not (folder / MANIFEST_FILE).exists():
@@ -110,7 +112,7 @@ def _check_folder(folder: Path) -> Manifest | None:
         manifest = Manifest.read(folder)
         manifest.verify(folder, [*CHECKPOINT_FILES, *TOKENIZER_FILES])
     except EdgeError as error:
-        raise SourceError(str(error)) from error
+        raise CheckpointError(str(error)) from error
     return manifest
 
 

@@ -12,7 +12,7 @@ import typer
 from rich.live import Live
 
 from edgewise_cloud.console import console, say
-from edgewise_cloud.errors import LoadError
+from edgewise_cloud.errors import LoadTestError
 
 if TYPE_CHECKING:
     from edgewise_cloud.loadtest.generator import LoadGenerator, Measured
@@ -56,7 +56,7 @@ def load(
     from edgewise_cloud.loadtest.plan import LoadPlan, parse_duration, parse_span
 
     if duration is not None and requests is not None:
-        raise LoadError("--duration and --requests both say when to stop; give one of them")
+        raise LoadTestError("--duration and --requests both say when to stop; give one of them")
     plan = LoadPlan(
         target=target,
         streams=streams,
@@ -126,7 +126,7 @@ def _report(measured: "Measured", records: IO[str] | None) -> None:
             )
             records.close()
         except OSError as error:
-            raise LoadError(f"cannot write {records.name}: {error.strerror}") from error
+            raise LoadTestError(f"cannot write {records.name}: {error.strerror}") from error
 
 
 def _first_words(measured: "Measured") -> dict[str, str]:
@@ -142,7 +142,7 @@ def _writable(path: Path) -> IO[str]:
     try:
         return path.open("w", encoding="utf-8")
     except OSError as error:
-        raise LoadError(f"cannot write {path}: {error.strerror}") from error
+        raise LoadTestError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _rounded(value: Any) -> Any:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgewise_cloud.loadtest.client import ask
 from edgewise_cloud.loadtest.plan import LoadPlan
-from edgewise_cloud.loadtest.prompts import Job, Prompts
 from edgewise_cloud.loadtest.record import Outcome, Record
+from edgewise_cloud.loadtest.request import ask
 from edgewise_cloud.loadtest.service import Service, connected
 from edgewise_cloud.loadtest.statistics import Summary, summarise
+from edgewise_cloud.loadtest.workload import Job, Prompts
 
 # A stream that failed waits before it asks again: refusals come so fast that asking at once would
 # measure little but refusing.
@@ -52,8 +52,8 @@ class Measured:
         }
 
 
-async def run_load(plan: LoadPlan) -> Measured:
-    """Put a plan's load on its target, and say what came of it. Raises LoadError."""
+async def run_load_test(plan: LoadPlan) -> Measured:
+    """Put a plan's load on its target, and say what came of it. Raises LoadTestError."""
     generator = LoadGenerator(plan)
     await generator.run()
     return generator.measured()
@@ -78,7 +78,7 @@ class LoadGenerator:
         self._cpu = 0.0
 
     async def run(self) -> None:
-        """Connect, warm up, and put the load on. Raises LoadError; can be cancelled."""
+        """Connect, warm up, and put the load on. Raises LoadTestError; can be cancelled."""
         async with connected(self.plan) as service:
             prompts = Prompts(self.plan, service.model)
             await self._warm_up(service, prompts)

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from edgewise_cloud.errors import LoadError
+from edgewise_cloud.errors import LoadTestError
 
 STREAMS_PER_CONNECTION = 16
 MOST_TEMPERATURE = 100.0  # that the service takes
@@ -27,7 +27,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadPlan:
-    """Which requests to send, how many at once, for how long. Raises LoadError when senseless.
+    """Which requests to send, how many at once, for how long. Raises LoadTestError when senseless.
 
     Without `rate` the loop is closed: each stream sends a request when its last one has ended, so
     a slow service is asked less. With it the loop is open: requests are due at random times,
@@ -96,18 +96,18 @@ class LoadPlan:
 
 
 def parse_duration(text: str) -> float:
-    """Seconds in a text like `60s`, `2m`, `1.5h`, `500ms` or `90`. Raises LoadError."""
+    """Seconds in a text like `60s`, `2m`, `1.5h`, `500ms` or `90`. Raises LoadTestError."""
     parts = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*(ms|s|m|h|)", text.strip(), re.ASCII)
     if not parts:
-        raise LoadError(f"'{text}' is no duration; write it like 60s, 2m, 1.5h or 90 (seconds)")
+        raise LoadTestError(f"'{text}' is no duration; write it like 60s, 2m, 1.5h or 90 (seconds)")
     return float(parts[1]) * _SECONDS[parts[2]]
 
 
 def parse_span(text: str) -> Span:
-    """A number like `64`, or a span like `16-256`. Raises LoadError."""
+    """A number like `64`, or a span like `16-256`. Raises LoadTestError."""
     parts = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", text.strip(), re.ASCII)
     if not parts:
-        raise LoadError(f"'{text}' is no number of tokens; write it like 64, or 16-256")
+        raise LoadTestError(f"'{text}' is no number of tokens; write it like 64, or 16-256")
     return Span(int(parts[1]), int(parts[2] or parts[1]))
 
 
@@ -117,4 +117,4 @@ def _unset_or_from(value: Any, least: int) -> bool:
 
 def _require(holds: bool, text: str) -> None:
     if not holds:
-        raise LoadError(text)
+        raise LoadTestError(text)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import grpc
 
-from edgewise_cloud.errors import LoadError
+from edgewise_cloud.errors import LoadTestError
 from edgewise_cloud.loadtest.plan import LoadPlan
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
@@ -41,7 +41,7 @@ def open_channel(target: str) -> grpc.aio.Channel:
 
 @asynccontextmanager
 async def connected(plan: LoadPlan) -> AsyncIterator[Service]:
-    """Open the plan's connections, and wait until the model is loaded. Raises LoadError."""
+    """Open the plan's connections, and wait until the model is loaded. Raises LoadTestError."""
     async with AsyncExitStack() as stack:
         channels = [
             await stack.enter_async_context(open_channel(plan.target)) for _ in range(plan.channels)
@@ -50,7 +50,7 @@ async def connected(plan: LoadPlan) -> AsyncIterator[Service]:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await asyncio.gather(*(channel.channel_ready() for channel in channels))
         except TimeoutError:
-            raise LoadError(
+            raise LoadTestError(
                 f"nothing answers at {plan.target} within {CONNECT_TIMEOUT:.0f} s; is the service "
                 "running there? `edgewise-cloud serve` starts one"
             ) from None
@@ -67,12 +67,12 @@ async def _model(stub: "pb_grpc.GeneratorAsyncStub", plan: LoadPlan) -> pb.GetMo
         except grpc.aio.AioRpcError as error:
             code, text = error.code(), error.details()
             if code is not grpc.StatusCode.UNAVAILABLE:
-                raise LoadError(f"{plan.target} says {code.name}: {text}") from None
+                raise LoadTestError(f"{plan.target} says {code.name}: {text}") from None
             if time.monotonic() + POLL > give_up:
-                raise LoadError(
+                raise LoadTestError(
                     f"{plan.target} is not ready after {plan.wait:g} s ({text}); wait longer for it"
                 ) from None
         await asyncio.sleep(POLL)
     if not model.vocabulary_size:
-        raise LoadError(f"{plan.target} serves a model without a vocabulary")
+        raise LoadTestError(f"{plan.target} serves a model without a vocabulary")
     return model

@@ -33,7 +33,7 @@ def finetune(
     With `lora_rank` only a low-rank addition to the attention's query and value kernels, and their
     biases, are learned (LoRA, arXiv:2106.09685), and merged before saving. Interruption is as in
     `train`.
-    Raises SourceError for a model that cannot be had, TextError, and TrainingError.
+    Raises CheckpointError for a model that cannot be had, TextError, and TrainingError.
     """
     corpus = read_corpus(texts, schedule.held_out, schedule.seed)
     plan = {

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from edgewise_cloud.errors import TrainingError
-from edgewise_cloud.files import replaced_whole
+from edgewise_cloud.files import atomic_write
 
 STATE_FOLDER = "training"
 PLAN_FILE = "plan.json"
@@ -78,9 +78,9 @@ class TrainingState:
         """Write weights and optimizer, the old checkpoint standing until the new one is whole."""
         with self.storing():
             self.begin()
-            with replaced_whole(self.folder / PLAN_FILE) as partial:
+            with atomic_write(self.folder / PLAN_FILE) as partial:
                 partial.write_text(self.plan, encoding="utf-8")
-            with replaced_whole(self.folder / STATE_FILE) as partial:
+            with atomic_write(self.folder / STATE_FILE) as partial:
                 np.savez(partial, *map(np.asarray, _variables(model)))
 
     def restore(self, model: keras.Model) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 from tokenizers import ByteLevelBPETokenizer
 
 from edgewise_cloud.errors import TextError
-from edgewise_cloud.files import replaced_whole
+from edgewise_cloud.files import atomic_write
 from edgewise_edge.decoding.tokenizer import END_OF_TEXT, MERGES_FILE, VOCABULARY_FILE, Tokenizer
 
 
@@ -27,8 +27,8 @@ def train_vocabulary(texts: list[str], size: int, folder: Path) -> Tokenizer:
     learned = json.loads(trainer.to_str())["model"]
     ids = learned["vocab"] | {END_OF_TEXT: size - 1}
     merges = "".join(f"{first} {second}\n" for first, second in learned["merges"])
-    with replaced_whole(folder / VOCABULARY_FILE) as partial:
+    with atomic_write(folder / VOCABULARY_FILE) as partial:
         partial.write_text(json.dumps(ids, ensure_ascii=False), encoding="utf-8")
-    with replaced_whole(folder / MERGES_FILE) as partial:
+    with atomic_write(folder / MERGES_FILE) as partial:
         partial.write_text(f"#version: 0.2\n{merges}", encoding="utf-8")
     return Tokenizer.from_folder(folder)

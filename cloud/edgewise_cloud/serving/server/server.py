@@ -13,7 +13,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from edgewise_cloud.errors import ServeError
-from edgewise_cloud.keras_models.tensorflow import import_tensorflow
+from edgewise_cloud.keras_models.import_tensorflow import import_tensorflow
 from edgewise_cloud.serving.engine.settings import EngineSettings
 from edgewise_cloud.serving.observe.observers import Observing, ObservingSettings
 from edgewise_cloud.serving.security.settings import Security
@@ -79,7 +79,7 @@ class Server:
         return port
 
     async def load(self) -> None:
-        """Load and warm up the model, then serve. Raises SourceError."""
+        """Load and warm up the model, then serve. Raises CheckpointError."""
         self.answering.engine = await asyncio.to_thread(
             load_engine, self._settings.model, self._settings.engine
         )
@@ -124,7 +124,7 @@ async def running_server(settings: ServerSettings) -> AsyncIterator[int]:
 
 
 def load_engine(source: str, settings: EngineSettings) -> "Engine":
-    """The model `source` names, running. Raises SourceError."""
+    """The model `source` names, running. Raises CheckpointError."""
     import_tensorflow()  # takes seconds: the socket is open by now, and the address was good
     from edgewise_cloud.keras_models.checkpoint import weights
     from edgewise_cloud.keras_models.load import load_keras

@@ -13,10 +13,10 @@ from pathlib import Path
 import grpc
 import pytest
 
-from edgewise_cloud.errors import LoadError
-from edgewise_cloud.loadtest.answer import Answer, WrongAnswerError
-from edgewise_cloud.loadtest.generator import LoadGenerator, Measured, run_load
+from edgewise_cloud.errors import LoadTestError
+from edgewise_cloud.loadtest.generator import LoadGenerator, Measured, run_load_test
 from edgewise_cloud.loadtest.plan import LoadPlan, Span
+from edgewise_cloud.loadtest.response_check import Answer, InvalidResponseError
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
 from tests.serving import Running, serving
@@ -90,7 +90,7 @@ def measure(fake: Fake, **options: object) -> Measured:
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         try:
-            return await run_load(LoadPlan(target=f"127.0.0.1:{port}", **{**SHORT, **options}))
+            return await run_load_test(LoadPlan(target=f"127.0.0.1:{port}", **{**SHORT, **options}))
         finally:
             await server.stop(0)
 
@@ -103,7 +103,7 @@ def measure(fake: Fake, **options: object) -> Measured:
 def test_a_closed_loop_on_a_real_service(service: Running) -> None:
     """Every request of the plan is completed, and every token counted once."""
     measured = asyncio.run(
-        run_load(LoadPlan(target=service.address, streams=4, requests=12, **SHORT))
+        run_load_test(LoadPlan(target=service.address, streams=4, requests=12, **SHORT))
     )
     summary = measured.summary()
     assert measured.model == "exact"
@@ -122,7 +122,7 @@ def test_a_duration_ends_what_runs(service: Running) -> None:
     plan = LoadPlan(
         target=service.address, streams=2, duration=1.5, **SHORT | {"max_tokens": Span(180, 180)}
     )
-    measured = asyncio.run(run_load(plan))
+    measured = asyncio.run(run_load_test(plan))
     summary = measured.summary()
     assert summary.seconds == pytest.approx(1.5)
     assert summary.unfinished <= 2  # a stream may be between two requests
@@ -141,7 +141,7 @@ def test_a_full_service_is_seen_as_such(service: Running) -> None:
         requests=20,
         **SHORT | {"max_tokens": Span(170, 170)},
     )
-    summary = asyncio.run(run_load(plan)).summary()
+    summary = asyncio.run(run_load_test(plan)).summary()
     assert summary.errors.keys() == {"RESOURCE_EXHAUSTED"}
     assert summary.completed + summary.errors["RESOURCE_EXHAUSTED"] == 20
     assert summary.completed > 0
@@ -151,7 +151,7 @@ def test_a_full_service_is_seen_as_such(service: Running) -> None:
 def test_an_open_loop_sends_when_due(service: Running) -> None:
     """Nothing is sent before its time, and all of it is completed where there is room."""
     measured = asyncio.run(
-        run_load(LoadPlan(target=service.address, streams=4, requests=10, rate=20, **SHORT))
+        run_load_test(LoadPlan(target=service.address, streams=4, requests=10, rate=20, **SHORT))
     )
     assert measured.summary().completed + measured.not_sent == 10
     assert all(each.sent >= each.due for each in measured.records)
@@ -256,7 +256,7 @@ def test_a_message_with_several_tokens_is_fine() -> None:
     answer = Answer(request, vocabulary_size=50)
     assert answer.take(pb.GenerateResponse(position=2, token_ids=[4, 5])) == 2
     assert answer.take(pb.GenerateResponse(position=4, token_ids=[6])) == 1
-    with pytest.raises(WrongAnswerError, match="no finish reason"):
+    with pytest.raises(InvalidResponseError, match="no finish reason"):
         answer.end()
     answer.take(good_answer(request)[-1])
     assert answer.end().queued == 0.25
@@ -273,8 +273,8 @@ def test_a_model_that_takes_too_long_is_an_error(exact_folder: Path) -> None:
     """It says what the service said."""
     with serving(str(exact_folder), load=False) as running:
         plan = LoadPlan(target=running.address, wait=0.2)
-        with pytest.raises(LoadError, match=r"not ready after 0\.2 s .*loading"):
-            asyncio.run(run_load(plan))
+        with pytest.raises(LoadTestError, match=r"not ready after 0\.2 s .*loading"):
+            asyncio.run(run_load_test(plan))
 
 
 def test_what_is_no_service_of_ours_is_an_error() -> None:
@@ -285,11 +285,11 @@ def test_what_is_no_service_of_ours_is_an_error() -> None:
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         try:
-            await run_load(LoadPlan(target=f"127.0.0.1:{port}"))
+            await run_load_test(LoadPlan(target=f"127.0.0.1:{port}"))
         finally:
             await server.stop(0)
 
-    with pytest.raises(LoadError, match="UNIMPLEMENTED"):
+    with pytest.raises(LoadTestError, match="UNIMPLEMENTED"):
         asyncio.run(run())
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgewise_cloud.errors import TrainingError
-from edgewise_cloud.files import replaced_whole
+from edgewise_cloud.files import atomic_write
 from edgewise_cloud.keras_models.checkpoint import save_checkpoint
 from edgewise_cloud.keras_models.load import load_keras
 from edgewise_cloud.train.resume import STATE_FILE, STATE_FOLDER, TrainingState
@@ -117,14 +117,14 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     path.write_text("old")
 
     def stopped() -> None:
-        with replaced_whole(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_text("ne")
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         stopped()
     assert [one.read_text() for one in tmp_path.iterdir()] == ["old"]
-    with replaced_whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text("new")
         assert path.read_text() == "old"
     assert [one.read_text() for one in tmp_path.iterdir()] == ["new"]

@@ -11,7 +11,7 @@ from keras_hub.models import GPT2Backbone
 from safetensors.numpy import load_file
 
 from edgewise_cloud.corpus import HELD_OUT_FILE, read_documents, tokenized
-from edgewise_cloud.errors import SourceError, TextError, TrainingError
+from edgewise_cloud.errors import CheckpointError, TextError, TrainingError
 from edgewise_cloud.keras_models.load import KerasModel, load_keras
 from edgewise_cloud.train import finetune as finetuning
 from edgewise_cloud.train.finetune import finetune
@@ -157,7 +157,7 @@ def test_a_model_is_not_tuned_in_its_own_place(checkpoint: Path, text: Path) -> 
 
 
 def test_sources_that_cannot_be_tuned(checkpoint: Path, text: Path, tmp_path: Path) -> None:
-    """Each is a SourceError that says what is wrong, and the folder is free for a second try."""
+    """Each is a CheckpointError that says what is wrong, and the folder is free for a second try."""
     bare, other, mixed = (write_checkpoint(tmp_path / name) for name in ("bare", "other", "mixed"))
     (bare / "model.safetensors").unlink()
     (other / "config.json").write_text('{"model_type": "llama"}')
@@ -172,7 +172,7 @@ def test_sources_that_cannot_be_tuned(checkpoint: Path, text: Path, tmp_path: Pa
     }
     out = tmp_path / "out"
     for source, words in cases.items():
-        with pytest.raises(SourceError, match=words):
+        with pytest.raises(CheckpointError, match=words):
             finetune(source, [text], out, SCHEDULE)
     schedule = Schedule(steps=1, learning_rate=1e-2, batch_tokens=32, row=32, held_out=0.1)
     finetune(str(checkpoint), [text], out, schedule, report=_silent)

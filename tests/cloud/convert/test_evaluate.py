@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from edgewise_cloud.convert.evaluate import evaluate, evaluate_model
-from edgewise_cloud.errors import SourceError, TextError
+from edgewise_cloud.errors import CheckpointError, TextError
 from edgewise_cloud.keras_models.load import KerasModel, load_keras
 from edgewise_edge import DeviceModel
 from tests.conftest import CONTEXT, write_checkpoint
@@ -93,7 +93,7 @@ def test_models_that_do_not_belong_together(exact_folder: Path, tmp_path: Path) 
     """Another vocabulary is another model, and so are other sizes."""
     text = ["the king and the hen in the hat"]
     other = write_checkpoint(tmp_path / "other", merges=["t h", "th e"])
-    with pytest.raises(SourceError, match="their vocabularies differ"):
+    with pytest.raises(CheckpointError, match="their vocabularies differ"):
         evaluate_model(str(exact_folder), str(other), text)
     longer = write_checkpoint(tmp_path / "longer")
     tensors = load_file(longer / "model.safetensors")
@@ -101,7 +101,7 @@ def test_models_that_do_not_belong_together(exact_folder: Path, tmp_path: Path) 
     save_file(tensors, longer / "model.safetensors")
     config = json.loads((longer / "config.json").read_text())
     (longer / "config.json").write_text(json.dumps(config | {"n_positions": 2 * CONTEXT}))
-    with pytest.raises(SourceError, match="their sizes differ"):
+    with pytest.raises(CheckpointError, match="their sizes differ"):
         evaluate_model(str(exact_folder), str(longer), text)
 
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgewise_cloud.errors import LoadError
+from edgewise_cloud.errors import LoadTestError
 from edgewise_cloud.loadtest.plan import LoadPlan, Span, parse_duration, parse_span
-from edgewise_cloud.loadtest.prompts import Prompts
 from edgewise_cloud.loadtest.record import Outcome, Record
 from edgewise_cloud.loadtest.statistics import Percentiles, summarise
+from edgewise_cloud.loadtest.workload import Prompts
 from edgewise_proto import generation_pb2 as pb
 
 MODEL = pb.GetModelResponse(
@@ -139,10 +139,10 @@ def test_spans_are_read_as_they_are_written(low: int, more: int) -> None:
 
 @given(st.text() | st.text("0123456789.-smh ", max_size=8))
 def test_any_text_is_understood_or_refused(text: str) -> None:
-    """With LoadError, and nothing else."""
-    with suppress(LoadError):
+    """With LoadTestError, and nothing else."""
+    with suppress(LoadTestError):
         assert 0 <= parse_duration(text) < math.inf
-    with suppress(LoadError):
+    with suppress(LoadTestError):
         assert parse_span(text).low >= 0
 
 
@@ -174,7 +174,7 @@ def test_any_text_is_understood_or_refused(text: str) -> None:
 )
 def test_senseless_plans_are_refused(options: dict[str, object], words: str) -> None:
     """By the name of the option."""
-    with pytest.raises(LoadError, match=words):
+    with pytest.raises(LoadTestError, match=words):
         LoadPlan(**{"target": "127.0.0.1:50051", **options})
 
 
@@ -220,7 +220,7 @@ def test_prompts_are_as_planned(seed: int, longest: int, new: int, data: st.Data
 
 def test_requests_beyond_the_context_window_are_refused_at_the_start() -> None:
     """Rather than a run of errors."""
-    with pytest.raises(LoadError, match="context window is 100"):
+    with pytest.raises(LoadTestError, match="context window is 100"):
         prompts(prompt_tokens=Span(8, 91), max_tokens=Span(10, 10))
 
 

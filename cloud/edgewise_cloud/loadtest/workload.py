@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgewise_cloud.errors import LoadError
+from edgewise_cloud.errors import LoadTestError
 from edgewise_cloud.loadtest.plan import LoadPlan
 from edgewise_proto import generation_pb2 as pb
 
@@ -21,12 +21,12 @@ class Job:
 
 
 class Prompts:
-    """Makes the jobs of a plan for a model. Raises LoadError when they do not fit it."""
+    """Makes the jobs of a plan for a model. Raises LoadTestError when they do not fit it."""
 
     def __init__(self, plan: LoadPlan, model: pb.GetModelResponse) -> None:
         longest = plan.prompt_tokens.high + plan.max_tokens.high
         if longest > model.context_window:
-            raise LoadError(
+            raise LoadTestError(
                 f"a prompt of {plan.prompt_tokens.high} tokens and {plan.max_tokens.high} new ones "
                 f"do not fit '{model.name}', whose context window is {model.context_window}; "
                 "make prompt_tokens or max_tokens smaller"

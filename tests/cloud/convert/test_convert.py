@@ -16,7 +16,7 @@ from edgewise_cloud.convert.convert import convert
 from edgewise_cloud.convert.evaluate import PASSAGE, Evaluation, evaluate
 from edgewise_cloud.convert.flatbuffer import parsed
 from edgewise_cloud.convert.quantization import Quantization
-from edgewise_cloud.errors import ConversionError, SourceError, TextError
+from edgewise_cloud.errors import CheckpointError, ConversionError, TextError
 from edgewise_cloud.keras_models.checkpoint import save_checkpoint
 from edgewise_cloud.keras_models.load import load_keras
 from edgewise_edge import DeviceModel, Manifest, find_model
@@ -198,7 +198,7 @@ def test_an_existing_folder_is_never_overwritten(checkpoint: Path, tmp_path: Pat
 
 def test_a_failed_conversion_leaves_nothing_behind(tmp_path: Path) -> None:
     """Neither the folder nor its unfinished form."""
-    with pytest.raises(SourceError):
+    with pytest.raises(CheckpointError):
         convert("no-such-model", tmp_path / "out", Quantization.NONE)
     assert list(tmp_path.iterdir()) == []
 
@@ -218,12 +218,12 @@ def test_a_failed_conversion_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_sources_that_cannot_be_read(
     tmp_path: Path, name: str, content: str | None, words: str
 ) -> None:
-    """Each is a SourceError that says what is wrong."""
+    """Each is a CheckpointError that says what is wrong."""
     source = write_checkpoint(tmp_path / "source")
     (source / name).unlink()
     if content is not None:
         (source / name).write_text(content)
-    with pytest.raises(SourceError, match=words):
+    with pytest.raises(CheckpointError, match=words):
         load_keras(str(source), tmp_path)
 
 
@@ -233,7 +233,7 @@ def test_weights_too_small_for_the_vocabulary(tmp_path: Path) -> None:
     ids = json.loads((source / "vocab.json").read_text())
     ids["extra"] = len(ids)
     (source / "vocab.json").write_text(json.dumps(ids))
-    with pytest.raises(SourceError, match="do not belong together"):
+    with pytest.raises(CheckpointError, match="do not belong together"):
         load_keras(str(source), tmp_path)
 
 
@@ -243,7 +243,7 @@ def test_a_changed_checkpoint_of_ours_is_refused(exact_folder: Path, tmp_path: P
     weights = bytearray((folder / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (folder / "model.safetensors").write_bytes(weights)
-    with pytest.raises(SourceError, match="sha256"):
+    with pytest.raises(CheckpointError, match="sha256"):
         load_keras(str(folder), tmp_path)
 
 

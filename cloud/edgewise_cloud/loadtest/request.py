@@ -5,10 +5,10 @@ from itertools import repeat
 
 import grpc
 
-from edgewise_cloud.loadtest.answer import Answer, WrongAnswerError
-from edgewise_cloud.loadtest.prompts import Job
 from edgewise_cloud.loadtest.record import Outcome, Record
+from edgewise_cloud.loadtest.response_check import Answer, InvalidResponseError
 from edgewise_cloud.loadtest.service import Service
+from edgewise_cloud.loadtest.workload import Job
 
 
 async def ask(service: Service, job: Job, record: Record, deadline: float | None) -> None:
@@ -30,7 +30,7 @@ async def ask(service: Service, job: Job, record: Record, deadline: float | None
     except grpc.aio.AioRpcError as error:
         record.outcome = Outcome.FAILED
         record.code, record.text = error.code().name, error.details()
-    except WrongAnswerError as error:
+    except InvalidResponseError as error:
         record.outcome, record.text = Outcome.WRONG, str(error)
     finally:
         record.ended = time.perf_counter()

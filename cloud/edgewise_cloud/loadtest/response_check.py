@@ -3,7 +3,7 @@
 from edgewise_proto import generation_pb2 as pb
 
 
-class WrongAnswerError(Exception):
+class InvalidResponseError(Exception):
     """An answer that breaks the contract; the text says how."""
 
 
@@ -18,39 +18,41 @@ class Answer:
         self._last: pb.GenerateResponse | None = None
 
     def take(self, response: pb.GenerateResponse | None) -> int:
-        """New tokens in the next message; None: it could not be read. Raises WrongAnswerError."""
+        """New tokens in the next message; None: it could not be read. Raises InvalidResponseError."""
         if response is None:
-            raise WrongAnswerError("a message that is no GenerateResponse")
+            raise InvalidResponseError("a message that is no GenerateResponse")
         if self._last is not None:
-            raise WrongAnswerError("a message after the last one")
+            raise InvalidResponseError("a message after the last one")
         if response.position != self._position:
-            raise WrongAnswerError(f"position {response.position}, not {self._position}")
+            raise InvalidResponseError(f"position {response.position}, not {self._position}")
         tokens = response.token_ids
         if tokens and max(tokens) >= self._vocabulary_size:
-            raise WrongAnswerError(
+            raise InvalidResponseError(
                 f"token id {max(tokens)}, of a vocabulary of {self._vocabulary_size}"
             )
         if self._position + len(tokens) > self._end:
-            raise WrongAnswerError("more tokens than were asked for")
+            raise InvalidResponseError("more tokens than were asked for")
         if response.finish_reason:
             if tokens:
-                raise WrongAnswerError("tokens in the last message")
+                raise InvalidResponseError("tokens in the last message")
             self._last = response
         self._position += len(tokens)
         return len(tokens)
 
     def end(self) -> pb.Timings:
-        """The service's own timings, once it has said that all is well. Raises WrongAnswerError."""
+        """The service's own timings, once it has said that all is well. Raises InvalidResponseError."""
         if self._last is None:
-            raise WrongAnswerError("no finish reason")
+            raise InvalidResponseError("no finish reason")
         made = self._position - len(self._request.token_ids)
         # No end token is ever asked for.
         if self._last.finish_reason != pb.FINISH_REASON_LENGTH or self._position != self._end:
             reason = pb.FinishReason.Name(self._last.finish_reason)
-            raise WrongAnswerError(f"{reason} after {made} of {self._request.max_tokens} tokens")
+            raise InvalidResponseError(
+                f"{reason} after {made} of {self._request.max_tokens} tokens"
+            )
         usage = self._last.usage
         if (usage.prompt_tokens, usage.completion_tokens) != (self._request.prompt_tokens, made):
-            raise WrongAnswerError(
+            raise InvalidResponseError(
                 f"usage of {usage.prompt_tokens} + {usage.completion_tokens} tokens, not "
                 f"{self._request.prompt_tokens} + {made}"
             )
