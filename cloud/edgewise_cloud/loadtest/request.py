@@ -1,31 +1,33 @@
-"""One request over gRPC, with the moment of each token's arrival."""
+"""Sending one request over gRPC, and recording when each token arrives."""
 
 import time
 from itertools import repeat
 
 import grpc
 
-from edgewise_cloud.loadtest.record import Outcome, Record
-from edgewise_cloud.loadtest.response_check import Answer, InvalidResponseError
+from edgewise_cloud.loadtest.record import Outcome, RequestRecord
+from edgewise_cloud.loadtest.response_check import InvalidResponseError, ResponseCheck
 from edgewise_cloud.loadtest.service import Service
-from edgewise_cloud.loadtest.workload import Job
+from edgewise_cloud.loadtest.workload import PlannedRequest
 
 
-async def ask(service: Service, job: Job, record: Record, deadline: float | None) -> None:
-    """Send a job and write into `record` what comes of it. Cancelling it cancels the call."""
+async def send_request(
+    service: Service, request: PlannedRequest, record: RequestRecord, deadline: float | None
+) -> None:
+    """Send a request and fill in its record. Cancelling this coroutine cancels the call."""
     stub = service.stubs[record.stream % len(service.stubs)]
-    answer = Answer(job.message, service.model.vocabulary_size)
+    check = ResponseCheck(request.message, service.model.vocabulary_size)
     record.sent = time.perf_counter()
-    call = stub.Generate(job.message, timeout=deadline)
+    call = stub.Generate(request.message, timeout=deadline)
     try:
         async for response in call:
             now = time.perf_counter()
-            record.arrivals.extend(repeat(now, answer.take(response)))
-            if job.cancel_after is not None and len(record.arrivals) >= job.cancel_after:
+            record.arrivals.extend(repeat(now, check.message(response)))
+            if request.cancel_after is not None and len(record.arrivals) >= request.cancel_after:
                 record.outcome = Outcome.CANCELLED
                 break
         else:
-            record.queued = answer.end().queued
+            record.queued = check.end().queued
             record.outcome = Outcome.COMPLETED
     except grpc.aio.AioRpcError as error:
         record.outcome = Outcome.FAILED

@@ -1,14 +1,14 @@
-"""Holding an answer to the contract in generation.proto."""
+"""Checking a response stream against the contract in generation.proto."""
 
 from edgewise_proto import generation_pb2 as pb
 
 
 class InvalidResponseError(Exception):
-    """An answer that breaks the contract; the text says how."""
+    """A response that breaks the contract; the text says how."""
 
 
-class Answer:
-    """The answer to one request, message by message."""
+class ResponseCheck:
+    """Checks the messages of one response stream, in order."""
 
     def __init__(self, request: pb.GenerateRequest, vocabulary_size: int) -> None:
         self._request = request
@@ -17,8 +17,11 @@ class Answer:
         self._end = self._position + request.max_tokens
         self._last: pb.GenerateResponse | None = None
 
-    def take(self, response: pb.GenerateResponse | None) -> int:
-        """New tokens in the next message; None: it could not be read. Raises InvalidResponseError."""
+    def message(self, response: pb.GenerateResponse | None) -> int:
+        """Check the next message, None if it could not be parsed; return how many tokens it has.
+
+        Raises InvalidResponseError.
+        """
         if response is None:
             raise InvalidResponseError("a message that is no GenerateResponse")
         if self._last is not None:
@@ -40,20 +43,23 @@ class Answer:
         return len(tokens)
 
     def end(self) -> pb.Timings:
-        """The service's own timings, once it has said that all is well. Raises InvalidResponseError."""
+        """Check that the stream may end here; return the service's timings.
+
+        Raises InvalidResponseError.
+        """
         if self._last is None:
             raise InvalidResponseError("no finish reason")
-        made = self._position - len(self._request.token_ids)
-        # No end token is ever asked for.
+        generated = self._position - len(self._request.token_ids)
+        # Requests name no end token, so that each should reach its max_tokens.
         if self._last.finish_reason != pb.FINISH_REASON_LENGTH or self._position != self._end:
             reason = pb.FinishReason.Name(self._last.finish_reason)
             raise InvalidResponseError(
-                f"{reason} after {made} of {self._request.max_tokens} tokens"
+                f"{reason} after {generated} of {self._request.max_tokens} tokens"
             )
-        usage = self._last.usage
-        if (usage.prompt_tokens, usage.completion_tokens) != (self._request.prompt_tokens, made):
+        usage, prompt_tokens = self._last.usage, self._request.prompt_tokens
+        if (usage.prompt_tokens, usage.completion_tokens) != (prompt_tokens, generated):
             raise InvalidResponseError(
                 f"usage of {usage.prompt_tokens} + {usage.completion_tokens} tokens, not "
-                f"{self._request.prompt_tokens} + {made}"
+                f"{prompt_tokens} + {generated}"
             )
         return self._last.timings
