@@ -27,7 +27,7 @@ def test_documents_are_separated_by_files_and_marks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         (None, "text.txt cannot be read: No such file or directory"),
         (b"", "text.txt is empty"),
@@ -37,13 +37,13 @@ def test_documents_are_separated_by_files_and_marks(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_cannot_be_used_is_a_text_error(
-    tmp_path: Path, content: bytes | None, words: str
+    tmp_path: Path, content: bytes | None, message: str
 ) -> None:
     """The message names the file and what is wrong with it, also among valid files."""
     path = tmp_path / "text.txt"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(TextError, match=words):
+    with pytest.raises(TextError, match=message):
         read_documents([write(tmp_path / "good.txt", "good"), path])
 
 
