@@ -24,8 +24,8 @@ from cloud_peers import HERE, prepare
 from cloud_sides import NEW, PROMPT, STREAMS
 
 from edgewise_cloud.keras_models.checkpoint import weights
+from edgewise_cloud.keras_models.import_tensorflow import import_tensorflow
 from edgewise_cloud.keras_models.load import KerasModel, load_keras
-from edgewise_cloud.keras_models.tensorflow import import_tensorflow
 from edgewise_cloud.serving.engine.batch import Batch
 from edgewise_cloud.serving.engine.settings import EngineSettings
 from edgewise_cloud.serving.model.programs import Programs

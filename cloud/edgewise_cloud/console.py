@@ -1,4 +1,4 @@
-"""Standard error, for people; one console, so that lines and bars do not run into each other."""
+"""Standard error, for messages; one console, so that lines and progress bars do not mix."""
 
 from rich.console import Console
 
@@ -6,5 +6,5 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def say(text: str, style: str | None = None) -> None:
-    """Print to standard error, as it is: names and paths may look like markup."""
+    """Print a line to standard error without markup: names and paths may contain brackets."""
     console.print(text, style=style, markup=False)

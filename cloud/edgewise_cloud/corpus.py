@@ -1,4 +1,4 @@
-"""Text to learn from: read, cut into documents, tokenised, and a part of it held out."""
+"""Training text: read, split into documents, a share of them held out, and tokenised."""
 
 import hashlib
 from collections.abc import Iterable
@@ -15,59 +15,59 @@ HELD_OUT_FILE = "held-out.txt"
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """Documents to train on, and documents kept for judging."""
+    """Documents, split into a training set and a held-out set for validation."""
 
     train: list[str]
     held_out: list[str]
     fingerprint: str  # a digest of all documents, in order
 
     def write_held_out(self, folder: Path) -> None:
-        """Leave what was held out in `folder`, to judge the model by."""
+        """Write the held-out set to `folder`, to evaluate the model on later."""
         text = f"\n{END_OF_TEXT}\n".join(self.held_out) + "\n"
         (folder / HELD_OUT_FILE).write_text(text, encoding="utf-8")
 
 
 def read_corpus(paths: Iterable[Path], held_out: float, seed: int) -> Corpus:
-    """The documents in UTF-8 files, a share of them held out.
+    """Read the documents of UTF-8 files and hold out a share of them.
 
-    Documents are drawn by `seed` until they make up `held_out` of the characters; one that is
-    longer than all that is wanted gives its end. Raises TextError as read_documents() does.
+    Documents are drawn by `seed` until they make up `held_out` of the characters. A document that
+    is longer than that share is split, and its end held out. Raises TextError as read_documents().
     """
     documents = read_documents(paths)
     wanted = int(held_out * sum(map(len, documents)))
-    cuts = [len(document) for document in documents]  # where the held-out part of each begins
+    splits = [len(document) for document in documents]  # where the held-out text of each begins
     missing = wanted
     for index in np.random.default_rng(seed).permutation(len(documents)).tolist():
         if missing <= 0:
             break
         length = len(documents[index])
-        cuts[index] = 0 if length <= wanted else length - missing
+        splits[index] = 0 if length <= wanted else length - missing
         missing -= length
-    parts = [(text[:cut], text[cut:]) for text, cut in zip(documents, cuts, strict=True)]
+    pairs = list(zip(documents, splits, strict=True))
     return Corpus(
-        train=[train for train, _ in parts if train],
-        held_out=[kept for _, kept in parts if kept],
+        train=[document[:split] for document, split in pairs if split > 0],
+        held_out=[document[split:] for document, split in pairs if split < len(document)],
         fingerprint=_fingerprint(documents),
     )
 
 
 def read_documents(paths: Iterable[Path]) -> list[str]:
-    """The documents in UTF-8 files: a file, or what lies between `<|endoftext|>` marks in one.
+    """Read the documents of UTF-8 files; `<|endoftext|>` separates documents within a file.
 
     Raises TextError for a file that is missing, empty or not UTF-8.
     """
     return [
         stripped
         for path in paths
-        for part in _read(path).split(END_OF_TEXT)
-        if (stripped := part.strip())
+        for document in _read(path).split(END_OF_TEXT)
+        if (stripped := document.strip())
     ]
 
 
 def tokenized(documents: list[str], tokenizer: Tokenizer) -> np.ndarray:
-    """The ids of all documents in a row, each closed by the end-of-text token: int32 [tokens]."""
-    rows = [np.array([*tokenizer.encode(text), *tokenizer.end_ids], np.int32) for text in documents]
-    return np.concatenate([np.array([], np.int32), *rows])
+    """All documents as one array, an end-of-text token after each: int32 [tokens]."""
+    ids = [np.array([*tokenizer.encode(text), *tokenizer.end_ids], np.int32) for text in documents]
+    return np.concatenate([np.array([], np.int32), *ids])
 
 
 def _fingerprint(documents: list[str]) -> str:

@@ -1,38 +1,38 @@
-"""Errors of the cloud side.
+"""Errors of the cloud package.
 
 CloudError
-├── SourceError
+├── CheckpointError
 ├── TextError
 ├── TrainingError
 ├── ConversionError
 ├── ServeError
-└── LoadError
+└── LoadTestError
 """
 
 
 class CloudError(Exception):
-    """Anything the pipeline or the service refuses or fails at."""
+    """Base class of every error that this package raises on purpose."""
 
 
-class SourceError(CloudError):
-    """A Keras model that cannot be found, fetched or read."""
+class CheckpointError(CloudError):
+    """A Keras model cannot be found, fetched or read."""
 
 
 class TextError(CloudError):
-    """Training text that cannot be used."""
+    """Training or evaluation text cannot be used."""
 
 
 class TrainingError(CloudError):
-    """A training that cannot be begun, gone on with or saved."""
+    """A training cannot be started, resumed or saved."""
 
 
 class ConversionError(CloudError):
-    """A model that did not become a working device model."""
+    """A checkpoint could not be converted to a working device model."""
 
 
 class ServeError(CloudError):
-    """A service that cannot be started as asked."""
+    """A service cannot be started with these options."""
 
 
-class LoadError(CloudError):
-    """A load test that cannot be run as asked, or finds no service."""
+class LoadTestError(CloudError):
+    """A load test cannot be run with these options, or finds no service."""

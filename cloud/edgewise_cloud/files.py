@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Atomic writes: a reader sees the old file or the new one, never a part of it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,10 +6,10 @@ from pathlib import Path
 
 
 @contextmanager
-def replaced_whole(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to; it takes `path`'s place when all is written.
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the same folder, and rename it to `path` when the block succeeds.
 
-    Where that fails, `path` stays as it was, and nothing lies beside it.
+    If the block raises, `path` is unchanged and the temporary file is removed.
     """
     partial = path.with_name(f"partial-{path.name}")
     try:

@@ -1,11 +1,12 @@
-"""Trainings that take a second."""
+"""Text to train on, the command line in this process, and a full disk."""
 
 import resource
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,28 +22,37 @@ STORIES = [
 
 @pytest.fixture(scope="session")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eighty documents in a file."""
+    """A file of eighty documents."""
     path = tmp_path_factory.mktemp("text") / "stories.txt"
     path.write_text("\n<|endoftext|>\n".join(STORIES), encoding="utf-8")
     return path
 
 
-@pytest.fixture(scope="module")
-def uncompiled() -> Iterator[None]:
-    """Train step by step, and look briefly: compiling takes longer than a few steps do."""
-    import keras
+@dataclass(frozen=True)
+class Completed:
+    """What a command printed, and its exit status."""
 
-    from edgewise_cloud.train import loop as training_loop
+    status: int
+    stdout: str
+    stderr: str
 
-    compile_ = keras.Model.compile
 
-    def eagerly(model: keras.Model, **options: Any) -> None:
-        compile_(model, **options | {"jit_compile": False, "run_eagerly": True})
+RunCommand = Callable[..., Completed]
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(keras.Model, "compile", eagerly)
-        patch.setattr(training_loop, "LOOK_TOKENS", 8)
-        yield
+
+@pytest.fixture
+def run_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> RunCommand:
+    """Run `edgewise-cloud` in this process: a new process would have to start TensorFlow."""
+    from edgewise_cloud import cli
+
+    def run(*arguments: str | Path) -> Completed:
+        monkeypatch.setattr(sys, "argv", ["edgewise-cloud", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exited:
+            cli.main()
+        printed = capsys.readouterr()
+        return Completed(exited.value.code, printed.out, printed.err)
+
+    return run
 
 
 FullDisk = Callable[[int], AbstractContextManager[None]]
@@ -50,12 +60,12 @@ FullDisk = Callable[[int], AbstractContextManager[None]]
 
 @pytest.fixture
 def full_disk() -> FullDisk:
-    """A context in which no file can grow beyond so many bytes."""
+    """A context in which no file can grow beyond the given number of bytes."""
 
     @contextmanager
-    def limited(room: int) -> Iterator[None]:
+    def limited(size: int) -> Iterator[None]:
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
         try:
             yield
         finally:

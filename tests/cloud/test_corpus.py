@@ -1,4 +1,4 @@
-"""Text becomes documents, a part of them held out, and ids."""
+"""Text files become documents, a held-out set, and token ids."""
 
 from pathlib import Path
 
@@ -17,8 +17,8 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def test_documents_are_parted_by_files_and_marks(tmp_path: Path) -> None:
-    """What is between two marks is one, whatever its line breaks; nothing is none."""
+def test_documents_are_separated_by_files_and_marks(tmp_path: Path) -> None:
+    """Line breaks do not separate documents, and empty ones are dropped."""
     first = write(
         tmp_path / "a.txt", "<|endoftext|>one\n\ntwo<|endoftext|> \n<|endoftext|>\nthree\n"
     )
@@ -27,7 +27,7 @@ def test_documents_are_parted_by_files_and_marks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         (None, "text.txt cannot be read: No such file or directory"),
         (b"", "text.txt is empty"),
@@ -36,50 +36,52 @@ def test_documents_are_parted_by_files_and_marks(tmp_path: Path) -> None:
         ("naïve".encode("latin-1"), r"text.txt is not UTF-8 \(byte 2\); convert it first"),
     ],
 )
-def test_files_that_cannot_be_used(tmp_path: Path, content: bytes | None, words: str) -> None:
-    """Among good ones too: the file is named, and what is wrong with it."""
+def test_a_file_that_cannot_be_used_is_a_text_error(
+    tmp_path: Path, content: bytes | None, message: str
+) -> None:
+    """The message names the file and what is wrong with it, also among valid files."""
     path = tmp_path / "text.txt"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(TextError, match=words):
+    with pytest.raises(TextError, match=message):
         read_documents([write(tmp_path / "good.txt", "good"), path])
 
 
-def test_a_folder_is_no_text(tmp_path: Path) -> None:
-    """Nor is anything else that cannot be opened."""
+def test_a_folder_is_a_text_error(tmp_path: Path) -> None:
+    """It cannot be read."""
     with pytest.raises(TextError, match="cannot be read: Is a directory"):
         read_documents([tmp_path])
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.5])
 def test_whole_documents_are_held_out(text: Path, share: float) -> None:
-    """Each is on one side, in its order, and the share is reached by less than one document."""
+    """Each is in one set, in order, and the share is exceeded by less than one document."""
     corpus = read_corpus([text], share, seed=1)
-    for part in (corpus.train, corpus.held_out):
-        assert part == [story for story in STORIES if story in part]
+    for documents in (corpus.train, corpus.held_out):
+        assert documents == [story for story in STORIES if story in documents]
     assert sorted([*corpus.train, *corpus.held_out]) == sorted(STORIES)
     wanted = share * sum(map(len, STORIES))
     assert wanted <= sum(map(len, corpus.held_out)) < wanted + max(map(len, STORIES))
 
 
-def test_the_seed_draws_what_is_held_out(text: Path) -> None:
-    """The same ones for the same seed, from all over the text."""
+def test_the_seed_chooses_the_held_out_set(text: Path) -> None:
+    """The same documents for the same seed, from anywhere in the text."""
     first, again, other = (read_corpus([text], 0.2, seed) for seed in (1, 1, 2))
     assert first == again
     assert first.held_out != other.held_out
     assert first.held_out != STORIES[-len(first.held_out) :]
 
 
-def test_of_a_single_document_the_end_is_held_out(tmp_path: Path) -> None:
-    """Its last tenth, and nothing is lost between."""
+def test_the_end_of_a_single_document_is_held_out(tmp_path: Path) -> None:
+    """Its last tenth; no character is lost."""
     document = " ".join(STORIES)
     corpus = read_corpus([write(tmp_path / "text.txt", document)], 0.1, seed=1)
     assert corpus.train[0] + corpus.held_out[0] == document
     assert len(corpus.held_out[0]) == len(document) // 10
 
 
-def test_a_document_longer_than_the_share_gives_its_end(tmp_path: Path) -> None:
-    """A few large files lose no more than the share, whichever is drawn first."""
+def test_only_the_end_of_a_long_document_is_held_out(tmp_path: Path) -> None:
+    """The share is kept with a few large files, whichever is drawn first."""
     text = write(tmp_path / "text.txt", "short<|endoftext|>a much longer one")
     for seed in range(8):
         corpus = read_corpus([text], 0.5, seed)
@@ -88,34 +90,34 @@ def test_a_document_longer_than_the_share_gives_its_end(tmp_path: Path) -> None:
         assert corpus.train[-1] == "a much longer one".removesuffix(corpus.held_out[-1])
 
 
-def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
-    """Editors on Windows leave one."""
+def test_a_byte_order_mark_is_dropped(tmp_path: Path) -> None:
+    """Some editors on Windows write one."""
     path = tmp_path / "text.txt"
     path.write_bytes(b"\xef\xbb\xbfonce")
     assert read_documents([path]) == ["once"]
 
 
-def test_what_was_held_out_can_be_read_again(text: Path, tmp_path: Path) -> None:
-    """The file holds the same documents."""
+def test_the_held_out_file_can_be_read(text: Path, tmp_path: Path) -> None:
+    """It has the same documents."""
     corpus = read_corpus([text], 0.2, seed=1)
     corpus.write_held_out(tmp_path)
     assert read_documents([tmp_path / HELD_OUT_FILE]) == corpus.held_out
 
 
-def test_the_fingerprint_is_the_text_s(text: Path, tmp_path: Path) -> None:
-    """Of its documents and their order, wherever they are cut and whatever is held out."""
+def test_the_fingerprint_depends_only_on_the_documents(text: Path, tmp_path: Path) -> None:
+    """And their order, not on how they are split into files or which are held out."""
     fingerprint = read_corpus([text], 0.2, seed=1).fingerprint
     halves = [
-        write(tmp_path / name, END_OF_TEXT.join(part))
-        for name, part in {"a.txt": STORIES[:9], "b.txt": STORIES[9:]}.items()
+        write(tmp_path / name, END_OF_TEXT.join(documents))
+        for name, documents in {"a.txt": STORIES[:9], "b.txt": STORIES[9:]}.items()
     ]
     assert read_corpus(halves, 0.1, seed=2).fingerprint == fingerprint
     assert read_corpus(halves[::-1], 0.2, seed=1).fingerprint != fingerprint
     assert read_corpus(halves[1:], 0.2, seed=1).fingerprint != fingerprint
 
 
-def test_each_document_is_closed_by_the_end_of_text(tmp_path: Path) -> None:
-    """And a mark inside of it would be ordinary text."""
+def test_an_end_of_text_token_follows_each_document(tmp_path: Path) -> None:
+    """A mark within a document is ordinary text."""
     write_vocabulary(tmp_path)
     tokenizer = Tokenizer.from_folder(tmp_path)
     (end,) = tokenizer.end_ids

@@ -1,1 +1,1 @@
-"""A checkpoint made into a model folder: the graph, quantization, and what it costs in quality."""
+"""Converting a checkpoint to a device model, and measuring what that costs in quality."""

@@ -1,4 +1,4 @@
-"""From a Keras GPT-2 to a device model folder."""
+"""Converting a Keras GPT-2 to a device model folder."""
 
 import tempfile
 from collections.abc import Iterator
@@ -6,12 +6,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import tensorflow as tf
-
 from edgewise_cloud.convert.evaluate import PASSAGE, Evaluation, evaluate
-from edgewise_cloud.convert.graph import StepGraph
+from edgewise_cloud.convert.graph import float32_tflite
 from edgewise_cloud.convert.quantization import BLOCK, Quantization, Target
-from edgewise_cloud.convert.weight_formats import FORMS, stored
+from edgewise_cloud.convert.rewrite import WEIGHT_FORMATS, quantize_weights
 from edgewise_cloud.errors import ConversionError
 from edgewise_cloud.keras_models.checkpoint import CHECKPOINT_FILES, save_checkpoint, weights
 from edgewise_cloud.keras_models.load import KerasModel, load_keras
@@ -23,11 +21,11 @@ from edgewise_edge.runtime.session import Runtime
 from edgewise_edge.store.manifest import MODEL_FILE, FileRecord, Manifest
 from edgewise_edge.trial import try_model
 
-LARGEST_FILE = 2**31  # bytes; a flatbuffer's offsets have 32 bits
-MOST_TOKENS = 4096  # of the text that a conversion is judged on
-# How far a conversion may move the logits, as root mean square over their standard deviation.
-# Float32 on two runtimes differs by rounding alone; in fewer bits, what differs by more is broken.
-ALLOWED = {
+MAX_FILE_SIZE = 2**31  # bytes; a flatbuffer's offsets have 32 bits
+MAX_TOKENS = 4096  # of the text that a conversion is evaluated on
+# How far a conversion may move the logits: the root mean square over their standard deviation.
+# Float32 differs only by rounding; a model in fewer bits that differs by more is broken.
+ALLOWED_DIFFERENCE = {
     Quantization.NONE: 1e-3,
     Quantization.FLOAT16: 0.02,
     Quantization.INT8: 0.3,
@@ -36,7 +34,7 @@ ALLOWED = {
 
 
 def convert(
-    source: str,
+    checkpoint: str,
     out: Path,
     quantization: Quantization,
     target: Target = Target.LITERT,
@@ -46,23 +44,23 @@ def convert(
     sampling: dict[str, float] | None = None,
     documents: list[str] | None = None,
 ) -> tuple[Manifest, Evaluation]:
-    """Write a device model folder `out` from the Keras model `source`, and judge it.
+    """Convert the Keras model `checkpoint` to a device model folder `out`, and evaluate it.
 
-    `keras_weights` adds the Keras weights (float16), for a folder that serves both sides.
-    `sampling` is recommended on top of what the source recommends. What the model lost is measured
-    on the first tokens of `documents`, or a passage of our own. Raises SourceError, TextError,
-    ConversionError or, for settings that mean nothing, RequestError; `out` is written whole or not at
-    all.
+    `keras_weights` adds the Keras weights (float16), so that the cloud can serve the folder too.
+    `sampling` overrides the settings that the checkpoint recommends. The evaluation reads the first
+    tokens of `documents`, or a passage of our own. `out` is written atomically. Raises
+    CheckpointError, TextError, ConversionError or, for invalid `sampling`, RequestError.
     """
-    if quantization is not Quantization.NONE and (quantization, target) not in FORMS:
+    if quantization is not Quantization.NONE and (quantization, target) not in WEIGHT_FORMATS:
         raise ConversionError(
             f"{target} cannot run {quantization} models; give another --quantize or --target"
         )
     sampling_params({}, sampling or {})
-    with _written_whole(out) as folder:
-        model = load_keras(source, folder)
+    with _atomic_folder(out) as folder:
+        model = load_keras(checkpoint, folder)
         _require_convertible(model, quantization)
-        (folder / MODEL_FILE).write_bytes(_to_tflite(model, quantization, target))
+        float32 = float32_tflite(weights(model.backbone), model.architecture)
+        (folder / MODEL_FILE).write_bytes(quantize_weights(float32, quantization, target))
         files = [MODEL_FILE, *TOKENIZER_FILES]
         if keras_weights:
             save_checkpoint(model.backbone, folder, dtype="float16")
@@ -81,41 +79,41 @@ def convert(
         try:
             memory = try_model(folder)
             runtime = Runtime.load(folder / MODEL_FILE, model.architecture, default_threads())
-            evaluation = evaluate(model, runtime, documents or [PASSAGE], most_tokens=MOST_TOKENS)
+            evaluation = evaluate(model, runtime, documents or [PASSAGE], most_tokens=MAX_TOKENS)
         except EdgeError as error:
             raise ConversionError(f"the converted model does not work: {error}") from error
         _require_agreement(evaluation, quantization)
-        made = {"source": model.name, "quantize": quantization, "target": target}
-        manifest = replace(manifest, memory=memory, conversion=made | evaluation.as_dict())
+        conversion = {"source": model.name, "quantize": quantization, "target": target}
+        manifest = replace(manifest, memory=memory, conversion=conversion | evaluation.as_dict())
         manifest.write(folder)
     return manifest, evaluation
 
 
 def _require_convertible(model: KerasModel, quantization: Quantization) -> None:
-    if model.backbone.count_params() * 4 > LARGEST_FILE:
+    if model.backbone.count_params() * 4 > MAX_FILE_SIZE:
         raise ConversionError(
-            f"{model.name} is too large: its float32 form must fit into a file of 2 GB"
+            f"{model.name} is too large: in float32 it must fit into a file of 2 GB"
         )
     if quantization is Quantization.INT4 and model.architecture.width % BLOCK:
         raise ConversionError(
-            f"int4 needs a width that {BLOCK} divides, and {model.name} has one of "
+            f"int4 needs a width that {BLOCK} divides, but {model.name}'s is "
             f"{model.architecture.width}; give another --quantize"
         )
 
 
 def _require_agreement(evaluation: Evaluation, quantization: Quantization) -> None:
-    allowed = evaluation.logit_spread * ALLOWED[quantization]
-    if not evaluation.logit_difference <= allowed:  # a NaN is refused as well
+    allowed = evaluation.logit_spread * ALLOWED_DIFFERENCE[quantization]
+    if not evaluation.logit_difference <= allowed:  # NaN fails this, too
         raise ConversionError(
             f"the device model's logits differ from Keras's by {evaluation.logit_difference:.3g} "
-            f"(root mean square), where {allowed:.3g} is allowed: the conversion went wrong, or "
+            f"(root mean square), more than the {allowed:.3g} allowed: the conversion failed, or "
             f"{quantization} cannot hold these weights"
         )
 
 
 @contextmanager
-def _written_whole(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that takes its name only when the work is done."""
+def _atomic_folder(out: Path) -> Iterator[Path]:
+    """Yield a temporary folder next to `out`, and rename it to `out` when the block succeeds."""
     try:
         if out.exists():
             raise ConversionError(f"{out} exists already; give a new folder, or remove it first")
@@ -127,15 +125,3 @@ def _written_whole(out: Path) -> Iterator[Path]:
             partial.rename(out)
     except OSError as error:
         raise ConversionError(f"{out} cannot be written: {error.strerror or error}") from error
-
-
-def _to_tflite(model: KerasModel, quantization: Quantization, target: Target) -> bytes:
-    graph = StepGraph(weights(model.backbone), model.architecture)
-    signatures = dict(graph.signatures())
-    with tempfile.TemporaryDirectory() as folder:
-        tf.saved_model.save(graph, folder, signatures=signatures)
-        converter = tf.lite.TFLiteConverter.from_saved_model(
-            folder, signature_keys=list(signatures)
-        )
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        return stored(converter.convert(), quantization, target)

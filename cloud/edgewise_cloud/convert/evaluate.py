@@ -1,4 +1,4 @@
-"""How well a GPT-2 predicts a text, in Keras and on the device, and how closely both agree."""
+"""How well a GPT-2 predicts a text, in Keras and on the device, and how closely they agree."""
 
 import math
 import tempfile
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewise_cloud.corpus import tokenized
-from edgewise_cloud.errors import SourceError, TextError
+from edgewise_cloud.errors import CheckpointError, TextError
 from edgewise_cloud.keras_models.load import KerasModel, load_keras
 from edgewise_edge.model import DeviceModel
 from edgewise_edge.runtime.session import Runtime
@@ -25,16 +25,16 @@ PASSAGE = (
     "I pray you, let me live, I am no flounder really, but an enchanted prince. What good will it "
     "do you to kill me? I should not be good to eat, put me in the water again, and let me go.'"
 )
-FEWEST_TOKENS = 8
+MIN_TOKENS = 8
 
 
-def _silent(_done: int, _total: int) -> None:
-    """No progress to show."""
+def _no_progress(_done: int, _total: int) -> None:
+    """Show no progress."""
 
 
 @dataclass(frozen=True, slots=True)
-class Quality:
-    """How well one side predicts a text."""
+class Scores:
+    """How well one model predicts a text."""
 
     bits_per_byte: float
     perplexity: float  # per token
@@ -42,29 +42,29 @@ class Quality:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Both sides over the same text."""
+    """The Keras model and the device model over the same text."""
 
     text_bytes: int
     tokens: int
-    keras: Quality
-    device: Quality
+    keras: Scores
+    device: Scores
     top1_agreement: float  # share of positions where both find the same token likeliest
     largest_logit_difference: float
-    logit_difference: float  # root of the mean square
-    logit_spread: float  # standard deviation of the Keras logits, to judge the difference by
+    logit_difference: float  # root mean square
+    logit_spread: float  # standard deviation of the Keras logits, to compare the difference with
 
     @property
-    def lost(self) -> float:
-        """By what share the device needs more bits than Keras."""
+    def bits_increase(self) -> float:
+        """The bits the device needs more than Keras, as a share of Keras's."""
         return self.device.bits_per_byte / self.keras.bits_per_byte - 1
 
     def as_dict(self) -> dict[str, Any]:
         """For a manifest, or as JSON."""
-        return asdict(self) | {"lost": self.lost}
+        return asdict(self) | {"lost": self.bits_increase}
 
 
 @dataclass(slots=True)
-class _Sums:
+class _Totals:
     keras_nats: float = 0.0
     device_nats: float = 0.0
     agreed: int = 0
@@ -73,40 +73,40 @@ class _Sums:
     variance: float = 0.0
 
     def add(self, keras: NDArray[np.float32], device: NDArray[np.float32], next_token: int) -> None:
-        """Count one position by both sides' logits (vocabulary,)."""
+        """Add one position, given both models' logits (vocabulary,)."""
         self.keras_nats += _nats(keras, next_token)
         self.device_nats += _nats(device, next_token)
         self.agreed += int(keras.argmax() == device.argmax())
         difference = np.abs(keras - device)
-        self.largest = float(np.maximum(self.largest, difference.max()))  # a NaN stays one
+        self.largest = float(np.maximum(self.largest, difference.max()))  # NaN propagates
         self.squares += float(np.square(difference).mean())
         self.variance += float(keras.var())
 
 
 def evaluate_model(
     model: str,
-    keras_source: str,
+    checkpoint: str,
     documents: list[str],
     most_tokens: int | None = None,
-    progress: Callable[[int, int], None] = _silent,
+    progress: Callable[[int, int], None] = _no_progress,
 ) -> Evaluation:
-    """Compare the device model that `model` names with the Keras model that `keras_source` names.
+    """Compare the device model `model` with the Keras model `checkpoint`, both given by name.
 
-    Raises SourceError where they do not belong together, TextError, and what loading raises.
+    Raises CheckpointError where the two do not belong together, TextError, and what loading raises.
     """
     device = DeviceModel.load(model)
     try:
         with tempfile.TemporaryDirectory() as workspace:
-            keras = load_keras(keras_source, Path(workspace))
-    except SourceError as error:
-        raise SourceError(f"{error}; name the model it was made from with --keras") from error
+            keras = load_keras(checkpoint, Path(workspace))
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; name the model it was made from with --keras") from error
     manifest = device.manifest
     for what, ours, theirs in (
         ("vocabularies", manifest.vocabulary, keras.tokenizer.fingerprint),
         ("sizes", manifest.architecture, keras.architecture),
     ):
         if ours != theirs:
-            raise SourceError(f"{model} was not made from {keras_source}: their {what} differ")
+            raise CheckpointError(f"{model} was not made from {checkpoint}: their {what} differ")
     return evaluate(keras, device.runtime, documents, most_tokens=most_tokens, progress=progress)
 
 
@@ -116,33 +116,33 @@ def evaluate(
     documents: list[str],
     *,
     most_tokens: int | None = None,
-    progress: Callable[[int, int], None] = _silent,
+    progress: Callable[[int, int], None] = _no_progress,
 ) -> Evaluation:
-    """Let both sides predict every token of `documents`, at most the first `most_tokens`.
+    """Predict every token of `documents`, or only the first `most_tokens`, with both models.
 
     The text is read in windows that overlap by half, so that each token but those at the very
     start is predicted from at least half a context window. The device reads the first half of a
-    window in prefill's chunks and the rest token by token, as it does when it writes. `progress` is
-    told the tokens done and the tokens in all. Raises TextError for a text of a few tokens.
+    window by prefill, in chunks, and the rest by decode, as when it generates. `progress` is called
+    with the number of tokens done and the total. Raises TextError for a text of a few tokens.
     """
-    # A text begins after the end of another one, as in training.
+    # As in training, a text begins after the end of another one.
     start = sorted(model.tokenizer.end_ids)[:1]
     tokens = np.array([*start, *tokenized(documents, model.tokenizer)[:most_tokens]], np.int32)
-    if len(tokens) < FEWEST_TOKENS:
-        raise TextError(f"the text to judge by has fewer than {FEWEST_TOKENS} tokens; give more")
-    sums = _Sums()
-    for keras, device, position in _both(model, runtime, tokens):
-        sums.add(keras, device, int(tokens[position + 1]))
+    if len(tokens) < MIN_TOKENS:
+        raise TextError(f"the text to evaluate on has fewer than {MIN_TOKENS} tokens; give more")
+    totals = _Totals()
+    for keras, device, position in _logit_pairs(model, runtime, tokens):
+        totals.add(keras, device, int(tokens[position + 1]))
         progress(position + 1, len(tokens) - 1)
-    return _evaluation(sums, len(tokens) - 1, _bytes(model, tokens[1:]))
+    return _evaluation(totals, len(tokens) - 1, _byte_count(model, tokens[1:]))
 
 
-def _both(
+def _logit_pairs(
     model: KerasModel, runtime: Runtime, tokens: NDArray[np.int32]
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32], int]]:
     """The logits of Keras and of the device at each position but the last."""
     window = model.architecture.context_window
-    # Of a text shorter than a window, too, a half is read by prefill.
+    # Prefill reads a half of a text that is shorter than a window, too.
     half = max(1, min(window, len(tokens)) // 2)
     for scored in range(0, len(tokens) - 1, half):
         begin = max(0, scored - (window - half))
@@ -169,22 +169,22 @@ def _nats(logits: NDArray[np.float32], token: int) -> float:
     return float(largest + np.log(np.exp(logits - largest).sum()) - logits[token])
 
 
-def _bytes(model: KerasModel, tokens: NDArray[np.int32]) -> int:
+def _byte_count(model: KerasModel, tokens: NDArray[np.int32]) -> int:
     return sum(len(model.tokenizer.token_bytes(token)) for token in tokens.tolist())
 
 
-def _evaluation(sums: _Sums, tokens: int, text_bytes: int) -> Evaluation:
-    def quality(nats: float) -> Quality:
-        # Of a broken model the exponent may be anything.
-        return Quality(nats / math.log(2) / text_bytes, float(np.exp(np.float64(nats / tokens))))
+def _evaluation(totals: _Totals, tokens: int, text_bytes: int) -> Evaluation:
+    def scores(nats: float) -> Scores:
+        # NumPy's exp: a broken model's perplexity may overflow to infinity.
+        return Scores(nats / math.log(2) / text_bytes, float(np.exp(np.float64(nats / tokens))))
 
     return Evaluation(
         text_bytes=text_bytes,
         tokens=tokens,
-        keras=quality(sums.keras_nats),
-        device=quality(sums.device_nats),
-        top1_agreement=sums.agreed / tokens,
-        largest_logit_difference=sums.largest,
-        logit_difference=math.sqrt(sums.squares / tokens),
-        logit_spread=math.sqrt(sums.variance / tokens),
+        keras=scores(totals.keras_nats),
+        device=scores(totals.device_nats),
+        top1_agreement=totals.agreed / tokens,
+        largest_logit_difference=totals.largest,
+        logit_difference=math.sqrt(totals.squares / tokens),
+        logit_spread=math.sqrt(totals.variance / tokens),
     )

@@ -18,10 +18,10 @@ def parsed(model: bytes) -> Any:
 
 
 def packed(model: Any) -> bytes:
-    """The file of a `parsed` model: equal constants stored once, and none that nothing reads.
+    """The file of a `parsed` model, with equal constants stored once and unused ones dropped.
 
-    The converter stores a constant anew for each type of use: an embedding table that is looked up
-    and multiplied with would lie in the file twice.
+    The converter stores a constant once per kind of use: an embedding table that is looked up and
+    multiplied with would be in the file twice.
     """
     first: dict[bytes, int] = {}
     for subgraph in model.subgraphs:
@@ -39,7 +39,7 @@ def packed(model: Any) -> bytes:
 
 
 class SharedQuantization(schema.QuantizationParametersT):  # type: ignore[misc]  # untyped
-    """Scales, written into the file once for all the tensors that refer to them."""
+    """Quantization parameters that are written once for all the tensors that refer to them."""
 
     def __init__(self, **fields: Any) -> None:
         super().__init__(**fields)
@@ -47,19 +47,19 @@ class SharedQuantization(schema.QuantizationParametersT):  # type: ignore[misc] 
 
     @classmethod
     def blockwise(cls, scales: int, size: int) -> "SharedQuantization":
-        """A scale for each `size` weights of a row, in the tensor `scales`."""
+        """A scale per `size` weights of a row, in the tensor `scales`."""
         blocks = schema.BlockwiseQuantizationT(scales=scales, zeroPoints=-1, blockSize=size)
         return cls(detailsType=schema.QuantizationDetails.BlockwiseQuantization, details=blocks)
 
     def Pack(self, builder: flatbuffers.Builder) -> int:  # noqa: N802  # the schema's name
-        """Write the scales, or say where they lie."""
+        """Write the parameters, or return the offset where they were written before."""
         if not self._written or self._written[0] is not builder:
             self._written = (builder, super().Pack(builder))
         return self._written[1]
 
 
 class Graph:
-    """One subgraph of a parsed model, with what it takes to add to it."""
+    """One subgraph of a parsed model, with methods that add tensors, buffers and operators."""
 
     def __init__(self, model: Any, subgraph: Any) -> None:
         self._model = model
@@ -75,12 +75,12 @@ class Graph:
         return data is not None and len(data) > 0
 
     def floats(self, tensor: Any) -> NDArray[np.float32]:
-        """The numbers of a constant float32 tensor, in its shape."""
+        """The values of a constant float32 tensor, in its shape."""
         data = np.asarray(self._model.buffers[tensor.buffer].data, np.uint8)
         return data.view(np.float32).reshape(tensor.shape)
 
     def add_buffer(self, data: NDArray[Any]) -> int:
-        """A new buffer with the bytes of `data`."""
+        """Add a buffer with the bytes of `data`; return its index."""
         flat = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
         self._model.buffers.append(schema.BufferT(data=flat))
         return len(self._model.buffers) - 1
@@ -93,7 +93,7 @@ class Graph:
         buffer: int,
         quantization: SharedQuantization | None = None,
     ) -> int:
-        """A new tensor."""
+        """Add a tensor; return its index."""
         self.tensors.append(
             schema.TensorT(
                 name=name,
@@ -107,11 +107,11 @@ class Graph:
         return len(self.tensors) - 1
 
     def computed(self, name: str, shape: Sequence[int], type_: int) -> int:
-        """A new tensor for an op to write: buffer 0 is the empty one."""
+        """Add a tensor for an op to write; return its index. Buffer 0 is the empty one."""
         return self.tensor(name, shape, type_, 0)
 
     def operator(self, kind: int, version: int, inputs: list[int], out: int) -> Any:
-        """A new operator with the default options of its kind."""
+        """Make an operator with the default options of its kind."""
         codes = self._model.operatorCodes
         known = [index for index, code in enumerate(codes) if code.builtinCode == kind]
         if not known:
@@ -126,6 +126,6 @@ class Graph:
         return made
 
     def require_version(self, operator: Any, version: int) -> None:
-        """Say that the operator's kind is used as of `version` of its definition."""
+        """Raise the version of the operator's definition to at least `version`."""
         code = self._model.operatorCodes[operator.opcodeIndex]
         code.version = max(code.version, version)

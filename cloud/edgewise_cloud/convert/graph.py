@@ -1,17 +1,18 @@
-"""GPT-2's step as a TensorFlow graph that TFLite runs with its builtin ops alone.
+"""GPT-2's step as a TensorFlow graph of TFLite builtin ops.
 
-A step reads T new tokens behind C cached rows. It takes `tokens[T]`, `positions[T]`,
+A step reads T new tokens after C cached rows. It takes `tokens[T]`, `positions[T]`,
 `mask[T, T + C]` and per layer `key_i` and `value_i` [C, heads, head size], and returns per layer
 `new_key_i` and `new_value_i` [T, heads, head size], and `logits[vocabulary]` of the last token. The
-host writes the new rows behind the cached ones: the graph copies no cache. `mask` is added to the
-attention scores, those of the new tokens first: zero where a token may look, edgewise_edge's MASKED
-where not.
+caller appends the new rows to the cached ones: the graph copies no cache. `mask` is added to the
+attention scores, those of the new tokens first: zero where a token may attend, edgewise_edge's
+MASKED elsewhere.
 
-C is free, so that a short text does not pay for a long one: one signature serves every length.
-There are two of them, `decode` (T = 1) and `prefill` (T is free), because a single row and a
-matrix want their attention computed in different ways.
+C is dynamic, so that the cost of a step grows with the text: one signature serves every length.
+There are two signatures, `decode` (T = 1) and `prefill` (T is dynamic), because attention of a
+single row and of a matrix are fastest when computed differently.
 """
 
+import tempfile
 from collections.abc import Iterator
 
 import numpy as np
@@ -20,11 +21,25 @@ import tensorflow as tf
 from edgewise_edge.runtime.signatures import DECODE, PREFILL
 from edgewise_edge.store.manifest import Architecture
 
-HEAD = "wte.weight"  # GPT-2 ties its head to its token embedding
+EMBEDDING = "wte.weight"  # also the head: GPT-2 ties the two
+
+
+def float32_tflite(weights: dict[str, np.ndarray], shape: Architecture) -> bytes:
+    """The `.tflite` file of a model's step; the keys of `weights` are those of checkpoint.weights()."""
+    graph = StepGraph(weights, shape)
+    signatures = dict(graph.signatures())
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(graph, folder, signatures=signatures)
+        converter = tf.lite.TFLiteConverter.from_saved_model(
+            folder, signature_keys=list(signatures)
+        )
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        tflite: bytes = converter.convert()
+    return tflite
 
 
 class StepGraph(tf.Module):  # type: ignore[misc]  # TensorFlow ships no types
-    """The step over one model's weights; `weights` has the names of checkpoint.weights()."""
+    """The step over one model's weights."""
 
     def __init__(self, weights: dict[str, np.ndarray], shape: Architecture) -> None:
         super().__init__()
@@ -33,7 +48,7 @@ class StepGraph(tf.Module):  # type: ignore[misc]  # TensorFlow ships no types
         self._weights = {name: tf.Variable(value) for name, value in folded.items()}
 
     def signatures(self) -> Iterator[tuple[str, tf.types.experimental.ConcreteFunction]]:
-        """The named functions."""
+        """Names and functions of the signatures."""
         yield PREFILL, self._signature(None)
         yield DECODE, self._signature(1)
 
@@ -53,33 +68,35 @@ class StepGraph(tf.Module):  # type: ignore[misc]  # TensorFlow ships no types
 
     def _step(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         shape, outputs = self._shape, dict[str, tf.Tensor]()
-        x = tf.gather(self._weights[HEAD], inputs["tokens"])
+        x = tf.gather(self._weights[EMBEDDING], inputs["tokens"])
         x += tf.gather(self._weights["wpe.weight"], inputs["positions"])
-        x -= tf.reduce_mean(x, axis=-1, keepdims=True)  # from here on it stays centred
+        x -= tf.reduce_mean(x, axis=-1, keepdims=True)  # _folded() keeps it centred from here on
         mask = inputs["mask"]
         for layer in range(shape.layers):
             name, caches = f"h.{layer}", (inputs[f"key_{layer}"], inputs[f"value_{layer}"])
-            query, key, value = self._projected(name, x)
+            query, key, value = self._query_key_value(name, x)
             outputs |= {f"new_key_{layer}": key, f"new_value_{layer}": value}
             if "last" in inputs and layer == shape.layers - 1:
-                # Nobody asks what the others would say.
-                x, query, mask = (tf.gather(part, inputs["last"]) for part in (x, query, mask))
-            attend = _attend if "last" in inputs else _attend_one
-            x = self._mixed(name, x, attend(query, (key, caches[0]), (value, caches[1]), mask))
-        logits = tf.matmul(self._norm("ln_f", x), self._weights[HEAD], transpose_b=True)
+                # Only the last token's logits are returned.
+                x, query, mask = (tf.gather(rows, inputs["last"]) for rows in (x, query, mask))
+            attend = _attend if "last" in inputs else _attend_single
+            x = self._after_attention(
+                name, x, attend(query, (key, caches[0]), (value, caches[1]), mask)
+            )
+        logits = tf.matmul(self._norm("ln_f", x), self._weights[EMBEDDING], transpose_b=True)
         return outputs | {"logits": tf.reshape(logits, [shape.vocabulary_size])}
 
-    def _projected(self, name: str, x: tf.Tensor) -> list[tf.Tensor]:
+    def _query_key_value(self, name: str, x: tf.Tensor) -> list[tf.Tensor]:
         """Query, key and value, each [T, heads, head size]."""
         shape, length = self._shape, x.shape[0] or -1
         qkv = self._dense(f"{name}.attn.c_attn", self._norm(f"{name}.ln_1", x))
         return [
-            tf.reshape(part, (length, shape.heads, shape.head_size))
-            for part in tf.split(qkv, 3, axis=-1)
+            tf.reshape(rows, (length, shape.heads, shape.head_size))
+            for rows in tf.split(qkv, 3, axis=-1)
         ]
 
-    def _mixed(self, name: str, x: tf.Tensor, attended: tf.Tensor) -> tf.Tensor:
-        """What of a block comes after its attention."""
+    def _after_attention(self, name: str, x: tf.Tensor, attended: tf.Tensor) -> tf.Tensor:
+        """The rest of a block: output projection, MLP and residuals."""
         attended = tf.reshape(attended, (x.shape[0] or -1, self._shape.width))
         x += self._dense(f"{name}.attn.c_proj", attended)
         hidden = self._dense(f"{name}.mlp.c_fc", self._norm(f"{name}.ln_2", x))
@@ -89,50 +106,54 @@ class StepGraph(tf.Module):  # type: ignore[misc]  # TensorFlow ships no types
         return tf.matmul(x, self._weights[f"{name}.weight"]) + self._weights[f"{name}.bias"]
 
     def _norm(self, name: str, x: tf.Tensor) -> tf.Tensor:
-        """Layer norm of rows whose mean is zero already."""
+        """Layer norm of rows whose mean is already zero."""
         variance = tf.reduce_mean(tf.square(x), axis=-1, keepdims=True)
-        # The gain goes with the variance, or the converter would multiply it into the matrix that
-        # follows, and what it holds down would fill the range that activations are rounded in.
+        # The gain is applied before x. Otherwise the converter folds it into the matrix that
+        # follows, and channels with a small gain dominate the range of quantized activations.
         gain = tf.math.rsqrt(variance + 1e-5) * self._weights[f"{name}.weight"]
         return x * gain + self._weights[f"{name}.bias"]
 
 
 def _folded(weights: dict[str, np.ndarray], shape: Architecture) -> dict[str, np.ndarray]:
-    """The weights, with work done in advance that the step would repeat for every token.
+    """The weights, with work folded in that the step would otherwise repeat for every token.
 
-    Attention's scale goes into the query. What is added to the residual stream is centred: only
-    layer norms read the stream, and they begin by taking its mean away.
+    Attention's scale is folded into the query. What is added to the residual stream is centred:
+    only layer norms read the stream, and they subtract its mean first.
     """
     folded = dict(weights)
     for layer in range(shape.layers):
-        for part in ("weight", "bias"):
-            name = f"h.{layer}.attn.c_attn.{part}"
+        for kind in ("weight", "bias"):
+            name = f"h.{layer}.attn.c_attn.{kind}"
             scale = np.ones(3 * shape.width, np.float32)
             scale[: shape.width] = shape.head_size**-0.5
             folded[name] = weights[name] * scale
-            for name in (f"h.{layer}.attn.c_proj.{part}", f"h.{layer}.mlp.c_proj.{part}"):
+            for name in (f"h.{layer}.attn.c_proj.{kind}", f"h.{layer}.mlp.c_proj.{kind}"):
                 folded[name] = weights[name] - weights[name].mean(axis=-1, keepdims=True)
     return folded
 
 
-_Parts = tuple[tf.Tensor, tf.Tensor]  # of the new tokens, of the cached ones
+_NewAndCached = tuple[tf.Tensor, tf.Tensor]  # rows of the new tokens, rows of the cached ones
 
 
-def _attend(query: tf.Tensor, keys: _Parts, values: _Parts, mask: tf.Tensor) -> tf.Tensor:
-    """Attention of many tokens, as products of matrices."""
+def _attend(
+    query: tf.Tensor, keys: _NewAndCached, values: _NewAndCached, mask: tf.Tensor
+) -> tf.Tensor:
+    """Attention of many tokens, as matrix products."""
     by_head = (1, 0, 2)
     query, key, value = (
-        tf.transpose(part, by_head) for part in (query, tf.concat(keys, 0), tf.concat(values, 0))
+        tf.transpose(rows, by_head) for rows in (query, tf.concat(keys, 0), tf.concat(values, 0))
     )
     weights = tf.nn.softmax(tf.matmul(query, key, transpose_b=True) + mask)
     return tf.transpose(tf.matmul(weights, value), by_head)
 
 
-def _attend_one(query: tf.Tensor, keys: _Parts, values: _Parts, mask: tf.Tensor) -> tf.Tensor:
+def _attend_single(
+    query: tf.Tensor, keys: _NewAndCached, values: _NewAndCached, mask: tf.Tensor
+) -> tf.Tensor:
     """Attention of a single token.
 
-    XNNPACK's matrix product copies its right side, here the whole cache, before it multiplies;
-    element by element the cache is read once, where it lies.
+    XNNPACK's matrix product copies its right operand, here the whole cache, before it multiplies.
+    Elementwise ops read the cache once, in place.
     """
     scores = tf.concat([tf.reduce_sum(key * query, -1) for key in keys], 0)
     weights = tf.nn.softmax(tf.transpose(scores) + mask)

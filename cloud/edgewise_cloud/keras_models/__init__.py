@@ -1,1 +1,1 @@
-"""Keras models: reading checkpoints, loading one by name, importing TensorFlow late."""
+"""Keras models: loading a checkpoint by name, saving one, importing TensorFlow late."""

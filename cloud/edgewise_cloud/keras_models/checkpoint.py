@@ -1,4 +1,4 @@
-"""A Keras GPT-2 on disk: the Hugging Face GPT-2 layout, which KerasHub reads by itself.
+"""Saving a Keras GPT-2 in the Hugging Face GPT-2 layout, which KerasHub reads itself.
 
 Safetensors and JSON only: nothing in a checkpoint can run code.
 """
@@ -12,7 +12,7 @@ from keras_hub.models import GPT2Backbone
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from edgewise_cloud.files import replaced_whole
+from edgewise_cloud.files import atomic_write
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -22,19 +22,20 @@ CHECKPOINT_FILES = (CONFIG_FILE, WEIGHTS_FILE)
 def save_checkpoint(backbone: GPT2Backbone, folder: Path, dtype: str = "float32") -> None:
     """Write `config.json` and `model.safetensors` (weights as `dtype`) into `folder`.
 
-    The weights come last, and whole: where they are, there is a model. Raises OSError.
+    Both are written atomically, the weights last: if they exist, the model is complete. Raises
+    OSError.
     """
     tensors = {
         name: np.ascontiguousarray(value, dtype) for name, value in weights(backbone).items()
     }
-    with replaced_whole(folder / CONFIG_FILE) as partial:
+    with atomic_write(folder / CONFIG_FILE) as partial:
         partial.write_text(json.dumps(_config(backbone), indent=2) + "\n")
-    with replaced_whole(folder / WEIGHTS_FILE) as partial:
+    with atomic_write(folder / WEIGHTS_FILE) as partial:
         try:
             save_file(tensors, partial, metadata={"format": "np"})
-        except SafetensorError as error:  # a full disk, say
+        except SafetensorError as error:  # a full disk, for example
             raise OSError(str(error)) from error
-        partial.chmod(0o644)  # safetensors leaves it to its owner alone
+        partial.chmod(0o644)  # safetensors makes it readable by its owner only
 
 
 def _config(backbone: GPT2Backbone) -> dict[str, Any]:
@@ -73,22 +74,22 @@ def _layer_weights(layer: Any, width: int) -> dict[str, np.ndarray]:
     attention = layer._self_attention_layer
     qkv = (attention.query_dense, attention.key_dense, attention.value_dense)
     norms = {"ln_1": layer._self_attention_layer_norm, "ln_2": layer._feedforward_layer_norm}
-    dense = {
+    others = {
         "attn.c_proj": attention.output_dense,
         "mlp.c_fc": layer._feedforward_intermediate_dense,
         "mlp.c_proj": layer._feedforward_output_dense,
     }
     tensors = {
         "attn.c_attn.weight": np.concatenate(
-            [_array(part.kernel).reshape(width, width) for part in qkv], axis=1
+            [_array(dense.kernel).reshape(width, width) for dense in qkv], axis=1
         ),
-        "attn.c_attn.bias": np.concatenate([_array(part.bias).reshape(width) for part in qkv]),
+        "attn.c_attn.bias": np.concatenate([_array(dense.bias).reshape(width) for dense in qkv]),
     }
     for name, norm in norms.items():
         tensors[f"{name}.weight"], tensors[f"{name}.bias"] = _array(norm.gamma), _array(norm.beta)
-    for name, part in dense.items():
-        bias = _array(part.bias).reshape(-1)
-        tensors[f"{name}.weight"] = _array(part.kernel).reshape(-1, bias.size)
+    for name, dense in others.items():
+        bias = _array(dense.bias).reshape(-1)
+        tensors[f"{name}.weight"] = _array(dense.kernel).reshape(-1, bias.size)
         tensors[f"{name}.bias"] = bias
     return tensors
 

@@ -1,4 +1,4 @@
-"""Finding a Keras GPT-2 by whatever name a user has for it."""
+"""Loading a Keras GPT-2 by name: a bundled model, a folder, or a preset that KerasHub fetches."""
 
 import json
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from keras_hub.models import GPT2Backbone, GPT2Tokenizer
 
-from edgewise_cloud.errors import SourceError
+from edgewise_cloud.errors import CheckpointError
 from edgewise_cloud.keras_models.checkpoint import CHECKPOINT_FILES, CONFIG_FILE
 from edgewise_edge import find_model
 from edgewise_edge.decoding.tokenizer import (
@@ -28,7 +28,7 @@ class KerasModel:
     revision: str
     backbone: GPT2Backbone
     tokenizer: Tokenizer
-    sampling: dict[str, float]  # settings its makers recommend
+    sampling: dict[str, float]  # what its makers recommend
 
     @property
     def architecture(self) -> Architecture:
@@ -43,34 +43,34 @@ class KerasModel:
         )
 
 
-def load_keras(source: str, workspace: Path, *, dtype: str = "float32") -> KerasModel:
-    """The model `source` names: a bundled model, a folder, or a preset KerasHub can fetch.
+def load_keras(checkpoint: str, workspace: Path, *, dtype: str = "float32") -> KerasModel:
+    """Load `checkpoint`: a bundled model, a folder, or a preset that KerasHub can fetch.
 
-    The vocabulary's files are written to `workspace`. Raises SourceError.
+    The vocabulary's files are written to `workspace`. Raises CheckpointError.
     """
-    folder = _folder(source)
-    preset = str(folder) if folder else source
+    folder = _folder(checkpoint)
+    preset = str(folder) if folder else checkpoint
     manifest = _check_folder(folder) if folder else None
     try:
         backbone = GPT2Backbone.from_preset(preset, dtype=dtype)
         keras_tokenizer = GPT2Tokenizer.from_preset(preset)
-    # Hubs, archives and formats of many kinds: what they raise is not to be listed.
+    # Hubs, archives and file formats each raise errors of their own: too many to list.
     except Exception as error:
-        raise SourceError(_explain(source, folder, error)) from error
+        raise CheckpointError(_explain(checkpoint, folder, error)) from error
     _write_vocabulary(keras_tokenizer, workspace)
     try:
         tokenizer = Tokenizer.from_folder(workspace)
     except EdgeError as error:
-        raise SourceError(
-            f"{source}: its vocabulary cannot be used on a device: {error}"
+        raise CheckpointError(
+            f"{checkpoint}: its vocabulary cannot be used on a device: {error}"
         ) from error
     if tokenizer.size > backbone.vocabulary_size:
-        raise SourceError(
-            f"{source}: the vocabulary has {tokenizer.size} tokens, the weights only "
+        raise CheckpointError(
+            f"{checkpoint}: the vocabulary has {tokenizer.size} tokens, the weights only "
             f"{backbone.vocabulary_size}; they do not belong together"
         )
     return KerasModel(
-        name=folder.name if folder else _short(source),
+        name=folder.name if folder else _last_part(checkpoint),
         revision=manifest.revision if manifest else "unversioned",
         backbone=backbone,
         tokenizer=tokenizer,
@@ -78,30 +78,32 @@ def load_keras(source: str, workspace: Path, *, dtype: str = "float32") -> Keras
     )
 
 
-def _folder(source: str) -> Path | None:
-    if source in bundled_models() or Path(source).expanduser().is_dir():
-        return find_model(source)
-    if "://" in source or source in GPT2Backbone.presets:
+def _folder(checkpoint: str) -> Path | None:
+    if checkpoint in bundled_models() or Path(checkpoint).expanduser().is_dir():
+        return find_model(checkpoint)
+    if "://" in checkpoint or checkpoint in GPT2Backbone.presets:
         return None
-    raise SourceError(
-        f"'{source}' is no bundled model ({', '.join(bundled_models())}), no folder, and no GPT-2 "
-        f"preset; presets are {', '.join(GPT2Backbone.presets)}, or hf://USER/MODEL"
+    raise CheckpointError(
+        f"'{checkpoint}' is no bundled model ({', '.join(bundled_models())}), no folder, and no "
+        f"GPT-2 preset; presets are {', '.join(GPT2Backbone.presets)}, or hf://USER/MODEL"
     )
 
 
 def _check_folder(folder: Path) -> Manifest | None:
-    """Refuse early what KerasHub would refuse in its own words; the folder's manifest, if any."""
+    """Raise CheckpointError before KerasHub fails less clearly; return the manifest, if any."""
     try:
         config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise SourceError(
+        raise CheckpointError(
             f"{folder} holds no Keras model: it has no readable {CONFIG_FILE} (a device model "
             "alone cannot be served or converted again)"
         ) from error
     if not isinstance(config, dict):
-        raise SourceError(f"{folder} holds no Keras model: its {CONFIG_FILE} is of another kind")
+        raise CheckpointError(
+            f"{folder} holds no Keras model: its {CONFIG_FILE} is not a JSON object"
+        )
     if config.get("model_type", "gpt2") != "gpt2":
-        raise SourceError(
+        raise CheckpointError(
             f"{folder} holds a '{config['model_type']}' model; only GPT-2 is supported"
         )
     if not (folder / MANIFEST_FILE).exists():
@@ -110,7 +112,7 @@ def _check_folder(folder: Path) -> Manifest | None:
         manifest = Manifest.read(folder)
         manifest.verify(folder, [*CHECKPOINT_FILES, *TOKENIZER_FILES])
     except EdgeError as error:
-        raise SourceError(str(error)) from error
+        raise CheckpointError(str(error)) from error
     return manifest
 
 
@@ -120,15 +122,15 @@ def _write_vocabulary(tokenizer: GPT2Tokenizer, folder: Path) -> None:
     (folder / MERGES_FILE).write_text("\n".join(tokenizer.merges) + "\n", encoding="utf-8")
 
 
-def _short(source: str) -> str:
-    return source.rstrip("/").rsplit("/", 1)[-1]
+def _last_part(checkpoint: str) -> str:
+    return checkpoint.rstrip("/").rsplit("/", 1)[-1]
 
 
-def _explain(source: str, folder: Path | None, error: Exception) -> str:
+def _explain(checkpoint: str, folder: Path | None, error: Exception) -> str:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     if folder:
         return f"{folder} cannot be read as a KerasHub GPT-2: {reason}"
     return (
-        f"{source} cannot be fetched: {reason}. Offline, fetch it on another machine, copy its "
+        f"{checkpoint} cannot be fetched: {reason}. Offline, fetch it on another machine, copy its "
         "folder here and give that folder's path"
     )

@@ -12,59 +12,61 @@ import typer
 from rich.live import Live
 
 from edgewise_cloud.console import console, say
-from edgewise_cloud.errors import LoadError
+from edgewise_cloud.errors import LoadTestError
 
 if TYPE_CHECKING:
-    from edgewise_cloud.loadtest.generator import LoadGenerator, Measured
+    from edgewise_cloud.loadtest.generator import LoadGenerator, LoadTestResult
 
-REFRESH = 0.5  # seconds
+REFRESH_INTERVAL = 0.5  # seconds
 
 
-def load(
+def load_test(
     target: Annotated[str, typer.Option(help="HOST:PORT of a running service.")],
-    streams: Annotated[int, typer.Option(help="Requests at once.")] = 16,
-    duration: Annotated[str | None, typer.Option(help="Like 60s or 2m; 60s if absent.")] = None,
+    streams: Annotated[int, typer.Option(help="Concurrent requests.")] = 16,
+    duration: Annotated[str | None, typer.Option(help="Like 60s or 2m; by default 60s.")] = None,
     requests: Annotated[
-        int | None, typer.Option(help="Stop after so many instead, all of them answered.")
+        int | None, typer.Option(help="Stop after N requests instead, when all have ended.")
     ] = None,
     rate: Annotated[
         float | None,
-        typer.Option(help="Open loop: requests due a second, at random times; --streams at most."),
+        typer.Option(
+            help="Open loop: requests per second, at random times; at most --streams at once."
+        ),
     ] = None,
-    prompt_tokens: Annotated[str, typer.Option(help="A number, or a span like 16-256.")] = "64",
-    max_tokens: Annotated[str, typer.Option(help="The same, of new tokens.")] = "128",
-    temperature: Annotated[float, typer.Option(help="0: the likeliest token always.")] = 0.0,
+    prompt_tokens: Annotated[str, typer.Option(help="A number, or a range like 16-256.")] = "64",
+    max_tokens: Annotated[str, typer.Option(help="The same for new tokens.")] = "128",
+    temperature: Annotated[float, typer.Option(help="0: always the likeliest token.")] = 0.0,
     seed: Annotated[int, typer.Option(help="The same seed sends the same requests.")] = 1,
-    shared_prefix: Annotated[int, typer.Option(help="Tokens all prompts begin with.")] = 0,
+    shared_prefix: Annotated[int, typer.Option(help="Tokens that all prompts begin with.")] = 0,
     deadline: Annotated[float | None, typer.Option(help="Seconds a request may take.")] = None,
-    cancel_rate: Annotated[float, typer.Option(help="Share to cancel half way, 0 to 1.")] = 0.0,
+    cancel_rate: Annotated[float, typer.Option(help="Share to cancel halfway, 0 to 1.")] = 0.0,
     warm_up: Annotated[
-        int | None, typer.Option(help="Short requests sent before; one a stream if absent.")
+        int | None, typer.Option(help="Short requests sent first; by default one per stream.")
     ] = None,
-    connections: Annotated[
-        int | None, typer.Option(help="One for every 16 streams if absent.")
-    ] = None,
-    wait: Annotated[float, typer.Option(help="Seconds to wait for a model that loads.")] = 30.0,
+    connections: Annotated[int | None, typer.Option(help="By default one per 16 streams.")] = None,
+    wait: Annotated[float, typer.Option(help="Seconds to wait while the model loads.")] = 30.0,
     json: Annotated[
-        Path | None, typer.Option(help="Write what became of each request, a JSON line each.")
+        Path | None, typer.Option(help="Write the record of each request as a line of JSON.")
     ] = None,
 ) -> None:
-    """Put load on a running service: a table while it runs, and one line of JSON at the end."""
-    # Read when gRPC is imported, which would tell of every connection that a service closes.
+    """Load-test a running service: a table while it runs, and one line of JSON at the end."""
+    # Read when gRPC is imported. It would log every connection that the service closes.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     from edgewise_cloud.loadtest.generator import LoadGenerator
-    from edgewise_cloud.loadtest.plan import LoadPlan, parse_duration, parse_span
+    from edgewise_cloud.loadtest.plan import LoadPlan, parse_duration, parse_token_range
 
     if duration is not None and requests is not None:
-        raise LoadError("--duration and --requests both say when to stop; give one of them")
+        raise LoadTestError(
+            "--duration and --requests both say when to stop; give only one of them"
+        )
     plan = LoadPlan(
         target=target,
         streams=streams,
         duration=parse_duration(duration or "60s"),
         requests=requests,
         rate=rate,
-        prompt_tokens=parse_span(prompt_tokens),
-        max_tokens=parse_span(max_tokens),
+        prompt_tokens=parse_token_range(prompt_tokens),
+        max_tokens=parse_token_range(max_tokens),
         temperature=temperature,
         seed=seed,
         shared_prefix=shared_prefix,
@@ -85,7 +87,7 @@ def load(
         if generator.started is None:
             say("stopped before anything was measured")
         else:
-            _report(generator.measured(), records)
+            _report(generator.result(), records)
     if interrupted:
         raise typer.Exit(130)
 
@@ -96,10 +98,10 @@ async def _run(generator: "LoadGenerator") -> None:
     async def watch() -> None:
         with Live(console=console, auto_refresh=False, transient=True) as live:
             while True:
-                await asyncio.sleep(REFRESH)
+                await asyncio.sleep(REFRESH_INTERVAL)
                 if generator.started is not None:
-                    passed = time.perf_counter() - generator.started
-                    live.update(live_table(generator, passed), refresh=True)
+                    elapsed = time.perf_counter() - generator.started
+                    live.update(live_table(generator, elapsed), refresh=True)
 
     watcher = asyncio.create_task(watch()) if console.is_terminal else None
     try:
@@ -111,42 +113,41 @@ async def _run(generator: "LoadGenerator") -> None:
                 await watcher
 
 
-def _report(measured: "Measured", records: IO[str] | None) -> None:
+def _report(result: "LoadTestResult", records: IO[str] | None) -> None:
     from edgewise_cloud.loadtest.table import final_table
 
-    console.print(final_table(measured))
-    for kind, text in _first_words(measured).items():
+    console.print(final_table(result))
+    for kind, text in _first_messages(result).items():
         say(f"{kind}: {text}")
-    print(dumps(_rounded(measured.as_dict())), flush=True)
+    print(dumps(_rounded(result.as_dict())), flush=True)
     if records:
         try:
             records.writelines(
-                dumps(_rounded(record.as_dict(measured.started))) + "\n"
-                for record in measured.records
+                dumps(_rounded(record.as_dict(result.started))) + "\n" for record in result.records
             )
             records.close()
         except OSError as error:
-            raise LoadError(f"cannot write {records.name}: {error.strerror}") from error
+            raise LoadTestError(f"cannot write {records.name}: {error.strerror}") from error
 
 
-def _first_words(measured: "Measured") -> dict[str, str]:
-    """What the service said with the first error of each code, and what the first wrong answer was."""
-    words: dict[str, str] = {}
-    for record in measured.records:
+def _first_messages(result: "LoadTestResult") -> dict[str, str]:
+    """The message of the first error of each status code, and of the first wrong answer."""
+    messages: dict[str, str] = {}
+    for record in result.records:
         if record.text:
-            words.setdefault(record.code or record.outcome, record.text)
-    return words
+            messages.setdefault(record.code or record.outcome, record.text)
+    return messages
 
 
 def _writable(path: Path) -> IO[str]:
     try:
         return path.open("w", encoding="utf-8")
     except OSError as error:
-        raise LoadError(f"cannot write {path}: {error.strerror}") from error
+        raise LoadTestError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _rounded(value: Any) -> Any:
-    """Floats to microseconds, or as fine as those that are smaller ask for."""
+    """Round floats to six decimals: microseconds, where they are times."""
     if isinstance(value, float):
         return round(value, 6)
     if isinstance(value, dict):

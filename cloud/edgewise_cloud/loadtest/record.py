@@ -1,4 +1,4 @@
-"""What became of one request."""
+"""The record of one request."""
 
 from array import array
 from dataclasses import dataclass, field
@@ -8,32 +8,32 @@ from enum import StrEnum
 class Outcome(StrEnum):
     """How a request ended."""
 
-    UNFINISHED = "unfinished"  # it runs, or ran when the measuring ended
+    UNFINISHED = "unfinished"  # it runs, or ran when the test ended
     COMPLETED = "completed"
-    CANCELLED = "cancelled"  # by us, as planned
+    CANCELLED = "cancelled"  # by this client, as planned
     FAILED = "failed"  # with a status code
-    WRONG = "wrong"  # its answer broke the contract
+    WRONG = "wrong"  # its response broke the contract
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class Record:
-    """One request, filled in while it runs. Moments are on time.perf_counter()'s clock."""
+class RequestRecord:
+    """One request, filled in while it runs. Times are time.perf_counter()'s."""
 
     number: int
     stream: int
     prompt_tokens: int
     max_tokens: int
-    due: float  # when it was to be sent; in a closed loop, when it was
+    due: float  # when it should have been sent; in a closed loop, when it was
     sent: float
-    arrivals: "array[float]" = field(default_factory=lambda: array("d"))  # one for each token
+    arrivals: "array[float]" = field(default_factory=lambda: array("d"))  # one per token
     ended: float | None = None
     outcome: Outcome = Outcome.UNFINISHED
     code: str | None = None  # of a failed request, like RESOURCE_EXHAUSTED
-    text: str | None = None  # the service's words, or what was wrong
-    queued: float | None = None  # seconds, by the service's own clock
+    text: str | None = None  # the service's error message, or how the response broke the contract
+    queued: float | None = None  # seconds, as reported by the service
 
     def as_dict(self, start: float) -> dict[str, object]:
-        """For JSON; moments in seconds since `start`, on the same clock."""
+        """For JSON, with times in seconds since `start`."""
         return {
             "number": self.number,
             "stream": self.stream,

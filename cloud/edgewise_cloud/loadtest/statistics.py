@@ -1,4 +1,4 @@
-"""From records to figures. Pure: no clock, no network."""
+"""Figures computed from records. Pure: no clock, no network."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise_cloud.loadtest.record import Outcome, Record
+from edgewise_cloud.loadtest.record import Outcome, RequestRecord
 
 
 @dataclass(frozen=True, slots=True)
 class Percentiles:
-    """Of a number of times, in seconds; None where there was nothing to measure."""
+    """Percentiles of times, in seconds; None if there are none."""
 
     p50: float | None
     p90: float | None
@@ -21,46 +21,49 @@ class Percentiles:
 
     @classmethod
     def of(cls, values: Sequence[float] | NDArray[np.float64]) -> "Percentiles":
-        """Interpolated linearly between the two nearest values."""
+        """Compute them, with linear interpolation between the two nearest values."""
         if not len(values):
             return cls(None, None, None, None)
-        p50, p90, p99, most = np.percentile(values, [50, 90, 99, 100]).tolist()
-        return cls(p50, p90, p99, most)
+        p50, p90, p99, maximum = np.percentile(values, [50, 90, 99, 100]).tolist()
+        return cls(p50, p90, p99, maximum)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What a service did in a window of time. Times are in seconds.
+    """The figures of a time window. Times are in seconds.
 
-    Each request is one of completed, cancelled, unfinished, wrong or in `errors`. A token counts
-    when it arrived within the window, whatever became of its request, unless that was wrong.
+    Each request counts as exactly one of completed, cancelled, unfinished, wrong or in `errors`. A
+    token counts if it arrived within the window, however its request ended, unless that was wrong.
     """
 
     seconds: float
     requests: int  # sent
     completed: int
-    cancelled: int  # by us, as planned
+    cancelled: int  # by this client, as planned
     unfinished: int  # still running when the window ended
-    wrong: int  # answered against the contract
+    wrong: int  # its response broke the contract
     errors: dict[str, int]  # by status code
-    prompt_tokens: int  # of requests whose first token arrived
+    prompt_tokens: int  # of requests whose first token arrived in the window
     generated_tokens: int
     tokens_per_second: float  # generated
     requests_per_second: float  # completed
-    time_to_first_token: Percentiles  # from when a request was due
-    gap: Percentiles  # between a token and the next of the same request; 0 within a message
+    time_to_first_token: Percentiles  # from when the request was due
+    gap: Percentiles  # between tokens of the same request; 0 within a message
     worst_gap_over_median: float | None
-    queued: Percentiles  # until work began, by the service's own clock; completed requests
-    total: Percentiles  # from when a request was due to its end; completed requests
-    time_to_refusal: Percentiles  # from when a request was sent; RESOURCE_EXHAUSTED
+    queued: Percentiles  # as reported by the service; completed requests
+    total: Percentiles  # from when the request was due to its end; completed requests
+    time_to_refusal: Percentiles  # from when the request was sent; RESOURCE_EXHAUSTED
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
         return asdict(self)
 
 
-def summarise(records: Iterable[Record], start: float, end: float) -> Summary:
-    """What the records due by `end` come to in the window from `start` to it, on their clock."""
+def summarise(records: Iterable[RequestRecord], start: float, end: float) -> Summary:
+    """Summarise the window from `start` to `end`, times on the records' clock.
+
+    Requests that were due after `end` are left out.
+    """
     records = [record for record in records if record.due <= end]
     outcomes = Counter(record.outcome for record in records)
     first, gaps, prompt_tokens, generated = [], [np.empty(0)], 0, 0

@@ -1,31 +1,31 @@
-"""Figures for people."""
+"""Tables of a load test's figures for the terminal."""
 
 from rich.table import Table
 
-from edgewise_cloud.loadtest.generator import LoadGenerator, Measured
+from edgewise_cloud.loadtest.generator import LoadGenerator, LoadTestResult
 from edgewise_cloud.loadtest.statistics import Percentiles, Summary
 
-RECENT = 5.0  # seconds that the live table looks back
+RECENT = 5.0  # seconds that the live table covers
 
 
-def live_table(generator: LoadGenerator, seconds: float) -> Table:
-    """How it goes, `seconds` after it began: the last few of them."""
+def live_table(generator: LoadGenerator, elapsed: float) -> Table:
+    """The last few seconds of a run that started `elapsed` seconds ago."""
     plan = generator.plan
     of = f" of {plan.duration:g}" if plan.requests is None else ""
     ended = f"{len(generator.ended)}" + (f" of {plan.requests}" if plan.requests else "")
     title = (
-        f"{seconds:.0f}{of} s, {ended} requests ended, {len(generator.running)} running; "
+        f"{elapsed:.0f}{of} s, {ended} requests ended, {len(generator.running)} running; "
         f"the last {RECENT:g} s:"
     )
     return _table(title, generator.recent(RECENT), generator.not_sent)
 
 
-def final_table(measured: Measured) -> Table:
-    """What came of it."""
-    plan, summary = measured.plan, measured.summary()
+def final_table(result: LoadTestResult) -> Table:
+    """The whole run."""
+    plan, summary = result.plan, result.summary()
     load = f"{plan.streams} streams" if plan.rate is None else f"{plan.rate:g} requests/s"
-    title = f"{load} for {summary.seconds:.1f} s, {measured.model} at {plan.target}"
-    return _table(title, summary, measured.not_sent)
+    title = f"{load} for {summary.seconds:.1f} s, {result.model} at {plan.target}"
+    return _table(title, summary, result.not_sent)
 
 
 def _table(title: str, summary: Summary, not_sent: int) -> Table:

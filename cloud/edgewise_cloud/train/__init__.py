@@ -1,1 +1,1 @@
-"""Training and fine-tuning: vocabulary, loop, optimizers, progress, resuming."""
+"""Training and fine-tuning: vocabulary, training loop, optimizers, progress, resuming."""

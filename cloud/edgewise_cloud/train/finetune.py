@@ -1,4 +1,4 @@
-"""Customising a pretrained GPT-2 on a user's own text."""
+"""Fine-tuning a pretrained GPT-2 on a user's own text."""
 
 import shutil
 import tempfile
@@ -11,7 +11,8 @@ import keras
 from edgewise_cloud.corpus import read_corpus
 from edgewise_cloud.keras_models.checkpoint import save_checkpoint
 from edgewise_cloud.keras_models.load import load_keras
-from edgewise_cloud.train.loop import Tokens, fit
+from edgewise_cloud.train.data import TokenizedCorpus
+from edgewise_cloud.train.loop import fit
 from edgewise_cloud.train.optimizers import adamw
 from edgewise_cloud.train.resume import TrainingState
 from edgewise_cloud.train.schedule import Schedule
@@ -28,12 +29,12 @@ def finetune(
     resume: bool = False,
     report: Callable[[str], None] = print,
 ) -> None:
-    """Train the GPT-2 that `preset` names on `texts`, and leave a checkpoint in the folder `out`.
+    """Train the GPT-2 named `preset` on `texts`, and save a checkpoint in the folder `out`.
 
-    With `lora_rank` only a low-rank addition to the attention's query and value kernels, and their
-    biases, are learned (LoRA, arXiv:2106.09685), and merged before saving. Interruption is as in
-    `train`.
-    Raises SourceError for a model that cannot be had, TextError, and TrainingError.
+    With `lora_rank`, only a low-rank addition to the attention's query and value kernels, and their
+    biases, are trained (LoRA, arXiv:2106.09685), and merged before saving. Interruption is as in
+    pretrain(). Raises CheckpointError for a model that cannot be loaded, TextError, and
+    TrainingError.
     """
     corpus = read_corpus(texts, schedule.held_out, schedule.seed)
     plan = {
@@ -46,16 +47,16 @@ def finetune(
     keras.utils.set_random_seed(schedule.seed)
     with tempfile.TemporaryDirectory() as workspace:
         model = load_keras(preset, Path(workspace), dtype=schedule.dtype)
-        with state.storing():
-            state.begin()
+        with state.write_errors():
+            state.make_folder()
             for name in TOKENIZER_FILES:
                 shutil.copy(Path(workspace) / name, out / name)
             corpus.write_held_out(out)
-    tokens = Tokens.of(corpus, model.tokenizer)
+    tokens = TokenizedCorpus.of(corpus, model.tokenizer)
     report(f"{len(tokens.train):,} tokens to train on, {len(tokens.held_out):,} held out")
     if lora_rank:
         model.backbone.enable_lora(lora_rank)
     fit(model.backbone, adamw(schedule), model.tokenizer, tokens, schedule, state, report)
-    # A kernel with LoRA enabled reads as the sum of both.
-    with state.storing():
+    # Keras returns a kernel with LoRA as the sum of both, so saving merges them.
+    with state.write_errors():
         save_checkpoint(model.backbone, out, dtype="float32")

@@ -1,4 +1,4 @@
-"""The optimizers of training from scratch and of fine-tuning."""
+"""The optimizers for training from scratch and for fine-tuning."""
 
 import math
 
@@ -7,15 +7,15 @@ from keras import ops
 
 from edgewise_cloud.train.schedule import Schedule
 
-# Gains, biases and embeddings are not pulled towards zero.
+# Weight decay applies to kernels only, not to gains, biases and embeddings.
 UNDECAYED = ["bias", "gamma", "beta", "embeddings"]
 
 
 class MatrixMuon(keras.optimizers.Muon):  # type: ignore[misc]  # Keras ships no types
-    """Muon for every kernel, attention's included, and AdamW for all else.
+    """Muon for every kernel, including attention's, and AdamW for everything else.
 
-    Keras's own takes AdamW for kernels of three dimensions. Attention's are matrices in all but
-    shape: (width, heads, head size) for query, key and value, (heads, head size, width) for the
+    Keras's own Muon uses AdamW for kernels with three dimensions. Attention's kernels are reshaped
+    matrices: (width, heads, head size) for query, key and value, (heads, head size, width) for the
     output.
     """
 
@@ -37,7 +37,7 @@ class MatrixMuon(keras.optimizers.Muon):  # type: ignore[misc]  # Keras ships no
 
 
 def muon(schedule: Schedule) -> keras.optimizers.Optimizer:
-    """For training from scratch: a sixth less loss than AdamW's after the first 250 steps of `tales`."""
+    """For training from scratch; after 250 steps on `tales`, a sixth less loss than AdamW."""
     optimizer = MatrixMuon(
         _cosine(schedule),
         weight_decay=0.1,
@@ -67,7 +67,7 @@ def _matrix_shape(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def _cosine(schedule: Schedule) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Up to the schedule's learning rate, and down along a cosine to a fiftieth of it."""
+    """Linear warmup to the schedule's learning rate, then cosine decay to a fiftieth of it."""
     return keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0,
         decay_steps=max(1, schedule.steps - schedule.warmup),

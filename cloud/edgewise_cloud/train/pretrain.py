@@ -10,7 +10,8 @@ from keras_hub.models import GPT2Backbone
 from edgewise_cloud.corpus import read_corpus
 from edgewise_cloud.errors import TrainingError
 from edgewise_cloud.keras_models.checkpoint import save_checkpoint
-from edgewise_cloud.train.loop import Tokens, fit
+from edgewise_cloud.train.data import TokenizedCorpus
+from edgewise_cloud.train.loop import fit
 from edgewise_cloud.train.optimizers import muon
 from edgewise_cloud.train.resume import TrainingState
 from edgewise_cloud.train.schedule import Schedule
@@ -19,7 +20,7 @@ from edgewise_edge.decoding.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
-class Size:
+class ModelSize:
     """The sizes of a new GPT-2."""
 
     vocabulary_size: int = 4096
@@ -29,37 +30,37 @@ class Size:
     context_window: int = 512
 
 
-def train(
+def pretrain(
     texts: list[Path],
     out: Path,
-    size: Size,
+    size: ModelSize,
     schedule: Schedule,
     *,
     resume: bool = False,
     report: Callable[[str], None] = print,
 ) -> None:
-    """Train on `texts` and leave a checkpoint with its vocabulary in the folder `out`.
+    """Train on `texts`, and save a checkpoint and its vocabulary in the folder `out`.
 
-    What an interrupted training needs is kept in `out/training` after each round; with `resume`
-    it ends as an unbroken one would have. Raises TextError for text that is missing, empty, not
-    UTF-8 or too short, TrainingError for a folder that holds another training or cannot be written
-    to, and for heads that do not share the width evenly.
+    After each round, `out/training` holds what it takes to resume; a training that was interrupted
+    and resumed ends with the same weights as one that was not. Raises TextError for text that is
+    missing, empty, not UTF-8 or too short, and TrainingError for a folder that holds another
+    training or cannot be written to, or a width that is no multiple of the heads.
     """
     if size.width % size.heads:
         raise TrainingError(
-            f"a width of {size.width} cannot be shared by {size.heads} heads; give a multiple"
+            f"a width of {size.width} is not divisible by {size.heads} heads; give a multiple"
         )
     corpus = read_corpus(texts, schedule.held_out, schedule.seed)
     plan = {"size": asdict(size), "schedule": asdict(schedule), "text": corpus.fingerprint}
     state = TrainingState.open(out, plan, resume=resume)
-    with state.storing():
-        state.begin()
+    with state.write_errors():
+        state.make_folder()
         corpus.write_held_out(out)
-        if state.begun:
+        if state.saved:
             tokenizer = Tokenizer.from_folder(out)
         else:
             tokenizer = train_vocabulary(corpus.train, size.vocabulary_size, out)
-    tokens = Tokens.of(corpus, tokenizer)
+    tokens = TokenizedCorpus.of(corpus, tokenizer)
     report(f"{len(tokens.train):,} tokens to train on, {len(tokens.held_out):,} held out")
     keras.utils.set_random_seed(schedule.seed)
     backbone = GPT2Backbone(
@@ -68,10 +69,10 @@ def train(
         num_heads=size.heads,
         hidden_dim=size.width,
         intermediate_dim=4 * size.width,
-        dropout=0.0,  # two passes over the text: little to overfit
+        dropout=0.0,  # a training reads its text about twice: there is little overfitting
         max_sequence_length=size.context_window,
         dtype=schedule.dtype,
     )
     fit(backbone, muon(schedule), tokenizer, tokens, schedule, state, report)
-    with state.storing():
+    with state.write_errors():
         save_checkpoint(backbone, out, dtype="float16")

@@ -1,4 +1,4 @@
-"""A bar with loss, tokens a second and time left, and a line for each round."""
+"""Progress of a training: a bar with loss, tokens/s and time left, and a line per round."""
 
 import time
 from collections.abc import Callable
@@ -14,12 +14,12 @@ from edgewise_cloud.train.schedule import Schedule
 
 
 class Progress(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
-    """Shows a bar on a terminal, and reports each round, so that a log is worth reading too."""
+    """Shows a bar on a terminal and reports each round, so that logs show progress too."""
 
-    def __init__(self, schedule: Schedule, begun: int, report: Callable[[str], None]) -> None:
+    def __init__(self, schedule: Schedule, first_round: int, report: Callable[[str], None]) -> None:
         super().__init__()
         self._schedule, self._report = schedule, report
-        self.step_tokens = schedule.batch_tokens  # what a step reads, a whole number of rows
+        self.step_tokens = schedule.batch_tokens  # tokens per step in this round
         self._bar = Bar(
             BarColumn(),
             MofNCompleteColumn(),
@@ -30,7 +30,7 @@ class Progress(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships n
             disable=not console.is_terminal,
         )
         self._task = self._bar.add_task(
-            "", total=schedule.steps, completed=begun * schedule.round_steps, loss=0, rate=0
+            "", total=schedule.steps, completed=first_round * schedule.round_steps, loss=0, rate=0
         )
         self._started = 0.0
 
@@ -45,22 +45,22 @@ class Progress(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships n
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Take it away."""
+        """Hide the bar."""
         self._bar.stop()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
-        """Start the round's clock."""
+        """Start timing the round."""
         self._started = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Move the bar."""
+        """Update the bar."""
         self._bar.update(
             self._task, advance=1, loss=(logs or {}).get("loss", 0.0), rate=self._rate(batch + 1)
         )
 
     def report_round(self, round_: int, loss: float) -> None:
-        """Report a round that is saved."""
-        steps = self._schedule.steps_in(round_)
+        """Report a round after its checkpoint was saved."""
+        steps = self._schedule.steps_in_round(round_)
         left = self._schedule.steps - round_ * self._schedule.round_steps - steps
         rate = self._rate(steps)
         self._report(

@@ -1,4 +1,4 @@
-"""What an interrupted training goes on from: the plan it was begun with, weights and optimizer."""
+"""Checkpoints of a training in progress: its plan, weights and optimizer."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from edgewise_cloud.errors import TrainingError
-from edgewise_cloud.files import replaced_whole
+from edgewise_cloud.files import atomic_write
 
 STATE_FOLDER = "training"
 PLAN_FILE = "plan.json"
@@ -22,74 +22,73 @@ STATE_FILE = "state.npz"
 
 @dataclass(frozen=True, slots=True)
 class TrainingState:
-    """The folder `training` inside the folder of the model to be."""
+    """The folder `training` in the output folder of a training."""
 
     folder: Path
     plan: str  # JSON
 
     @classmethod
     def open(cls, out: Path, plan: dict[str, Any], *, resume: bool) -> "TrainingState":
-        """The state of a new training in `out`, or, with `resume`, of the one that lies there.
+        """The state of a new training in `out` or, with `resume`, of the one saved there.
 
-        Nothing is written yet. Raises TrainingError where something lies there and `resume` is not
-        asked for, or where the training was begun with another plan.
+        Writes nothing. Raises TrainingError if `out` is not empty and holds no training, if it
+        holds one and `resume` is false, or if that one was started with another plan.
         """
         state = cls(out / STATE_FOLDER, json.dumps(plan, indent=2) + "\n")
-        if not state.begun:
-            with state.storing():
-                # The folder `training` marks what an earlier attempt left; all else is the user's.
+        if not state.saved:
+            with state.write_errors():
+                # With a folder `training`, the files are from a failed attempt, not the user's.
                 if out.exists() and not state.folder.exists() and any(out.iterdir()):
                     raise TrainingError(f"{out} is not empty; give a new folder")
             return state
         if not resume:
             raise TrainingError(
-                f"{out} holds a training already; add --resume to go on with it, or give a new "
-                "folder"
+                f"{out} already holds a training; add --resume to continue it, or give a new folder"
             )
         if differences := _differences(state._read_plan(), json.loads(state.plan)):
             raise TrainingError(
-                f"{out} was begun with another plan: {differences}; give the same options and "
+                f"{out} was started with another plan: {differences}; give the same options and "
                 "texts, or a new folder"
             )
         return state
 
-    def begin(self) -> None:
-        """Make the folder, once all that it takes is at hand."""
+    def make_folder(self) -> None:
+        """Make the folder, to be called when all inputs have been loaded."""
         self.folder.mkdir(parents=True, exist_ok=True)
 
     @property
-    def begun(self) -> bool:
-        """Whether there is a checkpoint to go on from."""
+    def saved(self) -> bool:
+        """Whether there is a checkpoint to resume from."""
         return os.access(self.folder / STATE_FILE, os.F_OK)
 
     @contextmanager
-    def storing(self) -> Iterator[None]:
-        """What cannot be written here is a TrainingError that says what is left."""
+    def write_errors(self) -> Iterator[None]:
+        """Turn an OSError into a TrainingError that says whether the last checkpoint is intact."""
         try:
             yield
         except OSError as error:
-            left = "; what was saved before is intact, --resume goes on from it"
+            intact = "; the last checkpoint is intact, --resume continues from it"
             raise TrainingError(
                 f"{self.folder.parent} cannot be written to: {error.strerror or error}"
-                f"{left if self.begun else ''}"
+                f"{intact if self.saved else ''}"
             ) from error
 
     def save(self, model: keras.Model) -> None:
-        """Write weights and optimizer, the old checkpoint standing until the new one is whole."""
-        with self.storing():
-            self.begin()
-            with replaced_whole(self.folder / PLAN_FILE) as partial:
+        """Write plan, weights and optimizer, each file atomically."""
+        with self.write_errors():
+            self.make_folder()
+            with atomic_write(self.folder / PLAN_FILE) as partial:
                 partial.write_text(self.plan, encoding="utf-8")
-            with replaced_whole(self.folder / STATE_FILE) as partial:
+            with atomic_write(self.folder / STATE_FILE) as partial:
                 np.savez(partial, *map(np.asarray, _variables(model)))
 
     def restore(self, model: keras.Model) -> int:
-        """Read them back; the number of steps done, 0 for a new training."""
-        if not self.begun:
+        """Load the checkpoint into `model`, if there is one; return the number of steps done."""
+        if not self.saved:
             return 0
         model.optimizer.build(model.trainable_variables)
         try:
-            # np.load() itself leaves a damaged file open.
+            # np.load() of a path leaves a damaged file open.
             with (self.folder / STATE_FILE).open("rb") as file, np.load(file) as arrays:
                 for variable, array in zip(_variables(model), arrays.values(), strict=True):
                     variable.assign(array)
@@ -105,21 +104,21 @@ class TrainingState:
 
     def _damaged(self, name: str) -> TrainingError:
         return TrainingError(
-            f"{self.folder / name} is damaged; remove {self.folder.parent} and begin anew"
+            f"{self.folder / name} is damaged; remove {self.folder.parent} and start again"
         )
 
 
 def _variables(model: keras.Model) -> list[keras.Variable]:
-    """All that the next step depends on.
+    """Everything the next step depends on.
 
-    Keras's save_weights() leaves out the seeds of dropout and merges a LoRA for good, and the HDF5
-    it writes through ends the process where a disk is full.
+    Keras's save_weights() omits the seeds of dropout and merges a LoRA permanently, and its HDF5
+    library exits the process when the disk is full.
     """
     return [*model.variables, *model.optimizer.variables]
 
 
-def _differences(begun: dict[str, Any], plan: dict[str, Any]) -> str:
-    old, new = _flat(begun), _flat(plan)
+def _differences(saved: dict[str, Any], plan: dict[str, Any]) -> str:
+    old, new = _flat(saved), _flat(plan)
     names = [name for name in old | new if old.get(name) != new.get(name)]
     return ", ".join(f"{name} was {old.get(name)}, is {new.get(name)}" for name in names)
 

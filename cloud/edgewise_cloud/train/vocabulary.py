@@ -6,15 +6,15 @@ from pathlib import Path
 from tokenizers import ByteLevelBPETokenizer
 
 from edgewise_cloud.errors import TextError
-from edgewise_cloud.files import replaced_whole
+from edgewise_cloud.files import atomic_write
 from edgewise_edge.decoding.tokenizer import END_OF_TEXT, MERGES_FILE, VOCABULARY_FILE, Tokenizer
 
 
 def train_vocabulary(texts: list[str], size: int, folder: Path) -> Tokenizer:
     """Write `vocab.json` and `merges.txt` of `size` tokens learned from `texts` into `folder`.
 
-    The end-of-text token takes the last id, as in GPT-2's own vocabulary. Raises TextError, and
-    writes nothing, when the texts do not yield that many tokens; OSError.
+    The end-of-text token has the last id, as in GPT-2's own vocabulary. Raises TextError, and
+    writes nothing, if the texts do not yield that many tokens; OSError.
     """
     trainer = ByteLevelBPETokenizer()
     trainer.train_from_iterator(texts, vocab_size=size - 1, show_progress=False)
@@ -23,12 +23,12 @@ def train_vocabulary(texts: list[str], size: int, folder: Path) -> Tokenizer:
             f"the text is too short for a vocabulary of {size} tokens, it yields {found}; give "
             "more text or a smaller --vocabulary-size"
         )
-    # Written here, for the trainer's own saving leaves half a file on a full disk.
+    # Not by the trainer's own save(), which leaves a partial file on a full disk.
     learned = json.loads(trainer.to_str())["model"]
     ids = learned["vocab"] | {END_OF_TEXT: size - 1}
     merges = "".join(f"{first} {second}\n" for first, second in learned["merges"])
-    with replaced_whole(folder / VOCABULARY_FILE) as partial:
+    with atomic_write(folder / VOCABULARY_FILE) as partial:
         partial.write_text(json.dumps(ids, ensure_ascii=False), encoding="utf-8")
-    with replaced_whole(folder / MERGES_FILE) as partial:
+    with atomic_write(folder / MERGES_FILE) as partial:
         partial.write_text(f"#version: 0.2\n{merges}", encoding="utf-8")
     return Tokenizer.from_folder(folder)

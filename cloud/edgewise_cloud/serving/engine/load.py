@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgewise_cloud.keras_models.tensorflow import import_tensorflow
+from edgewise_cloud.keras_models.import_tensorflow import import_tensorflow
 from edgewise_cloud.serving.engine.settings import EngineSettings
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def load_engine(source: str, settings: EngineSettings) -> "Engine":
-    """The model `source` names, running. Raises SourceError."""
+    """The model `source` names, running. Raises CheckpointError."""
     model, programs = load_model(source, settings)
     from edgewise_cloud.serving.engine.engine import Engine
 
@@ -25,7 +25,7 @@ def load_engine(source: str, settings: EngineSettings) -> "Engine":
 
 
 def load_model(source: str, settings: EngineSettings) -> "tuple[ServedModel, Programs]":
-    """The model `source` names, and its programs, not compiled yet. Raises SourceError."""
+    """The model `source` names, and its programs, not compiled yet. Raises CheckpointError."""
     import_tensorflow()
     from edgewise_cloud.keras_models.checkpoint import weights
     from edgewise_cloud.keras_models.load import load_keras

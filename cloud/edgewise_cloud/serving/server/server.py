@@ -90,7 +90,7 @@ class Server:
         return port
 
     async def load(self) -> None:
-        """Load and warm up the model, then serve. Raises SourceError."""
+        """Load and warm up the model, then serve. Raises CheckpointError."""
         self.handler.engine = await asyncio.to_thread(
             self._load_engine, self._settings.model, self._settings.engine
         )

@@ -13,7 +13,7 @@ from edgewise_cloud.train.schedule import Schedule
 WIDTH, HEADS = 16, 2
 RATE = 0.01
 SCHEDULE = Schedule(steps=1000, learning_rate=RATE)
-STEADY = Schedule(steps=1, learning_rate=RATE)  # too short to rise
+STEADY = Schedule(steps=1, learning_rate=RATE)  # without warmup
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def changes(
     gradient: Callable[[tuple[int, ...]], np.ndarray],
     steps: int = 1,
 ) -> list[np.ndarray]:
-    """What some steps take away from each variable."""
+    """How much some steps subtract from each variable."""
     before = [np.asarray(variable).copy() for variable in variables]
     gradients = [gradient(variable.shape).astype(np.float32) for variable in variables]
     for _ in range(steps):
@@ -42,17 +42,17 @@ def changes(
     return [old - np.asarray(new) for old, new in zip(before, variables, strict=True)]
 
 
-def test_kernels_take_the_muon_step_and_all_else_adamw_s(backbone: GPT2Backbone) -> None:
-    """Muon turns along every direction alike, AdamW moves every number alike."""
+def test_kernels_use_muon_and_other_weights_adamw(backbone: GPT2Backbone) -> None:
+    """Muon's update has nearly equal singular values, AdamW's nearly equal entries."""
     optimizer = MatrixMuon(RATE, weight_decay=0.0, adam_weight_decay=0.0)
     variables = backbone.trainable_variables
-    draw = np.random.default_rng(1).normal  # large beside AdamW's epsilon
+    draw = np.random.default_rng(1).normal  # large compared with AdamW's epsilon
     moved = changes(optimizer, variables, lambda shape: draw(0, 100, shape))
     kernels = 0
     for variable, change in zip(variables, moved, strict=True):
         if variable.name == "kernel":
             kernels += 1
-            # Query, key and value are (width, heads, head size), the output the other way round.
+            # Query, key and value are (width, heads, head size), the output (heads, head size, width).
             matrix = change.reshape(-1, change.shape[-1])
             if "attention" in variable.path:
                 matrix = change.reshape(WIDTH, WIDTH)
@@ -67,8 +67,8 @@ def test_kernels_take_the_muon_step_and_all_else_adamw_s(backbone: GPT2Backbone)
 @pytest.mark.parametrize(
     "shape", [(WIDTH, HEADS, WIDTH // HEADS), (HEADS, WIDTH // HEADS, WIDTH), (WIDTH, 1, WIDTH)]
 )
-def test_an_attention_kernel_is_a_matrix_in_another_shape(shape: tuple[int, ...]) -> None:
-    """Its steps are those of the same numbers as a matrix, by Keras's own Muon."""
+def test_an_attention_kernel_is_updated_as_a_matrix(shape: tuple[int, ...]) -> None:
+    """As Keras's own Muon updates the same numbers in a matrix."""
     generator = np.random.default_rng(1)
     start, gradient = (generator.normal(size=WIDTH * WIDTH).astype(np.float32) for _ in range(2))
     after = []
@@ -84,7 +84,7 @@ def test_an_attention_kernel_is_a_matrix_in_another_shape(shape: tuple[int, ...]
 def test_only_kernels_decay(
     make: Callable[[Schedule], keras.optimizers.Optimizer], decay: float, backbone: GPT2Backbone
 ) -> None:
-    """Gains, biases and embeddings stay where no gradient pulls at them."""
+    """With zero gradients, gains, biases and embeddings do not change."""
     for variable in backbone.trainable_variables:
         variable.assign(keras.ops.ones_like(variable))
     moved = changes(make(STEADY), backbone.trainable_variables, np.zeros)
@@ -97,7 +97,7 @@ def test_only_kernels_decay(
 def test_the_learning_rate_rises_and_falls(
     make: Callable[[Schedule], keras.optimizers.Optimizer],
 ) -> None:
-    """From nothing to the schedule's in its warmup, and down to a fiftieth at the end."""
+    """From zero to the schedule's over the warmup, and down to a fiftieth at the end."""
     optimizer = make(SCHEDULE)
     rates = []
     for step in (0, SCHEDULE.warmup // 2, SCHEDULE.warmup, SCHEDULE.steps):

@@ -1,4 +1,4 @@
-"""Importing TensorFlow and Keras: late, once a command needs them, and without their banners."""
+"""Importing TensorFlow and Keras late, when a command needs them, and without their banners."""
 
 import os
 
@@ -6,7 +6,7 @@ from edgewise_edge.runtime.stderr import captured_stderr
 
 
 def import_tensorflow() -> None:
-    """Import both, with their complaints about absent GPUs kept off standard error."""
+    """Import both; their warnings about missing GPUs stay off standard error."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with captured_stderr():
         import keras

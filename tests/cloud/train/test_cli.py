@@ -1,4 +1,4 @@
-"""`edgewise-cloud train` and `finetune` as a user meets them."""
+"""`edgewise-cloud train` and `edgewise-cloud finetune`."""
 
 import json
 import subprocess
@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from edgewise_cloud import cli
 from edgewise_cloud.corpus import read_corpus
-from tests.cloud.conftest import STORIES
+from tests.cloud.conftest import STORIES, RunCommand
 from tests.conftest import write_checkpoint
 
-BIN = Path(sys.executable).parent
+COMMAND = Path(sys.executable).with_name("edgewise-cloud")
 TINY = ("--vocabulary-size=300", "--layers=1", "--width=16", "--heads=2", "--context-window=16")
 BRIEF = ("--steps=1", "--batch-tokens=64", "--held-out=0.1")
 
@@ -26,22 +25,26 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """What a command says that ends with status 2."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["edgewise-cloud", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-    said = capsys.readouterr()
-    assert ended.value.code == 2
-    assert said.out == ""
-    return said.err
+def assert_refused(run_command: RunCommand, *arguments: str | Path, message: str) -> None:
+    """The command prints one line with `message`, and exits with status 2."""
+    done = run_command(*arguments)
+    assert (done.status, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
 
 
 def test_train_takes_the_files_of_a_pattern(texts: list[Path], tmp_path: Path) -> None:
-    """The shell hands over all three names, and the model is made of all three."""
-    command = [BIN / "edgewise-cloud", "train", "--text", *texts, "--out", tmp_path, *TINY, *BRIEF]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    """The shell expands --text *.txt to three names; all three are read.
+
+    The one test here with a process of its own, and with XLA.
+    """
+    done = subprocess.run(
+        [COMMAND, "train", "--text", *texts, "--out", tmp_path, *TINY, *BRIEF],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "model.safetensors").exists()
     plan = json.loads((tmp_path / "training" / "plan.json").read_text())
@@ -53,32 +56,24 @@ def test_train_takes_the_files_of_a_pattern(texts: list[Path], tmp_path: Path) -
     assert sample.strip().startswith("Once upon")
 
 
-def test_finetune_takes_them_too(
-    texts: list[Path],
-    checkpoint: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+def test_finetune_takes_the_files_of_a_pattern(
+    texts: list[Path], checkpoint: Path, tmp_path: Path, run_command: RunCommand
 ) -> None:
-    """With its own options, and a checkpoint comes out."""
-    arguments = ["--preset", checkpoint, "--out", tmp_path, "--lora", "2", "--bfloat16", *BRIEF]
-    monkeypatch.setattr(
-        sys, "argv", ["edgewise-cloud", "finetune", *map(str, [*arguments, "--text", *texts])]
-    )
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 0
-    assert "step 1/1 · loss " in capsys.readouterr().err
+    """With LoRA and bfloat16; the result is a checkpoint."""
+    options = ("--preset", checkpoint, "--out", tmp_path, "--lora", "2", "--bfloat16", *BRIEF)
+    done = run_command("finetune", *options, "--text", *texts)
+    assert done.status == 0
+    assert "step 1/1 · loss " in done.stderr
     assert (tmp_path / "model.safetensors").exists()
     plan = json.loads((tmp_path / "training" / "plan.json").read_text())
     assert plan["text"] == read_corpus(texts, 0.1, 1).fingerprint
     assert plan["lora_rank"] == 2
 
 
-def test_train_refuses_in_a_sentence(
-    texts: list[Path], checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_train_reports_an_error_in_one_line(
+    texts: list[Path], checkpoint: Path, tmp_path: Path, run_command: RunCommand
 ) -> None:
-    """Texts, folders and sizes that cannot be: one line each, and how to go on."""
+    """For texts, folders and sizes that cannot be used; it says what to do."""
     latin = tmp_path / "[latin].txt"
     latin.write_bytes("naïve".encode("latin-1"))
     out = ("--out", tmp_path / "out")
@@ -86,21 +81,18 @@ def test_train_refuses_in_a_sentence(
         (*out, "--text", tmp_path / "none.txt"): "cannot be read: No such file",
         (*out, "--text", texts[0], latin): "[latin].txt is not UTF-8 (byte 2); convert it first",
         (*out, "--text", *texts): "give more text or a smaller --vocabulary-size",
-        (*out, "--text", *texts, "--heads", "7"): "a width of 256 cannot be shared by 7 heads",
+        (*out, "--text", *texts, "--heads", "7"): "a width of 256 is not divisible by 7 heads",
         ("--out", checkpoint, "--text", *texts): "is not empty; give a new folder",
         ("--out", texts[0], "--text", *texts): "a.txt cannot be written to: Not a directory",
     }
-    for arguments, words in cases.items():
-        line, rest = refused(capsys, "train", *arguments).split("\n", 1)
-        assert line.startswith("error: "), arguments
-        assert words in line
-        assert rest == ""
+    for arguments, message in cases.items():
+        assert_refused(run_command, "train", *arguments, message=message)
 
 
-def test_finetune_refuses_in_a_sentence(
-    texts: list[Path], checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_finetune_reports_an_error_in_one_line(
+    texts: list[Path], checkpoint: Path, tmp_path: Path, run_command: RunCommand
 ) -> None:
-    """Models that cannot be had or read: one line each."""
+    """For checkpoints that cannot be found or read."""
     bare, other = (write_checkpoint(tmp_path / name) for name in ("bare", "other"))
     (bare / "model.safetensors").unlink()
     (other / "config.json").write_text('{"model_type": "llama"}')
@@ -109,18 +101,17 @@ def test_finetune_refuses_in_a_sentence(
         str(bare): "cannot be read",
         str(other): "'llama' model; only GPT-2 is supported",
     }
-    for preset, words in cases.items():
+    for preset, message in cases.items():
         arguments = ("--preset", preset, "--out", tmp_path / "out", "--text", *texts)
-        line, rest = refused(capsys, "finetune", *arguments).split("\n", 1)
-        assert line.startswith("error: "), preset
-        assert words in line
-        assert rest == ""
+        assert_refused(run_command, "finetune", *arguments, message=message)
 
 
 def test_options_out_of_range_are_refused(
-    texts: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    texts: list[Path], tmp_path: Path, run_command: RunCommand
 ) -> None:
-    """By the command line itself."""
+    """The message names the option."""
     for option, value in {"--steps": "0", "--held-out": "0.6", "--lora": "0"}.items():
         arguments = ("--preset", "tales", "--out", tmp_path, "--text", *texts, option, value)
-        assert f"Invalid value for '{option}'" in refused(capsys, "finetune", *arguments)
+        done = run_command("finetune", *arguments)
+        assert done.status == 2
+        assert f"Invalid value for '{option}'" in done.stderr

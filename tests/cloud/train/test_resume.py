@@ -1,4 +1,4 @@
-"""Checkpoints of a training, of a model too small to be one."""
+"""Checkpoints of a training, with a model of two layers."""
 
 import json
 from pathlib import Path
@@ -8,9 +8,6 @@ import numpy as np
 import pytest
 
 from edgewise_cloud.errors import TrainingError
-from edgewise_cloud.files import replaced_whole
-from edgewise_cloud.keras_models.checkpoint import save_checkpoint
-from edgewise_cloud.keras_models.load import load_keras
 from edgewise_cloud.train.resume import STATE_FILE, STATE_FOLDER, TrainingState
 from tests.cloud.conftest import FullDisk
 
@@ -34,8 +31,8 @@ def numbers(model: keras.Model) -> list[np.ndarray]:
     return [np.asarray(variable).copy() for variable in model.weights]
 
 
-def test_a_restored_model_learns_on_as_the_saved_one(tmp_path: Path) -> None:
-    """The same dropout, the same momentum, and its LoRA still apart."""
+def test_a_restored_model_trains_like_the_saved_one(tmp_path: Path) -> None:
+    """With the same dropout and momentum, and its LoRA not merged."""
     state = TrainingState.open(tmp_path, PLAN, resume=False)
     saved, restored = tiny(seed=1), tiny(seed=2)
     assert state.restore(restored) == 0
@@ -48,15 +45,15 @@ def test_a_restored_model_learns_on_as_the_saved_one(tmp_path: Path) -> None:
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, full_disk: FullDisk) -> None:
-    """And nothing beside it."""
+def test_a_full_disk_leaves_the_last_checkpoint_intact(tmp_path: Path, full_disk: FullDisk) -> None:
+    """And no partial file."""
     state = TrainingState.open(tmp_path, PLAN, resume=False)
     model = tiny(seed=1)
     learn(model)
     state.save(model)
     before = numbers(model)
     learn(model)
-    with full_disk(4096), pytest.raises(TrainingError, match="--resume goes on"):
+    with full_disk(4096), pytest.raises(TrainingError, match="--resume continues"):
         state.save(model)
     assert {path.name for path in state.folder.iterdir()} == {"plan.json", STATE_FILE}
     restored = tiny(seed=2)
@@ -65,21 +62,21 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, full_disk: FullD
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("left", [0, 10, 1000])
-def test_a_damaged_checkpoint_is_named(tmp_path: Path, left: int) -> None:
-    """Cut short by whatever it may be."""
+@pytest.mark.parametrize("size", [0, 10, 1000])
+def test_a_damaged_checkpoint_is_an_error(tmp_path: Path, size: int) -> None:
+    """Here it is truncated."""
     state = TrainingState.open(tmp_path, PLAN, resume=False)
     model = tiny(seed=1)
     learn(model)
     state.save(model)
     path = tmp_path / STATE_FOLDER / STATE_FILE
-    path.write_bytes(path.read_bytes()[:left])
+    path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(TrainingError, match=r"state\.npz is damaged; remove"):
         state.restore(tiny(seed=1))
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
-    """A KerasHub of another version may build it from other weights."""
+    """Another version of KerasHub may give a model other weights."""
     state = TrainingState.open(tmp_path, PLAN, resume=False)
     model = tiny(seed=1)
     learn(model)
@@ -90,8 +87,8 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
         state.restore(other)
 
 
-def test_a_refusal_names_what_differs(tmp_path: Path) -> None:
-    """Wherever it stands in the plan, and what is in one plan only."""
+def test_another_plan_is_refused(tmp_path: Path) -> None:
+    """The message names differences at any depth, and settings that only one plan has."""
     state = TrainingState.open(tmp_path, PLAN, resume=False)
     model = tiny(seed=1)
     learn(model)
@@ -102,56 +99,19 @@ def test_a_refusal_names_what_differs(tmp_path: Path) -> None:
         TrainingState.open(tmp_path, other, resume=True)
 
 
-def test_resuming_where_nothing_lies_begins(tmp_path: Path) -> None:
-    """One command does for both."""
+def test_resuming_without_a_checkpoint_starts_a_training(tmp_path: Path) -> None:
+    """The same command line works for both."""
     state = TrainingState.open(tmp_path / "new", PLAN, resume=True)
-    assert not state.begun
+    assert not state.saved
     assert not state.folder.exists()
-    state.begin()
+    state.make_folder()
     assert TrainingState.open(tmp_path / "new", PLAN, resume=False) == state
 
 
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
-    """The old one stands until the new one is complete."""
-    path = tmp_path / "file"
-    path.write_text("old")
-
-    def stopped() -> None:
-        with replaced_whole(path) as partial:
-            partial.write_text("ne")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        stopped()
-    assert [one.read_text() for one in tmp_path.iterdir()] == ["old"]
-    with replaced_whole(path) as partial:
-        partial.write_text("new")
-        assert path.read_text() == "old"
-    assert [one.read_text() for one in tmp_path.iterdir()] == ["new"]
-
-
-def test_a_model_is_saved_whole_or_not_at_all(
-    checkpoint: Path, tmp_path: Path, full_disk: FullDisk
-) -> None:
-    """A full disk leaves no weights under their name, and those of before where there were some."""
-    backbone = load_keras(str(checkpoint), tmp_path).backbone
-    out = tmp_path / "model"
-    out.mkdir()
-    with full_disk(4096), pytest.raises(OSError, match="File too large"):
-        save_checkpoint(backbone, out)
-    assert [path.name for path in out.iterdir()] == ["config.json"]
-    save_checkpoint(backbone, out, dtype="float16")
-    before = (out / "model.safetensors").read_bytes()
-    with full_disk(4096), pytest.raises(OSError, match="File too large"):
-        save_checkpoint(backbone, out)
-    assert (out / "model.safetensors").read_bytes() == before
-    assert {path.name for path in out.iterdir()} == {"config.json", "model.safetensors"}
-
-
-def test_a_damaged_plan_is_named(tmp_path: Path) -> None:
-    """And what to do; the weights beside it are of an unknown plan."""
+def test_a_damaged_plan_is_an_error(tmp_path: Path) -> None:
+    """It is unknown what the weights were trained on."""
     state = TrainingState.open(tmp_path, PLAN, resume=False)
-    state.begin()
+    state.make_folder()
     (state.folder / STATE_FILE).write_bytes(b"weights")
     for content in (None, "garbage", "7"):
         if content is not None:

@@ -11,7 +11,7 @@ from keras_hub.models import GPT2Backbone
 from safetensors.numpy import load_file
 
 from edgewise_cloud.corpus import HELD_OUT_FILE, read_documents, tokenized
-from edgewise_cloud.errors import SourceError, TextError, TrainingError
+from edgewise_cloud.errors import CheckpointError, TextError, TrainingError
 from edgewise_cloud.keras_models.load import KerasModel, load_keras
 from edgewise_cloud.train import finetune as finetuning
 from edgewise_cloud.train.finetune import finetune
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("uncompiled")
 class Tuned:
     folder: Path
     rank: int | None
-    backbone: GPT2Backbone  # as it was in memory when it was saved
+    backbone: GPT2Backbone  # in memory, when it was saved
 
 
 @pytest.fixture(scope="module", params=RANKS, ids=["full", "lora"])
@@ -42,7 +42,7 @@ def tuned(
     tmp_path_factory: pytest.TempPathFactory,
     request: pytest.FixtureRequest,
 ) -> Tuned:
-    """A fine-tuning that nothing disturbed."""
+    """A fine-tuning that was not interrupted."""
     folder = tmp_path_factory.mktemp("tuned") / "model"
     backbones: list[GPT2Backbone] = []
     save = finetuning.save_checkpoint
@@ -75,23 +75,25 @@ def loss(model: KerasModel, text: Path) -> float:
     return float(np.mean(each))
 
 
-def test_the_text_is_learned(tuned: Tuned, checkpoint: Path, tmp_path: Path) -> None:
-    """What was held out is predicted better than before, and the folder is a model."""
+def test_finetuning_lowers_the_held_out_loss(
+    tuned: Tuned, checkpoint: Path, tmp_path: Path
+) -> None:
+    """And the folder can be loaded."""
     held_out = tuned.folder / HELD_OUT_FILE
     after = loss(load_keras(str(tuned.folder), tmp_path), held_out)
     before = loss(load_keras(str(checkpoint), tmp_path), held_out)
     assert after < before - 0.01
 
 
-def test_what_is_saved_is_what_was_trained(tuned: Tuned, tmp_path: Path) -> None:
-    """A LoRA is merged: the folder's logits are those of the model in memory."""
+def test_the_saved_weights_are_the_trained_ones(tuned: Tuned, tmp_path: Path) -> None:
+    """A LoRA is merged: the checkpoint's logits are those of the model in memory."""
     ids = np.arange(100, 140, dtype=np.int32)
     saved = load_keras(str(tuned.folder), tmp_path).backbone
     np.testing.assert_allclose(logits(saved, ids), logits(tuned.backbone, ids), rtol=0, atol=1e-4)
 
 
-def test_what_changes(tuned: Tuned, checkpoint: Path) -> None:
-    """With LoRA queries and values in attention, without it every tensor."""
+def test_lora_changes_only_queries_and_values(tuned: Tuned, checkpoint: Path) -> None:
+    """Without LoRA, every tensor changes."""
     before = load_file(checkpoint / "model.safetensors")
     after = load_file(tuned.folder / "model.safetensors")
     changed = {name for name in before if not np.array_equal(before[name], after[name])}
@@ -106,14 +108,14 @@ def test_what_changes(tuned: Tuned, checkpoint: Path) -> None:
         assert moved.tolist() == [True, False, True]
 
 
-def test_an_interrupted_tuning_ends_as_an_unbroken_one(
+def test_a_resumed_finetuning_ends_with_the_same_weights(
     tuned: Tuned,
     checkpoint: Path,
     text: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Dropout and LoRA included: the same weights to the last bit."""
+    """Bit for bit, also with dropout and LoRA."""
     reports: list[str] = []
 
     def tune(*, resume: bool) -> None:
@@ -136,13 +138,13 @@ def test_an_interrupted_tuning_ends_as_an_unbroken_one(
         with pytest.raises(KeyboardInterrupt):
             tune(resume=False)
     tune(resume=True)
-    assert "going on after step 4" in reports
-    resumed, unbroken = (folder / "model.safetensors" for folder in (tmp_path, tuned.folder))
-    assert resumed.read_bytes() == unbroken.read_bytes()
+    assert "resuming after step 4" in reports
+    resumed, uninterrupted = (folder / "model.safetensors" for folder in (tmp_path, tuned.folder))
+    assert resumed.read_bytes() == uninterrupted.read_bytes()
 
 
-def test_another_plan_is_no_continuation(tuned: Tuned, checkpoint: Path, text: Path) -> None:
-    """Another rank, another model: the refusal names it."""
+def test_resuming_with_another_plan_is_refused(tuned: Tuned, checkpoint: Path, text: Path) -> None:
+    """The message names the LoRA rank or the model that differs."""
     rank = 3
     with pytest.raises(TrainingError, match=f"plan: lora_rank was {tuned.rank}, is 3; give"):
         finetune(str(checkpoint), [text], tuned.folder, SCHEDULE, lora_rank=rank, resume=True)
@@ -150,14 +152,14 @@ def test_another_plan_is_no_continuation(tuned: Tuned, checkpoint: Path, text: P
         finetune("tales", [text], tuned.folder, SCHEDULE, lora_rank=tuned.rank, resume=True)
 
 
-def test_a_model_is_not_tuned_in_its_own_place(checkpoint: Path, text: Path) -> None:
-    """Its weights would be gone."""
+def test_a_checkpoint_is_not_overwritten(checkpoint: Path, text: Path) -> None:
+    """--out must not be the folder of the pretrained model."""
     with pytest.raises(TrainingError, match="is not empty"):
         finetune(str(checkpoint), [text], checkpoint, SCHEDULE)
 
 
-def test_sources_that_cannot_be_tuned(checkpoint: Path, text: Path, tmp_path: Path) -> None:
-    """Each is a SourceError that says what is wrong, and the folder is free for a second try."""
+def test_an_unusable_checkpoint_is_an_error(checkpoint: Path, text: Path, tmp_path: Path) -> None:
+    """The message says why, and --out can be used for another attempt."""
     bare, other, mixed = (write_checkpoint(tmp_path / name) for name in ("bare", "other", "mixed"))
     (bare / "model.safetensors").unlink()
     (other / "config.json").write_text('{"model_type": "llama"}')
@@ -171,16 +173,16 @@ def test_sources_that_cannot_be_tuned(checkpoint: Path, text: Path, tmp_path: Pa
         str(mixed): "do not belong together",
     }
     out = tmp_path / "out"
-    for source, words in cases.items():
-        with pytest.raises(SourceError, match=words):
-            finetune(source, [text], out, SCHEDULE)
+    for preset, message in cases.items():
+        with pytest.raises(CheckpointError, match=message):
+            finetune(preset, [text], out, SCHEDULE)
     schedule = Schedule(steps=1, learning_rate=1e-2, batch_tokens=32, row=32, held_out=0.1)
     finetune(str(checkpoint), [text], out, schedule, report=_silent)
     assert (out / "model.safetensors").exists()
 
 
-def test_a_text_shorter_than_a_row(checkpoint: Path, tmp_path: Path) -> None:
-    """A sentence, and no model."""
+def test_a_text_shorter_than_a_row_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    """And no model is saved."""
     text = tmp_path / "text.txt"
     text.write_text("the cat", encoding="utf-8")
     with pytest.raises(TextError, match="one row takes 33"):

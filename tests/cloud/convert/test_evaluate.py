@@ -1,10 +1,8 @@
-"""Bits per byte, counted as one would by hand."""
+"""Evaluation: bits per byte and perplexity, checked against a direct computation."""
 
 import json
 import math
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +10,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from edgewise_cloud.convert.evaluate import evaluate, evaluate_model
-from edgewise_cloud.errors import SourceError, TextError
+from edgewise_cloud.errors import CheckpointError, TextError
 from edgewise_cloud.keras_models.load import KerasModel, load_keras
 from edgewise_edge import DeviceModel
+from tests.cloud.conftest import RunCommand
 from tests.conftest import CONTEXT, write_checkpoint
-
-COMMAND = Path(sys.executable).with_name("edgewise-cloud")
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +23,7 @@ def keras(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> KerasMo
 
 
 def nats(keras: KerasModel, tokens: list[int], first: int) -> float:
-    """What the tokens from `first` on cost Keras, reading all before the last at once."""
+    """The loss of Keras, in nats, on the tokens from `first` on, read in one pass."""
     ids = np.array([tokens[:-1]], np.int32)
     hidden = keras.backbone({"token_ids": ids, "padding_mask": np.ones_like(ids)})
     logits = np.asarray(keras.backbone.token_embedding(hidden, reverse=True), np.float64)[0]
@@ -34,8 +31,8 @@ def nats(keras: KerasModel, tokens: list[int], first: int) -> float:
     return -sum(logs[at - 1, tokens[at]] for at in range(first, len(tokens)))
 
 
-def test_a_text_within_one_window(keras: KerasModel, exact_model: DeviceModel) -> None:
-    """Each token but the first of all is predicted, the end of the text too."""
+def test_a_text_shorter_than_a_window(keras: KerasModel, exact_model: DeviceModel) -> None:
+    """Each token but the first is predicted, the end-of-text token included."""
     text = "the cat, the hat and the thing in there"
     found = evaluate(keras, exact_model.runtime, [text])
     (end,) = keras.tokenizer.end_ids
@@ -48,7 +45,7 @@ def test_a_text_within_one_window(keras: KerasModel, exact_model: DeviceModel) -
 
 
 def test_windows_overlap_by_half(keras: KerasModel, exact_model: DeviceModel) -> None:
-    """A longer text costs what its halves of windows cost, each read after the half before."""
+    """The loss of a longer text is the sum over half windows, each read after the half before."""
     text = "there was a king in the west, and a hen. " * 9
     tokens = [*keras.tokenizer.end_ids, *keras.tokenizer.encode(text), *keras.tokenizer.end_ids]
     half = CONTEXT // 2
@@ -61,8 +58,8 @@ def test_windows_overlap_by_half(keras: KerasModel, exact_model: DeviceModel) ->
     assert found.keras.bits_per_byte == pytest.approx(expected / math.log(2) / len(text), rel=1e-4)
 
 
-def test_documents_follow_one_another(keras: KerasModel, exact_model: DeviceModel) -> None:
-    """Their bytes add up, and each has its end."""
+def test_documents_are_read_as_one_text(keras: KerasModel, exact_model: DeviceModel) -> None:
+    """Their bytes add up, and an end-of-text token follows each."""
     found = evaluate(keras, exact_model.runtime, ["the king", "the hen"])
     assert found.text_bytes == 15
     assert found.tokens == sum(
@@ -70,30 +67,30 @@ def test_documents_follow_one_another(keras: KerasModel, exact_model: DeviceMode
     )
 
 
-def test_progress_is_told_to_the_end(keras: KerasModel, exact_model: DeviceModel) -> None:
-    """One call a token, and the last says that all are done."""
-    told: list[tuple[int, int]] = []
+def test_progress_is_reported_for_every_token(keras: KerasModel, exact_model: DeviceModel) -> None:
+    """The last call reports the total."""
+    reported: list[tuple[int, int]] = []
     evaluate(
         keras,
         exact_model.runtime,
         ["the king and the hen"],
         most_tokens=12,
-        progress=lambda done, total: told.append((done, total)),
+        progress=lambda done, total: reported.append((done, total)),
     )
-    assert told == [(done, 12) for done in range(1, 13)]
+    assert reported == [(done, 12) for done in range(1, 13)]
 
 
-def test_a_few_tokens_are_too_few(keras: KerasModel, exact_model: DeviceModel) -> None:
-    """They would say nothing."""
+def test_a_text_of_a_few_tokens_is_refused(keras: KerasModel, exact_model: DeviceModel) -> None:
+    """The figures would mean nothing."""
     with pytest.raises(TextError, match="give more"):
         evaluate(keras, exact_model.runtime, ["a"])
 
 
-def test_models_that_do_not_belong_together(exact_folder: Path, tmp_path: Path) -> None:
-    """Another vocabulary is another model, and so are other sizes."""
+def test_a_checkpoint_of_another_model_is_refused(exact_folder: Path, tmp_path: Path) -> None:
+    """Its vocabulary or its sizes differ."""
     text = ["the king and the hen in the hat"]
     other = write_checkpoint(tmp_path / "other", merges=["t h", "th e"])
-    with pytest.raises(SourceError, match="their vocabularies differ"):
+    with pytest.raises(CheckpointError, match="their vocabularies differ"):
         evaluate_model(str(exact_folder), str(other), text)
     longer = write_checkpoint(tmp_path / "longer")
     tensors = load_file(longer / "model.safetensors")
@@ -101,20 +98,18 @@ def test_models_that_do_not_belong_together(exact_folder: Path, tmp_path: Path) 
     save_file(tensors, longer / "model.safetensors")
     config = json.loads((longer / "config.json").read_text())
     (longer / "config.json").write_text(json.dumps(config | {"n_positions": 2 * CONTEXT}))
-    with pytest.raises(SourceError, match="their sizes differ"):
+    with pytest.raises(CheckpointError, match="their sizes differ"):
         evaluate_model(str(exact_folder), str(longer), text)
 
 
-def test_the_command_prints_json(exact_folder: Path, tmp_path: Path) -> None:
-    """Of the folder's own Keras model, or of the one named."""
+def test_the_command_prints_json(
+    exact_folder: Path, tmp_path: Path, run_command: RunCommand
+) -> None:
+    """By default it compares the folder's device model with its own Keras weights."""
     text = tmp_path / "text.txt"
     text.write_text("the king and the hen in the hat", encoding="utf-8")
-    done = subprocess.run(
-        [COMMAND, "evaluate", exact_folder, "--text", text, "--json"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run_command("evaluate", exact_folder, "--text", text, "--json")
+    assert done.status == 0
     found = json.loads(done.stdout)
     assert found["text_bytes"] == 31
     assert found["top1_agreement"] > 0.9
@@ -122,16 +117,15 @@ def test_the_command_prints_json(exact_folder: Path, tmp_path: Path) -> None:
     assert found["keras"].keys() == found["device"].keys() == {"bits_per_byte", "perplexity"}
 
 
-def test_a_device_model_alone_needs_the_keras_one_named(exact_folder: Path, tmp_path: Path) -> None:
-    """It says how."""
+def test_a_device_model_without_keras_weights_needs_a_checkpoint(
+    exact_folder: Path, tmp_path: Path, run_command: RunCommand
+) -> None:
+    """The message names the option."""
     alone = Path(shutil.copytree(exact_folder, tmp_path / "alone"))
     (alone / "config.json").unlink()
     text = tmp_path / "text.txt"
     text.write_text("the king and the hen in the hat", encoding="utf-8")
-    done = subprocess.run(
-        [COMMAND, "evaluate", alone, "--text", text], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2
+    done = run_command("evaluate", alone, "--text", text)
+    assert done.status == 2
     assert "holds no Keras model" in done.stderr
     assert "--keras" in done.stderr
-    assert "Traceback" not in done.stderr

@@ -1,0 +1,152 @@
+"""A device model generates what the Keras model it was converted from does."""
+
+import json
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from keras_hub.models import GPT2Backbone
+from safetensors.numpy import load_file, save_file
+
+from edgewise_cloud.convert.convert import convert
+from edgewise_cloud.convert.evaluate import PASSAGE, Evaluation, evaluate
+from edgewise_cloud.convert.quantization import Quantization
+from edgewise_cloud.errors import CheckpointError, ConversionError, TextError
+from edgewise_cloud.keras_models.load import load_keras
+from edgewise_edge import DeviceModel, Manifest
+from edgewise_edge.errors import RequestError, RuntimeFailedError
+from tests.conftest import CONTEXT, token_request, write_checkpoint
+
+
+def compared(checkpoint: Path, folder: Path) -> Evaluation:
+    """Evaluate the Keras model `checkpoint` and the device model in `folder` on a passage."""
+    with tempfile.TemporaryDirectory() as workspace:
+        model = load_keras(str(checkpoint), Path(workspace))
+    return evaluate(model, DeviceModel.load(folder).runtime, [PASSAGE])
+
+
+def test_the_unquantized_model_agrees_with_keras(checkpoint: Path, exact_folder: Path) -> None:
+    """Logits differ only by rounding, and the likeliest token is always the same."""
+    # The folder's Keras weights are float16, the device model was made from float32.
+    rounded = compared(exact_folder, exact_folder)
+    assert rounded.largest_logit_difference < 0.01 * rounded.logit_spread
+    exact = compared(checkpoint, exact_folder)
+    assert exact.largest_logit_difference < 1e-4 * exact.logit_spread
+    assert exact.top1_agreement > 0.99  # two tokens may be equal but for rounding
+    assert exact.device.bits_per_byte == pytest.approx(exact.keras.bits_per_byte, rel=1e-5)
+
+
+def test_int8_changes_logits_a_little(checkpoint: Path, tmp_path: Path) -> None:
+    """The manifest has the evaluation."""
+    manifest, evaluation = convert(str(checkpoint), tmp_path / "int8", Quantization.INT8)
+    assert 0 < evaluation.largest_logit_difference < evaluation.logit_spread / 2
+    made = Manifest.read(tmp_path / "int8").conversion
+    assert made["quantize"] == "int8"
+    assert made["target"] == "litert"
+    assert made["lost"] == evaluation.bits_increase
+    assert made["device"]["bits_per_byte"] == evaluation.device.bits_per_byte
+    assert manifest.memory > 0
+
+
+def test_weights_out_of_float16_s_range_are_refused(tmp_path: Path) -> None:
+    """Its maximum is 65,504; the model would compute NaN."""
+    folder = write_checkpoint(tmp_path / "source")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["h.0.mlp.c_fc.weight"][0, 0] = 1e5
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(ConversionError, match="float16 cannot hold these weights"):
+        convert(str(folder), tmp_path / "out", Quantization.FLOAT16)
+    assert not (tmp_path / "out").exists()
+
+
+def test_invalid_sampling_settings_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+    """Before the conversion, not at the first generation."""
+    with pytest.raises(RequestError, match="temperature is -1"):
+        convert(
+            str(checkpoint), tmp_path / "out", Quantization.NONE, sampling={"temperature": -1.0}
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_int4_needs_whole_blocks(checkpoint: Path, tmp_path: Path) -> None:
+    """A width of 16 is half a block."""
+    with pytest.raises(ConversionError, match="width that 32 divides"):
+        convert(str(checkpoint), tmp_path / "out", Quantization.INT4)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_keras_preset_folder_can_be_converted(checkpoint: Path, tmp_path: Path) -> None:
+    """The format that KerasHub itself saves, and hub presets have."""
+    from keras_hub.models import GPT2Tokenizer
+
+    preset = tmp_path / "preset"
+    GPT2Backbone.from_preset(str(checkpoint)).save_to_preset(str(preset))
+    GPT2Tokenizer.from_preset(str(checkpoint)).save_to_preset(str(preset))
+    manifest, evaluation = convert(str(preset), tmp_path / "device", Quantization.NONE)
+    assert evaluation.top1_agreement > 0.99  # two tokens may be equal but for rounding
+    assert manifest.architecture.context_window == CONTEXT
+
+
+def test_a_short_context_window_can_be_used_to_its_end(tmp_path: Path) -> None:
+    """A window that is no multiple of the cache's granule works up to its last token."""
+    folder = write_checkpoint(tmp_path / "short")
+    config = json.loads((folder / "config.json").read_text())
+    tensors = load_file(folder / "model.safetensors")
+    save_file(tensors | {"wpe.weight": tensors["wpe.weight"][:40]}, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config | {"n_positions": 40}))
+    convert(str(folder), tmp_path / "device", Quantization.NONE)
+    model = DeviceModel.load(tmp_path / "device", threads=1)
+    for length in (1, 2, 39):
+        wanted = token_request(list(range(length)), 40 - length)
+        assert len(list(model.stream_tokens(wanted))) == 40 - length
+    session = model.runtime.session()
+    session.forward(list(range(38)))
+    session.forward([7])
+    session.forward([8])
+    with pytest.raises(RuntimeFailedError, match="position 40"):
+        session.forward([9])
+
+
+def test_a_device_model_has_two_signatures_for_any_length(exact_folder: Path) -> None:
+    """One for a single token, one for many; the length of the caches is dynamic in both."""
+    model = DeviceModel.load(exact_folder)
+    assert sorted(model.runtime.backend.signatures) == ["decode", "prefill"]
+    session, whole = model.runtime.session(), model.runtime.session()
+    expected = whole.forward(list(range(100)))
+    for size in (1, 37, 2, 59, 1):
+        found = session.forward(list(range(session.position, session.position + size)))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+
+
+def test_an_existing_folder_is_never_overwritten(checkpoint: Path, tmp_path: Path) -> None:
+    """Not even an empty one."""
+    with pytest.raises(ConversionError, match="exists already"):
+        convert(str(checkpoint), tmp_path, Quantization.NONE)
+
+
+def test_a_failed_conversion_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Neither the folder nor a temporary one."""
+    with pytest.raises(CheckpointError):
+        convert("no-such-model", tmp_path / "out", Quantization.NONE)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_recommended_sampling_settings_are_kept(exact_folder: Path, tmp_path: Path) -> None:
+    """Settings given to convert() override those of the checkpoint."""
+    folder = Path(shutil.copytree(exact_folder, tmp_path / "source"))
+    manifest = Manifest.read(folder)
+    replace(manifest, sampling={"top_k": 5, "temperature": 0.5}).write(folder)
+    made, _ = convert(
+        str(folder), tmp_path / "out", Quantization.NONE, sampling={"temperature": 0.9}
+    )
+    assert made.sampling == {"top_k": 5, "temperature": 0.9}
+
+
+def test_a_text_too_short_to_evaluate_on_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    """And leaves no folder."""
+    with pytest.raises(TextError, match="give more"):
+        convert(str(checkpoint), tmp_path / "out", Quantization.NONE, documents=["a"])
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,83 @@
+"""The bundled model in each quantization: size, ops, and loss of quality."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+
+from edgewise_cloud.convert import convert as converting
+from edgewise_cloud.convert.flatbuffer import parsed
+from edgewise_cloud.convert.graph import float32_tflite
+from edgewise_cloud.convert.quantization import Quantization
+from edgewise_edge import Manifest, find_model
+from edgewise_edge.store.manifest import MODEL_FILE, Architecture
+
+BYTES_PER_WEIGHT = {
+    Quantization.NONE: 4,
+    Quantization.FLOAT16: 2,
+    Quantization.INT8: 1,
+    Quantization.INT4: 0.5,
+}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[Quantization, Path]:
+    """The bundled model, converted with each quantization.
+
+    All of them start from the same float32 file, which takes most of the time: it is made once.
+    """
+    out = tmp_path_factory.mktemp("quantizations")
+
+    made: list[bytes] = []
+
+    def made_once(weights: dict[str, np.ndarray], shape: Architecture) -> bytes:
+        made[:] = made or [float32_tflite(weights, shape)]
+        return made[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(converting, "float32_tflite", made_once)
+        for quantization in Quantization:
+            converting.convert("tales", out / quantization, quantization)
+    return {quantization: out / quantization for quantization in Quantization}
+
+
+def test_fewer_bits_make_a_smaller_file(folders: dict[Quantization, Path]) -> None:
+    """The weights shrink; the graph and the scales do not."""
+    size = {name: (folder / MODEL_FILE).stat().st_size for name, folder in folders.items()}
+    assert size[Quantization.FLOAT16] < 0.55 * size[Quantization.NONE]
+    assert size[Quantization.INT8] < 0.3 * size[Quantization.NONE]
+    assert size[Quantization.INT4] < 0.62 * size[Quantization.INT8]
+
+
+@pytest.mark.parametrize("quantization", Quantization)
+def test_the_tied_embedding_is_stored_once(
+    folders: dict[Quantization, Path], quantization: Quantization
+) -> None:
+    """One buffer, the largest, serves the lookup and the head."""
+    folder = folders[quantization]
+    shape = Manifest.read(folder).architecture
+    model = parsed((folder / MODEL_FILE).read_bytes())
+    sizes = [len(buffer.data) for buffer in model.buffers if buffer.data is not None]
+    table = shape.vocabulary_size * shape.width * BYTES_PER_WEIGHT[quantization]
+    assert sizes.count(table) == 1
+    assert max(sizes) == table
+
+
+def test_only_builtin_ops_are_used(folders: dict[Quantization, Path]) -> None:
+    """No Flex and no custom ops: any TFLite runtime can run it."""
+    for folder in (*folders.values(), find_model("tales")):
+        model = parsed((folder / MODEL_FILE).read_bytes())
+        assert model.operatorCodes
+        for code in model.operatorCodes:
+            assert code.builtinCode != schema.BuiltinOperator.CUSTOM
+            assert code.customCode is None
+
+
+def test_fewer_bits_lose_little_quality(folders: dict[Quantization, Path]) -> None:
+    """The manifest has the increase in bits per byte."""
+    lost = {name: Manifest.read(folder).conversion["lost"] for name, folder in folders.items()}
+    assert abs(lost[Quantization.NONE]) < 1e-6
+    assert abs(lost[Quantization.FLOAT16]) < 1e-3
+    assert abs(lost[Quantization.INT8]) < 0.005
+    assert abs(lost[Quantization.INT4]) < 0.03

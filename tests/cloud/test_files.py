@@ -1,0 +1,26 @@
+"""Atomic writes."""
+
+from pathlib import Path
+
+import pytest
+
+from edgewise_cloud.files import atomic_write
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    """The new content is visible only when it is complete, and nothing else stays in the folder."""
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def interrupted() -> None:
+        with atomic_write(path) as partial:
+            partial.write_text("ne")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert [one.read_text() for one in tmp_path.iterdir()] == ["old"]
+    with atomic_write(path) as partial:
+        partial.write_text("new")
+        assert path.read_text() == "old"
+    assert [one.read_text() for one in tmp_path.iterdir()] == ["new"]

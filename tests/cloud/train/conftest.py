@@ -1,0 +1,71 @@
+"""Trainings that take a second."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import pytest
+
+from edgewise_cloud.train import preview
+from edgewise_cloud.train.pretrain import ModelSize, pretrain
+from edgewise_cloud.train.schedule import Schedule
+
+SIZE = ModelSize(vocabulary_size=270, layers=1, width=16, heads=2, context_window=32)
+SCHEDULE = Schedule(
+    steps=8, learning_rate=1e-2, batch_tokens=128, row=16, held_out=0.1, round_steps=4
+)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training."""
+
+    folder: Path
+    reports: list[str]
+
+
+@contextmanager
+def eager() -> Iterator[None]:
+    """Train eagerly, and generate short samples: compiling takes longer than a few steps."""
+    compile_ = keras.Model.compile
+
+    def eagerly(model: keras.Model, **options: Any) -> None:
+        compile_(model, **options | {"jit_compile": False, "run_eagerly": True})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keras.Model, "compile", eagerly)
+        patch.setattr(preview, "SAMPLE_TOKENS", 8)
+        yield
+
+
+@pytest.fixture(scope="module")
+def uncompiled() -> Iterator[None]:
+    """Train eagerly."""
+    with eager():
+        yield
+
+
+@pytest.fixture(scope="session")
+def trained(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A training that was not interrupted."""
+    made = Trained(tmp_path_factory.mktemp("trained") / "model", [])
+    with eager():
+        pretrain([text], made.folder, SIZE, SCHEDULE, report=made.reports.append)
+    return made
+
+
+def weights(folder: Path) -> bytes:
+    """The file of weights in `folder`."""
+    return (folder / "model.safetensors").read_bytes()
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
