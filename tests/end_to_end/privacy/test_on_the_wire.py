@@ -51,13 +51,13 @@ def test_private_prompts_put_nothing_on_the_wire(
     """1,000 of them, whatever goes wrong, send no frame, while one that may leave is seen to."""
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    script = [sys.executable, "-m", "tests.end_to_end.private_prompts"]
+    script = [sys.executable, "-m", "tests.end_to_end.privacy.ask_in_network"]
     done = subprocess.run(
         [*network, *script, str(exact_folder), str(scratch)],
         stdout=subprocess.PIPE,
         text=True,
         check=True,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
     )
     result = json.loads(done.stdout)
     assert result["unexpected"] == []

@@ -47,8 +47,8 @@ def on_two_nodes(model: Path, port: int, log: Path) -> Iterator[TwoNodes]:
     with (
         log.open("w", encoding="utf-8") as errors,
         subprocess.Popen(
-            [sys.executable, "-m", "tests.ray_cluster", str(model), str(port)],
-            cwd=Path(__file__).parent.parent,
+            [sys.executable, "-m", "tests.support.ray_cluster", str(model), str(port)],
+            cwd=Path(__file__).parents[2],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

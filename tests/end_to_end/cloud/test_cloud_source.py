@@ -17,8 +17,8 @@ from edgewise.cloud.config import CloudSecurity
 from edgewise.errors import CloudUnavailableError
 from edgewise_edge import DeviceModel, FinishReason
 from edgewise_proto import generation_pb2 as pb
-from tests.collecting import collect_within
-from tests.scripted_cloud import Answers, Scripted, ended, scripted, speaking, tokens
+from tests.support.garbage_collection import collect_within
+from tests.support.scripted_cloud import Answers, Scripted, ended, scripted, speaking, tokens
 
 PROMPT = "abc"  # three tokens
 NEVER = 3600.0  # seconds

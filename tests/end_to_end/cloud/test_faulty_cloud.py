@@ -8,7 +8,7 @@ import pytest
 from edgewise import CloudTimeouts, DeviceState, LatencyLog, Router, Source
 from edgewise_edge import DeviceModel
 from edgewise_proto import generation_pb2 as pb
-from tests.scripted_cloud import Answers, ended, scripted, tokens
+from tests.support.scripted_cloud import Answers, ended, scripted, tokens
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from edgewise import (
     VetoCode,
 )
 from edgewise_edge import RuntimeFailedError
-from tests.fault_proxy import FaultProxy, fault_proxy
 from tests.serving import Running, serving
+from tests.support.fault_proxy import FaultProxy, fault_proxy
 
 ON_DEVICE, IN_CLOUD = Source.ON_DEVICE, Source.IN_CLOUD
 FINE = DeviceState(available_memory=10**10, battery=0.9, charging=False, temperature=40.0)

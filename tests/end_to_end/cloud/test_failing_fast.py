@@ -10,8 +10,8 @@ import pytest
 
 from edgewise import CloudTimeouts, DeviceState, LatencyLog, Router, Source, VetoCode
 from edgewise.cloud.circuit_breaker import Circuit
-from tests.fault_proxy import FaultProxy, fault_proxy
 from tests.serving import Running, serving
+from tests.support.fault_proxy import FaultProxy, fault_proxy
 
 PROMPT = "in the winter"
 SOON = CloudTimeouts(connect=0.5, first_token=0.5, between_tokens=0.5, probe_interval=0.2)

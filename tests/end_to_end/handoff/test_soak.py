@@ -29,8 +29,8 @@ from edgewise import (
     VetoCode,
 )
 from edgewise_edge import RuntimeFailedError
-from tests.fault_proxy import FaultProxy, fault_proxy
 from tests.serving import serving
+from tests.support.fault_proxy import FaultProxy, fault_proxy
 
 SECONDS = float(os.environ.get("EDGEWISE_SOAK", "15"))
 THREADS, TASKS = 3, 2

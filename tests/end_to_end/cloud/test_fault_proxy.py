@@ -13,10 +13,10 @@ import pytest
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
 from tests.asking import generation, until
-from tests.fault_proxy import FaultProxy, fault_proxy
-from tests.message_ends import TokenEnds
 from tests.raw_http2 import HEADERS, PREFACE, connect, data, enveloped, frame
 from tests.serving import Running, serving
+from tests.support.fault_proxy import FaultProxy, fault_proxy
+from tests.support.token_boundaries import TokenEnds
 
 Ending = Callable[..., None]
 ENDINGS = [FaultProxy.cut, FaultProxy.reset]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from tests.message_ends import TokenEnds
+from tests.support.token_boundaries import TokenEnds
 
 PIECE = 65536  # bytes read at once
 PIECES = 20  # a second, while throttled

@@ -1,6 +1,6 @@
 """Asks private prompts in a network where every frame is seen; run by test_private_on_the_wire.
 
-    python -m tests.end_to_end.private_prompts FOLDER SCRATCH
+    python -m tests.end_to_end.privacy.ask_in_network FOLDER SCRATCH
 
 FOLDER holds a model, SCRATCH is an empty folder. Prints what happened as one line of JSON.
 """
@@ -18,8 +18,8 @@ from pathlib import Path
 from edgewise import CloudTimeouts, LatencyLog, NoSourceError, Router
 from edgewise.cli.commands import app
 from edgewise_edge import DeviceModel
-from tests.end_to_end.test_faulty_cloud import scripted, tokens
-from tests.private_paths import FINE, TO_THE_END, TROUBLES, WAYS, Trouble
+from tests.end_to_end.privacy.scenarios import FINE, TO_THE_END, TROUBLES, WAYS, Trouble
+from tests.support.scripted_cloud import scripted, tokens
 
 # Clouds that never answer, each with what a frame on its behalf holds: the name that is looked up,
 # or the address.

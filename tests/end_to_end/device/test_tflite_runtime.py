@@ -12,7 +12,7 @@ from edgewise_cloud.convert.quantization import Quantization, Target
 from edgewise_cloud.errors import ConversionError
 from edgewise_edge import DeviceModel, complete
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 UV = Path(sys.executable).with_name("uv")
 
 CODE = """

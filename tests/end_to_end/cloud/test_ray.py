@@ -18,8 +18,8 @@ from edgewise_edge import DeviceModel
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
 from tests.asking import generation
-from tests.ray_cluster import QUEUE, SLOTS, TwoNodes, on_two_nodes
 from tests.serving import serving
+from tests.support.ray_cluster import QUEUE, SLOTS, TwoNodes, on_two_nodes
 
 PROMPT = "in the winter the water was"
 GREEDY = {"temperature": 0.0, "max_tokens": 100}

@@ -11,7 +11,7 @@ from time import monotonic
 import pytest
 
 from edgewise import Chunk, DeviceState, Generation, LatencyLog, Router, Source
-from tests.kill_server import KillServer, kill_server
+from tests.support.killable_server import KillServer, kill_server
 
 KILLS = int(os.environ.get("EDGEWISE_KILLS", "4"))  # of each kind
 MAX_TOKENS = 120

@@ -22,7 +22,7 @@ from edgewise.generation.events import Event
 from edgewise.latency.log import default_path
 from edgewise.metrics import Metrics
 from edgewise_edge import DeviceModel, Tokenizer, TokenRequest
-from tests.private_paths import TO_THE_END, TROUBLES, WAYS, Trouble
+from tests.end_to_end.privacy.scenarios import TO_THE_END, TROUBLES, WAYS, Trouble
 
 WORD = "жгучий щавель"  # whose token ids are no usual numbers
 PROMPT = f"the {WORD} was in the water "
