@@ -1,9 +1,9 @@
-"""A real cloud service in a process of its own that can be killed, over and over, within minutes.
+"""A real cloud service in a process of its own that tests can kill, hundreds of times.
 
 Importing TensorFlow takes four seconds and compiling three. So each service is forked from a
-process that has imported TensorFlow but run nothing (forked after a first computation, its threads
-would be missing and the child hang), and finds what the first one compiled in XLA's own cache:
-1.5 seconds from the fork to the first token.
+process that has imported TensorFlow but computed nothing (after a first computation its threads
+would be missing in the child, which then hangs), and finds what the first service compiled in XLA's
+own cache: 1.5 seconds from the fork to the first token.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
@@ -21,95 +22,100 @@ from edgewise_cloud.serving.engine.settings import EngineSettings
 from edgewise_cloud.serving.server.server import ServerSettings, running_server
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(
-    [f"edgewise_cloud.{name}" for name in ("serving.server", "serving.engine", "sources")]
-)
+PRELOADED = [
+    f"edgewise_cloud.{name}"
+    for name in ("serving.server.server", "serving.engine.engine", "keras_models.load")
+]
+# The fork server ignores modules that it cannot import, and each service would import TensorFlow.
+assert all(map(find_spec, PRELOADED)), PRELOADED
+FORKS.set_forkserver_preload(PRELOADED)
 
 
 @dataclass
 class Child:
-    """One life of the service."""
+    """One service process."""
 
     process: BaseProcess
-    said: Connection  # its port, once it serves
+    port: Connection  # from which its port can be read once it serves
 
     def address(self) -> str:
         """HOST:PORT, once it serves."""
         try:
-            return f"127.0.0.1:{self.said.recv()}"
+            return f"127.0.0.1:{self.port.recv()}"
         except EOFError as error:
             raise RuntimeError("the service ended before it served; see its traceback") from error
 
-    def bury(self) -> None:
-        """Kill it, and wait until it has gone."""
+    def stop(self) -> None:
+        """Kill it, and wait until it has ended."""
         self.process.kill()
         self.process.join()
-        self.said.close()
+        self.port.close()
 
 
 @dataclass
-class KillServer:
+class KillableServer:
     """Services of one model, one after the other, each at a port of its own.
 
-    While one is used, `ahead` others get ready. Who wants one address for all of them puts a
-    fault_proxy before them.
+    While one is used, `ahead` others start. Put a fault_proxy before them to have one address for
+    all.
     """
 
     model: str
     compiled: str  # folder for XLA's programs
     slots: int
     ahead: int
-    _present: Child | None = None
+    _current: Child | None = None
     _next: deque[Child] = field(default_factory=deque)
 
     def start(self) -> str:
-        """The address of a new service that serves; the one before is no more."""
-        if self._present:
-            self._present.bury()
+        """The address of a new service, which serves; the previous one has ended."""
+        if self._current:
+            self._current.stop()
         while len(self._next) < 1 + self.ahead:
             self._next.append(self._fork())
-        self._present = self._next.popleft()
-        return self._present.address()
+        self._current = self._next.popleft()
+        return self._current.address()
 
     def kill(self) -> None:
-        """Send the service SIGKILL, and go on at once."""
-        self._present.process.kill()
+        """Send the service SIGKILL, without waiting for its end."""
+        self._current.process.kill()
 
     def close(self) -> None:
-        """Kill all, and wait until they have gone."""
-        for child in (self._present, *self._next):
+        """Kill all, and wait until they have ended."""
+        for child in (self._current, *self._next):
             if child:
-                child.bury()
+                child.stop()
 
     def _fork(self) -> Child:
-        said, saying = FORKS.Pipe(duplex=False)
+        port, send_port = FORKS.Pipe(duplex=False)
         settings = ServerSettings(model=self.model, port=0, engine=EngineSettings(slots=self.slots))
-        process = FORKS.Process(target=_serve, args=(settings, self.compiled, saying), daemon=True)
+        arguments = (settings, self.compiled, send_port)
+        process = FORKS.Process(target=_serve, args=arguments, daemon=True)
         process.start()
-        saying.close()
-        return Child(process, said)
+        send_port.close()
+        return Child(process, port)
 
 
 @contextmanager
-def kill_server(model: str, *, slots: int = 1, ahead: int = 1) -> Iterator[KillServer]:
-    """Services of `model`, to be started and killed; see KillServer."""
+def killable_server(model: str, *, slots: int = 1, ahead: int = 1) -> Iterator[KillableServer]:
+    """Services of `model`, to be started and killed; see KillableServer."""
     with tempfile.TemporaryDirectory() as compiled:
-        server = KillServer(model, compiled, slots, ahead)
+        server = KillableServer(model, compiled, slots, ahead)
         try:
             yield server
         finally:
             server.close()
 
 
-def _serve(settings: ServerSettings, compiled: str, saying: Connection) -> None:
+def _serve(settings: ServerSettings, compiled: str, send_port: Connection) -> None:
     os.environ["TF_XLA_FLAGS"] = f"--tf_xla_persistent_cache_directory={compiled}"
-    asyncio.run(_until_killed(settings, saying))
+    asyncio.run(_until_killed(settings, send_port))
 
 
-async def _until_killed(settings: ServerSettings, saying: Connection) -> None:
-    # Should the tests themselves be killed, it ends too.
+async def _until_killed(settings: ServerSettings, send_port: Connection) -> None:
+    # It ends when the tests are killed, too.
     sentinel = multiprocessing.parent_process().sentinel
     asyncio.get_running_loop().add_reader(sentinel, os._exit, 1)
     async with running_server(settings) as port:
-        saying.send(port)
+        send_port.send(port)
         await asyncio.Event().wait()

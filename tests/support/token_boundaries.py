@@ -1,23 +1,23 @@
-"""Where in a connection's bytes the tokens of Generate's answers end: of HTTP/2 and gRPC the least."""
+"""Where the tokens of Generate's responses end in a connection's bytes: minimal HTTP/2 and gRPC."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tests.raw_http2 import DATA, PREFACE
 
-# A request to Generate holds a vocabulary's fingerprint, and is longer than any other for it.
+# A request to Generate holds a vocabulary fingerprint, so it is longer than any other.
 SHORTEST_REQUEST = 64
 
 
 @dataclass
 class Frames:
-    """Cuts one direction of a connection into frames, as its bytes come."""
+    """Splits one direction of a connection into frames, incrementally."""
 
-    seen: int = 0  # bytes that have come
+    seen: int = 0  # bytes
     _unread: bytearray = field(default_factory=bytearray)
 
     def feed(self, chunk: bytes) -> Iterator[tuple[int, int, bytes]]:
-        """(stream, offset, payload) of each DATA frame that is whole now."""
+        """(stream, offset, payload) of each DATA frame that is complete now."""
         self._unread += chunk
         self.seen += len(chunk)
         while len(self._unread) >= 9:
@@ -34,10 +34,10 @@ class Frames:
 
 @dataclass
 class Messages:
-    """Cuts one stream's payload into gRPC's messages, however they lie in frames."""
+    """Splits one stream's payload into gRPC messages, however frames divide them."""
 
     _header: bytes = b""
-    _left: int = 0  # bytes of the present message
+    _remaining: int = 0  # bytes of the current message
 
     def ends(self, payload: bytes) -> Iterator[int]:
         """Where in `payload` a message ends."""
@@ -46,45 +46,45 @@ class Messages:
             if len(self._header) < 5:
                 self._header += payload[at : at + 1]
                 at += 1
-                self._left = int.from_bytes(self._header[1:])
+                self._remaining = int.from_bytes(self._header[1:])
             else:
-                step = min(self._left, len(payload) - at)
-                at, self._left = at + step, self._left - step
-            if len(self._header) == 5 and not self._left:
+                step = min(self._remaining, len(payload) - at)
+                at, self._remaining = at + step, self._remaining - step
+            if len(self._header) == 5 and not self._remaining:
                 self._header = b""
                 yield at
 
 
 @dataclass
-class TokenEnds:
-    """Both directions of a connection. Where no HTTP/2 can be read (TLS) there are no tokens.
+class TokenBoundaries:
+    """Both directions of a connection. Where HTTP/2 cannot be read (TLS) it finds no tokens.
 
-    A message of an answer is taken for a token, as this service sends them: the last one too, which
-    holds none.
+    Each message of a response counts as a token, as this service sends them; also the last one,
+    which holds none.
     """
 
-    _hello: bytes = b""
-    _asked: Frames = field(default_factory=Frames)
-    _answered: Frames = field(default_factory=Frames)
-    _answers: dict[int, Messages] = field(default_factory=dict)  # to Generate, by stream
+    _preface: bytes = b""
+    _requests: Frames = field(default_factory=Frames)
+    _responses: Frames = field(default_factory=Frames)
+    _generations: dict[int, Messages] = field(default_factory=dict)  # by stream
 
     def to_cloud(self, chunk: bytes) -> None:
-        """Note which streams ask for tokens."""
-        hello = chunk[: len(PREFACE) - len(self._hello)]
-        self._hello += hello
-        if self._hello == PREFACE:
-            for stream, _, payload in self._asked.feed(chunk[len(hello) :]):
+        """Note which streams are calls of Generate."""
+        preface = chunk[: len(PREFACE) - len(self._preface)]
+        self._preface += preface
+        if self._preface == PREFACE:
+            for stream, _, payload in self._requests.feed(chunk[len(preface) :]):
                 if len(payload) >= SHORTEST_REQUEST:
-                    self._answers.setdefault(stream, Messages())
+                    self._generations.setdefault(stream, Messages())
 
     def to_device(self, chunk: bytes) -> list[int]:
-        """Where in `chunk` tokens end; 1 for those before it whose frame ended only here."""
-        if self._hello != PREFACE:
+        """Offsets in `chunk` where tokens end; 1 for earlier ones whose frame ends here."""
+        if self._preface != PREFACE:
             return []
-        before = self._answered.seen
+        before = self._responses.seen
         return [
             max(1, offset + end - before)
-            for stream, offset, payload in self._answered.feed(chunk)
-            if stream in self._answers
-            for end in self._answers[stream].ends(payload)
+            for stream, offset, payload in self._responses.feed(chunk)
+            if stream in self._generations
+            for end in self._generations[stream].ends(payload)
         ]

@@ -18,7 +18,14 @@ from edgewise.errors import CloudUnavailableError
 from edgewise_edge import DeviceModel, FinishReason
 from edgewise_proto import generation_pb2 as pb
 from tests.support.garbage_collection import collect_within
-from tests.support.scripted_cloud import Answers, Scripted, ended, scripted, speaking, tokens
+from tests.support.scripted_cloud import (
+    Answers,
+    ScriptedCloud,
+    ended,
+    scripted,
+    serving_scripted,
+    tokens,
+)
 
 PROMPT = "abc"  # three tokens
 NEVER = 3600.0  # seconds
@@ -106,9 +113,9 @@ def test_what_the_cloud_said_of_its_load_is_believed_for_a_while(
     exact_folder: Path, exact_model: DeviceModel
 ) -> None:
     """Not when it is old, and not when the cloud could not be asked again."""
-    cloud = Scripted(exact_model, [tokens(3, 10)])
+    cloud = ScriptedCloud(exact_model, [tokens(3, 10)])
     cloud.expected_wait = 77.0
-    with speaking(cloud) as address, router_to(address, exact_folder) as router:
+    with serving_scripted(cloud) as address, router_to(address, exact_folder) as router:
         assert router.generate(PROMPT, max_tokens=1).source is Source.IN_CLOUD
         side = router._in_cloud
 
@@ -132,10 +139,10 @@ def test_closing_a_stream_ends_the_wait_for_a_cloud_that_does_not_say_what_it_se
     exact_folder: Path, exact_model: DeviceModel
 ) -> None:
     """The reader is woken, the device is not asked, and the cloud has not failed."""
-    cloud = Scripted(exact_model)
+    cloud = ScriptedCloud(exact_model)
     cloud.ready.clear()
     with (
-        speaking(cloud) as address,
+        serving_scripted(cloud) as address,
         router_to(address, exact_folder, cloud_timeouts=CloudTimeouts(connect=NEVER)) as router,
     ):
         stream = router.stream(PROMPT, max_tokens=2)
@@ -153,10 +160,10 @@ def test_a_budget_ends_the_wait_for_a_cloud_that_does_not_say_what_it_serves(
     exact_folder: Path, exact_model: DeviceModel
 ) -> None:
     """The device answers, and a request's hurry is not the cloud's failure."""
-    cloud = Scripted(exact_model)
+    cloud = ScriptedCloud(exact_model)
     cloud.ready.clear()
     with (
-        speaking(cloud) as address,
+        serving_scripted(cloud) as address,
         router_to(address, exact_folder, cloud_timeouts=CloudTimeouts(connect=NEVER)) as router,
     ):
         generation = router.generate(PROMPT, max_tokens=2, latency_budget=0.3)

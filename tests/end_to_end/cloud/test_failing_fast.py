@@ -20,7 +20,7 @@ SELDOM = CloudTimeouts(connect=0.5, probe_interval=1000.0)
 
 @pytest.fixture(scope="module")
 def service(exact_folder: Path) -> Iterator[Running]:
-    with serving(str(exact_folder), slots=1) as running:
+    with serving(str(exact_folder)) as running:
         yield running
 
 
