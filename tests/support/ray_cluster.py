@@ -17,7 +17,7 @@ import psutil
 from edgewise_cloud.serving.engine.settings import EngineSettings
 from edgewise_cloud.serving.server.server import ServerSettings
 
-SLOTS, QUEUE = 4, 8  # of each replica
+SLOTS, QUEUE = 2, 8  # of each replica
 MEGABYTE = 1 << 20
 PATIENCE = 500  # seconds for what Ray waits for: on a busy machine its defaults are too short
 ENVIRONMENT = {
