@@ -177,11 +177,11 @@ def test_killing_a_node_under_load_loses_nothing(two_nodes: TwoNodes, exact_fold
     assert [generation.token_ids for generation in generations] == 16 * [unbroken.token_ids]
     broken = [generation for generation in generations if len(generation.segments) > 1]
     assert 0 < len(broken) < 16
-    for generation in broken:
-        first, second = generation.segments
+    for answer in broken:
+        first, second = answer.segments
         assert (first.source, second.source) == (Source.IN_CLOUD, Source.ON_DEVICE)
         assert first.tokens > 0
-        veto = generation.decision.vetoes[Source.IN_CLOUD]
+        veto = answer.decision.vetoes[Source.IN_CLOUD]
         # Where the proxy does not see the connection to the node end, the stream stalls.
         stalled = veto.code is VetoCode.STALLED or "sent no token" in veto.detail
         assert "UNAVAILABLE" in veto.detail or stalled
