@@ -16,6 +16,8 @@ from edgewise_edge import DeviceModel, SamplingParams, TokenRequest
 from edgewise_edge.decoding.tokenizer import END_OF_TEXT, _byte_of_character
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Tests spend far more time compiling models than running them.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 # Importing TensorFlow takes three times as long without bytecode, and many tests start a process
 # that does. So the first one writes it, even where the environment says otherwise.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
