@@ -12,7 +12,7 @@ import pytest
 from edgewise import DeviceState, LatencyLog, Router, Source, VetoCode
 from edgewise.cloud.circuit_breaker import Circuit
 from tests.serving import Running, serving
-from tests.support.fault_proxy import FaultProxy, fault_proxy
+from tests.support.network.fault_proxy import FaultProxy, fault_proxy
 from tests.support.timeouts import PATIENT
 
 PROMPT = "in the winter"

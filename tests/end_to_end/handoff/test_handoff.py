@@ -20,7 +20,7 @@ from edgewise import (
 )
 from edgewise_edge import RuntimeFailedError
 from tests.serving import Running, serving
-from tests.support.fault_proxy import FaultProxy, fault_proxy
+from tests.support.network.fault_proxy import FaultProxy, fault_proxy
 from tests.support.timeouts import PATIENT
 
 ON_DEVICE, IN_CLOUD = Source.ON_DEVICE, Source.IN_CLOUD
