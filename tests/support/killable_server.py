@@ -71,10 +71,11 @@ class KillableServer:
         """The address of a new service, which serves; the previous one has ended."""
         if self._current:
             self._current.stop()
-        while len(self._next) < 1 + self.ahead:
+        self._current = self._next.popleft() if self._next else self._fork()
+        address = self._current.address()
+        while len(self._next) < self.ahead:  # only now: the first one compiles for all
             self._next.append(self._fork())
-        self._current = self._next.popleft()
-        return self._current.address()
+        return address
 
     def kill(self) -> None:
         """Send the service SIGKILL, without waiting for its end."""
