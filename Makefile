@@ -24,7 +24,8 @@ test: .venv/ready  ## Run the tests
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 soak: .venv/ready  ## Random faults for ten minutes, then a cloud killed 400 times; half an hour
-	EDGEWISE_SOAK=600 EDGEWISE_KILLS=200 $(BIN)/python -m pytest --timeout 3600 -s tests/end_to_end/handoff/test_soak.py tests/end_to_end/handoff/test_kill.py
+	EDGEWISE_SOAK=600 EDGEWISE_KILLS=200 $(BIN)/python -m pytest --timeout 3600 -s tests/end_to_end/handoff/test_soak.py \
+		tests/end_to_end/handoff/test_kill.py tests/end_to_end/cloud/test_both_sources.py
 
 check: .venv/ready  ## Format, lint, strict types, and stubs that match the contract
 	$(BIN)/ruff format --check .

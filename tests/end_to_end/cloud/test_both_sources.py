@@ -1,5 +1,6 @@
 """Device and cloud together: a real service on a real socket, and the same tokens."""
 
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -60,6 +61,7 @@ def test_greedy_text_is_the_same_on_both_sources(service: Running, exact_folder:
     assert on_device.text == in_cloud.text
 
 
+@pytest.mark.skipif("EDGEWISE_SOAK" not in os.environ, reason="takes a minute; see `make soak`")
 def test_the_bundled_model_agrees_too(tmp_path: Path) -> None:
     """tales, unquantized, and its own Keras weights."""
     convert("tales", tmp_path / "tales", Quantization.NONE)

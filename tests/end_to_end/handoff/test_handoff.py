@@ -178,10 +178,11 @@ def test_a_first_token_that_would_be_late_comes_from_the_device(
             router.generate(PROMPT, **GREEDY, mode=mode)
         proxy.stall()
         generation = router.generate(
-            PROMPT, max_tokens=5, mode="prefer_in_cloud", first_token_budget=3.0
+            PROMPT, max_tokens=5, mode="prefer_in_cloud", first_token_budget=1.0
         )
     assert sources(generation) == [ON_DEVICE]
-    assert generation.decision.vetoes[IN_CLOUD].code is VetoCode.TOO_SLOW
+    # On a busy machine it may be noticed so late that the cloud has stalled.
+    assert generation.decision.vetoes[IN_CLOUD].code in {VetoCode.TOO_SLOW, VetoCode.STALLED}
 
 
 def test_a_hedge_starts_the_device_when_the_cloud_stalls(
