@@ -69,8 +69,11 @@ def write_checkpoint(folder: Path, *, seed: int = 0, merges: list[str] = MERGES)
             **{f"h.{layer}.ln_{n}.{kind}": (WIDTH,) for n in (1, 2) for kind in ("weight", "bias")},
         }
     shapes |= {"ln_f.weight": (WIDTH,), "ln_f.bias": (WIDTH,)}
+    # Rounded to float16, as a model folder holds its Keras weights: the cloud then computes exactly
+    # what the device does.
     tensors = {
-        name: generator.normal(0, 0.3, shape).astype(np.float32) for name, shape in shapes.items()
+        name: generator.normal(0, 0.3, shape).astype(np.float16).astype(np.float32)
+        for name, shape in shapes.items()
     }
     save_file(tensors, folder / "model.safetensors")
     return folder

@@ -36,7 +36,7 @@ PROMPT = "in the winter the water was"
 
 @pytest.fixture(scope="module")
 def service(exact_folder: Path) -> Iterator[Running]:
-    with serving(str(exact_folder)) as running:
+    with serving(str(exact_folder), slots=2) as running:
         yield running
 
 
@@ -98,7 +98,7 @@ def test_a_private_prompt_stays_on_the_device(service: Running, exact_folder: Pa
 def test_a_stopped_cloud_falls_back_to_the_device(exact_folder: Path) -> None:
     """Before the first token: the answer is complete, and the decision names the failure."""
     with (
-        serving(str(exact_folder)) as running,
+        serving(str(exact_folder), slots=2) as running,
         router_to(running.address, exact_folder, DRAINED) as router,
     ):
         assert router.generate(PROMPT, max_tokens=3).source is Source.IN_CLOUD
@@ -114,7 +114,7 @@ def test_a_cloud_that_ends_midway_is_continued_on_the_device(exact_folder: Path)
     with router_to(None, exact_folder) as alone:
         unbroken = alone.generate(PROMPT, **GREEDY)
     with (
-        serving(str(exact_folder), grace=0.0) as running,
+        serving(str(exact_folder), slots=2, grace=0.0) as running,
         router_to(running.address, exact_folder, mode="prefer_in_cloud") as router,
         router.stream(PROMPT, **GREEDY) as stream,
     ):

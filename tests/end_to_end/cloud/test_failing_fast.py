@@ -23,7 +23,7 @@ RARELY_PROBED = replace(PATIENT, probe_interval=1000.0)
 
 @pytest.fixture(scope="module")
 def service(exact_folder: Path) -> Iterator[Running]:
-    with serving(str(exact_folder)) as running:
+    with serving(str(exact_folder), slots=2) as running:
         yield running
 
 

@@ -61,7 +61,7 @@ def service(
     security = Security(
         certificate=pair.certificate, key=pair.key, client_ca=authority.file, tokens=tokens
     )
-    with serving(str(exact_folder), security=security) as running:
+    with serving(str(exact_folder), slots=2, security=security) as running:
         yield running
 
 
@@ -159,7 +159,7 @@ def test_a_token_is_never_sent_in_plain_text(address: str, exact_folder: Path) -
 def test_tokens_work_without_tls_on_loopback(exact_folder: Path, tokens: Path, token: str) -> None:
     """For a proxy that terminates TLS."""
     with (
-        serving(str(exact_folder), security=Security(tokens=tokens)) as running,
+        serving(str(exact_folder), slots=2, security=Security(tokens=tokens)) as running,
         router_to(running.address, exact_folder, token=token) as router,
     ):
         assert "exact" in router.describe_cloud()

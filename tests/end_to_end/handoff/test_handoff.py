@@ -36,9 +36,8 @@ TROUBLES = {
 
 
 @pytest.fixture(scope="module")
-def service(checkpoint: Path) -> Iterator[Running]:
-    # A model folder holds float16 Keras weights; the checkpoint generates exactly what the device does.
-    with serving(str(checkpoint), slots=2) as running:
+def service(exact_folder: Path) -> Iterator[Running]:
+    with serving(str(exact_folder), slots=2) as running:
         yield running
 
 

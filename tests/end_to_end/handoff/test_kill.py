@@ -49,9 +49,8 @@ def cases(kind: str) -> Iterator[Case]:
 
 
 @pytest.fixture(scope="module")
-def clouds(checkpoint: Path) -> Iterator[KillableServer]:
-    """Of the checkpoint itself: a model folder holds float16 Keras weights."""
-    with killable_server(str(checkpoint)) as clouds:
+def clouds(exact_folder: Path) -> Iterator[KillableServer]:
+    with killable_server(str(exact_folder)) as clouds:
         yield clouds
 
 

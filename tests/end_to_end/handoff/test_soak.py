@@ -150,13 +150,13 @@ def callers(
 
 
 @pytest.mark.timeout(600 + 2 * SECONDS)
-def test_every_answer_is_complete(checkpoint: Path, exact_folder: Path, expected: object) -> None:
+def test_every_answer_is_complete(exact_folder: Path, expected: object) -> None:
     """Whatever fails, in any order."""
     seed = random.randrange(10**6)
     print("seed", seed)
     chance, results, state = random.Random(seed), Results(), [STATES[0]]
     with (
-        serving(str(checkpoint), slots=2) as service,
+        serving(str(exact_folder), slots=2) as service,
         fault_proxy(service.address) as proxy,
         Router(
             exact_folder,

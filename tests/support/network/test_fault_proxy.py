@@ -45,7 +45,7 @@ def proxy() -> Iterator[FaultProxy]:
 
 @pytest.fixture(scope="module")
 def service(exact_folder: Path) -> Iterator[Running]:
-    with serving(str(exact_folder)) as running:
+    with serving(str(exact_folder), slots=2) as running:
         yield running
 
 
