@@ -18,12 +18,14 @@ help:  ## Say what there is to make
 demo: .venv/ready  ## Watch the router choose, on the bundled model
 	@$(BIN)/python router/demo.py
 
-# Processes of their own for up to four files at once: most of the time goes into starting TensorFlow.
+# A process for each of up to four files at a time: importing TensorFlow and compiling take most of
+# the time. In collection order, many small files come last, so that the processes end together.
 test: .venv/ready  ## Run the tests
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 soak: .venv/ready  ## Random faults for ten minutes, then a cloud killed 400 times; half an hour
-	EDGEWISE_SOAK=600 EDGEWISE_KILLS=200 $(BIN)/python -m pytest --timeout 3600 -s tests/end_to_end/test_soak.py tests/end_to_end/test_kill.py
+	EDGEWISE_SOAK=600 EDGEWISE_KILLS=200 $(BIN)/python -m pytest --timeout 3600 -s tests/end_to_end/handoff/test_soak.py \
+		tests/end_to_end/handoff/test_kill.py tests/end_to_end/cloud/test_both_sources.py
 
 check: .venv/ready  ## Format, lint, strict types, who imports whom, and stubs that match the contract
 	$(BIN)/ruff format --check .

@@ -1,9 +1,10 @@
-"""Tiny real models: a GPT-2 checkpoint written by hand, and what the converter makes of it."""
+"""Tiny real models: a random GPT-2 checkpoint, and what the converter makes of it."""
 
 import json
 import logging
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,13 @@ from edgewise_edge import DeviceModel, SamplingParams, TokenRequest
 from edgewise_edge.decoding.tokenizer import END_OF_TEXT, unicode_to_bytes
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# A shell that starts the tests in the background has them ignore Ctrl-C, and their children too.
+# Tests spend far more time compiling models than running them.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# Importing TensorFlow takes three times as long without bytecode, and many tests start a process
+# that does. So the first one writes it, even where the environment says otherwise.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+# A shell that starts the tests in the background makes them ignore Ctrl-C, and their children too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -24,7 +31,7 @@ MERGES = ["t h", "th e", "Ġ the", "Ġ a", "i n", "e r", "Ġ w"]
 
 
 def write_vocabulary(folder: Path, merges: list[str] = MERGES) -> int:
-    """Write a byte-level vocabulary with a few merges; its size."""
+    """Write a byte-level vocabulary with a few merges; returns its size."""
     tokens = [*unicode_to_bytes(), *(merge.replace(" ", "") for merge in merges), END_OF_TEXT]
     ids = {token: index for index, token in enumerate(tokens)}
     (folder / "vocab.json").write_text(json.dumps(ids), encoding="utf-8")
@@ -34,7 +41,7 @@ def write_vocabulary(folder: Path, merges: list[str] = MERGES) -> int:
 
 
 def write_checkpoint(folder: Path, *, seed: int = 0, merges: list[str] = MERGES) -> Path:
-    """Write a random GPT-2 as Hugging Face's library would: config, weights, vocabulary."""
+    """Write a random GPT-2 in Hugging Face's layout: config, weights, vocabulary."""
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary_size = write_vocabulary(folder, merges)
     config = {
@@ -62,15 +69,18 @@ def write_checkpoint(folder: Path, *, seed: int = 0, merges: list[str] = MERGES)
             **{f"h.{layer}.ln_{n}.{kind}": (WIDTH,) for n in (1, 2) for kind in ("weight", "bias")},
         }
     shapes |= {"ln_f.weight": (WIDTH,), "ln_f.bias": (WIDTH,)}
+    # Rounded to float16, as a model folder holds its Keras weights: the cloud then computes exactly
+    # what the device does.
     tensors = {
-        name: generator.normal(0, 0.3, shape).astype(np.float32) for name, shape in shapes.items()
+        name: generator.normal(0, 0.3, shape).astype(np.float16).astype(np.float32)
+        for name, shape in shapes.items()
     }
     save_file(tensors, folder / "model.safetensors")
     return folder
 
 
 def token_request(tokens: list[int], max_tokens: int, **sampling: float) -> TokenRequest:
-    """A fresh request for a prompt of `tokens`."""
+    """A request whose prompt is `tokens`."""
     return TokenRequest(
         token_ids=tuple(tokens),
         prompt_tokens=len(tokens),
@@ -81,7 +91,10 @@ def token_request(tokens: list[int], max_tokens: int, **sampling: float) -> Toke
 
 @pytest.fixture(scope="session", autouse=True)
 def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Prepared weights and measured times stay out of the user's cache folder, uv's packages in."""
+    """Prepared weights and measured times are not written to the user's cache folder.
+
+    uv keeps its own there: its packages need not be downloaded again.
+    """
     users = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UV_CACHE_DIR", os.environ.get("UV_CACHE_DIR") or str(users / "uv"))
@@ -91,7 +104,7 @@ def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def own_logs() -> Iterator[None]:
-    """A command that is run within a test sends its log to where only that test looks."""
+    """A command that runs inside a test must not change where later tests log to."""
     logger = logging.getLogger("edgewise_cloud")
     kept = logger.handlers, logger.level, logger.propagate
     yield
@@ -106,7 +119,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def exact_folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model for both sides, unquantised: device files and Keras weights."""
+    """The tiny model for device and cloud, unquantized: device files and Keras weights."""
     from edgewise_cloud.convert.convert import convert
     from edgewise_cloud.convert.quantization import Quantization
 
@@ -117,5 +130,5 @@ def exact_folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="session")
 def exact_model(exact_folder: Path) -> DeviceModel:
-    """The tiny unquantised model, loaded."""
+    """The tiny unquantized model, loaded."""
     return DeviceModel.load(exact_folder, threads=1)

@@ -15,7 +15,7 @@ import pytest
 
 from edgewise_edge import find_model
 from tests.conftest import MERGES, write_checkpoint
-from tests.fault_proxy import fault_proxy
+from tests.support.network.fault_proxy import fault_proxy
 from tests.support.service import Running, serving
 
 BIN = Path(sys.executable).parent

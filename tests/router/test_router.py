@@ -24,7 +24,7 @@ from edgewise import (
     Source,
     VetoCode,
 )
-from tests.collecting import collect_within
+from tests.support.garbage_collection import collect_within
 
 FINE = DeviceState(available_memory=10**10, battery=0.9, charging=False)
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import grpc
 import pytest
-from tests.serving import Running, serving
 
 from edgewise_cloud.errors import LoadTestError
 from edgewise_cloud.loadtest.generator import LoadGenerator, LoadTestResult, run_load_test
 from edgewise_cloud.loadtest.plan import LoadPlan, TokenRange
 from tests.cloud.loadtest.fake_service import FakeService, serving_fake
+from tests.support.service import Running, serving
 
 SHORT = {"prompt_tokens": TokenRange(6, 12), "max_tokens": TokenRange(10, 10), "warm_up": 0}
 

@@ -1,4 +1,4 @@
-"""The service on Ray Serve: two nodes behind one address, as a router sees them."""
+"""The service on Ray Serve: two nodes behind one address."""
 
 import socket
 import threading
@@ -12,13 +12,13 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from edgewise import DeviceState, Generation, LatencyLog, Router, Source, VetoCode
+from edgewise import CloudTimeouts, DeviceState, Generation, LatencyLog, Router, Source, VetoCode
 from edgewise_cloud.serving.server.server import SERVICE
 from edgewise_edge import DeviceModel
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
-from tests.ray_cluster import QUEUE, SLOTS, TwoNodes, on_two_nodes
 from tests.support.generate_requests import generation
+from tests.support.ray_cluster import QUEUE, SLOTS, TwoNodes, on_two_nodes
 from tests.support.service import serving
 
 PROMPT = "in the winter the water was"
@@ -57,7 +57,13 @@ def single(exact_folder: Path) -> Iterator[pb_grpc.GeneratorStub]:
 
 def router_to(address: str | None, folder: Path, mode: str) -> Router:
     return Router(
-        folder, cloud=address, mode=mode, device=DeviceState, latency=LatencyLog(), threads=1
+        folder,
+        cloud=address,
+        cloud_timeouts=CloudTimeouts(connect=300.0, first_token=300.0, between_tokens=30.0),
+        mode=mode,
+        device=DeviceState,
+        latency=LatencyLog(),
+        threads=1,
     )
 
 
@@ -66,10 +72,10 @@ def vocabulary(exact_model: DeviceModel) -> str:
     return exact_model.tokenizer.fingerprint
 
 
-def test_it_is_the_service_a_single_server_is(
+def test_it_answers_as_a_single_server_does(
     many: pb_grpc.GeneratorStub, single: pb_grpc.GeneratorStub, vocabulary: str
 ) -> None:
-    """The same model, the same messages, the same load but for twice the room."""
+    """The same model, the same messages, and the load of two."""
     assert many.GetModel(pb.GetModelRequest()) == single.GetModel(pb.GetModelRequest())
     load = many.GetLoad(pb.GetLoadRequest())
     assert (load.slots, load.queue) == (2 * SLOTS, 2 * QUEUE)
@@ -92,13 +98,13 @@ def test_it_is_the_service_a_single_server_is(
         {"vocabulary": "0" * 64},
     ],
 )
-def test_bad_requests_are_refused_alike(
+def test_invalid_requests_are_refused_in_the_same_way(
     many: pb_grpc.GeneratorStub,
     single: pb_grpc.GeneratorStub,
     vocabulary: str,
     changes: dict[str, object],
 ) -> None:
-    """With the same code and the same sentence."""
+    """With the same code and message."""
     refusals = []
     for stub in (many, single):
         with pytest.raises(grpc.RpcError) as error:
@@ -107,19 +113,17 @@ def test_bad_requests_are_refused_alike(
     assert refusals[0] == refusals[1]
 
 
-def test_a_request_too_large_goes_to_no_replica(
+def test_a_request_that_is_too_large_reaches_no_replica(
     many: pb_grpc.GeneratorStub, vocabulary: str
 ) -> None:
-    """The code is that of a single server; Serve's own proxy would let 2 GB through."""
+    """With the code of a single server; Serve's own proxy would allow 2 GB."""
     with pytest.raises(grpc.RpcError, match="larger than") as error:
         list(many.Generate(generation(vocabulary, token_ids=[1] * 400_000)))
     assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-def test_a_full_cluster_says_when_to_come_back(
-    many: pb_grpc.GeneratorStub, vocabulary: str
-) -> None:
-    """What neither replica has room for waits at the proxy, and what that has no room for goes."""
+def test_a_full_cluster_says_when_to_retry(many: pb_grpc.GeneratorStub, vocabulary: str) -> None:
+    """What exceeds both replicas waits at the proxy; what exceeds the proxy is refused."""
     calls = [many.Generate(generation(vocabulary, max_tokens=180)) for _ in range(100)]
     refused = []
     for call in calls:
@@ -136,17 +140,17 @@ def test_a_full_cluster_says_when_to_come_back(
 
 
 def test_health(channel: grpc.Channel) -> None:
-    """For the whole proxy and for the service by name."""
+    """For the proxy as a whole and for the service by name."""
     health = health_pb2_grpc.HealthStub(channel)
     for name in ("", SERVICE):
         answer = health.Check(health_pb2.HealthCheckRequest(service=name))
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
-def test_a_node_killed_under_load_loses_nothing(two_nodes: TwoNodes, exact_folder: Path) -> None:
-    """Requests without an answer yet are answered by the other node, streams cut off by the device.
+def test_killing_a_node_under_load_loses_nothing(two_nodes: TwoNodes, exact_folder: Path) -> None:
+    """Requests without a token yet are answered by the other node, broken streams by the device.
 
-    Those end with UNAVAILABLE; all come to what an unbroken run comes to.
+    Those end with UNAVAILABLE; every answer is that of an unbroken run.
     """
     with router_to(None, exact_folder, "only_on_device") as alone:
         unbroken = alone.generate(PROMPT, **GREEDY)
@@ -165,21 +169,22 @@ def test_a_node_killed_under_load_loses_nothing(two_nodes: TwoNodes, exact_folde
 
     with ThreadPoolExecutor(16) as pool:
         asked = pool.map(ask, range(16))
-        for _ in range(2 * SLOTS):  # both nodes are at work, and the other half waits
+        for _ in range(2 * SLOTS):  # both nodes generate, and the other requests wait
             begun.acquire()
         two_nodes.kill_one()
         generations = list(asked)
 
     assert [generation.token_ids for generation in generations] == 16 * [unbroken.token_ids]
-    cut = [written for written in generations if len(written.segments) > 1]
-    assert 0 < len(cut) < 16
-    for written in cut:
-        first, second = written.segments
+    broken = [generation for generation in generations if len(generation.segments) > 1]
+    assert 0 < len(broken) < 16
+    for answer in broken:
+        first, second = answer.segments
         assert (first.source, second.source) == (Source.IN_CLOUD, Source.ON_DEVICE)
         assert first.tokens > 0
-        left = written.decision.vetoes[Source.IN_CLOUD]
-        # Where the connection to the node is not seen to end, its silence is.
-        assert "UNAVAILABLE" in left.detail or left.code is VetoCode.STALLED
+        veto = answer.decision.vetoes[Source.IN_CLOUD]
+        # Where the proxy does not see the connection to the node end, the stream stalls.
+        stalled = veto.code is VetoCode.STALLED or "sent no token" in veto.detail
+        assert "UNAVAILABLE" in veto.detail or stalled
     whole = [generation for generation in generations if len(generation.segments) == 1]
     assert {generation.source for generation in whole} == {Source.IN_CLOUD}
     with router_to(two_nodes.address, exact_folder, "only_in_cloud") as router:

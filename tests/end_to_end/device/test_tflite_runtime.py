@@ -1,4 +1,4 @@
-"""The older target: tflite-runtime 2.14 on NumPy 1, in an environment of its own."""
+"""The older target: tflite-runtime 2.14 with NumPy 1, in an environment of its own."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ from edgewise_cloud.convert.quantization import Quantization, Target
 from edgewise_cloud.errors import ConversionError
 from edgewise_edge import DeviceModel, complete
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 UV = Path(sys.executable).with_name("uv")
 
 CODE = """
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its Python: what requirements/tflite-runtime.txt locks, and edgewise-edge."""
+    """The Python of an environment with requirements/tflite-runtime.txt and edgewise-edge."""
     environment = tmp_path_factory.mktemp("older") / "environment"
     executable = environment / "bin/python"
     install = [UV, "--quiet", "pip", "install", "--python", executable]
@@ -52,17 +52,21 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("quantization", ["none", "float16", "int8"])
-def test_a_model_for_it_says_there_what_it_says_on_litert(
+def test_a_model_generates_the_same_text_as_on_litert(
     python: Path, checkpoint: Path, tmp_path: Path, quantization: str
 ) -> None:
-    """The same greedy text, through the plain Interpreter API."""
+    """Greedily, through the plain Interpreter API."""
     folder = tmp_path / "model"
     convert(str(checkpoint), folder, Quantization(quantization), Target.TFLITE_RUNTIME)
     done = subprocess.run(
-        [python, "-c", CODE, folder], capture_output=True, text=True, check=False, cwd=tmp_path
+        [python, "-I", "-c", CODE, folder],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    assert "prepared weights" not in done.stderr  # it keeps none, and that is no problem
+    assert "prepared weights" not in done.stderr  # it has none, which is no reason to warn
     found = json.loads(done.stdout)
     assert found["litert"] is False
     assert found["numpy"].startswith("1.")
@@ -72,21 +76,25 @@ def test_a_model_for_it_says_there_what_it_says_on_litert(
     assert found["text"] == here != ""
 
 
-def test_what_it_cannot_run_is_refused_before_any_work(checkpoint: Path, tmp_path: Path) -> None:
-    """It knows no scales for blocks."""
+def test_an_unsupported_quantization_is_refused_before_any_work(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    """It has no blockwise scales."""
     with pytest.raises(ConversionError, match="tflite-runtime cannot run int4 models"):
         convert(str(checkpoint), tmp_path / "out", Quantization.INT4, Target.TFLITE_RUNTIME)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_model_for_litert_alone_says_so_there(
-    python: Path, checkpoint: Path, tmp_path: Path
-) -> None:
-    """A sentence, not a traceback: convert it again, for that target."""
+def test_a_model_for_litert_only_is_refused(python: Path, checkpoint: Path, tmp_path: Path) -> None:
+    """The error says to convert it for this target."""
     folder = tmp_path / "model"
     convert(str(checkpoint), folder, Quantization.INT8)
     done = subprocess.run(
-        [python, "-c", CODE, folder], capture_output=True, text=True, check=False, cwd=tmp_path
+        [python, "-I", "-c", CODE, folder],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
     )
     assert done.returncode != 0
     assert "ModelIncompatibleError" in done.stderr

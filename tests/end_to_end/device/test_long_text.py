@@ -1,4 +1,4 @@
-"""Texts that reach the end of the context window, on the device and through the router."""
+"""Generations that reach the end of the context window, on the device and through the router."""
 
 import pytest
 
@@ -11,19 +11,19 @@ PROMPT = "Once upon a time there was"
 
 @pytest.fixture(scope="module")
 def tales():
-    """The bundled model, which remembers nothing it has read."""
+    """The bundled model, without a prefix cache."""
     return DeviceModel.load("tales", prefix_memory=0)
 
 
 @pytest.fixture
 def router():
-    """One without a cloud, that keeps no measurements on disk."""
+    """A router without a cloud, which writes no measurements to disk."""
     with Router(latency=LatencyLog()) as router:
         yield router
 
 
 def tokens(model, token_ids, new, **options):
-    """The next `new` tokens, the likeliest ones unless `options` say otherwise."""
+    """The next `new` tokens, greedily unless `options` say otherwise."""
     request = TokenRequest(
         token_ids=tuple(token_ids),
         prompt_tokens=options.pop("prompt_tokens", len(token_ids)),
@@ -34,21 +34,21 @@ def tokens(model, token_ids, new, **options):
     return list(model.stream_tokens(request))
 
 
-def test_a_text_ends_with_the_window(tales):
-    """Token by token, the stream is over when the window is full."""
+def test_a_generation_ends_with_the_window(tales):
+    """The stream ends when the window is full."""
     prompt = tales.tokenizer.encode(PROMPT)
     assert len(tokens(tales, prompt, 10_000)) == WINDOW - len(prompt)
 
 
-def test_the_end_of_the_window_is_a_typed_finish():
-    """`complete` says why it ended, and counts what it wrote."""
+def test_the_end_of_the_window_is_a_finish_reason():
+    """`complete` returns it with the usage."""
     found = complete(PROMPT, max_tokens=10_000, seed=1)
     assert found.finish_reason is FinishReason.LENGTH
     assert found.usage.total_tokens == WINDOW
 
 
-def test_the_router_answers_as_far_as_the_window_reaches(router):
-    """With nowhere else to go the device answers, and the decision says what it could not."""
+def test_the_router_answers_up_to_the_end_of_the_window(router):
+    """Without another source the device answers, and the decision names the veto."""
     with router.stream(PROMPT, max_tokens=10_000, seed=1) as stream:
         text = "".join(chunk.text for chunk in stream)
         found = stream.generation
@@ -58,13 +58,13 @@ def test_the_router_answers_as_far_as_the_window_reaches(router):
 
 
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 0.8, "seed": 3}])
-def test_a_sliding_window_goes_on_from_its_last_half(tales, sampling):
-    """Up to the end it is the same text, and from there one that knows its last half alone."""
+def test_a_sliding_window_continues_from_its_last_half(tales, sampling):
+    """Up to its end the text is the same; then it continues from the last half alone."""
     prompt = tales.tokenizer.encode(PROMPT)
     room = WINDOW - len(prompt)
     ended = tokens(tales, prompt, 10_000, sampling=sampling)
     slid = tokens(tales, prompt, room + 40, sampling=sampling, sliding_window=True)
-    # Of a full window one more token follows before it slides.
+    # A full window gives one more token before it slides.
     assert slid[:room] == ended
     assert len(slid) == room + 40
     if not sampling:  # what is drawn depends on the position too
@@ -73,14 +73,14 @@ def test_a_sliding_window_goes_on_from_its_last_half(tales, sampling):
         assert tokens(tales, kept, 39) == slid[room + 1 :]
 
 
-def test_a_window_slides_as_often_as_it_must(tales):
-    """A text of three windows has as many tokens as were asked for."""
+def test_a_window_slides_as_often_as_needed(tales):
+    """A generation of three windows has all the requested tokens."""
     prompt = tales.tokenizer.encode(PROMPT)
     assert len(tokens(tales, prompt, 3 * WINDOW, sliding_window=True)) == 3 * WINDOW
 
 
-def test_a_text_beyond_the_window_can_be_continued(tales):
-    """Somebody else's text, longer than the window, goes on as if it had slid here."""
+def test_a_prompt_beyond_the_window_can_be_continued(tales):
+    """A text from another source, longer than the window, continues as if it had slid here."""
     prompt = tales.tokenizer.encode(PROMPT)
     long = (prompt + tokens(tales, prompt, 700, sliding_window=True))[:600]
     continued = tokens(tales, long, 10, prompt_tokens=len(prompt), sliding_window=True)
@@ -88,7 +88,7 @@ def test_a_text_beyond_the_window_can_be_continued(tales):
 
 
 def test_nothing_is_repeated_or_lost_in_the_text(router):
-    """The text of a slid generation is that of its tokens, and the chunks add up to it."""
+    """After sliding, the text is that of the tokens, and the chunks add up to it."""
     with router.stream(PROMPT, max_tokens=WINDOW + 100, seed=2, sliding_window=True) as stream:
         text = "".join(chunk.text for chunk in stream)
         found = stream.generation

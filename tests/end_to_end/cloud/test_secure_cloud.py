@@ -1,9 +1,7 @@
-"""The router and a cloud that asks for TLS, certificates and tokens."""
+"""The router and a cloud that requires TLS, certificates and tokens."""
 
 import logging
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,10 +21,11 @@ from edgewise import (
 )
 from edgewise_cloud.serving.security.settings import Security
 from edgewise_cloud.serving.security.tokens import append_line, new_token
+from tests.end_to_end.command_line import run
 from tests.support.certificates import Authority, Pair
 from tests.support.service import Running, serving
+from tests.support.timeouts import PATIENT
 
-BIN = Path(sys.executable).parent
 DRAINED = DeviceState(battery=0.03, charging=False)
 PROMPT = "in the winter the water was"
 
@@ -57,18 +56,18 @@ def token(tokens: Path) -> str:
 def service(
     exact_folder: Path, authority: Authority, tokens: Path, token: str
 ) -> Iterator[Running]:
-    """All of it: TLS, client certificates, tokens."""
+    """It requires TLS, client certificates and tokens."""
     pair = authority.issue("server")
     security = Security(
         certificate=pair.certificate, key=pair.key, client_ca=authority.file, tokens=tokens
     )
-    with serving(str(exact_folder), security=security) as running:
+    with serving(str(exact_folder), slots=2, security=security) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def admitted(authority: Authority, phone: Pair, token: str) -> dict[str, object]:
-    """What the service asks for."""
+    """What the service requires."""
     return {
         "root_certificates": authority.file,
         "client_certificate": phone.certificate,
@@ -82,20 +81,21 @@ def router_to(address: str, folder: Path, **security: object) -> Router:
         folder,
         cloud=address,
         cloud_security=CloudSecurity(**security),
+        cloud_timeouts=PATIENT,
         device=DeviceState,
         latency=LatencyLog(),
         threads=1,
     )
 
 
-def test_the_cloud_answers_who_is_admitted(
+def test_the_cloud_answers_an_admitted_device(
     service: Running,
     exact_folder: Path,
     admitted: dict[str, object],
     token: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """With the device's own tokens; the router's secret is in no log."""
+    """With the same tokens as the device; the secret token is in no log."""
     caplog.set_level(logging.DEBUG)
     with router_to(service.address, exact_folder, **admitted) as router:
         options = {"max_tokens": 20, "temperature": 0.0}
@@ -109,10 +109,10 @@ def test_the_cloud_answers_who_is_admitted(
 @pytest.mark.parametrize(
     ("wrong", "words"), [(None, "requires a token"), ("wrong", "rejected the token")]
 )
-def test_a_token_not_admitted_is_a_refusal(
+def test_an_unknown_token_is_refused(
     service: Running, exact_folder: Path, admitted: dict[str, object], wrong: str | None, words: str
 ) -> None:
-    """Typed, saying what to check; the device takes over where it may."""
+    """With a typed error that says what to check; the device answers where it may."""
     security = admitted | {"token": wrong}
     with router_to(service.address, exact_folder, **security) as router:
         with pytest.raises(CloudAccessError, match=words) as error:
@@ -129,7 +129,7 @@ def test_a_token_not_admitted_is_a_refusal(
 def test_a_handshake_that_fails_says_so(
     service: Running, exact_folder: Path, admitted: dict[str, object], tmp_path: Path
 ) -> None:
-    """A stranger's authority, no certificate, no TLS: each is a cloud that does not answer."""
+    """Another authority, no certificate, no TLS: in each case the cloud is unavailable."""
     stranger = Authority(tmp_path, "stranger")
     certificate = {"client_certificate": None, "client_key": None}
     for security, words in (
@@ -146,8 +146,8 @@ def test_a_handshake_that_fails_says_so(
 
 
 @pytest.mark.parametrize("address", ["192.0.2.1:50051", "cloud.example:443", "[2001:db8::1]:443"])
-def test_a_token_crosses_no_network_in_plain_sight(address: str, exact_folder: Path) -> None:
-    """It is refused before anything is sent; on loopback there is nobody to read it."""
+def test_a_token_is_never_sent_in_plain_text(address: str, exact_folder: Path) -> None:
+    """It is refused before anything is sent; loopback is allowed."""
     with pytest.raises(ConfigurationError, match="use TLS") as error:
         router_to(address, exact_folder, token="secret")
     assert "secret" not in str(error.value)
@@ -157,16 +157,16 @@ def test_a_token_crosses_no_network_in_plain_sight(address: str, exact_folder: P
 
 
 def test_tokens_work_without_tls_on_loopback(exact_folder: Path, tokens: Path, token: str) -> None:
-    """For a proxy that does TLS."""
+    """For a proxy that terminates TLS."""
     with (
-        serving(str(exact_folder), security=Security(tokens=tokens)) as running,
+        serving(str(exact_folder), slots=2, security=Security(tokens=tokens)) as running,
         router_to(running.address, exact_folder, token=token) as router,
     ):
         assert "exact" in router.describe_cloud()
 
 
 def test_the_token_is_not_shown() -> None:
-    """Not where settings are printed, not where they are refused."""
+    """Neither in the settings' repr nor in errors."""
     assert "secret" not in repr(CloudSecurity(token="secret"))
     for bad in ("secret\n", "secret code", "sécret", ""):
         with pytest.raises(ConfigurationError, match="token") as error:
@@ -178,7 +178,7 @@ def test_the_token_is_not_shown() -> None:
 def test_files_that_cannot_be_used_are_configuration_errors(
     key: str, exact_folder: Path, phone: Pair, authority: Authority, tmp_path: Path
 ) -> None:
-    """Named when the router is made, not when it first asks."""
+    """Raised when the router is made, not with its first request."""
     file: Path | None = tmp_path / "key"
     if key == "none":
         file = None
@@ -194,7 +194,10 @@ def test_files_that_cannot_be_used_are_configuration_errors(
 
 
 @pytest.mark.parametrize("content", [None, "", "no certificate"])
-def test_roots_that_are_none(content: str | None, exact_folder: Path, tmp_path: Path) -> None:
+def test_invalid_roots_are_configuration_errors(
+    content: str | None, exact_folder: Path, tmp_path: Path
+) -> None:
+    """A missing file, an empty one, and one without a certificate."""
     file = tmp_path / "roots.pem"
     if content is not None:
         file.write_text(content)
@@ -205,100 +208,37 @@ def test_roots_that_are_none(content: str | None, exact_folder: Path, tmp_path: 
 # The command lines
 
 
-def run(
-    *arguments: str | Path, token: str | None = None, command: str = "edgewise"
-) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | ({"EDGEWISE_CLOUD_TOKEN": token} if token else {})
-    return subprocess.run(
-        [BIN / command, *arguments],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 @pytest.fixture
 def secured(
     service: Running, exact_folder: Path, authority: Authority, phone: Pair
 ) -> tuple[str | Path, ...]:
-    """Options for all but the token."""
+    """All options but the token."""
     return (
         *("--model", exact_folder, "--cloud", service.address, "--cloud-ca", authority.file),
         *("--cloud-certificate", phone.certificate, "--cloud-key", phone.key),
     )
 
 
-def test_doctor_sees_a_secure_cloud(
+def test_doctor_describes_a_secure_cloud(
     secured: tuple[str | Path, ...], token: str, tmp_path: Path
 ) -> None:
-    """With the token from a file or the environment; without, it says what to check."""
+    """With a token from a file or the environment; without one it says what to check."""
     file = tmp_path / "token"
     file.write_text(f"{token}\n")
     assert "serves exact" in run("doctor", *secured, "--cloud-token-file", file).stdout
-    assert "serves exact" in run("doctor", *secured, token=token).stdout
+    assert "serves exact" in run("doctor", *secured, EDGEWISE_CLOUD_TOKEN=token).stdout
     refused = run("doctor", *secured)
     assert refused.returncode == 0
     assert "UNAUTHENTICATED" in refused.stdout
 
 
-def test_generate_and_route_use_it(secured: tuple[str | Path, ...], token: str) -> None:
-    done = run(
-        "generate", PROMPT, *secured, "--max-tokens", "5", "--mode", "only_in_cloud", token=token
-    )
+def test_generate_and_route_use_a_secure_cloud(secured: tuple[str | Path, ...], token: str) -> None:
+    """With the same options."""
+    secret = {"EDGEWISE_CLOUD_TOKEN": token}
+    options = (*secured, "--mode", "only_in_cloud")
+    done = run("generate", PROMPT, *options, "--max-tokens", "5", **secret)
     assert "in_cloud" in done.stderr
     assert done.returncode == 0
-    done = run("route", PROMPT, *secured, "--mode", "only_in_cloud", "--json", token=token)
+    done = run("route", PROMPT, *options, "--json", **secret)
     assert done.returncode == 0
     assert "in_cloud" in done.stdout
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (("--cloud", "192.0.2.1:1"), "use TLS"),
-        (("--cloud", "a:1", "--cloud-ca", "/none"), "cannot read /none"),
-        (("--cloud", "a:1", "--cloud-key", "/none"), "its key"),
-        (("--cloud", "a:1", "--cloud-token-file", "/none"), "cannot read /none"),
-        (("--cloud", "a:1", "--cloud-token-file", "/dev/null"), "token is empty"),
-    ],
-)
-def test_what_cannot_work_is_one_sentence(arguments: tuple[str, ...], words: str) -> None:
-    done = run("doctor", *arguments, token="secret")
-    assert done.returncode == 2
-    assert words in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert "secret" not in done.stderr + done.stdout
-
-
-def test_an_operator_makes_tokens(tmp_path: Path) -> None:
-    """On standard output the token, on standard error its line, unless a file gets it."""
-    shown = run("token", "phone-1", command="edgewise-cloud")
-    assert len(shown.stdout.strip()) == 43
-    assert shown.stderr.startswith("phone-1 ")
-    file = tmp_path / "tokens"
-    kept = run("token", "phone-1", "--append", file, command="edgewise-cloud")
-    assert len(kept.stdout.strip()) == 43
-    assert kept.stderr == ""
-    assert kept.stdout.strip() not in file.read_text()
-    assert file.read_text().startswith("phone-1 ")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (("serve", "--host", "0.0.0.0"), "refusing to listen"),
-        (("serve", "--tls-key", "/none"), "needs both"),
-        (("serve", "--tls-key", "/none", "--tls-certificate", "/none"), "cannot read /none"),
-        (("serve", "--tokens", "/none"), "cannot read /none"),
-        (("token", "two words"), "cannot name a token"),
-        (("token", "a", "--append", "/none/tokens"), "cannot write /none/tokens"),
-    ],
-)
-def test_an_operator_is_told_in_one_sentence(arguments: tuple[str, ...], words: str) -> None:
-    done = run(*arguments, command="edgewise-cloud")
-    assert done.returncode == 2
-    assert words in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert done.stdout == ""

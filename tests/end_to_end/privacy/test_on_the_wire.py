@@ -1,4 +1,4 @@
-"""Private prompts in a network of their own, whose every frame is captured."""
+"""Private prompts in a network of their own, whose frames are all captured."""
 
 import json
 import shutil
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-# A wire without a far end that anybody listens at: what is sent is seen, and never answered.
-# Nothing on it speaks of its own accord, so that each frame is somebody's doing.
+# A wire with nobody at the far end: what is sent is captured, and never answered. Nothing sends by
+# itself, so each frame has a cause.
 NETWORK = """
 set -e
 ip link set lo up
@@ -31,7 +31,7 @@ NAME_SERVER = "nameserver 203.0.113.53\noptions timeout:1 attempts:1\n"
 
 @pytest.fixture
 def network(tmp_path: Path) -> list[str]:
-    """The words before a command that run it in such a network."""
+    """The arguments before a command that run it in such a network."""
     for tool in ("unshare", "ip"):
         if not shutil.which(tool):
             pytest.skip(f"no network to capture can be made: there is no `{tool}` here")
@@ -48,20 +48,20 @@ def network(tmp_path: Path) -> list[str]:
 def test_private_prompts_put_nothing_on_the_wire(
     network: list[str], exact_folder: Path, tmp_path: Path
 ) -> None:
-    """1,000 of them, whatever goes wrong, send no frame, while one that may leave is seen to."""
+    """1,000 of them, with every trouble, cause no frame; a prompt that may leave does."""
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    script = [sys.executable, "-m", "tests.end_to_end.private_prompts"]
+    script = [sys.executable, "-m", "tests.end_to_end.privacy.ask_in_network"]
     done = subprocess.run(
         [*network, *script, str(exact_folder), str(scratch)],
         stdout=subprocess.PIPE,
         text=True,
         check=True,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
     )
     result = json.loads(done.stdout)
     assert result["unexpected"] == []
     assert result["asked"] >= 1000
-    assert result["living"] > 0  # connections stood there, which others had made
+    assert result["to_reachable"] > 0  # other requests had made connections
     assert result["frames"] == []
     assert set(result["control"].values()) == {True}

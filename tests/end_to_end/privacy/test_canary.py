@@ -1,4 +1,4 @@
-"""What a private prompt leaves behind: nothing, in any log, metric, event, error or file."""
+"""A private prompt leaves no trace in any log, metric, event, error or file."""
 
 import faulthandler
 import json
@@ -22,17 +22,17 @@ from edgewise.generation.events import Event
 from edgewise.latency.log import default_path
 from edgewise.metrics import Metrics
 from edgewise_edge import DeviceModel, Tokenizer, TokenRequest
-from tests.private_paths import TO_THE_END, TROUBLES, WAYS, Trouble
+from tests.end_to_end.privacy.scenarios import TO_THE_END, TROUBLES, WAYS, Trouble
 
-WORD = "жгучий щавель"  # whose token ids are no usual numbers
+WORD = "жгучий щавель"  # its token ids are unusual numbers
 PROMPT = f"the {WORD} was in the water "
 STOP = f"{WORD}!"
 NOWHERE = "127.0.0.1:9"
-IDS_IN_A_ROW = 4  # by which a sequence of token ids is known
+IDS_IN_A_ROW = 4  # enough to recognize a sequence of token ids
 
 
 class Canary:
-    """A word, in every form in which it could be written down."""
+    """A word, in every form in which it could be written."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         ids = tokenizer.encode(WORD)
@@ -47,7 +47,7 @@ class Canary:
         self._forms = re.compile(b"|".join([*map(re.escape, plain), *listed]))
 
     def __call__(self, seen: str | bytes) -> list[bytes]:
-        """Where it stands in what was seen."""
+        """Where it occurs in `seen`, with what is around it."""
         data = seen.encode(errors="surrogatepass") if isinstance(seen, str) else seen
         return [data[max(0, m.start() - 80) : m.end() + 80] for m in self._forms.finditer(data)]
 
@@ -59,7 +59,7 @@ def canary(exact_model: DeviceModel) -> Canary:
 
 @pytest.fixture
 def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A place for all that is written: caches, temporary files and the working folder."""
+    """A folder for everything that is written: caches, temporary files, the working folder."""
     place = tmp_path / "place"
     for variable in ("XDG_CACHE_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "HOME", "TMPDIR"):
         folder = place / variable
@@ -79,15 +79,15 @@ def written(place: Path) -> Iterator[bytes]:
 
 
 def our_locals(trace: TracebackType | None) -> Iterator[object]:
-    """Objects of our classes in the frames of a traceback, as a crash report would show them."""
+    """Objects of our classes in the frames of a traceback, which a crash report would show."""
     for frame, _ in traceback.walk_tb(trace):
         for value in frame.f_locals.values():
             if type(value).__module__.partition(".")[0].startswith("edgewise"):
                 yield value
 
 
-def told(error: BaseException | None) -> Iterator[str]:
-    """All that an error and those behind it say, and the objects that they passed through."""
+def texts_of(error: BaseException | None) -> Iterator[str]:
+    """All texts of an error and its causes, and of the objects that they passed through."""
     if error:
         yield "".join(traceback.format_exception(error))
     while error:
@@ -96,8 +96,8 @@ def told(error: BaseException | None) -> Iterator[str]:
         error = error.__cause__ or error.__context__
 
 
-def shown(records: list[logging.LogRecord]) -> Iterator[str]:
-    """All that log records hold, formatted or not."""
+def contents(records: list[logging.LogRecord]) -> Iterator[str]:
+    """All texts of log records, formatted or not."""
     formatter = logging.Formatter()
     for record in records:
         yield formatter.format(record)
@@ -114,7 +114,7 @@ def test_the_canary_would_be_found(canary: Canary, exact_model: DeviceModel) -> 
 
 
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.name)
-def test_nothing_tells_of_a_private_prompt(
+def test_nothing_shows_a_private_prompt(
     trouble: Trouble,
     canary: Canary,
     exact_folder: Path,
@@ -122,7 +122,7 @@ def test_nothing_tells_of_a_private_prompt(
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """However it is asked, and whatever goes wrong."""
+    """However it is sent, and whatever fails."""
     caplog.set_level(logging.DEBUG)
     registry, events, errors = CollectorRegistry(), list[Event](), list[Exception | None]()
     with trouble.router(
@@ -137,9 +137,9 @@ def test_nothing_tells_of_a_private_prompt(
             if way in TO_THE_END:
                 assert bool(errors[-1]) is trouble.refused
     seen = [
-        *shown(caplog.records),
+        *contents(caplog.records),
         *(f"{event} {event!r}" for event in events),
-        *(text for error in errors for text in told(error)),
+        *(text for error in errors for text in texts_of(error)),
         generate_latest(registry).decode(),
         *capfd.readouterr(),
     ]
@@ -165,7 +165,7 @@ def test_what_holds_a_private_prompt_does_not_show_it(
 def test_a_dump_of_all_threads_does_not_show_a_private_prompt(
     canary: Canary, exact_folder: Path, own_folders: Path
 ) -> None:
-    """As faulthandler writes it while a text is written."""
+    """As faulthandler writes it during a generation."""
     dump = own_folders / "dump"
     with (
         Router(exact_folder, cloud=NOWHERE, latency=LatencyLog()) as router,
@@ -181,7 +181,7 @@ def test_a_dump_of_all_threads_does_not_show_a_private_prompt(
 CRASH = """
 import ctypes, os, resource, sys
 from edgewise import Router
-resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it would hold all memory, whoever wrote it
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it would hold all memory
 end, prompt = sys.argv[2], sys.stdin.read()
 with Router(sys.argv[1], cloud="127.0.0.1:9", threads=1) as router:
     for _ in router.stream(prompt, privacy="private", stop=[prompt + "!"]):
@@ -209,7 +209,7 @@ with Router(sys.argv[1], cloud="127.0.0.1:9", threads=1) as router:
 def test_a_crash_does_not_show_a_private_prompt(
     end: str, says: str, canary: Canary, exact_folder: Path, own_folders: Path
 ) -> None:
-    """What a process that dies midway prints and leaves behind."""
+    """What a process that dies midway prints and writes."""
     command = [sys.executable, "-X", "dev", "-X", "faulthandler", "-c", CRASH]
     done = subprocess.run(
         [*command, str(exact_folder), end],

@@ -1,72 +1,79 @@
-"""Asks private prompts in a network where every frame is seen; run by test_private_on_the_wire.
+"""Sends private prompts in a network whose frames are all captured; test_on_the_wire.py runs it.
 
-    python -m tests.end_to_end.private_prompts FOLDER SCRATCH
+    python -m tests.end_to_end.privacy.ask_in_network FOLDER SCRATCH
 
-FOLDER holds a model, SCRATCH is an empty folder. Prints what happened as one line of JSON.
+FOLDER holds a model, SCRATCH is an empty folder. Prints the results as one line of JSON.
 """
 
 import io
 import json
 import socket
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
 from itertools import product
 from pathlib import Path
+from select import select
 
 from edgewise import CloudTimeouts, LatencyLog, NoSourceError, Router
 from edgewise.cli.commands import app
 from edgewise_edge import DeviceModel
-from tests.end_to_end.test_faulty_cloud import scripted, tokens
-from tests.private_paths import FINE, TO_THE_END, TROUBLES, WAYS, Trouble
+from tests.end_to_end.privacy.scenarios import FINE, TO_THE_END, TROUBLES, WAYS, Trouble
+from tests.support.scripted_cloud import scripted, tokens
 
-# Clouds that never answer, each with what a frame on its behalf holds: the name that is looked up,
-# or the address.
-AWAY = {
+# Clouds that never answer, each with bytes that identify its frames: the name that is looked up, or
+# the address.
+UNREACHABLE = {
     "cloud.example:50051": b"\5cloud\7example\0",
     "203.0.113.7:50051": socket.inet_aton("203.0.113.7"),
     "[2001:db8:1::7]:50051": socket.inet_pton(socket.AF_INET6, "2001:db8:1::7"),
 }
 LOOPBACK = socket.inet_aton("127.0.0.1")
-ROUNDS = 2
+QUIET = 2.5  # seconds without a frame: longer than any retry takes
 PROMPT = "the water in the winter "
 ALLOWED = {"max_tokens": 1, "mode": "only_in_cloud", "privacy": "allow_cloud"}
 ALL_PROTOCOLS = 3  # ETH_P_ALL of linux/if_ether.h
 
 
 class Capture:
-    """Every frame that any interface of this network sends or is given, loopback included."""
+    """Every frame that any interface of this network sends or receives, loopback included."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ALL_PROTOCOLS))
         self._socket.setblocking(False)
 
     def frames(self) -> list[bytes]:
-        """Those that came since the last call."""
+        """Those since the last call."""
         frames = []
         with suppress(BlockingIOError):
             while True:
                 frames.append(self._socket.recv(2**16))
         return frames
 
+    def until_quiet(self) -> list[bytes]:
+        """As `frames`, once none has come for a while."""
+        frames = self.frames()
+        while select([self._socket], [], [], QUIET)[0]:
+            frames += self.frames()
+        return frames
+
 
 def routers_for(
-    folder: Path, scratch: Path, clouds: Iterable[str], living: str
+    folder: Path, scratch: Path, clouds: Iterable[str], reachable: str
 ) -> Iterator[tuple[Trouble, Router]]:
-    """A router for every trouble and cloud, those of the living cloud connected to it."""
+    """A router for each trouble and cloud; those of the reachable cloud are connected to it."""
     for number, (trouble, cloud) in enumerate(product(TROUBLES, clouds)):
         router = trouble.router(folder, copy=scratch / str(number), cloud=cloud)
-        if cloud == living:
+        if cloud == reachable:
             with suppress(NoSourceError):
                 router.generate("the", **ALLOWED)
         yield trouble, router
 
 
 def ask_all(cases: list[tuple[Trouble, Router]]) -> tuple[int, list[str]]:
-    """Ask for everything in every way; how often, and what came that should not have."""
+    """Send the prompt in every way; how often, and the unexpected results."""
     asked, unexpected = 0, []
-    for _, (trouble, router), way in product(range(ROUNDS), cases, WAYS):
+    for (trouble, router), way in product(cases, WAYS):
         refusal = trouble.ask(router, way, PROMPT)
         if way in TO_THE_END and bool(refusal) != trouble.refused:
             unexpected.append(f"{trouble.name}: {refusal}")
@@ -75,7 +82,7 @@ def ask_all(cases: list[tuple[Trouble, Router]]) -> tuple[int, list[str]]:
 
 
 def ask_by_command(folder: Path, clouds: Iterable[str]) -> None:
-    """Ask as one does from a shell."""
+    """Send it from the command line."""
     for cloud, command in product(clouds, ("generate", "route")):
         options = ["--private", "--model", str(folder), "--cloud", cloud]
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
@@ -83,35 +90,35 @@ def ask_by_command(folder: Path, clouds: Iterable[str]) -> None:
 
 
 def allowed(folder: Path, cloud: str, mark: bytes, capture: Capture) -> bool:
-    """Whether a request that may leave is seen to leave."""
-    patience = CloudTimeouts(connect=0.5)
-    settings = {"device": lambda: FINE, "latency": LatencyLog(), "cloud_timeouts": patience}
+    """Whether the capture sees a request that may leave the device."""
+    timeouts = CloudTimeouts(connect=0.5)
+    settings = {"device": lambda: FINE, "latency": LatencyLog(), "cloud_timeouts": timeouts}
     with suppress(NoSourceError), Router(folder, cloud=cloud, **settings) as router:
         router.generate("the", **ALLOWED)
     return any(mark in frame for frame in capture.frames())
 
 
 def main(folder: Path, scratch: Path) -> None:
-    """Ask, then see that the capture would have seen."""
+    """Send the prompts, then check that the capture works."""
     capture = Capture()
     model = DeviceModel.load(folder)
-    with scripted(model, [tokens(1, 10)] * 2) as living, ExitStack() as open_routers:
-        port = int(living.rpartition(":")[2])
-        marks = AWAY | {living: LOOPBACK + port.to_bytes(2)}  # to here, from that port
-        cases = list(routers_for(folder, scratch, marks, living))
+    with scripted(model, [tokens(1, 10)] * 2) as reachable, ExitStack() as open_routers:
+        port = int(reachable.rpartition(":")[2])
+        marks = UNREACHABLE | {reachable: LOOPBACK + port.to_bytes(2)}  # from that port
+        cases = list(routers_for(folder, scratch, marks, reachable))
         for _, router in cases:
             open_routers.enter_context(router)
-        time.sleep(3)  # until gRPC has ended what those did that were allowed to
-        before = sum(marks[living] in frame for frame in capture.frames())
+        # Until gRPC has ended the work of requests that were allowed to leave.
+        before = sum(marks[reachable] in frame for frame in capture.until_quiet())
         asked, unexpected = ask_all(cases)
         ask_by_command(folder, marks)
-        time.sleep(1.5)  # for what might be done in the background
-        frames = [frame.hex(" ") for frame in capture.frames()]
+        # With what happens in the background.
+        frames = [frame.hex(" ") for frame in capture.until_quiet()]
         control = {cloud: allowed(folder, cloud, mark, capture) for cloud, mark in marks.items()}
     result = {
         "asked": asked,
         "unexpected": unexpected,
-        "living": before,
+        "to_reachable": before,
         "frames": frames,
         "control": control,
     }

@@ -1,4 +1,4 @@
-"""The cloud is killed while it writes: the answer is whole, as if nothing had happened."""
+"""The cloud is killed while it generates: the answer is the same as without the kill."""
 
 import os
 import random
@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from time import monotonic
 
 import pytest
 
 from edgewise import Chunk, DeviceState, Generation, LatencyLog, Router, Source
-from tests.kill_server import KillServer, kill_server
+from tests.support.killable_server import KillableServer, killable_server
+from tests.support.timeouts import PATIENT
 
-KILLS = int(os.environ.get("EDGEWISE_KILLS", "4"))  # of each kind
+KILLS = int(os.environ.get("EDGEWISE_KILLS", "2"))  # of each kind
 MAX_TOKENS = 120
 WORDS = ["the winter", "a river", "in her", "water was", "whither", "naïve", "then", "ever after"]
 KINDS = {
@@ -24,7 +24,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Case:
-    """A prompt, how to go on from it, and the token after which the cloud is killed."""
+    """A prompt, its options, and the token after which the cloud is killed."""
 
     prompt: str
     options: dict[str, float]
@@ -32,16 +32,15 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a reader was given."""
+class Answer:
+    """What a reader got."""
 
     generation: Generation
     chunks: list[Chunk]
-    gap: float | None  # seconds from the cloud's last chunk to the device's first
 
 
 def cases(kind: str) -> Iterator[Case]:
-    """As many as are wanted, the same ones always."""
+    """Endless, and the same in each run."""
     for seed in count():
         chance = random.Random(seed)
         options = {**KINDS[kind], "max_tokens": MAX_TOKENS, "seed": seed}
@@ -50,9 +49,8 @@ def cases(kind: str) -> Iterator[Case]:
 
 
 @pytest.fixture(scope="module")
-def clouds(checkpoint: Path) -> Iterator[KillServer]:
-    """Of the checkpoint itself: a model folder keeps its Keras weights as float16."""
-    with kill_server(str(checkpoint)) as clouds:
+def clouds(exact_folder: Path) -> Iterator[KillableServer]:
+    with killable_server(str(exact_folder)) as clouds:
         yield clouds
 
 
@@ -66,6 +64,7 @@ def router_to(address: str | None, folder: Path) -> Router:
     return Router(
         folder,
         cloud=address,
+        cloud_timeouts=PATIENT,
         mode="prefer_in_cloud",
         device=DeviceState,
         latency=LatencyLog(),
@@ -73,29 +72,24 @@ def router_to(address: str | None, folder: Path) -> Router:
     )
 
 
-def read(router: Router, clouds: KillServer, case: Case) -> Told:
-    """Read to the end, and kill the cloud on the way."""
-    chunks, killed, gap = list[Chunk](), False, None
+def read(router: Router, clouds: KillableServer, case: Case) -> Answer:
+    """Read to the end, and kill the cloud at the case's token."""
+    chunks, killed = list[Chunk](), False
     with router.stream(case.prompt, **case.options) as stream:
-        last = monotonic()
         for chunk in stream:
-            now = monotonic()
-            if chunk.source is Source.ON_DEVICE and gap is None:
-                gap = now - last
-            last = now
             chunks.append(chunk)
             if not killed and sum(len(chunk.token_ids) for chunk in chunks) >= case.after:
                 killed = True
                 clouds.kill()
-        return Told(stream.generation, chunks, gap)
+        return Answer(stream.generation, chunks)
 
 
-@pytest.mark.timeout(240 + 10 * KILLS)
+@pytest.mark.timeout(600 + 60 * KILLS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_token_is_lost_or_repeated(
-    clouds: KillServer, alone: Router, exact_folder: Path, kind: str
+    clouds: KillableServer, alone: Router, exact_folder: Path, kind: str
 ) -> None:
-    """Killed at any token, the cloud is followed by the device as if one had written all."""
+    """Wherever the cloud is killed, the device continues as one source would have done."""
     handoffs = 0
     for case in cases(kind):
         with router_to(clouds.start(), exact_folder) as router:
@@ -103,24 +97,24 @@ def test_no_token_is_lost_or_repeated(
             unbroken = alone.generate(case.prompt, **case.options)
             in_cloud = router.generate(case.prompt, **case.options)
             assert (in_cloud.source, in_cloud.token_ids) == (Source.IN_CLOUD, unbroken.token_ids)
-            told = read(router, clouds, case)
-        check(told, unbroken)
-        # Killed near the end, it may have sent the rest already.
-        handoffs += len(told.generation.segments) - 1
+            answer = read(router, clouds, case)
+        check(answer, unbroken)
+        # Killed near the end, the cloud may have sent the rest already.
+        handoffs += len(answer.generation.segments) - 1
         if handoffs == KILLS:
             break
 
 
-def check(told: Told, unbroken: Generation) -> None:
-    """What was told is what an unbroken run tells."""
-    generation = told.generation
+def check(answer: Answer, unbroken: Generation) -> None:
+    """The answer is that of an unbroken run."""
+    generation = answer.generation
     assert generation.token_ids == unbroken.token_ids
     assert generation.text == unbroken.text
     assert generation.finish_reason == "length"
     assert generation.usage == unbroken.usage
     assert generation.usage.completion_tokens == MAX_TOKENS
-    assert "".join(chunk.text for chunk in told.chunks) == generation.text
-    assert sum((chunk.token_ids for chunk in told.chunks), ()) == generation.token_ids
+    assert "".join(chunk.text for chunk in answer.chunks) == generation.text
+    assert sum((chunk.token_ids for chunk in answer.chunks), ()) == generation.token_ids
     first, *rest = generation.segments
     assert (first.source, first.start) == (Source.IN_CLOUD, 0)
     if rest:

@@ -1,4 +1,4 @@
-"""A device's own environment: built packages, locked requirements, no TensorFlow."""
+"""A device's environment: built packages, locked requirements, no TensorFlow."""
 
 import json
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 UV = Path(sys.executable).with_name("uv")
 
 CODE = """
@@ -35,7 +35,7 @@ def uv(*arguments: str | Path) -> None:
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built packages of the device's three parts, and the cloud's."""
+    """The packages of the device's three parts and of the cloud."""
     folder = tmp_path_factory.mktemp("wheels")
     for part in ("proto", "edge", "router", "cloud"):
         uv(
@@ -52,7 +52,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_device_completes_a_prompt_without_tensorflow(wheels: Path, tmp_path: Path) -> None:
-    """Installed from wheels and `requirements/device.txt`, nothing heavy comes along."""
+    """From wheels and `requirements/device.txt`, which bring nothing heavy."""
     environment = tmp_path / "device"
     uv("venv", "--python", sys.executable, environment)
     python = environment / "bin/python"
@@ -60,7 +60,7 @@ def test_a_device_completes_a_prompt_without_tensorflow(wheels: Path, tmp_path: 
     uv(*install, "--require-hashes", "-r", "requirements/device.txt")
     uv(*install, "--no-deps", *(w for w in wheels.glob("*.whl") if "cloud" not in w.name))
     done = subprocess.run(
-        [python, "-c", CODE], capture_output=True, text=True, check=True, cwd=tmp_path
+        [python, "-I", "-c", CODE], capture_output=True, text=True, check=True, cwd=tmp_path
     )
     found = json.loads(done.stdout)
     assert found["found"] == []
@@ -70,8 +70,8 @@ def test_a_device_completes_a_prompt_without_tensorflow(wheels: Path, tmp_path: 
     assert Path(found["where"]).is_relative_to(environment)
 
 
-def test_keras_weights_travel_with_the_cloud_only(wheels: Path) -> None:
-    """The device's package holds the device model, the cloud's adds the Keras weights to it."""
+def test_keras_weights_are_in_the_cloud_package_only(wheels: Path) -> None:
+    """The edge package holds the device model; the cloud package adds its Keras weights."""
     (edge,) = wheels.glob("edgewise_edge-*.whl")
     (cloud,) = wheels.glob("edgewise_cloud-*.whl")
     device, server = (set(zipfile.ZipFile(wheel).namelist()) for wheel in (edge, cloud))

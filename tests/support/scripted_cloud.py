@@ -1,4 +1,4 @@
-"""A cloud on a real socket that says what it is told to say."""
+"""A cloud on a real socket whose responses are scripted."""
 
 import threading
 from collections.abc import Iterable, Iterator
@@ -14,14 +14,15 @@ from edgewise_proto import generation_pb2_grpc as pb_grpc
 Answers = Iterable[pb.GenerateResponse]
 
 
-class Scripted(pb_grpc.GeneratorServicer):
-    """Says what it is told to say, whatever was asked."""
+class ScriptedCloud(pb_grpc.GeneratorServicer):
+    """Sends the given responses, whatever the request."""
 
     def __init__(self, model: DeviceModel, answers: Answers = ()) -> None:
         self._model, self._answers = model, answers
+        self.vocabulary = model.tokenizer.fingerprint
         self.expected_wait = 0.0
-        self.asked = threading.Event()  # what it serves
-        self.ready = threading.Event()  # until which it does not say what
+        self.asked = threading.Event()  # set by GetModel
+        self.ready = threading.Event()  # GetModel waits for it
         self.ready.set()
 
     def GetModel(self, request: pb.GetModelRequest, context: object) -> pb.GetModelResponse:
@@ -30,7 +31,7 @@ class Scripted(pb_grpc.GeneratorServicer):
         shape = self._model.manifest.architecture
         return pb.GetModelResponse(
             name="scripted",
-            vocabulary=self._model.tokenizer.fingerprint,
+            vocabulary=self.vocabulary,
             vocabulary_size=shape.vocabulary_size,
             context_window=shape.context_window,
         )
@@ -43,8 +44,8 @@ class Scripted(pb_grpc.GeneratorServicer):
 
 
 @contextmanager
-def speaking(cloud: Scripted) -> Iterator[str]:
-    """Its address, until the block ends."""
+def serving_scripted(cloud: ScriptedCloud) -> Iterator[str]:
+    """Serve `cloud`; yields its address."""
     server = grpc.server(ThreadPoolExecutor(4))
     pb_grpc.add_GeneratorServicer_to_server(cloud, server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -58,8 +59,8 @@ def speaking(cloud: Scripted) -> Iterator[str]:
 
 @contextmanager
 def scripted(model: DeviceModel, answers: Answers) -> Iterator[str]:
-    """The address of one that gives these answers."""
-    with speaking(Scripted(model, answers)) as address:
+    """Serve a cloud that sends these responses; yields its address."""
+    with serving_scripted(ScriptedCloud(model, answers)) as address:
         yield address
 
 

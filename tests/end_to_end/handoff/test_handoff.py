@@ -1,4 +1,4 @@
-"""Texts that move while they are written: trouble on the device, a slow or silent cloud, hedges."""
+"""Generations that change their source: trouble on the device, a slow or stalled cloud, hedges."""
 
 import time
 from collections.abc import Iterator
@@ -19,8 +19,9 @@ from edgewise import (
     VetoCode,
 )
 from edgewise_edge import RuntimeFailedError
-from tests.fault_proxy import FaultProxy, fault_proxy
+from tests.support.network.fault_proxy import FaultProxy, fault_proxy
 from tests.support.service import Running, serving
+from tests.support.timeouts import PATIENT
 
 ON_DEVICE, IN_CLOUD = Source.ON_DEVICE, Source.IN_CLOUD
 FINE = DeviceState(available_memory=10**10, battery=0.9, charging=False, temperature=40.0)
@@ -35,9 +36,8 @@ TROUBLES = {
 
 
 @pytest.fixture(scope="module")
-def service(checkpoint: Path) -> Iterator[Running]:
-    # A model folder keeps its Keras weights as float16; the checkpoint writes what the device does.
-    with serving(str(checkpoint), slots=2) as running:
+def service(exact_folder: Path) -> Iterator[Running]:
+    with serving(str(exact_folder), slots=2) as running:
         yield running
 
 
@@ -49,13 +49,19 @@ def proxy(service: Running) -> Iterator[FaultProxy]:
 
 @pytest.fixture(scope="module")
 def unbroken(exact_folder: Path) -> tuple[int, ...]:
-    """What the device writes alone; the cloud writes the same."""
+    """What the device generates alone; the cloud generates the same."""
     with Router(exact_folder, latency=LatencyLog(), threads=1) as router:
         return router.generate(PROMPT, **GREEDY).token_ids
 
 
 def router_to(address: str, folder: Path, **settings: object) -> Router:
-    given = {"device": lambda: FINE, "latency": LatencyLog(), "threads": 1, **settings}
+    given = {
+        "cloud_timeouts": PATIENT,
+        "device": lambda: FINE,
+        "latency": LatencyLog(),
+        "threads": 1,
+        **settings,
+    }
     return Router(folder, cloud=address, **given)
 
 
@@ -64,10 +70,10 @@ def sources(generation: object) -> list[Source]:
 
 
 @pytest.mark.parametrize("code", TROUBLES)
-def test_trouble_on_the_device_moves_the_text_to_the_cloud(
+def test_trouble_on_the_device_hands_off_to_the_cloud(
     service: Running, exact_folder: Path, unbroken: tuple[int, ...], code: VetoCode
 ) -> None:
-    """In the middle of it, to the token; and under memory pressure the model is unloaded."""
+    """At the exact token; and under memory pressure the model is unloaded."""
     now, moves = [FINE], []
     with router_to(
         service.address, exact_folder, device=lambda: now[0], observers=[moves.append]
@@ -77,7 +83,7 @@ def test_trouble_on_the_device_moves_the_text_to_the_cloud(
             now[0] = TROUBLES[code]
             for chunk in stream:
                 chunks.append(chunk)
-                time.sleep(0.05 if chunk.source is ON_DEVICE else 0)
+                time.sleep(0.25 if chunk.source is ON_DEVICE else 0)  # until it is noticed
         generation = stream.generation
         assert router.availability().loaded is (code is not VetoCode.MEMORY)
     assert generation.token_ids == unbroken
@@ -89,27 +95,26 @@ def test_trouble_on_the_device_moves_the_text_to_the_cloud(
 
 
 @pytest.mark.parametrize("code", TROUBLES)
-def test_trouble_does_not_move_a_private_text(
+def test_trouble_does_not_move_a_private_generation(
     service: Running, exact_folder: Path, unbroken: tuple[int, ...], code: VetoCode
 ) -> None:
-    """It stays where it is and is finished there."""
+    """It is finished on the device."""
     now = [FINE]
     with router_to(service.address, exact_folder, device=lambda: now[0]) as router:
         with router.stream(PROMPT, **GREEDY, privacy="private") as stream:
             next(stream)
             now[0] = TROUBLES[code]
-            time.sleep(1.5)  # the device is looked at once a second
             for _ in stream:
-                pass
+                time.sleep(0.02)  # two seconds in all: the device's state is read every second
         assert router.cloud_source.served_model is None  # it was never asked anything
     assert stream.generation.token_ids == unbroken
     assert sources(stream.generation) == [ON_DEVICE]
 
 
-def test_a_cloud_that_stalls_is_left(
+def test_a_cloud_that_stalls_hands_off(
     proxy: FaultProxy, exact_folder: Path, unbroken: tuple[int, ...]
 ) -> None:
-    """Long before its timeout, since its pace is known; and nothing is lost."""
+    """Long before its timeout, because its usual time for a token is known; and no token is lost."""
     with router_to(proxy.address, exact_folder, mode="prefer_in_cloud") as router:
         router.generate(PROMPT, **GREEDY)
         proxy.stall(after_tokens=20)
@@ -120,7 +125,7 @@ def test_a_cloud_that_stalls_is_left(
 
 
 @pytest.mark.parametrize("how", ["cut", "reset"])
-def test_a_connection_that_breaks_is_left(
+def test_a_connection_that_breaks_hands_off(
     proxy: FaultProxy, exact_folder: Path, unbroken: tuple[int, ...], how: str
 ) -> None:
     """At any token."""
@@ -130,33 +135,33 @@ def test_a_connection_that_breaks_is_left(
             generation = router.generate(PROMPT, **GREEDY)
             proxy.heal()
             assert generation.token_ids == unbroken
-            # gRPC throws away what came just before the end of a connection, as it pleases.
+            # gRPC may drop what arrived just before the end of a connection.
             parts = generation.segments
             assert sum(part.tokens for part in parts if part.source is IN_CLOUD) <= tokens
             assert parts[-1].source is ON_DEVICE
 
 
-def test_the_first_token_is_waited_for_for_so_long(proxy: FaultProxy, exact_folder: Path) -> None:
-    """Only tokens count: a cloud that lets itself be connected to and then says nothing is left."""
-    timeouts = CloudTimeouts(first_token=0.3, between_tokens=0.3)
+def test_the_first_token_has_a_timeout(proxy: FaultProxy, exact_folder: Path) -> None:
+    """Only tokens count: a cloud that accepts the connection and sends nothing has failed."""
+    timeouts = CloudTimeouts(connect=300.0, first_token=0.3, between_tokens=0.3)
     with router_to(
         proxy.address, exact_folder, mode="only_in_cloud", cloud_timeouts=timeouts
     ) as router:
-        router.generate(PROMPT, max_tokens=1)
+        router.describe_cloud()
         proxy.stall()
         with pytest.raises(NoSourceError, match="no token in 0"):
             router.generate(PROMPT, max_tokens=1)
 
 
-def test_a_slow_cloud_hands_over_to_keep_the_budget(
+def test_a_slow_cloud_hands_off_to_meet_the_budget(
     proxy: FaultProxy, exact_folder: Path, unbroken: tuple[int, ...]
 ) -> None:
-    """The rest would not come in time from there, and does from the device."""
+    """The rest would be late from the cloud, and is not from the device."""
     with router_to(proxy.address, exact_folder) as router:
         for mode in ("only_on_device", "only_in_cloud"):
-            router.generate(PROMPT, **GREEDY, mode=mode)  # both sides' times are known
-        proxy.throttle(300, after_tokens=10)  # some ten tokens a second
-        generation = router.generate(PROMPT, **GREEDY, mode="prefer_in_cloud", latency_budget=3.0)
+            router.generate(PROMPT, **GREEDY, mode=mode)  # both sources' times are known
+        proxy.throttle(100, after_tokens=10)  # about three tokens a second
+        generation = router.generate(PROMPT, **GREEDY, mode="prefer_in_cloud", latency_budget=9.0)
     assert generation.token_ids == unbroken
     assert sources(generation) == [IN_CLOUD, ON_DEVICE]
     assert generation.segments[0].tokens >= 10
@@ -166,7 +171,7 @@ def test_a_slow_cloud_hands_over_to_keep_the_budget(
 def test_a_first_token_that_would_be_late_comes_from_the_device(
     proxy: FaultProxy, exact_folder: Path
 ) -> None:
-    """Before the budget is over, not after."""
+    """Before the budget is spent, not after."""
     with router_to(proxy.address, exact_folder) as router:
         for mode in ("only_on_device", "only_in_cloud"):
             router.generate(PROMPT, **GREEDY, mode=mode)
@@ -175,15 +180,17 @@ def test_a_first_token_that_would_be_late_comes_from_the_device(
             PROMPT, max_tokens=5, mode="prefer_in_cloud", first_token_budget=1.0
         )
     assert sources(generation) == [ON_DEVICE]
-    assert generation.decision.vetoes[IN_CLOUD].code is VetoCode.TOO_SLOW
+    # On a busy machine it may be noticed so late that the cloud has stalled.
+    assert generation.decision.vetoes[IN_CLOUD].code in {VetoCode.TOO_SLOW, VetoCode.STALLED}
 
 
-def test_a_hedge_asks_the_device_when_the_cloud_is_silent(
+def test_a_hedge_starts_the_device_when_the_cloud_stalls(
     proxy: FaultProxy, service: Running, exact_folder: Path, unbroken: tuple[int, ...]
 ) -> None:
-    """The first token wins, and the cloud's work stops."""
+    """The first token wins, and the cloud stops working."""
     with router_to(proxy.address, exact_folder) as router:
         router.generate(PROMPT, max_tokens=2, mode="only_in_cloud")
+        router.warm_up()
         proxy.stall()
         generation = router.generate(PROMPT, **GREEDY, mode="prefer_in_cloud", hedge_after=0.1)
         while service.held:  # the test's timeout is the limit
@@ -193,10 +200,10 @@ def test_a_hedge_asks_the_device_when_the_cloud_is_silent(
     assert generation.decision.reason is Reason.HEDGED
 
 
-def test_a_hedge_asks_the_cloud_when_the_device_is_slow(
+def test_a_hedge_starts_the_cloud_when_the_device_is_slow(
     service: Running, exact_folder: Path, unbroken: tuple[int, ...]
 ) -> None:
-    """The other way round: the device is free again, and no private prompt is hedged."""
+    """The device is free again, and no private prompt is hedged."""
     with router_to(service.address, exact_folder) as router:
         router.generate(PROMPT, max_tokens=2, mode="only_in_cloud")
         router.warm_up()
@@ -204,7 +211,7 @@ def test_a_hedge_asks_the_cloud_when_the_device_is_slow(
         whole, stopped = model.stream_tokens, []
 
         def slow(request, stop):
-            stopped.append(stop.wait(2.0))
+            stopped.append(stop.wait(0.2 if stopped else 300.0))
             yield from whole(request, stop)
 
         model.stream_tokens = slow
@@ -218,16 +225,19 @@ def test_a_hedge_asks_the_cloud_when_the_device_is_slow(
     assert stopped == [True, False]
 
 
-def test_a_device_that_fails_beside_a_hedge_leaves_it_to_the_cloud(
+def test_a_device_that_fails_during_a_hedge_leaves_it_to_the_cloud(
     proxy: FaultProxy, exact_folder: Path, unbroken: tuple[int, ...]
 ) -> None:
-    """The race goes on with one."""
+    """The hedge continues with one source."""
     with router_to(proxy.address, exact_folder) as router:
         router.generate(PROMPT, max_tokens=2, mode="only_in_cloud")
         router.warm_up()
 
+        before = proxy.bytes_to_cloud
+
         def failing(request, stop):
-            stop.wait(0.3)
+            while proxy.bytes_to_cloud == before:  # until the hedge has started
+                stop.wait(0.01)
             raise RuntimeFailedError("made to fail")
             yield
 

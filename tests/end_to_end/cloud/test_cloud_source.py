@@ -1,9 +1,10 @@
-"""What the router makes of how a cloud behaves: whose fault it is, and what is learned from it."""
+"""What the router concludes from a cloud's behaviour: which failures count, and what it learns."""
 
 import math
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice, repeat
 from operator import attrgetter
 from pathlib import Path
@@ -17,24 +18,32 @@ from edgewise.cloud.config import CloudSecurity
 from edgewise.errors import CloudUnavailableError
 from edgewise_edge import DeviceModel, FinishReason
 from edgewise_proto import generation_pb2 as pb
-from tests.collecting import collect_within
-from tests.scripted_cloud import Answers, Scripted, ended, scripted, speaking, tokens
+from tests.support.garbage_collection import collect_within
+from tests.support.scripted_cloud import (
+    Answers,
+    ScriptedCloud,
+    ended,
+    scripted,
+    serving_scripted,
+    tokens,
+)
+from tests.support.timeouts import PATIENT
 
 PROMPT = "abc"  # three tokens
 NEVER = 3600.0  # seconds
 
 
 def router_to(address: str, folder: Path, **settings: object) -> Router:
-    given = {"mode": "prefer_in_cloud", **settings}
+    given = {"mode": "prefer_in_cloud", "cloud_timeouts": PATIENT, **settings}
     return Router(
         folder, cloud=address, device=DeviceState, latency=LatencyLog(), threads=1, **given
     )
 
 
-def test_what_a_reader_has_spent_is_not_the_clouds_failure(
+def test_time_that_the_reader_spent_is_not_the_cloud_failing(
     exact_folder: Path, exact_model: DeviceModel
 ) -> None:
-    """A budget that is over before the text is read opens no circuit, and the cloud is asked."""
+    """A budget that is spent before the text is read opens no circuit, and the cloud is used."""
     answers = [tokens(3, 10), tokens(4, 11), ended(5, prompt=3, completion=2)]
     with (
         scripted(exact_model, answers) as address,
@@ -49,10 +58,8 @@ def test_what_a_reader_has_spent_is_not_the_clouds_failure(
         assert router.cloud_source.breaker.state is Circuit.CLOSED
 
 
-def test_a_reader_who_pauses_is_not_the_clouds_silence(
-    exact_folder: Path, exact_model: DeviceModel
-) -> None:
-    """However little patience there is with a cloud, it has not begun to be silent."""
+def test_a_reader_who_pauses_is_not_a_stall(exact_folder: Path, exact_model: DeviceModel) -> None:
+    """The timeout between tokens does not include the reader's own time."""
     paused = threading.Event()
 
     def answers() -> Iterator[pb.GenerateResponse]:
@@ -64,19 +71,19 @@ def test_a_reader_who_pauses_is_not_the_clouds_silence(
     with (
         scripted(exact_model, answers()) as address,
         router_to(
-            address, exact_folder, cloud_timeouts=CloudTimeouts(between_tokens=1.0)
+            address, exact_folder, cloud_timeouts=replace(PATIENT, between_tokens=0.5)
         ) as router,
         router.stream(PROMPT, max_tokens=2) as stream,
     ):
         next(stream)
-        time.sleep(1.5)
+        time.sleep(0.9)
         paused.set()
         list(stream)
     assert [part.source for part in stream.generation.segments] == [Source.IN_CLOUD]
 
 
 def queued(seconds: float, answers: Answers, folder: Path, model: DeviceModel) -> list[float]:
-    """What is learned of the time in a queue, with the time to the first token."""
+    """The time in the queue that is learned, and the time to the first token."""
     answers[0].timings.queued = seconds
     with scripted(model, answers) as address, router_to(address, folder) as router:
         generation = router.generate(PROMPT, max_tokens=2)
@@ -85,16 +92,14 @@ def queued(seconds: float, answers: Answers, folder: Path, model: DeviceModel) -
     return [learned.queued, learned.first_token]
 
 
-def test_the_time_in_a_queue_is_learned_with_the_first_token(
-    exact_folder: Path, exact_model: DeviceModel
-) -> None:
-    """Who has all its tokens does not wait for the last message."""
+def test_the_time_in_the_queue_is_learned(exact_folder: Path, exact_model: DeviceModel) -> None:
+    """With the first token: a complete answer does not wait for the last message."""
     found, _ = queued(1e-6, [tokens(3, 10), tokens(4, 11)], exact_folder, exact_model)
     assert found == pytest.approx(1e-6)
 
 
 @pytest.mark.parametrize("seconds", [math.nan, math.inf, -math.inf, -1.0, 1e300])
-def test_a_time_in_a_queue_that_makes_no_sense_is_bounded(
+def test_an_impossible_time_in_the_queue_is_bounded(
     exact_folder: Path, exact_model: DeviceModel, seconds: float
 ) -> None:
     """By the time to the first token, which was measured here."""
@@ -102,13 +107,11 @@ def test_a_time_in_a_queue_that_makes_no_sense_is_bounded(
     assert 0 <= found <= most
 
 
-def test_what_the_cloud_said_of_its_load_is_believed_for_a_while(
-    exact_folder: Path, exact_model: DeviceModel
-) -> None:
-    """Not when it is old, and not when the cloud could not be asked again."""
-    cloud = Scripted(exact_model, [tokens(3, 10)])
+def test_the_reported_load_expires(exact_folder: Path, exact_model: DeviceModel) -> None:
+    """It is not used when it is old, or when the next GetLoad failed."""
+    cloud = ScriptedCloud(exact_model, [tokens(3, 10)])
     cloud.expected_wait = 77.0
-    with speaking(cloud) as address, router_to(address, exact_folder) as router:
+    with serving_scripted(cloud) as address, router_to(address, exact_folder) as router:
         assert router.generate(PROMPT, max_tokens=1).source is Source.IN_CLOUD
         side = router.cloud_source
 
@@ -128,14 +131,14 @@ def test_what_the_cloud_said_of_its_load_is_believed_for_a_while(
         assert first_token() < 77
 
 
-def test_closing_a_stream_ends_the_wait_for_a_cloud_that_does_not_say_what_it_serves(
+def test_closing_a_stream_ends_the_wait_for_get_model(
     exact_folder: Path, exact_model: DeviceModel
 ) -> None:
-    """The reader is woken, the device is not asked, and the cloud has not failed."""
-    cloud = Scripted(exact_model)
+    """The reader returns, the device does not start, and the cloud has not failed."""
+    cloud = ScriptedCloud(exact_model)
     cloud.ready.clear()
     with (
-        speaking(cloud) as address,
+        serving_scripted(cloud) as address,
         router_to(address, exact_folder, cloud_timeouts=CloudTimeouts(connect=NEVER)) as router,
     ):
         stream = router.stream(PROMPT, max_tokens=2)
@@ -149,14 +152,12 @@ def test_closing_a_stream_ends_the_wait_for_a_cloud_that_does_not_say_what_it_se
         assert router.cloud_source.breaker.failures == 0
 
 
-def test_a_budget_ends_the_wait_for_a_cloud_that_does_not_say_what_it_serves(
-    exact_folder: Path, exact_model: DeviceModel
-) -> None:
-    """The device answers, and a request's hurry is not the cloud's failure."""
-    cloud = Scripted(exact_model)
+def test_a_budget_ends_the_wait_for_get_model(exact_folder: Path, exact_model: DeviceModel) -> None:
+    """The device answers, and a short budget is not the cloud's failure."""
+    cloud = ScriptedCloud(exact_model)
     cloud.ready.clear()
     with (
-        speaking(cloud) as address,
+        serving_scripted(cloud) as address,
         router_to(address, exact_folder, cloud_timeouts=CloudTimeouts(connect=NEVER)) as router,
     ):
         generation = router.generate(PROMPT, max_tokens=2, latency_budget=0.3)
@@ -165,8 +166,8 @@ def test_a_budget_ends_the_wait_for_a_cloud_that_does_not_say_what_it_serves(
         assert router.cloud_source.breaker.failures == 0
 
 
-def test_an_interrupted_try_lets_another_request_try(exact_folder: Path) -> None:
-    """Nobody would ever go there again, with the pass gone."""
+def test_an_interrupted_trial_lets_another_request_try(exact_folder: Path) -> None:
+    """Otherwise the permit would be lost, and no request would use the cloud again."""
     with router_to("127.0.0.1:9", exact_folder) as router:
         side = router.cloud_source
         for _ in range(3):
@@ -183,8 +184,8 @@ def test_an_interrupted_try_lets_another_request_try(exact_folder: Path) -> None
         assert not side.breaker.open
 
 
-def test_who_comes_while_another_request_tries_is_told_so(exact_folder: Path) -> None:
-    """A decision may be older than the try: then it is no failure of the cloud's."""
+def test_a_request_during_a_trial_is_refused(exact_folder: Path) -> None:
+    """Its decision may be older than the trial; that is no failure of the cloud."""
     with router_to("127.0.0.1:9", exact_folder, mode="only_in_cloud") as router:
         stream, breaker = router.stream(PROMPT), router.cloud_source.breaker
         for _ in range(3):
@@ -197,10 +198,10 @@ def test_who_comes_while_another_request_tries_is_told_so(exact_folder: Path) ->
 
 
 @pytest.mark.parametrize("part", ["breaker.lock", "client.lock"])
-def test_a_stream_may_be_collected_in_the_middle_of_anything(
+def test_a_stream_may_be_collected_while_a_lock_is_held(
     exact_folder: Path, exact_model: DeviceModel, part: str
 ) -> None:
-    """What looks for cycles does so in any thread at any time, also in one that holds a lock."""
+    """The cycle collector runs in any thread at any time, also in one that holds a lock."""
     with scripted(exact_model, [tokens(3, 10), tokens(4, 11)]) as address:
         router = router_to(address, exact_folder)
         streams = [router.stream(PROMPT, max_tokens=9)]
@@ -209,8 +210,8 @@ def test_a_stream_may_be_collected_in_the_middle_of_anything(
         router.close()
 
 
-def test_closing_ends_calls_on_a_connection_that_had_failed(exact_model: DeviceModel) -> None:
-    """They may go on after the failure of another one, but not after the router is closed."""
+def test_closing_ends_calls_on_a_connection_that_failed_before(exact_model: DeviceModel) -> None:
+    """They may continue after another call has failed, but not after the router is closed."""
     with scripted(exact_model, repeat(tokens(3, 10))) as address:
         connection = CloudClient(address, CloudSecurity())
 

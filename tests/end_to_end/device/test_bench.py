@@ -8,13 +8,13 @@ import pytest
 from edgewise import LatencyLog, Router
 from edgewise_edge import RuntimeFailedError, find_model
 from edgewise_edge.profiling import profile
-from tests.end_to_end.test_cli import run
+from tests.end_to_end.command_line import run
 
 
 def test_bench_measures_and_the_router_predicts_by_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every figure is there, they fit together, and `route` predicts what was measured."""
+    """Every figure is there and consistent, and `route` predicts what was measured."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     found = json.loads(run("bench", "--json", "--threads", "1").stdout)
     assert (found["model"], found["threads"]) == ("tales", 1)
@@ -38,23 +38,23 @@ def test_bench_measures_and_the_router_predicts_by_it(
     assert 90 * min(gaps) < predicted.total < 110 * max(gaps) + found["long"]["first_token"]
 
 
-def test_bench_is_a_table_for_people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without --json the same is readable."""
+def test_bench_prints_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without --json."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     table = run("bench").stdout
     for words in ("tales", "cold start", "resident memory", "GB/s", "tokens/s"):
         assert words in table
 
 
-def test_bench_says_what_is_wrong(tmp_path: Path) -> None:
-    """A folder that is no model, and no threads at all: a sentence and exit status 2."""
+def test_bench_rejects_invalid_options(tmp_path: Path) -> None:
+    """A folder without a model, and zero threads: a sentence and exit status 2."""
     for arguments in (["--model", str(tmp_path)], ["--threads", "0"]):
         done = run("bench", *arguments)
         assert done.returncode == 2
         assert "Traceback" not in done.stderr
 
 
-def test_what_the_measured_process_says_is_told(tmp_path: Path) -> None:
-    """A process that cannot measure ends in one error, with its last words."""
+def test_an_error_of_the_measured_process_is_raised(tmp_path: Path) -> None:
+    """With its last message."""
     with pytest.raises(RuntimeFailedError, match="manifest"):
         profile(tmp_path, None)

@@ -1,4 +1,4 @@
-"""Streams that nobody holds any more, but that end only when Python looks for cycles."""
+"""Streams that nobody holds any more, but that are freed only by the cycle collector."""
 
 import gc
 import threading
@@ -7,9 +7,10 @@ from contextlib import AbstractContextManager
 
 
 def collect_within(lock: AbstractContextManager[object], streams: list[Iterator[object]]) -> bool:
-    """Have the last reference to `streams` go in a cycle, found while `lock` is held.
+    """Put the last reference to `streams` into a cycle and collect it while `lock` is held.
 
-    Whether that came to an end. The list is emptied: the caller must hold no stream itself.
+    Returns whether that ended rather than deadlocked. The list is emptied: the caller must hold no
+    stream itself.
     """
     cycle: list[object] = [*streams]
     cycle.append(cycle)
@@ -23,4 +24,4 @@ def collect_within(lock: AbstractContextManager[object], streams: list[Iterator[
         collected.set()
 
     threading.Thread(target=collect, daemon=True).start()
-    return collected.wait(60)
+    return collected.wait(300)

@@ -1,4 +1,4 @@
-"""Clouds that answer wrongly: a fault of that source, never shown to the reader."""
+"""Clouds whose responses are invalid: that source has failed, and readers never see it."""
 
 import itertools
 from pathlib import Path
@@ -8,7 +8,8 @@ import pytest
 from edgewise import CloudTimeouts, DeviceState, LatencyLog, Router, Source
 from edgewise_edge import DeviceModel
 from edgewise_proto import generation_pb2 as pb
-from tests.scripted_cloud import Answers, ended, scripted, tokens
+from tests.support.scripted_cloud import Answers, ended, scripted, tokens
+from tests.support.timeouts import PATIENT
 
 
 @pytest.mark.parametrize(
@@ -22,21 +23,22 @@ from tests.scripted_cloud import Answers, ended, scripted, tokens
         ([tokens(3, 10**6)], 0),  # ids outside the vocabulary
         ([pb.GenerateResponse(position=3, finish_reason=pb.FINISH_REASON_LENGTH)], 0),
         ([tokens(3, 10), pb.GenerateResponse(position=4, finish_reason=pb.FINISH_REASON_STOP)], 1),
-        # ends another request: the count of the prompt's tokens is another one
+        # ends another request: its prompt has another length
         ([tokens(3, 10), ended(4, prompt=9, completion=1)], 1),
         ([tokens(3, 10), ended(4, prompt=3, completion=2)], 1),
     ],
 )
-def test_the_device_takes_over_where_the_cloud_was_right(
+def test_the_device_continues_after_the_last_valid_token(
     exact_folder: Path, exact_model: DeviceModel, answers: Answers, kept: int
 ) -> None:
-    """What was in order is kept, the rest is written on the device, and nothing is repeated."""
+    """Valid tokens are kept, the device generates the rest, and nothing is repeated."""
     assert len(exact_model.tokenizer.encode("abc")) == 3
     with (
         scripted(exact_model, answers) as address,
         Router(
             exact_folder,
             cloud=address,
+            cloud_timeouts=PATIENT,
             mode="prefer_in_cloud",
             device=DeviceState,
             latency=LatencyLog(),
@@ -51,22 +53,28 @@ def test_the_device_takes_over_where_the_cloud_was_right(
     )
 
 
-def test_a_cloud_that_never_ends_is_cut_off(exact_folder: Path, exact_model: DeviceModel) -> None:
-    """After max_tokens nothing more is read."""
+def test_a_cloud_that_never_ends_is_cancelled(exact_folder: Path, exact_model: DeviceModel) -> None:
+    """Nothing is read after max_tokens."""
     answers = [tokens(3 + n, n % 200) for n in range(10_000)]
     with (
         scripted(exact_model, answers) as address,
-        Router(exact_folder, cloud=address, mode="only_in_cloud", latency=LatencyLog()) as router,
+        Router(
+            exact_folder,
+            cloud=address,
+            cloud_timeouts=PATIENT,
+            mode="only_in_cloud",
+            latency=LatencyLog(),
+        ) as router,
     ):
         generation = router.generate("abc", max_tokens=5)
     assert generation.token_ids == (0, 1, 2, 3, 4)
 
 
 @pytest.mark.parametrize("before", [[], [tokens(3, 10)]])
-def test_empty_messages_are_no_answer(
+def test_empty_messages_are_no_tokens(
     exact_folder: Path, exact_model: DeviceModel, before: list[pb.GenerateResponse]
 ) -> None:
-    """A cloud that sends them for ever is given up on as if it were silent."""
+    """A cloud that sends only those has stalled."""
     position = 3 + len(before)
     answers = itertools.chain(before, itertools.repeat(pb.GenerateResponse(position=position)))
     with (
@@ -74,7 +82,7 @@ def test_empty_messages_are_no_answer(
         Router(
             exact_folder,
             cloud=address,
-            cloud_timeouts=CloudTimeouts(first_token=0.3, between_tokens=0.3),
+            cloud_timeouts=CloudTimeouts(connect=300.0, first_token=0.3, between_tokens=0.3),
             mode="prefer_in_cloud",
             device=DeviceState,
             latency=LatencyLog(),

@@ -1,4 +1,4 @@
-"""Every way in which a private prompt can go, and go wrong, where a cloud would be at hand."""
+"""Every way to send a private prompt, and every trouble it can meet, with a cloud configured."""
 
 import asyncio
 import shutil
@@ -30,22 +30,22 @@ MAX_TOKENS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Trouble:
-    """What a private prompt meets with."""
+    """A situation that a private prompt meets."""
 
     name: str
     device: DeviceState = FINE
     settings: Mapping[str, Any] = field(default_factory=dict)  # of the router
     options: Mapping[str, Any] = field(default_factory=lambda: {"privacy": "private"})
     observers: Sequence[Observer] = ()
-    times: int = 1  # that the prompt is repeated
-    harm_model: Callable[[Path], object] | None = None  # in its folder
+    times: int = 1  # the prompt is repeated
+    harm_model: Callable[[Path], object] | None = None  # called with its folder
     harm: Callable[[Router], object] | None = None
     refused: bool = False  # rather than answered
 
     def router(
         self, folder: Path, *, copy: Path, observers: Iterable[Observer] = (), **settings: Any
     ) -> Router:
-        """A router that meets with it; `copy` names a folder that it may spoil."""
+        """A router in this situation; `copy` names a folder that it may damage."""
         if self.harm_model:
             folder = shutil.copytree(folder, copy)
             self.harm_model(folder)
@@ -58,7 +58,7 @@ class Trouble:
         return router
 
     def ask(self, router: Router, way: "Way", prompt: str, **options: Any) -> Exception | None:
-        """Ask in one of the ways; the refusal, if that is what comes."""
+        """Send the prompt in one of the ways; returns the refusal, if there is one."""
         given = {"max_tokens": MAX_TOKENS, **options, **self.options}
         try:
             way(router, prompt * self.times, given)
@@ -68,7 +68,7 @@ class Trouble:
 
 
 def failing(after: int, error: Exception) -> Callable[[Router], None]:
-    """Have the runtime fail once it has made so many tokens of a text."""
+    """Make the runtime fail after so many tokens of a generation."""
 
     def harm(router: Router) -> None:
         router.warm_up()
@@ -86,33 +86,33 @@ def failing(after: int, error: Exception) -> Callable[[Router], None]:
     return harm
 
 
-def spoil(folder: Path) -> None:
-    """Change the model so that only loading it finds out."""
+def damage(folder: Path) -> None:
+    """Damage the model so that only loading it fails."""
     model = folder / MODEL_FILE
     model.write_bytes(model.read_bytes()[::-1])
 
 
 def open_circuit(router: Router) -> None:
-    """As if the cloud had failed too often."""
+    """Record three failures of the cloud."""
     if router.cloud_source:
         for _ in range(3):
             router.cloud_source.breaker.failed()
 
 
-def give_up_on_cloud(router: Router) -> None:
-    """Have other requests find that it is not there, until the circuit opens."""
+def exhaust_cloud(router: Router) -> None:
+    """Send requests that fail there, until the circuit opens."""
     for _ in range(3):
         with suppress(NoSourceError):
             router.generate("the", max_tokens=1, mode="only_in_cloud", privacy="allow_cloud")
 
 
 def raising(*_: object) -> None:
-    """An app's hook or observer that is broken."""
+    """A broken hook or observer of an app."""
     raise LookupError("made to fail")
 
 
 def private(**options: Any) -> Options:
-    """These options of a private request."""
+    """The options of a private request."""
     return {"privacy": "private", **options}
 
 
@@ -121,7 +121,7 @@ TROUBLES = [
     Trouble(name="none"),
     Trouble(name="a model loaded before", harm=Router.warm_up),
     Trouble(name="a model unloaded at once", settings={"keep_alive": 0.0}),
-    # The device may not.
+    # The device is vetoed.
     Trouble(name="a low battery", device=DeviceState(battery=0.03, charging=False)),
     Trouble(name="low-power mode", device=DeviceState(low_power_mode=True)),
     Trouble(name="little memory", device=DeviceState(available_memory=0), refused=True),
@@ -135,7 +135,7 @@ TROUBLES = [
     Trouble(name="an answer that is too long", options=private(max_tokens=500)),
     Trouble(name="a window that slides", options=private(max_tokens=200, sliding_window=True)),
     # The device fails.
-    Trouble(name="a spoilt model", harm_model=spoil, refused=True),
+    Trouble(name="a damaged model", harm_model=damage, refused=True),
     Trouble(name="a runtime that fails", harm=failing(0, FAILED), refused=True),
     Trouble(name="a runtime that fails midway", harm=failing(3, FAILED), refused=True),
     Trouble(name="no memory for a cache", harm=failing(0, CacheMemoryError(9, 1)), refused=True),
@@ -149,24 +149,26 @@ TROUBLES = [
     Trouble(name="a budget missed", options=private(latency_budget=1e-6)),
     Trouble(name="a late first token", options=private(first_token_budget=1e-6)),
     Trouble(name="a hedge", options=private(hedge_after=1e-6)),
-    # The cloud is wanted.
+    # The cloud is preferred.
     Trouble(name="the cloud preferred", options=private(mode="prefer_in_cloud", hedge_after=1e-6)),
     Trouble(name="the cloud alone", options=private(mode="only_in_cloud"), refused=True),
     Trouble(name="a router for the cloud", settings={"mode": "only_in_cloud"}, refused=True),
     Trouble(name="the device alone", options=private(mode="only_on_device")),
-    # The cloud is away.
+    # The cloud is unavailable.
     Trouble(name="the offline switch", settings={"offline": True}),
     Trouble(name="an open circuit", harm=open_circuit),
     Trouble(
-        name="a cloud given up on",
+        name="a cloud that failed before",
         settings={"default_privacy": "private", "cloud_timeouts": CloudTimeouts(connect=0.2)},
-        harm=give_up_on_cloud,
+        harm=exhaust_cloud,
     ),
     # What makes it private.
     Trouble(name="a default", settings={"default_privacy": "private"}, options={}),
     Trouble(name="a hook", settings={"classify": lambda _: "private"}, options={}),
     Trouble(name="a hook that raises", settings={"classify": raising}, options={}),
-    Trouble(name="a hook that babbles", settings={"classify": lambda _: "perhaps"}, options={}),
+    Trouble(
+        name="a hook with an unknown answer", settings={"classify": lambda _: "perhaps"}, options={}
+    ),
     Trouble(name="a hook that is overruled", settings={"classify": lambda _: "allow_cloud"}),
     Trouble(name="a broken observer", observers=[raising]),
 ]

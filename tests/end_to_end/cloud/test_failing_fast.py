@@ -1,26 +1,29 @@
-"""A cloud that fails is left alone, looked after, and used again; and never stormed."""
+"""A cloud that fails is not used, then probed, then used again; and never flooded with retries."""
 
 import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from edgewise import CloudTimeouts, DeviceState, LatencyLog, Router, Source, VetoCode
+from edgewise import DeviceState, LatencyLog, Router, Source, VetoCode
 from edgewise.cloud.circuit_breaker import Circuit
-from tests.fault_proxy import FaultProxy, fault_proxy
+from tests.support.network.fault_proxy import FaultProxy, fault_proxy
 from tests.support.service import Running, serving
+from tests.support.timeouts import PATIENT
 
 PROMPT = "in the winter"
-SOON = CloudTimeouts(connect=0.5, first_token=0.5, between_tokens=0.5, probe_interval=0.2)
-SELDOM = CloudTimeouts(connect=0.5, probe_interval=1000.0)
+# The circuit stays open for twice the probe interval; the first probe comes within half a second.
+PROBED = replace(PATIENT, probe_interval=30.0)
+RARELY_PROBED = replace(PATIENT, probe_interval=1000.0)
 
 
 @pytest.fixture(scope="module")
 def service(exact_folder: Path) -> Iterator[Running]:
-    with serving(str(exact_folder), slots=1) as running:
+    with serving(str(exact_folder), slots=2) as running:
         yield running
 
 
@@ -31,7 +34,7 @@ def proxy(service: Running) -> Iterator[FaultProxy]:
 
 
 def router_to(address: str, folder: Path, **settings: object) -> Router:
-    given = {"mode": "prefer_in_cloud", "cloud_timeouts": SOON, **settings}
+    given = {"mode": "prefer_in_cloud", "cloud_timeouts": PROBED, **settings}
     return Router(
         folder, cloud=address, device=DeviceState, latency=LatencyLog(), threads=1, **given
     )
@@ -55,16 +58,15 @@ def open_circuit(router: Router) -> None:
 def test_with_an_open_circuit_nothing_is_sent(
     exact_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Requests pay nothing for a cloud that is gone: it is not even connected to."""
-    monkeypatch.setattr(
-        "edgewise.cloud.health_probe.MIN_INTERVAL", 1000.0
-    )  # nor is it looked at meanwhile
+    """Requests spend no time on a cloud that is gone: nothing connects to it."""
+    monkeypatch.setattr("edgewise.cloud.health_probe.MIN_INTERVAL", 1000.0)  # nor is it probed
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
-        with router_to(address, exact_folder, cloud_timeouts=SELDOM) as router:
+        timeouts = replace(RARELY_PROBED, connect=0.5)
+        with router_to(address, exact_folder, cloud_timeouts=timeouts) as router:
             open_circuit(router)
             silent.settimeout(0.2)
-            while True:  # those of the three
+            while True:  # the connections of the three failures
                 try:
                     silent.accept()[0].close()
                 except TimeoutError:
@@ -74,8 +76,8 @@ def test_with_an_open_circuit_nothing_is_sent(
                 silent.accept()
 
 
-def test_a_cloud_that_is_well_again_is_used_again(proxy: FaultProxy, exact_folder: Path) -> None:
-    """It is looked at in the background, and one request tries it."""
+def test_a_cloud_that_recovers_is_used_again(proxy: FaultProxy, exact_folder: Path) -> None:
+    """It is probed in the background, and one request tries it."""
     with router_to(proxy.address, exact_folder) as router:
         assert source(router) is Source.IN_CLOUD
         proxy.refuse()
@@ -89,11 +91,12 @@ def test_a_cloud_that_is_well_again_is_used_again(proxy: FaultProxy, exact_folde
         assert router.cloud_source.breaker.state is Circuit.CLOSED
 
 
-def test_one_request_tries_a_cloud_that_looks_well(
+def test_one_request_tries_a_cloud_that_recovered(
     proxy: FaultProxy, service: Running, exact_folder: Path
 ) -> None:
-    """The others do not wait for it."""
-    with router_to(proxy.address, exact_folder) as router:
+    """The others do not wait for that one."""
+    timeouts = replace(PROBED, connect=1.0)
+    with router_to(proxy.address, exact_folder, cloud_timeouts=timeouts) as router:
         proxy.reset()
         open_circuit(router)
         proxy.heal()
@@ -107,9 +110,9 @@ def test_one_request_tries_a_cloud_that_looks_well(
         time.sleep(0.01)
 
 
-def test_a_failing_cloud_is_not_stormed(proxy: FaultProxy, exact_folder: Path) -> None:
-    """A hundred requests at a cloud that resets every connection: a few of them reach it."""
-    with router_to(proxy.address, exact_folder, cloud_timeouts=SELDOM) as router:
+def test_a_failing_cloud_gets_few_requests(proxy: FaultProxy, exact_folder: Path) -> None:
+    """Of a hundred requests, while the cloud resets every connection, a few reach it."""
+    with router_to(proxy.address, exact_folder, cloud_timeouts=RARELY_PROBED) as router:
         router.cloud_source.describe()
         calls = []
         generate = router.cloud_source.client.generate
@@ -117,12 +120,12 @@ def test_a_failing_cloud_is_not_stormed(proxy: FaultProxy, exact_folder: Path) -
         proxy.reset(after_tokens=1)
         answers = [router.generate(PROMPT, max_tokens=4) for _ in range(100)]
     assert all(answer.usage.completion_tokens == 4 for answer in answers)
-    # The first got a token and was cut off, and counts as one failure; none was tried twice.
+    # The first one got a token before the reset, which is one failure; none was retried.
     assert len(calls) <= 3
 
 
-def test_a_router_that_stays_on_the_device_never_looks(exact_folder: Path) -> None:
-    """What is private only has no business on the network, not even to see who is there."""
+def test_a_router_that_stays_on_the_device_never_probes(exact_folder: Path) -> None:
+    """A private-only router sends nothing, not even a probe."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         address = f"127.0.0.1:{listening.getsockname()[1]}"
         listening.settimeout(0.3)
@@ -135,10 +138,10 @@ def test_a_router_that_stays_on_the_device_never_looks(exact_folder: Path) -> No
             listening.accept()
 
 
-def test_a_device_at_rest_stays_off_the_network(
+def test_an_idle_device_stays_off_the_network(
     proxy: FaultProxy, exact_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A cloud that nobody asks for any more is not looked at for ever."""
+    """Probing ends when no request has wanted the cloud for a while."""
     monkeypatch.setattr("edgewise.cloud.health_probe.IDLE_AFTER", 0.5)
     with router_to(proxy.address, exact_folder) as router:
         proxy.reset()
@@ -148,18 +151,18 @@ def test_a_device_at_rest_stays_off_the_network(
         assert router.cloud_source.breaker.open
 
 
-def test_a_deadline_travels(service: Running, exact_folder: Path) -> None:
-    """A budget that the device could go on after is the cloud's deadline."""
+def test_a_budget_becomes_the_cloud_deadline(service: Running, exact_folder: Path) -> None:
+    """Where the device could continue after it."""
     with router_to(service.address, exact_folder) as router:
         source(router)
         timeouts = []
         generate = router.cloud_source.client.generate
 
-        def noting(message, timeout, metadata):
+        def recording(message, timeout, metadata):
             timeouts.append(timeout)
             return generate(message, timeout, metadata)
 
-        router.cloud_source.client.generate = noting
+        router.cloud_source.client.generate = recording
         source(router, latency_budget=30.0)
         source(router)
         source(router, latency_budget=30.0, mode="only_in_cloud")
@@ -168,9 +171,9 @@ def test_a_deadline_travels(service: Running, exact_folder: Path) -> None:
 
 
 def test_a_cloud_that_stalls_opens_the_circuit(proxy: FaultProxy, exact_folder: Path) -> None:
-    """Though it is left before any timeout is over: the next requests need not find out."""
-    with router_to(proxy.address, exact_folder, cloud_timeouts=CloudTimeouts()) as router:
+    """Though the handoff comes before any timeout: the next requests need not stall first."""
+    with router_to(proxy.address, exact_folder) as router:
         for mode in ("prefer_in_cloud", "only_on_device"):
-            router.generate(PROMPT, max_tokens=20, mode=mode)  # both sides' times are known
+            router.generate(PROMPT, max_tokens=20, mode=mode)  # both sources' times are known
         proxy.stall()
         open_circuit(router)

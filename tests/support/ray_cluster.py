@@ -1,6 +1,6 @@
 """A Ray cluster of two nodes on this machine, with a replica of the service on each.
 
-Run as a program, so that Ray stays out of the tests' process; `on_two_nodes` does.
+`on_two_nodes` runs it as a program, which keeps Ray out of the tests' process.
 """
 
 import logging
@@ -17,19 +17,32 @@ import psutil
 from edgewise_cloud.serving.engine.settings import EngineSettings
 from edgewise_cloud.serving.server.server import ServerSettings
 
-SLOTS, QUEUE = 4, 8  # of each replica
+SLOTS, QUEUE = 2, 8  # of each replica
 MEGABYTE = 1 << 20
+PATIENCE = 500  # seconds for what Ray waits for: on a busy machine its defaults are too short
+ENVIRONMENT = {
+    "RAY_SERVE_LOG_TO_STDERR": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_enable_metrics_collection": "0",
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_agent_register_timeout_ms": str(1000 * PATIENCE),
+    "RAY_gcs_server_port_wait_time_s": str(PATIENCE),
+    "RAY_gcs_server_request_timeout_seconds": str(PATIENCE),
+    "RAY_worker_register_timeout_seconds": str(PATIENCE),
+    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": str(PATIENCE),
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": str(PATIENCE),
+}
 
 
 class TwoNodes:
-    """The service's address, and what can befall it."""
+    """The service's address, and a way to kill a node."""
 
     def __init__(self, address: str, process: "subprocess.Popen[str]", log: Path) -> None:
         self.address = address
         self._process, self._log = process, log
 
     def kill_one(self) -> None:
-        """End the node without the proxy as a power cut would."""
+        """End the node without the proxy, as a power cut would."""
         self._process.stdin.write("kill\n")
         self._process.stdin.flush()
         _await(self._process, "killed", self._log)
@@ -37,18 +50,17 @@ class TwoNodes:
 
 @contextmanager
 def on_two_nodes(model: Path, port: int, log: Path) -> Iterator[TwoNodes]:
-    """Serve `model` until the block ends; what Ray says goes to the file `log`."""
+    """Serve `model`; Ray's output goes to the file `log`."""
     environment = {
         **os.environ,
+        **ENVIRONMENT,
         "RAY_AUTH_TOKEN": secrets.token_hex(32),  # or Ray writes one to the home folder
-        "RAY_SERVE_LOG_TO_STDERR": "0",
-        "RAY_USAGE_STATS_ENABLED": "0",
     }
     with (
         log.open("w", encoding="utf-8") as errors,
         subprocess.Popen(
-            [sys.executable, "-m", "tests.ray_cluster", str(model), str(port)],
-            cwd=Path(__file__).parent.parent,
+            [sys.executable, "-m", "tests.support.ray_cluster", str(model), str(port)],
+            cwd=Path(__file__).parents[2],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -61,9 +73,9 @@ def on_two_nodes(model: Path, port: int, log: Path) -> Iterator[TwoNodes]:
             yield TwoNodes(f"127.0.0.1:{port}", process, log)
         finally:
             family = psutil.Process(process.pid).children(recursive=True)
-            process.stdin.close()  # asks it to end
+            process.stdin.close()  # which ends it
             try:
-                process.wait(60)
+                process.wait(120)
             finally:
                 for member in family:
                     if member.is_running():
@@ -71,14 +83,15 @@ def on_two_nodes(model: Path, port: int, log: Path) -> Iterator[TwoNodes]:
 
 
 def _await(process: "subprocess.Popen[str]", word: str, log: Path) -> None:
-    # Ray prints as well.
+    # Ray prints to standard output as well.
     assert f"{word}\n" in process.stdout, log.read_text(encoding="utf-8")
 
 
 def main(model: str, port: int) -> None:
-    """Serve; 'kill' on standard input kills a node, its end ends everything."""
+    """Serve until standard input ends; a line 'kill' kills a node."""
     import ray
     from ray.cluster_utils import Cluster
+    from ray.serve._private import api
 
     from edgewise_cloud.serving.on_ray.deploy import deployed
     from edgewise_cloud.serving.on_ray.replica import application
@@ -89,7 +102,8 @@ def main(model: str, port: int) -> None:
         "resources": {"place": 1},
         "include_log_monitor": False,
     }
-    # Ray finds out sooner than after its usual 15 s that a node is gone.
+    api.HTTP_PROXY_TIMEOUT = PATIENCE  # 60 s for the proxies to start, and no setting for it
+    # So Ray detects a lost node sooner than after its usual 15 s.
     health = {
         "health_check_initial_delay_ms": 0,
         "health_check_period_ms": 500,

@@ -1,0 +1,59 @@
+"""Options for TLS and tokens on the command lines, without a cloud."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.command_line import run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--cloud", "192.0.2.1:1"), "use TLS"),
+        (("--cloud", "a:1", "--cloud-ca", "/none"), "cannot read /none"),
+        (("--cloud", "a:1", "--cloud-key", "/none"), "its key"),
+        (("--cloud", "a:1", "--cloud-token-file", "/none"), "cannot read /none"),
+        (("--cloud", "a:1", "--cloud-token-file", "/dev/null"), "token is empty"),
+    ],
+)
+def test_invalid_cloud_options_are_one_sentence(arguments: tuple[str, ...], words: str) -> None:
+    """Which does not show the token."""
+    done = run("doctor", *arguments, EDGEWISE_CLOUD_TOKEN="secret")
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "secret" not in done.stderr + done.stdout
+
+
+def test_an_operator_makes_tokens(tmp_path: Path) -> None:
+    """Standard output gets the token; standard error its line, unless a file does."""
+    shown = run("token", "phone-1", command="edgewise-cloud")
+    assert len(shown.stdout.strip()) == 43
+    assert shown.stderr.startswith("phone-1 ")
+    file = tmp_path / "tokens"
+    kept = run("token", "phone-1", "--append", file, command="edgewise-cloud")
+    assert len(kept.stdout.strip()) == 43
+    assert kept.stderr == ""
+    assert kept.stdout.strip() not in file.read_text()
+    assert file.read_text().startswith("phone-1 ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("serve", "--host", "0.0.0.0"), "refusing to listen"),
+        (("serve", "--tls-key", "/none"), "needs both"),
+        (("serve", "--tls-key", "/none", "--tls-certificate", "/none"), "cannot read /none"),
+        (("serve", "--tokens", "/none"), "cannot read /none"),
+        (("token", "two words"), "cannot name a token"),
+        (("token", "a", "--append", "/none/tokens"), "cannot write /none/tokens"),
+    ],
+)
+def test_invalid_server_options_are_one_sentence(arguments: tuple[str, ...], words: str) -> None:
+    """On standard error, with status 2."""
+    done = run(*arguments, command="edgewise-cloud")
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
