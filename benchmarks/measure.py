@@ -1,0 +1,85 @@
+"""What the benchmarks share: options, rounds in turn, medians, tables, and JSON as the last line."""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+K = TypeVar("K")
+T = TypeVar("T")
+
+
+class Unit(NamedTuple):
+    """How a figure is shown: in units of `size`, with `digits` after the point."""
+
+    name: str
+    size: float
+    digits: int
+
+    def text(self, value: float) -> str:
+        return f"{value / self.size:.{self.digits}f}"
+
+
+MILLISECONDS, MICROSECONDS = Unit("ms", 1e-3, 2), Unit("µs", 1e-6, 0)
+MEGABYTES, PERCENT, RATE = Unit("MB", 1e6, 0), Unit("%", 1e-2, 1), Unit("tokens/s", 1, 1)
+
+
+def arguments(doc: str | None, *paths: str, **defaults: Any) -> argparse.ArgumentParser:
+    """A parser with positional paths, and an option for each default (a type: None by default)."""
+    parser = argparse.ArgumentParser(description=doc)
+    for path in paths:
+        parser.add_argument(path, type=Path)
+    for name, default in defaults.items():
+        if isinstance(default, type):
+            parser.add_argument(f"--{name}", type=default)
+        else:
+            parser.add_argument(f"--{name}", type=type(default), default=default)
+    return parser
+
+
+def in_turn(runs: Mapping[K, Callable[[], T]], rounds: int, warm_up: int = 1) -> dict[K, list[T]]:
+    """What each run returned in each round, without the first `warm_up` rounds.
+
+    They take turns, so that what else the machine does slows all alike.
+    """
+    found: dict[K, list[T]] = {name: [] for name in runs}
+    for index in range(warm_up + rounds):
+        for name, run in runs.items():
+            result = run()
+            if index >= warm_up:
+                found[name].append(result)
+    return found
+
+
+def seconds(run: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def add(found: dict[str, list[float]], figures: Mapping[str, float]) -> None:
+    """Append a round's figures."""
+    for name, value in figures.items():
+        found.setdefault(name, []).append(value)
+
+
+def medians(found: Mapping[K, Sequence[float]]) -> dict[K, float]:
+    """Of each figure, over its rounds."""
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
+def show(result: Mapping[str, object]) -> None:
+    """Print a line for each figure, then all as JSON."""
+    width = max(map(len, result))
+    for name, value in result.items():
+        print(f"{name:>{width}}: {value}")
+    print(json.dumps(result))
+
+
+def markdown(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
+    """A table whose columns, except the first, are aligned to the right."""
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return "\n".join(f"| {' | '.join(map(str, cells))} |" for cells in lines)

@@ -1,0 +1,195 @@
+"""The policy `edgewise`: the router's own decisions, predictions and circuit breaker.
+
+The router itself is threads that wait for real time; this is the same loop (edgewise.generation.loop,
+edgewise.policy.advisor) in virtual time.
+"""
+
+from collections.abc import Generator
+
+from edgewise import (
+    Availability,
+    Decision,
+    DeviceState,
+    LatencyLog,
+    Limits,
+    Measurement,
+    Mode,
+    Privacy,
+    Reason,
+    Source,
+    Veto,
+    VetoCode,
+)
+from edgewise.generation.monitor import OFTEN, SELDOM
+from edgewise.policy.decide import decide, reconsider
+from edgewise.policy.types import CloudState, EdgeState, NoSource, RoutingRequest
+
+from .attempt import Attempt
+from .clock import Process
+from .cloud import CloudRun
+from .cloud_state import WINDOW, KnownCloud
+from .device import LOAD_TIME, MODEL_BYTES, PREFILL_SPEED
+from .simulation import LIMITS, Answer, Outcome, Run, Simulation
+
+DEVICE = "phone"
+CALIBRATION = (65, 8)  # prompt tokens and new tokens before the first request
+
+Inputs = tuple[DeviceState, EdgeState, CloudState, Limits]
+
+
+def edgewise(simulation: Simulation) -> Answer:
+    return Router(simulation).answer
+
+
+class Router:
+    """A router over a day."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation, self._clock = simulation, simulation.clock
+        self._device = simulation.device
+        self._latency = LatencyLog(clock=simulation.clock)
+        self._cloud = KnownCloud(simulation.cloud, self._latency)
+        self._latency.add_load_time(DEVICE, LOAD_TIME)
+        self._latency.add(DEVICE, _calibration(simulation.device.world.speed))
+
+    def answer(self, outcome: Outcome) -> Process:
+        """Decide and run; after a failure, or when the other source is better, decide again."""
+        abandoned: dict[Source, Veto] = {}
+        while not outcome.complete:
+            request = _rest(outcome, abandoned, self._clock())
+            decision = decide(request, *self._inputs(request))
+            if isinstance(decision, NoSource):
+                return
+            if abandoned:
+                outcome.handoffs += outcome.tokens > 0
+                outcome.fallbacks += outcome.tokens == 0
+            elif not outcome.request.private and (
+                outcome.request.budgeted or decision.source is Source.IN_CLOUD
+            ):
+                self._cloud.refresh()
+            why = yield from self._attempt(outcome, abandoned, decision)
+            if why:
+                abandoned[decision.source] = why
+
+    def _attempt(
+        self, outcome: Outcome, abandoned: dict[Source, Veto], decision: Decision
+    ) -> Generator[float, None, Veto | None]:
+        """Why the decision's source stopped; None if it completed the answer."""
+        source = decision.source
+        attempt = Attempt(
+            position=outcome.position,
+            max_tokens=outcome.request.max_tokens - outcome.tokens,
+            predicted=decision.predicted[source],
+            began=self._clock(),
+            alone=not self._device.running,
+        )
+        permit = self._cloud.breaker.enter() if source is Source.IN_CLOUD else None
+        if source is Source.IN_CLOUD and not permit:
+            return Veto(VetoCode.FAILED, "another request is trying it")
+        with self._simulation.attempt(source, outcome) as run:
+            why = yield from self._monitored(outcome, abandoned, decision, run, attempt)
+        if isinstance(run, CloudRun):
+            failure = why if why and why.code in {VetoCode.FAILED, VetoCode.STALLED} else None
+            queued = run.queued if attempt.tokens else 0.0  # reported with the first token
+            self._cloud.ended(permit, attempt, queued, failure)
+        elif attempt.tokens and attempt.alone:
+            self._latency.add(DEVICE, attempt.measurement(0.0, self._clock()))
+        return why
+
+    def _monitored(
+        self,
+        outcome: Outcome,
+        abandoned: dict[Source, Veto],
+        decision: Decision,
+        run: Run,
+        attempt: Attempt,
+    ) -> Generator[float, None, Veto | None]:
+        clock, deadline = self._clock, _deadline(outcome, decision)
+        every = OFTEN if outcome.request.budgeted else SELDOM
+        check_at = clock() + every
+        while not outcome.complete:
+            step = run.step()
+            ends = clock() + step.seconds
+            while check_at < ends and not step.loading:
+                yield max(0.0, check_at - clock())
+                check_at += every
+                if deadline is not None and clock() >= deadline:
+                    return Veto(VetoCode.FAILED, "it was late")
+                if not outcome.request.private:  # otherwise there is no other source
+                    request, progress = (
+                        _rest(outcome, abandoned, clock()),
+                        attempt.progress(clock()),
+                    )
+                    if why := reconsider(decision, progress, request, *self._inputs(request)):
+                        return why
+            yield max(0.0, ends - clock())
+            check_at = max(check_at, ends)
+            attempt.alone &= self._device.running <= 1
+            if step.failure:
+                return Veto(VetoCode.FAILED, step.failure)
+            if step.loading:
+                attempt.began = clock()
+            if step.token:
+                self._simulation.arrived(decision.source, outcome)
+                attempt.arrived(clock())
+                if decision.source is Source.IN_CLOUD:
+                    self._cloud.breaker.succeeded()
+        return None
+
+    def _inputs(self, request: RoutingRequest) -> Inputs:
+        device, position, tokens = self._device, request.prompt_tokens, request.max_tokens
+        predicted = self._latency.predict_on_device(
+            DEVICE,
+            position=position,
+            uncached=position,
+            max_tokens=tokens,
+            loaded=device.loaded,
+            queue_length=device.running,
+        )
+        edge = EdgeState(
+            availability=Availability.AVAILABLE,
+            context_window=WINDOW,
+            memory_needed=0 if device.loaded else MODEL_BYTES,
+            queue_length=device.running,
+            predicted=predicted,
+        )
+        # Like the router, it does not even look at the cloud for a private request.
+        private = request.privacy is Privacy.PRIVATE
+        cloud = CloudState(address=None) if private else self._cloud.state(position, tokens)
+        return device.state(), edge, cloud, LIMITS
+
+
+def _rest(outcome: Outcome, abandoned: dict[Source, Veto], now: float) -> RoutingRequest:
+    """The request for the rest of an answer."""
+    asked, elapsed = outcome.request, now - outcome.request.at
+    first, whole = asked.first_token_budget, asked.latency_budget
+    return RoutingRequest(
+        mode=Mode.PREFER_ON_DEVICE,
+        privacy=Privacy.PRIVATE if asked.private else Privacy.ALLOW_CLOUD,
+        prompt_tokens=outcome.position,
+        max_tokens=asked.max_tokens - outcome.tokens,
+        first_token_budget=None if first is None or outcome.tokens else first - elapsed,
+        latency_budget=None if whole is None else whole - elapsed,
+        abandoned=dict(abandoned),
+    )
+
+
+def _deadline(outcome: Outcome, decision: Decision) -> float | None:
+    """When the cloud may be cut off: at the end of the budget, if the device can continue then."""
+    budget, veto = outcome.request.latency_budget, decision.vetoes.get(Source.ON_DEVICE)
+    missed = decision.reason in (Reason.BUDGET_MISSED, Reason.LAST_RESORT)
+    if decision.source is Source.ON_DEVICE or missed or (veto and not veto.soft):
+        return None
+    return None if budget is None else outcome.request.at + budget
+
+
+def _calibration(speed: float) -> Measurement:
+    """What the router measures before the first request that has a budget."""
+    prompt, new = CALIBRATION
+    return Measurement(
+        position=prompt,
+        uncached=prompt,
+        first_token=(prompt / PREFILL_SPEED + 1) / speed,
+        tokens=new,
+        decode_time=(new - 1) / speed,
+    )
