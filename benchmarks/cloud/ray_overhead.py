@@ -12,13 +12,11 @@ import json
 import statistics
 import time
 
-import grpc
 import psutil
 
 from benchmarks.cloud.servers import Service, serving
 from benchmarks.measure import add, arguments, medians
 from benchmarks.peers.workspace import WORK
-from edgewise_proto import generation_pb2_grpc as pb_grpc
 
 COMMANDS = {"direct": ["serve"], "ray": ["serve-ray", "--cpus", "0"]}
 PROXY = "ray::Proxy"  # how Serve's proxy names its process
@@ -36,23 +34,21 @@ async def load(service: Service, streams: int, seconds: float) -> dict[str, floa
     """Figures of closed-loop streams, started again until `seconds` have passed."""
     messages, firsts = 0, list[float]()
     before = [processor_time(service.pid, name) for name in ("", PROXY)]
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{service.port}") as channel:
-        stub = pb_grpc.GeneratorStub(channel)
-        started = time.perf_counter()
+    started = time.perf_counter()
 
-        async def stream(first: int) -> None:
-            nonlocal messages
-            request = service.request([first, 2, 3, 4], 100, temperature=1, seed=first)
-            while time.perf_counter() < started + seconds:
-                asked, seen = time.perf_counter(), 0
-                async for _ in stub.Generate(request):
-                    if not seen:
-                        firsts.append(time.perf_counter() - asked)
-                    seen += 1
-                messages += seen
+    async def stream(first: int) -> None:
+        nonlocal messages
+        request = service.request([first, 2, 3, 4], 100, temperature=1, seed=first)
+        while time.perf_counter() < started + seconds:
+            asked, seen = time.perf_counter(), 0
+            async for _ in service.stub.Generate(request):
+                if not seen:
+                    firsts.append(time.perf_counter() - asked)
+                seen += 1
+            messages += seen
 
-        await asyncio.gather(*(stream(first + 1) for first in range(streams)))
-        rate = messages / (time.perf_counter() - started)
+    await asyncio.gather(*(stream(first + 1) for first in range(streams)))
+    rate = messages / (time.perf_counter() - started)
     after = [processor_time(service.pid, name) for name in ("", PROXY)]
     return {
         "messages_per_second": rate,

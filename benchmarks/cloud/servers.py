@@ -14,7 +14,7 @@ from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanage
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import grpc
 import httpx2
@@ -32,6 +32,7 @@ _LLAMA_SLOT = 256  # tokens that a slot of llama.cpp's can hold
 _TIMEOUT = 300  # seconds to load, compile and warm up
 _HOST = "127.0.0.1"
 
+T = TypeVar("T")
 Prompt = Sequence[int]
 
 # Requests some new tokens after a prompt; yields how many arrived, each time that some do.
@@ -42,7 +43,7 @@ class Service(NamedTuple):
     """Our service, running."""
 
     pid: int
-    port: int
+    stub: pb_grpc.GeneratorStub
     vocabulary: str  # its fingerprint
 
     def request(self, prompt: Prompt, new_tokens: int, **sampling: float) -> pb.GenerateRequest:
@@ -60,34 +61,23 @@ class Service(NamedTuple):
 @asynccontextmanager
 async def serving(work: Path, *command: object, slots: int = STREAMS) -> AsyncIterator[Service]:
     """`edgewise-cloud COMMAND`, from when it serves until the block ends."""
-    port, model = free_port(), pb.GetModelResponse()
+    port = free_port()
     options = [f"--port={port}", f"--slots={slots}"]
-    async with process([PROGRAM, *command, *options], work) as child:
-
-        async def serves() -> bool:
-            async with grpc.aio.insecure_channel(f"{_HOST}:{port}") as channel:
-                try:
-                    model.MergeFrom(
-                        await pb_grpc.GeneratorStub(channel).GetModel(pb.GetModelRequest())
-                    )
-                except grpc.aio.AioRpcError:
-                    return False
-            return True
-
-        await until(serves, child)
-        yield Service(child.pid, port, model.vocabulary)
+    async with (
+        process([PROGRAM, *command, *options], work) as child,
+        grpc.aio.insecure_channel(f"{_HOST}:{port}") as channel,
+    ):
+        stub = pb_grpc.GeneratorStub(channel)
+        model = await answered(child, lambda: stub.GetModel(pb.GetModelRequest()))
+        yield Service(child.pid, stub, model.vocabulary)
 
 
 @asynccontextmanager
 async def edgewise(work: Path, *flags: str) -> AsyncIterator[Ask]:
-    async with (
-        serving(work, "serve", f"--model={work / 'source'}", *flags) as service,
-        grpc.aio.insecure_channel(f"{_HOST}:{service.port}") as channel,
-    ):
+    async with serving(work, "serve", f"--model={work / 'source'}", *flags) as service:
 
         async def ask(prompt: Prompt, new_tokens: int) -> AsyncIterator[int]:
-            request = service.request(prompt, new_tokens)
-            async for part in pb_grpc.GeneratorStub(channel).Generate(request):
+            async for part in service.stub.Generate(service.request(prompt, new_tokens)):
                 yield len(part.token_ids)
 
         yield ask
@@ -105,13 +95,10 @@ async def llama(work: Path, model: Peer) -> AsyncIterator[Ask]:
         httpx2.AsyncClient(base_url=f"http://{_HOST}:{port}", timeout=_TIMEOUT) as client,
     ):
 
-        async def serves() -> bool:
-            try:
-                return (await client.get("/health")).is_success
-            except httpx2.TransportError:
-                return False
+        async def check_health() -> None:
+            (await client.get("/health")).raise_for_status()
 
-        await until(serves, child)
+        await answered(child, check_health)
         # One sampler, which leaves one token, is the least that its greedy choice can cost.
         options = {"temperature": 0, "samplers": ["top_k"], "top_k": 1, "ignore_eos": True}
         options |= {"cache_prompt": False, "stream": True}
@@ -205,13 +192,16 @@ async def process(
             await child.wait()
 
 
-async def until(serves: Callable[[], Awaitable[bool]], child: asyncio.subprocess.Process) -> None:
-    """Wait until it serves. Raises RuntimeError when the child exited, TimeoutError."""
+async def answered(child: asyncio.subprocess.Process, ask: Callable[[], Awaitable[T]]) -> T:
+    """What `ask` returns once the server answers. Raises RuntimeError if it exits, TimeoutError."""
     async with asyncio.timeout(_TIMEOUT):
-        while not await serves():
-            if child.returncode is not None:
-                raise RuntimeError(f"a server exited with status {child.returncode}; see log.txt")
-            await asyncio.sleep(0.2)
+        while True:
+            try:
+                return await ask()
+            except (grpc.aio.AioRpcError, httpx2.HTTPError) as error:
+                if child.returncode is not None:
+                    raise RuntimeError("a server exited; see log.txt") from error
+                await asyncio.sleep(0.2)
 
 
 def free_port() -> int:

@@ -26,6 +26,7 @@ from edgewise_cloud.keras_models.load import KerasModel, load_keras
 from edgewise_cloud.keras_models.tensorflow import import_tensorflow
 from edgewise_cloud.serving.engine.settings import EngineSettings
 from edgewise_cloud.serving.model.programs import Programs
+from edgewise_cloud.serving.model.transformer import Layout, Transformer
 
 HEIGHTS, CONTEXTS = (1, 4, STREAMS), (128, 192, 256, 512, 1024)
 CHUNK = 64  # tokens of a prompt in one step
@@ -49,8 +50,6 @@ def main() -> None:
 
 def programs(model: KerasModel, dtype: str = "float32") -> Programs:
     """The compiled steps, over STREAMS slots that are cut as the service cuts them."""
-    from edgewise_cloud.serving.model.transformer import Layout, Transformer
-
     segments = tuple(after - before for before, after in pairwise((0, *CONTEXTS)))
     layout = Layout(slots=STREAMS, segments=segments, chunk=CHUNK)
     transformer = Transformer(shape=model.architecture, layout=layout, dtype=dtype)
@@ -113,11 +112,7 @@ async def service_cost(step_ms: float) -> dict[str, float]:
         time.sleep(step_ms / 1e3)
         return logits
 
-    with (
-        mock.patch.object(Programs, "decode", pause),
-        mock.patch.object(Programs, "prefill"),
-        mock.patch.object(Programs, "copy"),
-    ):
+    with mock.patch.multiple(Programs, decode=pause, prefill=mock.DEFAULT, copy=mock.DEFAULT):
         settings = ServerSettings(model="tales", port=0, engine=EngineSettings(slots=STREAMS))
         async with running_server(settings) as port:
             before = time.process_time()
@@ -133,8 +128,8 @@ async def service_cost(step_ms: float) -> dict[str, float]:
 
 def generate_load(port: int) -> str:
     """The load generator's line, from a process of its own."""
-    options = {"streams": STREAMS, "requests": 4 * STREAMS}
-    options |= {"prompt-tokens": PROMPT, "max-tokens": NEW, "target": f"127.0.0.1:{port}"}
+    options = {"streams": STREAMS, "requests": 4 * STREAMS, "target": f"127.0.0.1:{port}"}
+    options |= {"prompt-tokens": PROMPT, "max-tokens": NEW}
     command = [PROGRAM, "load", *(f"--{name}={value}" for name, value in options.items())]
     run = subprocess.run(command, check=True, capture_output=True, text=True)
     return run.stdout.splitlines()[-1]

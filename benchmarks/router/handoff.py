@@ -16,6 +16,7 @@ import socket
 import statistics
 import threading
 import time
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -30,27 +31,19 @@ TOKENS = 120
 PROMPT = "Once upon a time there was a king who had three daughters, and"
 
 
-class IdleConnection:
-    """A connection on which nothing is sent, to see when it ends."""
+def connection_end(address: str) -> Future[float]:
+    """time.monotonic() when an idle connection to the service ends."""
+    host, _, port = address.rpartition(":")
+    idle, ended = socket.create_connection((host, int(port))), Future[float]()
 
-    def __init__(self, address: str) -> None:
-        host, _, port = address.rpartition(":")
-        self._socket = socket.create_connection((host, int(port)))
-        self._ended = 0.0
-        self._thread = threading.Thread(target=self._wait, daemon=True)
-        self._thread.start()
-
-    def ended(self) -> float:
-        """Wait until it has; time.monotonic() of that moment."""
-        self._thread.join()
-        return self._ended
-
-    def _wait(self) -> None:
-        with contextlib.suppress(ConnectionError):
-            while self._socket.recv(4096):  # the server's greeting
+    def wait() -> None:
+        with idle, contextlib.suppress(ConnectionError):
+            while idle.recv(4096):  # the server's greeting
                 pass
-        self._ended = time.monotonic()
-        self._socket.close()
+        ended.set_result(time.monotonic())
+
+    threading.Thread(target=wait, daemon=True).start()
+    return ended
 
 
 @dataclass(frozen=True)
@@ -65,7 +58,7 @@ class Handoff:
 def handoff(clouds: KillServer, model: str, after: int) -> Handoff | None:
     """Kill a cloud after `after` tokens; None if all tokens had arrived before it ended."""
     address = clouds.start()
-    idle, tokens, resumed = IdleConnection(address), 0, None
+    ended, tokens, resumed = connection_end(address), 0, None
     router = Router(
         model, cloud=address, mode="prefer_in_cloud", device=DeviceState, latency=LatencyLog()
     )
@@ -83,7 +76,7 @@ def handoff(clouds: KillServer, model: str, after: int) -> Handoff | None:
         if resumed is None:
             return None
         answer = stream.generation.token_ids[:tokens]
-    return Handoff(resumed - last, resumed - idle.ended(), answer)
+    return Handoff(resumed - last, resumed - ended.result(), answer)
 
 
 def main() -> None:

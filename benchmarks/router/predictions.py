@@ -52,39 +52,6 @@ class FullLog(LatencyLog):
         super().add(key, measurement)
 
 
-class Prompts:
-    """Random pieces of text, each one token by itself, some after an earlier text."""
-
-    def __init__(self, model: str, chance: random.Random) -> None:
-        folder = find_model(model)
-        manifest = Manifest.read(folder)
-        tokenizer, self._chance = load_tokenizer(folder, manifest), chance
-        self._window = manifest.architecture.context_window
-        self._longest = min(PROMPT[1], self._window - ANSWER[0])
-        texts = {id_: tokenizer.decode([id_]) for id_ in range(tokenizer.size)}
-        self._pieces = [text for id_, text in texts.items() if tokenizer.encode(text) == [id_]]
-        self._tokenizer, self._earlier = tokenizer, list[str]()
-
-    def next(self) -> str:
-        """A new prompt, or one of the last three texts and more."""
-        again = self._earlier and self._chance.random() < CONTINUED
-        start = self._chance.choice(self._earlier) if again else ""
-        count = log_uniform(PROMPT[0], self._longest - self._tokens(start), self._chance)
-        return start + "".join(self._chance.choices(self._pieces, k=count))
-
-    def room(self, prompt: str) -> int:
-        """How many tokens an answer may have."""
-        return self._window - self._tokens(prompt)
-
-    def remember(self, text: str) -> None:
-        """A prompt may continue it, if that leaves room."""
-        if self._tokens(text) <= self._longest - PROMPT[0]:
-            self._earlier = [*self._earlier[-2:], text]
-
-    def _tokens(self, text: str) -> int:
-        return len(self._tokenizer.encode(text))
-
-
 def main() -> None:
     options = arguments(__doc__, model="tales", threads=int, generations=200, seed=1).parse_args()
     before, others_before = time.monotonic(), other_processes()
@@ -104,19 +71,35 @@ def main() -> None:
 
 
 def trace(options: argparse.Namespace) -> Iterator[Answer]:
-    """The answers, as they come."""
-    chance, log = random.Random(options.seed), FullLog()
-    prompts = Prompts(options.model, chance)
+    """The answers, as they come. Prompts are random pieces of text, each one token by itself."""
+    chance, log, earlier = random.Random(options.seed), FullLog(), list[str]()
+    folder = find_model(options.model)
+    manifest = Manifest.read(folder)
+    tokenizer, window = load_tokenizer(folder, manifest), manifest.architecture.context_window
+    texts = {id_: tokenizer.decode([id_]) for id_ in range(tokenizer.size)}
+    pieces = [text for id_, text in texts.items() if tokenizer.encode(text) == [id_]]
+    longest = min(PROMPT[1], window - ANSWER[0])
+
+    def tokens(text: str) -> int:
+        return len(tokenizer.encode(text))
+
+    def next_prompt() -> str:
+        """A new one, or one of the last three texts and more."""
+        again = earlier and chance.random() < CONTINUED
+        start = chance.choice(earlier[-3:]) if again else ""
+        count = log_uniform(PROMPT[0], longest - tokens(start), chance)
+        return start + "".join(chance.choices(pieces, k=count))
+
     with Router(options.model, threads=options.threads, device=DeviceState, latency=log) as router:
-        router.route(prompts.next())  # calibrates
+        router.route(next_prompt())  # calibrates
         for seed in range(options.generations):
-            prompt, known = prompts.next(), log.all[:]
-            tokens = min(log_uniform(*ANSWER, chance), prompts.room(prompt))
-            answer = router.generate(prompt, max_tokens=tokens, seed=seed)
-            prompts.remember(prompt + answer.text)
+            prompt, known = next_prompt(), log.all[:]
+            max_tokens = min(log_uniform(*ANSWER, chance), window - tokens(prompt))
+            answer = router.generate(prompt, max_tokens=max_tokens, seed=seed)
+            if tokens(text := prompt + answer.text) <= longest - PROMPT[0]:
+                earlier.append(text)
             ours, measured = answer.decision.predicted[Source.ON_DEVICE], log.all[-1]
-            assert answer.timings.total
-            # An answer may end before `tokens`: the prediction for its actual length counts.
+            # An answer may end before `max_tokens`: the prediction for its actual length counts.
             total = ours.first_token + ours.gap * (measured.tokens - 1)
             predicted = {"ours": total, "naive": naive(known, measured)}
             yield Answer(answer.timings.total, measured, predicted)

@@ -16,7 +16,7 @@ class Attempt:
     max_tokens: int
     predicted: PredictedTime
     began: float
-    alone: bool  # whether the device ran no other generation meanwhile
+    alone: bool = True  # whether the device ran no other generation meanwhile
     first_token: float | None = None
     tokens: int = 0
     decode_time: float = 0.0  # from the first token to the last

@@ -6,23 +6,11 @@ edgewise.policy.advisor) in virtual time.
 
 from collections.abc import Generator
 
-from edgewise import (
-    Availability,
-    Decision,
-    DeviceState,
-    LatencyLog,
-    Limits,
-    Measurement,
-    Mode,
-    Privacy,
-    Reason,
-    Source,
-    Veto,
-    VetoCode,
-)
+from edgewise import LatencyLog, PredictedTime
 from edgewise.generation.monitor import OFTEN, SELDOM
+from edgewise.policy import types
 from edgewise.policy.decide import decide, reconsider
-from edgewise.policy.types import CloudState, EdgeState, NoSource, RoutingRequest
+from edgewise.policy.types import Source, Veto, VetoCode
 
 from .attempt import Attempt
 from .clock import Process
@@ -34,7 +22,7 @@ from .simulation import LIMITS, Answer, Outcome, Run, Simulation
 DEVICE = "phone"
 CALIBRATION = (65, 8)  # prompt tokens and new tokens before the first request
 
-Inputs = tuple[DeviceState, EdgeState, CloudState, Limits]
+Inputs = tuple[types.DeviceState, types.EdgeState, types.CloudState, types.Limits]
 
 
 def edgewise(simulation: Simulation) -> Answer:
@@ -50,44 +38,43 @@ class Router:
         self._latency = LatencyLog(clock=simulation.clock)
         self._cloud = KnownCloud(simulation.cloud, self._latency)
         self._latency.add_load_time(DEVICE, LOAD_TIME)
-        self._latency.add(DEVICE, _calibration(simulation.device.world.speed))
+        (prompt, new), speed = CALIBRATION, simulation.device.world.speed
+        calibration = Attempt(prompt, new, PredictedTime(), 0.0)
+        calibration.first_token = (prompt / PREFILL_SPEED + 1) / speed
+        calibration.tokens, calibration.decode_time = new, (new - 1) / speed
+        self._latency.add(DEVICE, calibration.measurement(0.0, 0.0))
 
     def answer(self, outcome: Outcome) -> Process:
         """Decide and run; after a failure, or when the other source is better, decide again."""
-        abandoned: dict[Source, Veto] = {}
         while not outcome.complete:
-            request = _rest(outcome, abandoned, self._clock())
+            request = _rest(outcome, self._clock())
             decision = decide(request, *self._inputs(request))
-            if isinstance(decision, NoSource):
+            if isinstance(decision, types.NoSource):
                 return
-            if abandoned:
+            if outcome.abandoned:
                 outcome.handoffs += outcome.tokens > 0
                 outcome.fallbacks += outcome.tokens == 0
             elif not outcome.request.private and (
                 outcome.request.budgeted or decision.source is Source.IN_CLOUD
             ):
                 self._cloud.refresh()
-            why = yield from self._attempt(outcome, abandoned, decision)
+            why = yield from self._attempt(outcome, decision)
             if why:
-                abandoned[decision.source] = why
+                outcome.abandoned[decision.source] = why
 
     def _attempt(
-        self, outcome: Outcome, abandoned: dict[Source, Veto], decision: Decision
+        self, outcome: Outcome, decision: types.Decision
     ) -> Generator[float, None, Veto | None]:
         """Why the decision's source stopped; None if it completed the answer."""
         source = decision.source
-        attempt = Attempt(
-            position=outcome.position,
-            max_tokens=outcome.request.max_tokens - outcome.tokens,
-            predicted=decision.predicted[source],
-            began=self._clock(),
-            alone=not self._device.running,
-        )
+        remaining = outcome.request.max_tokens - outcome.tokens
+        predicted, alone = decision.predicted[source], not self._device.running
+        attempt = Attempt(outcome.position, remaining, predicted, self._clock(), alone)
         permit = self._cloud.breaker.enter() if source is Source.IN_CLOUD else None
         if source is Source.IN_CLOUD and not permit:
             return Veto(VetoCode.FAILED, "another request is trying it")
         with self._simulation.attempt(source, outcome) as run:
-            why = yield from self._monitored(outcome, abandoned, decision, run, attempt)
+            why = yield from self._monitored(outcome, decision, run, attempt)
         if isinstance(run, CloudRun):
             failure = why if why and why.code in {VetoCode.FAILED, VetoCode.STALLED} else None
             queued = run.queued if attempt.tokens else 0.0  # reported with the first token
@@ -97,12 +84,7 @@ class Router:
         return why
 
     def _monitored(
-        self,
-        outcome: Outcome,
-        abandoned: dict[Source, Veto],
-        decision: Decision,
-        run: Run,
-        attempt: Attempt,
+        self, outcome: Outcome, decision: types.Decision, run: Run, attempt: Attempt
     ) -> Generator[float, None, Veto | None]:
         clock, deadline = self._clock, _deadline(outcome, decision)
         every = OFTEN if outcome.request.budgeted else SELDOM
@@ -116,10 +98,7 @@ class Router:
                 if deadline is not None and clock() >= deadline:
                     return Veto(VetoCode.FAILED, "it was late")
                 if not outcome.request.private:  # otherwise there is no other source
-                    request, progress = (
-                        _rest(outcome, abandoned, clock()),
-                        attempt.progress(clock()),
-                    )
+                    request, progress = _rest(outcome, clock()), attempt.progress(clock())
                     if why := reconsider(decision, progress, request, *self._inputs(request)):
                         return why
             yield max(0.0, ends - clock())
@@ -136,7 +115,7 @@ class Router:
                     self._cloud.breaker.succeeded()
         return None
 
-    def _inputs(self, request: RoutingRequest) -> Inputs:
+    def _inputs(self, request: types.RoutingRequest) -> Inputs:
         device, position, tokens = self._device, request.prompt_tokens, request.max_tokens
         predicted = self._latency.predict_on_device(
             DEVICE,
@@ -146,50 +125,38 @@ class Router:
             loaded=device.loaded,
             queue_length=device.running,
         )
-        edge = EdgeState(
-            availability=Availability.AVAILABLE,
+        edge = types.EdgeState(
+            availability=types.Availability.AVAILABLE,
             context_window=WINDOW,
             memory_needed=0 if device.loaded else MODEL_BYTES,
             queue_length=device.running,
             predicted=predicted,
         )
         # Like the router, it does not even look at the cloud for a private request.
-        private = request.privacy is Privacy.PRIVATE
-        cloud = CloudState(address=None) if private else self._cloud.state(position, tokens)
+        private = request.privacy is types.Privacy.PRIVATE
+        cloud = types.CloudState(address=None) if private else self._cloud.state(position, tokens)
         return device.state(), edge, cloud, LIMITS
 
 
-def _rest(outcome: Outcome, abandoned: dict[Source, Veto], now: float) -> RoutingRequest:
+def _rest(outcome: Outcome, now: float) -> types.RoutingRequest:
     """The request for the rest of an answer."""
     asked, elapsed = outcome.request, now - outcome.request.at
     first, whole = asked.first_token_budget, asked.latency_budget
-    return RoutingRequest(
-        mode=Mode.PREFER_ON_DEVICE,
-        privacy=Privacy.PRIVATE if asked.private else Privacy.ALLOW_CLOUD,
+    return types.RoutingRequest(
+        mode=types.Mode.PREFER_ON_DEVICE,
+        privacy=types.Privacy.PRIVATE if asked.private else types.Privacy.ALLOW_CLOUD,
         prompt_tokens=outcome.position,
         max_tokens=asked.max_tokens - outcome.tokens,
         first_token_budget=None if first is None or outcome.tokens else first - elapsed,
         latency_budget=None if whole is None else whole - elapsed,
-        abandoned=dict(abandoned),
+        abandoned=dict(outcome.abandoned),
     )
 
 
-def _deadline(outcome: Outcome, decision: Decision) -> float | None:
+def _deadline(outcome: Outcome, decision: types.Decision) -> float | None:
     """When the cloud may be cut off: at the end of the budget, if the device can continue then."""
     budget, veto = outcome.request.latency_budget, decision.vetoes.get(Source.ON_DEVICE)
-    missed = decision.reason in (Reason.BUDGET_MISSED, Reason.LAST_RESORT)
+    missed = decision.reason in (types.Reason.BUDGET_MISSED, types.Reason.LAST_RESORT)
     if decision.source is Source.ON_DEVICE or missed or (veto and not veto.soft):
         return None
     return None if budget is None else outcome.request.at + budget
-
-
-def _calibration(speed: float) -> Measurement:
-    """What the router measures before the first request that has a budget."""
-    prompt, new = CALIBRATION
-    return Measurement(
-        position=prompt,
-        uncached=prompt,
-        first_token=(prompt / PREFILL_SPEED + 1) / speed,
-        tokens=new,
-        decode_time=(new - 1) / speed,
-    )

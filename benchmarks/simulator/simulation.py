@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from edgewise import Limits, Source
+from edgewise import Limits, Source, Veto
 
 from .clock import Clock, Process
 from .cloud import Cloud, CloudRun
@@ -29,6 +29,7 @@ class Outcome:
     fallbacks: int = 0  # the other source took over before the first token
     handoffs: int = 0  # the other source took over after it
     leaked: bool = False  # it was private, and went to the cloud
+    abandoned: dict[Source, Veto] = field(default_factory=dict)  # sources that stopped, and why
 
     @property
     def position(self) -> int:

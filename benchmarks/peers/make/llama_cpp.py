@@ -18,13 +18,6 @@ import numpy as np
 
 from benchmarks.peers.make.checkpoint import Checkpoint, read
 
-FILE_TYPES = {
-    "F32": llama_cpp.LLAMA_FTYPE_ALL_F32,
-    "F16": llama_cpp.LLAMA_FTYPE_MOSTLY_F16,
-    "BF16": llama_cpp.LLAMA_FTYPE_MOSTLY_BF16,
-    "Q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0,
-    "Q4_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0,
-}
 MODEL_NAMES = {"wte": "token_embd", "wpe": "position_embd", "ln_f": "output_norm"}
 LAYER_NAMES = {
     "ln_1": "attn_norm",
@@ -37,12 +30,16 @@ LAYER_NAMES = {
 
 
 def make(source: Path, out: Path, form: str) -> None:
-    """Forms: a type of FILE_TYPES in capitals; after "server ", with a vocabulary for the server."""
+    """Forms: F32, F16, BF16, Q8_0, Q4_0; after "server ", with a vocabulary for the server."""
     server, kind = form.startswith("server "), form.removeprefix("server ")
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_{'ALL' if kind == 'F32' else 'MOSTLY'}_{kind}")
     with tempfile.TemporaryDirectory(dir=out.parent) as scratch:
         plain = Path(scratch) / "float32.gguf"
         write(read(source), plain, vocabulary=server)
-        quantize(plain, out, FILE_TYPES[kind])
+        paths = os.fsencode(plain), os.fsencode(out)
+        if llama_cpp.llama_model_quantize(*paths, ctypes.byref(params)):
+            raise RuntimeError(f"llama.cpp could not quantise {plain}")
 
 
 def write(model: Checkpoint, out: Path, *, vocabulary: bool) -> None:
@@ -90,10 +87,3 @@ def gguf_name(name: str) -> str | None:
         return f"{MODEL_NAMES[part]}.{kind}" if part in MODEL_NAMES else None
     _, layer, part = part.split(".", 2)
     return f"blk.{layer}.{LAYER_NAMES[part]}.{kind}" if part in LAYER_NAMES else None
-
-
-def quantize(plain: Path, out: Path, file_type: int) -> None:
-    params = llama_cpp.llama_model_quantize_default_params()
-    params.ftype = file_type
-    if llama_cpp.llama_model_quantize(os.fsencode(plain), os.fsencode(out), ctypes.byref(params)):
-        raise RuntimeError(f"llama.cpp could not quantise {plain}")

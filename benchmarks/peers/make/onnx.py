@@ -52,21 +52,16 @@ class Graph:
         size: list[int | str] = [1, self.model.heads, "cache", self.model.width // self.model.heads]
         row: list[int | str] = [1, "n"]
         count = TensorProto.INT32
-        inputs: list[Value] = [
-            ("ids", TensorProto.INT64, row),
-            ("positions", TensorProto.INT64, row),
-        ]
+        ids, real = TensorProto.INT64, TensorProto.FLOAT
+        inputs: list[Value] = [("ids", ids, row), ("positions", ids, row)]
         inputs += [("seqlens_k", count, [1]), ("total", count, [])]
-        inputs += [(f"past_{cache}", TensorProto.FLOAT, size) for cache in self.caches]
-        outputs: list[Value] = [("logits", TensorProto.FLOAT, [1, 1, self.model.vocabulary])]
-        outputs += [(f"present_{cache}", TensorProto.FLOAT, size) for cache in self.caches]
-        graph = helper.make_graph(
-            self.nodes,
-            "gpt2",
-            [helper.make_tensor_value_info(*each) for each in inputs],
-            [helper.make_tensor_value_info(*each) for each in outputs],
-            self.constants,
-        )
+        inputs += [(f"past_{cache}", real, size) for cache in self.caches]
+        outputs: list[Value] = [("logits", real, [1, 1, self.model.vocabulary])]
+        outputs += [(f"present_{cache}", real, size) for cache in self.caches]
+        values = [
+            [helper.make_tensor_value_info(*each) for each in all_] for all_ in (inputs, outputs)
+        ]
+        graph = helper.make_graph(self.nodes, "gpt2", *values, self.constants)
         opsets = [helper.make_opsetid("", 17), helper.make_opsetid(MICROSOFT, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
@@ -74,10 +69,14 @@ class Graph:
         """Token and position embeddings, (1, n, width)."""
         # The same scales once more: one operator wants three dimensions, the other two.
         scales = self.constant("wte.scales.rows", self.scales[scales][..., None])
-        settings = {"gather_axis": 0, "quantize_axis": 2, "block_size": self.block}
-        blocks = self.contrib(
-            "GatherBlockQuantized", [codes, "ids", scales], "wte.blocks", bits=self.bits, **settings
-        )
+        settings = {
+            "gather_axis": 0,
+            "quantize_axis": 2,
+            "block_size": self.block,
+            "bits": self.bits,
+        }
+        inputs = [codes, "ids", scales]
+        blocks = self.contrib("GatherBlockQuantized", inputs, "wte.blocks", **settings)
         rows = self.constant("row", np.array([0, 0, -1], np.int64))
         tokens = self.add("Reshape", [blocks, rows], "wte.rows")
         table = self.constant("wpe", self.model.tensors["wpe.weight"])
@@ -91,15 +90,10 @@ class Graph:
         caches = [f"{name}.key", f"{name}.value"]
         self.caches += caches
         attended = f"{name}.attended"
-        node = helper.make_node(
-            "GroupQueryAttention",
-            [qkv, "", "", *(f"past_{cache}" for cache in caches), "seqlens_k", "total"],
-            [attended, *(f"present_{cache}" for cache in caches)],
-            domain=MICROSOFT,
-            num_heads=heads,
-            kv_num_heads=heads,
-        )
-        self.nodes.append(node)
+        inputs = [qkv, "", "", *(f"past_{cache}" for cache in caches), "seqlens_k", "total"]
+        outputs = [attended, *(f"present_{cache}" for cache in caches)]
+        settings = {"domain": MICROSOFT, "num_heads": heads, "kv_num_heads": heads}
+        self.nodes.append(helper.make_node("GroupQueryAttention", inputs, outputs, **settings))
         if last:
             end = self.constant("end", np.array([-1], np.int64))
             attended = self.add("Gather", [attended, end], "end.attended", axis=1)
@@ -129,16 +123,10 @@ class Graph:
     def matmul_nbits(self, values: str, codes: str, scales: str, name: str, *optional: str) -> str:
         """Multiply by a matrix of blocks(), activations rounded to int8."""
         outputs, blocks = self.scales[scales].shape
-        return self.contrib(
-            "MatMulNBits",
-            [values, codes, scales, *optional],
-            name,
-            K=blocks * self.block,
-            N=outputs,
-            bits=self.bits,
-            block_size=self.block,
-            accuracy_level=4,
-        )
+        settings = {"bits": self.bits, "block_size": self.block, "accuracy_level": 4}
+        inputs = [values, codes, scales, *optional]
+        size = {"K": blocks * self.block, "N": outputs}
+        return self.contrib("MatMulNBits", inputs, name, **size, **settings)
 
     def blocks(self, name: str, matrix: Array) -> tuple[str, str]:
         """Quantise (outputs, inputs) in blocks along the inputs; names of codes and scales."""
@@ -152,10 +140,8 @@ class Graph:
         if self.bits == 4:
             packed = packed[..., 0::2] | packed[..., 1::2] << 4
         self.scales[f"{name}.scales"] = scales[..., 0]
-        return (
-            self.constant(f"{name}.codes", packed),
-            self.constant(f"{name}.scales", scales[..., 0]),
-        )
+        codes_name = self.constant(f"{name}.codes", packed)
+        return codes_name, self.constant(f"{name}.scales", scales[..., 0])
 
     def constant(self, name: str, value: npt.NDArray[np.generic]) -> str:
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))

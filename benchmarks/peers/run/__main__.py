@@ -61,7 +61,7 @@ def resident_memory() -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runtime", choices=["ct2", "edgewise", "keras", "llama_cpp", "onnx"])
+    parser.add_argument("runtime")
     parser.add_argument("model", type=Path)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
