@@ -3,28 +3,23 @@
 import argparse
 import json
 import statistics
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 K = TypeVar("K")
 T = TypeVar("T")
 
 
-class Unit(NamedTuple):
-    """How a figure is shown: in units of `size`, with `digits` after the point."""
-
-    name: str
-    size: float
-    digits: int
-
-    def text(self, value: float) -> str:
-        return f"{value / self.size:.{self.digits}f}"
+UNITS = {"ms": (1e-3, 2), "µs": (1e-6, 0), "MB": (1e6, 0), "%": (1e-2, 1), "tokens/s": (1, 1)}
 
 
-MILLISECONDS, MICROSECONDS = Unit("ms", 1e-3, 2), Unit("µs", 1e-6, 0)
-MEGABYTES, PERCENT, RATE = Unit("MB", 1e6, 0), Unit("%", 1e-2, 1), Unit("tokens/s", 1, 1)
+def text(value: float, unit: str) -> str:
+    """A figure in one of UNITS, with its number of digits after the point."""
+    size, digits = UNITS[unit]
+    return f"{value / size:.{digits}f}"
 
 
 def arguments(doc: str | None, *paths: str, **defaults: Any) -> argparse.ArgumentParser:
@@ -58,6 +53,14 @@ def seconds(run: Callable[[], object]) -> float:
     started = time.perf_counter()
     run()
     return time.perf_counter() - started
+
+
+def rotated(items: Sequence[T], rounds: int) -> Iterator[list[T]]:
+    """The items in an order that moves on by one from round to round."""
+    for index in range(rounds):
+        print(f"round {index + 1} of {rounds}", file=sys.stderr, flush=True)
+        first = index % len(items)
+        yield [*items[first:], *items[:first]]
 
 
 def add(found: dict[str, list[float]], figures: Mapping[str, float]) -> None:

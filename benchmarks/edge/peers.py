@@ -4,52 +4,55 @@
 processes at once distort each other. README.md says more.
 """
 
-import json
 import os
 import random
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.edge.table import Figures, ratios, table
-from benchmarks.measure import add, arguments, medians
-from benchmarks.peers.runtimes import CASES, OURS, PEERS, RUNTIMES, Peer, Worker
-from benchmarks.peers.workspace import (
-    THREADS,
-    WORK,
-    bandwidth,
-    checkpoint,
-    files,
-    last_line,
-    processor,
-)
+from benchmarks.measure import add, arguments, markdown, medians, rotated, text
+from benchmarks.peers import workspace
+from benchmarks.peers.runtimes import CASES, LLAMA, ONNX, OURS, PEERS, RUNTIMES, Peer, Worker
+from benchmarks.peers.workspace import Figures
 from edgewise_edge import Manifest
 from edgewise_edge.runtime.kv_cache import row_bytes
 
 LONGEST = max(prompt for prompt, _ in CASES)
 
+Medians = Mapping[str, Mapping[str, float]]  # seconds, bytes, shares
+Goal = tuple[str, int, str, str, Sequence[Peer]]  # words, bits, figure, its unit, whom to beat
+
+_OURS_ONLY = (
+    ("share of the roofline", "roofline share", "%"),
+    ("own cost of a token", "own cost", "µs"),
+    ("own cost, of the model's step", "own share", "%"),
+)
+
 
 def main() -> None:
-    options = arguments(__doc__, work=WORK, rounds=6).parse_args()
+    options = arguments(__doc__, work=workspace.WORK, rounds=6).parse_args()
     work = options.work.resolve()
     prepare(work)
     found: Figures = {name: {} for name in (*(peer.name for peer in PEERS), "machine")}
-    for index in range(options.rounds):
-        print(f"round {index + 1} of {options.rounds}", file=sys.stderr, flush=True)
-        for name, figures in one_round(work, index).items():
+    for index, peers in enumerate(rotated(PEERS, options.rounds)):
+        for name, figures in one_round(work, peers, index).items():
             add(found[name], figures)
-    report(work, found, options.rounds)
+    middle = {name: medians(figures) for name, figures in found.items()}
+    sizes = {peer.name: peer.bytes(work) for peer in PEERS}
+    versions = ", ".join(runtime.version(work) for runtime in RUNTIMES)
+    tables = [table(middle, sizes), ratios(middle)]
+    workspace.report(found, versions, tables, versions=versions, model_bytes=sizes)
 
 
 def prepare(work: Path) -> None:
     """Make what is missing or old, and bring all files into the page cache in the same way."""
-    source = checkpoint(work)
+    source = workspace.checkpoint(work)
     for peer in PEERS:
         peer.make(work, source)
     for peer in OURS.values():
         with Worker(peer, work) as worker:
             worker.ask([0], 1)  # makes the file of prepared weights
-    for file in [*files(work / "models"), *files(work / "cache")]:
+    for file in [*workspace.files(work / "models"), *workspace.files(work / "cache")]:
         reload(file)
 
 
@@ -65,21 +68,17 @@ def reload(file: Path) -> None:
             pass
 
 
-def one_round(work: Path, index: int) -> dict[str, dict[str, float]]:
+def one_round(work: Path, peers: Sequence[Peer], index: int) -> dict[str, dict[str, float]]:
     """Figures by peer, and those of the "machine". Seconds and bytes."""
     vocabulary = range(Manifest.read(OURS[8].path(work)).architecture.vocabulary_size)
     chance = random.Random(index)
     prompts = {length: chance.choices(vocabulary, k=length) for length, _ in CASES}
-    first = index % len(PEERS)
-    found = {
-        peer.name: speed(peer, work, prompts) | start(peer, work, prompts)
-        for peer in PEERS[first:] + PEERS[:first]
-    }
-    read = bandwidth(work)
-    found["machine"] = {"bytes per second": read}
+    found = {peer.name: speed(peer, work, prompts) | start(peer, work, prompts) for peer in peers}
+    read = workspace.bandwidth(work)
+    found["machine"] = {"bandwidth": read}
     for peer in OURS.values():
         overhead = [sys.executable, "-m", "benchmarks.edge.overhead", peer.path(work)]
-        own = last_line(overhead, work)
+        own = workspace.last_line(overhead, work)
         roofline = token_bytes(peer, work) / read
         found[peer.name] |= {"own cost": own["own"], "own share": own["share"]}
         found[peer.name]["roofline share"] = roofline / found[peer.name]["token 32+128"]
@@ -112,15 +111,45 @@ def token_bytes(peer: Peer, work: Path) -> float:
     return weights + row_bytes(shape) * (32 + 128 / 2)
 
 
-def report(work: Path, found: Figures, rounds: int) -> None:
-    middle = {name: medians(figures) for name, figures in found.items()}
-    sizes = {peer.name: peer.bytes(work) for peer in PEERS}
-    versions = [runtime.version(work) for runtime in RUNTIMES]
-    read = middle["machine"]["bytes per second"] / 1e9
-    print(f"{processor()}, {THREADS} threads, {read:.1f} GB/s; medians of {rounds} rounds;")
-    print(f"{', '.join(versions)}\n\n{table(middle, sizes)}\n\n{ratios(middle)}\n")
-    facts = {"processor": processor(), "threads": THREADS, "versions": versions, "rounds": rounds}
-    print(json.dumps(facts | {"model_bytes": sizes, "medians": middle, "raw": found}))
+def table(medians: Medians, sizes: Mapping[str, int]) -> str:
+    """Every peer's figures; `sizes` are its model's bytes."""
+    kinds = [f"{kind} {prompt}+{new}" for kind in ("token", "first") for prompt, new in CASES]
+    columns = [(kind, "ms") for kind in (*kinds, "cold start")] + [("memory", "MB")]
+    head = ["peer", "model, MB", *(f"{figure}, {unit}" for figure, unit in columns)]
+    rows = [
+        [peer.name, text(sizes[peer.name], "MB")]
+        + [text(medians[peer.name][figure], unit) for figure, unit in columns]
+        for peer in PEERS
+    ]
+    return markdown(head, rows)
+
+
+def ratios(medians: Medians) -> str:
+    """Ours beside the best of each goal's peers; above 1, the peer needs more than we do."""
+    rows = []
+    for what, bits, figure, unit, peers in _goals():
+        best = min(peers, key=lambda peer: medians[peer.name][figure])
+        ours, theirs = medians[OURS[bits].name][figure], medians[best.name][figure]
+        shown = [f"{text(value, unit)} {unit}" for value in (ours, theirs)]
+        rows.append([f"{what}, {bits} bits", shown[0], best.name, shown[1], f"{theirs / ours:.2f}"])
+    for bits, peer in OURS.items():
+        for what, figure, unit in _OURS_ONLY:
+            shown = f"{text(medians[peer.name][figure], unit)} {unit}"
+            rows.append([f"{what}, {bits} bits", shown, "", "", ""])
+    return markdown(["goal", "edgewise", "peer", "its", "its / ours"], rows)
+
+
+def _goals() -> Iterator[Goal]:
+    for bits, groups in ((8, [[LLAMA[8]], ONNX[8]]), (4, [[LLAMA[4], *ONNX[4]]])):
+        for prompt, new in CASES:
+            for peers in groups:
+                case = f"{prompt}+{new}"
+                yield f"a token at {case}", bits, f"token {case}", "ms", peers
+    for bits, ours in OURS.items():
+        others = [peer for peer in PEERS if peer.bits == bits and peer is not ours]
+        yield "the first token after 512", bits, "first 512+128", "ms", others
+        yield "cold start", bits, "cold start", "ms", [LLAMA[bits]]
+        yield "memory", bits, "memory", "MB", [LLAMA[bits]]
 
 
 if __name__ == "__main__":

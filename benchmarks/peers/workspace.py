@@ -3,15 +3,20 @@
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measure import medians
+
 ROOT = Path(__file__).parents[2]
 WORK = ROOT / ".bench"
 THREADS = 2
+
+Figures = dict[str, dict[str, list[float]]]  # by peer and figure, one for each round
 
 
 def checkpoint(work: Path) -> Path:
@@ -72,8 +77,14 @@ def bandwidth(work: Path) -> float:
     return found
 
 
-def processor() -> str:
-    """Its name, as the system has it."""
+def report(found: Figures, versions: str, tables: Sequence[str], **facts: object) -> None:
+    """Print the tables, then all figures as JSON. `found` has the bandwidth of the "machine"."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    read = found["machine"]["bandwidth"]
+    facts = {"processor": names[0] if names else platform.machine(), "threads": THREADS} | facts
+    rounds, gigabytes = len(read), statistics.median(read) / 1e9
+    print(f"{facts['processor']}, {THREADS} threads, {gigabytes:.1f} GB/s; {versions};")
+    print(f"medians of {rounds} rounds", *tables, sep="\n\n", end="\n\n")
+    middle = {name: medians(figures) for name, figures in found.items()}
+    print(json.dumps(facts | {"rounds": rounds, "medians": middle, "raw": found}))

@@ -2,12 +2,11 @@
 
 import random
 
-from edgewise import LatencyLog, Veto
+from edgewise import LatencyLog, Measurement, Veto
 from edgewise.cloud.circuit_breaker import Circuit, CircuitBreaker
 from edgewise.cloud.health_probe import SHORTEST, UNWANTED
 from edgewise.policy.types import CloudState
 
-from .attempt import Attempt
 from .clock import Process
 from .cloud import TIMEOUTS, Cloud
 from .world import Link
@@ -53,12 +52,12 @@ class KnownCloud:
         if not self._fresh and self.breaker.state is Circuit.CLOSED:
             self._clock.start(self._get_load())
 
-    def ended(self, entry: object, attempt: Attempt, queued: float, failure: Veto | None) -> None:
+    def ended(self, permit: object, measured: Measurement | None, failure: Veto | None) -> None:
         """Learn from an attempt."""
-        if attempt.tokens:
-            self._latency.add(ADDRESS, attempt.measurement(queued, self._clock()))
+        if measured:
+            self._latency.add(ADDRESS, measured)
         if failure is None:
-            self.breaker.withdrawn(entry)
+            self.breaker.withdrawn(permit)
         elif self.breaker.failed() and not self._probing:
             self._probing = True
             self._clock.start(self._probe())

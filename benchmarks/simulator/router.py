@@ -5,14 +5,14 @@ edgewise.policy.advisor) in virtual time.
 """
 
 from collections.abc import Generator
+from dataclasses import dataclass
 
-from edgewise import LatencyLog, PredictedTime
+from edgewise import LatencyLog, Measurement, PredictedTime
 from edgewise.generation.monitor import OFTEN, SELDOM
 from edgewise.policy import types
 from edgewise.policy.decide import decide, reconsider
 from edgewise.policy.types import Source, Veto, VetoCode
 
-from .attempt import Attempt
 from .clock import Process
 from .cloud import CloudRun
 from .cloud_state import WINDOW, KnownCloud
@@ -20,9 +20,55 @@ from .device import LOAD_TIME, MODEL_BYTES, PREFILL_SPEED
 from .simulation import LIMITS, Answer, Outcome, Run, Simulation
 
 DEVICE = "phone"
+ENOUGH = 8  # tokens after which the measured gap replaces the predicted one
 CALIBRATION = (65, 8)  # prompt tokens and new tokens before the first request
 
 Inputs = tuple[types.DeviceState, types.EdgeState, types.CloudState, types.Limits]
+
+
+@dataclass(slots=True)
+class Attempt:
+    """Its progress, as edgewise.generation.attempt keeps it. Times in seconds."""
+
+    position: int  # tokens there when it began
+    max_tokens: int
+    predicted: PredictedTime
+    began: float
+    alone: bool = True  # whether the device ran no other generation meanwhile
+    first_token: float | None = None
+    tokens: int = 0
+    decode_time: float = 0.0  # from the first token to the last
+    _last: float | None = None  # when the last token arrived
+
+    def arrived(self, now: float) -> None:
+        if self._last is None:
+            self.first_token = now - self.began
+        else:
+            self.decode_time += now - self._last
+        self._last = now
+        self.tokens += 1
+
+    def progress(self, now: float) -> types.Progress:
+        """What the policy sees."""
+        gap = self.decode_time / (self.tokens - 1) if self.tokens > ENOUGH else self.predicted.gap
+        expected = gap if self.tokens else self.predicted.first_token
+        silent = now - (self.began if self._last is None else self._last)
+        remaining = None
+        if expected is not None and gap is not None:
+            remaining = abs(expected - silent) + gap * (self.max_tokens - self.tokens - 1)
+        return types.Progress(silent=silent, expected=expected, remaining=remaining)
+
+    def measurement(self, queued: float, now: float) -> Measurement:
+        """What can be learned from it, once a token has arrived."""
+        return Measurement(
+            position=self.position,
+            uncached=self.position,
+            first_token=self.first_token or 0.0,
+            tokens=self.tokens,
+            decode_time=self.decode_time,
+            queued=queued,
+            at=now,
+        )
 
 
 def edgewise(simulation: Simulation) -> Answer:
@@ -77,8 +123,8 @@ class Router:
             why = yield from self._monitored(outcome, decision, run, attempt)
         if isinstance(run, CloudRun):
             failure = why if why and why.code in {VetoCode.FAILED, VetoCode.STALLED} else None
-            queued = run.queued if attempt.tokens else 0.0  # reported with the first token
-            self._cloud.ended(permit, attempt, queued, failure)
+            measured = attempt.measurement(run.queued, self._clock()) if attempt.tokens else None
+            self._cloud.ended(permit, measured, failure)
         elif attempt.tokens and attempt.alone:
             self._latency.add(DEVICE, attempt.measurement(0.0, self._clock()))
         return why
