@@ -28,10 +28,8 @@ def arguments(doc: str | None, *paths: str, **defaults: Any) -> argparse.Argumen
     for path in paths:
         parser.add_argument(path, type=Path)
     for name, default in defaults.items():
-        if isinstance(default, type):
-            parser.add_argument(f"--{name}", type=default)
-        else:
-            parser.add_argument(f"--{name}", type=type(default), default=default)
+        kind = default if isinstance(default, type) else type(default)
+        parser.add_argument(f"--{name}", type=kind, default=None if kind is default else default)
     return parser
 
 

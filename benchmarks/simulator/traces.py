@@ -48,11 +48,9 @@ def battery(chance: random.Random) -> Trace:
     The requests' energy comes on top; device.py throttles below 30 % and 15 %.
     """
     plugged = 2.5 * 3600.0
-    minutes = range(HOURS * 60)
-    drained = [(m * 60.0, 0.6 - 0.55 * m * 60 / plugged) for m in minutes if m * 60 < plugged]
-    charged = [
-        (m * 60.0, 0.05 + 0.6 * (m * 60 - plugged) / 3600) for m in minutes if m * 60 >= plugged
-    ]
+    minutes = [minute * 60.0 for minute in range(HOURS * 60)]
+    drained = [(m, 0.6 - 0.55 * m / plugged) for m in minutes if m < plugged]
+    charged = [(m, 0.05 + 0.6 * (m - plugged) / 3600) for m in minutes if m >= plugged]
     charge, charging = Steps(0.6, drained + charged), Steps(False, [(plugged, True)])
     return _trace(chance, battery=charge, charging=charging)
 
