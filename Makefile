@@ -36,7 +36,7 @@ format: .venv/ready  ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: .venv/ready  ## Run the benchmarks
+bench: .venv/ready  ## Run the benchmarks of the router
 	$(BIN)/python -m benchmarks.router.overhead
 	$(BIN)/python -m benchmarks.router.predictions
 	$(BIN)/python -m benchmarks.router.handoff
