@@ -1,9 +1,9 @@
 """Time to first token and gaps while other streams run: GPT-2 small, random weights, 16 slots.
 
 - A prompt of 64 tokens arrives while 15 streams run (64 + 128 each, the next when one ends): its
-  time to first token, beside three steps of the others and its prefill on an idle service.
+  time to first token, compared with three steps of the others and its prefill on an idle service.
 - Long prompts (900 tokens) arrive meanwhile: the longest gap between two tokens of any stream,
-  beside the median gap.
+  compared with the median gap.
 
 `make bench-cloud` makes the model, once; or --work FOLDER with a checkpoint in FOLDER/source.
 """

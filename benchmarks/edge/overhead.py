@@ -1,4 +1,4 @@
-"""What our edge runtime itself costs per token, beside the library's run of the model.
+"""What our edge runtime itself costs per token, compared with the library's run of the model.
 
 That is the time of a token less the time inside the backend's step: sampling (temperature 0.8, the
 likeliest 40), binding, masks, caches, and Python.

@@ -125,7 +125,7 @@ def table(medians: Medians, sizes: Mapping[str, int]) -> str:
 
 
 def ratios(medians: Medians) -> str:
-    """Ours beside the best of each goal's peers; above 1, the peer needs more than we do."""
+    """Ours and the best of each goal's peers; above 1, the peer needs more than we do."""
     rows = []
     for what, bits, figure, unit, peers in _goals():
         best = min(peers, key=lambda peer: medians[peer.name][figure])

@@ -2,7 +2,7 @@
 
 A mixed trace: prompts of 4 to 400 tokens and answers of 4 to 200, in random order; a third of the
 prompts continue earlier texts, which the prefix cache holds. The router starts with nothing but its
-calibration. What it predicted before each answer is compared with what the answer took, beside two
+calibration. What it predicted before each answer is compared with what the answer took, and with two
 other predictors: a naive one (median seconds per prompt token and per generated token) and ours with
 hindsight (the same model, fitted to the generations before and after each one), which shows how much
 of the error is this machine's noise.
