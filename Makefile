@@ -39,18 +39,17 @@ format: .venv/ready  ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: .venv/ready  ## Run the benchmarks
-	$(BIN)/python benchmarks/router_overhead.py
-	$(BIN)/python benchmarks/predictions.py
-	$(BIN)/python benchmarks/handoff.py
+bench: .venv/ready  ## Run the benchmarks of the router
+	$(BIN)/python -m benchmarks.router.overhead
+	$(BIN)/python -m benchmarks.router.predictions
+	$(BIN)/python -m benchmarks.router.handoff
 	$(BIN)/python -m benchmarks.simulator --seeds 10
-	$(BIN)/python benchmarks/both_sides.py
 
 bench-edge: .venv/ready .bench/llama/ready .bench/onnx/ready  ## Run llama.cpp, ONNX Runtime and CTranslate2 beside our edge runtime
-	$(BIN)/python benchmarks/edge_peers.py
+	$(BIN)/python -m benchmarks.edge.peers
 
 bench-cloud: .venv/ready $(LLAMA_SERVER)  ## Run llama.cpp's server and KerasHub's generate() beside our service
-	$(BIN)/python benchmarks/cloud_peers.py
+	$(BIN)/python -m benchmarks.cloud.peers
 
 stubs: .venv/ready  ## Generate the gRPC stubs anew
 	proto/generate-stubs $(BIN)/python proto

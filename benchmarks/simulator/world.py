@@ -1,4 +1,4 @@
-"""What happens to a phone, its network and its cloud: functions of time, whoever uses them."""
+"""What happens to a device, its network and its cloud, and the requests: functions of time."""
 
 from bisect import bisect_right
 from collections.abc import Iterable
@@ -18,67 +18,63 @@ class Steps(Generic[T]):
         self._values = [first, *(value for _, value in later)]
 
     def at(self, time: float) -> T:
-        """The value then."""
         return self._values[bisect_right(self._times, time)]
 
     def next_change(self, time: float) -> float | None:
-        """When it changes next."""
         index = bisect_right(self._times, time)
         return self._times[index] if index < len(self._times) else None
 
 
 class Memory(Enum):
-    """How the phone is off for memory."""
+    """How much memory the device has left."""
 
     PLENTY = auto()
     SCARCE = auto()  # pages are read again and again: all is slower
-    NONE = auto()  # the system ends what runs
+    NONE = auto()  # the system kills what runs
 
 
 class Health(Enum):
-    """How the cloud is."""
+    """The state of the cloud."""
 
     UP = auto()
     REFUSES = auto()  # connections are refused, and streams cut, at once
-    HANGS = auto()  # nothing comes any more, nor an error
+    HANGS = auto()  # nothing arrives, not even an error
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """The way to the cloud."""
+    """The network to the cloud."""
 
     round_trip: float = 0.06  # seconds
     bandwidth: float = 5e6  # bits a second
 
 
 @dataclass(frozen=True, slots=True)
-class Crowd:
-    """What other users make of the cloud."""
+class Load:
+    """What other users cost: seconds in the cloud's queue, and between two tokens."""
 
-    wait: float = 0.0  # seconds in its queue
-    gap: float = 0.02  # seconds between two tokens
+    queued: float = 0.0
+    gap: float = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """All that goes on, apart from what the requests themselves bring about."""
+    """All that happens, apart from what the requests themselves cause."""
 
-    writes: float  # tokens a second that the phone writes, alone and not throttled
-    battery: Steps[float] = field(
-        default=Steps(0.9)
-    )  # charge from 0 to 1, without what the requests take
+    speed: float  # tokens a second that the device generates, alone and not throttled
+    battery: Steps[float] = field(default=Steps(0.9))  # from 0 to 1, before the requests' energy
     charging: Steps[bool] = field(default=Steps(False))
     memory: Steps[Memory] = field(default=Steps(Memory.PLENTY))
     link: Steps[Link | None] = field(default=Steps(Link()))  # None: no network
     health: Steps[Health] = field(default=Steps(Health.UP))
-    crowd: Steps[Crowd] = field(default=Steps(Crowd()))
+    load: Steps[Load] = field(default=Steps(Load()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """A request. Times in seconds; how long the answer will be, only the world knows."""
+class Request:
+    """A request. Times in seconds; no policy knows `answer_tokens`."""
 
-    name: str  # what its chances are drawn by
+    name: str  # seeds its randomness
     at: float
     private: bool
     prompt_tokens: int
@@ -89,15 +85,14 @@ class Asked:
 
     @property
     def budgeted(self) -> bool:
-        """Whether there is a budget to keep."""
         return self.first_token_budget is not None or self.latency_budget is not None
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
-    """What a side says when asked to go on: for how long to wait, and what comes then."""
+class Step:
+    """How long a source takes for its next step, and what the step ends in."""
 
     seconds: float
     token: bool = False
     loading: bool = False
-    failure: str | None = None  # it ends here
+    failure: str | None = None

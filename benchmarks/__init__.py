@@ -1,0 +1,1 @@
+"""Benchmarks of the edge, the cloud and the router; see README.md."""

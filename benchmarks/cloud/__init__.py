@@ -1,0 +1,1 @@
+"""The cloud service: its peers, its steps, its front ends."""

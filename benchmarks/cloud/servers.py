@@ -1,0 +1,211 @@
+"""The servers of benchmarks.cloud.peers, each in a process of its own, and how to ask them.
+
+All load the same random GPT-2 small. llama.cpp's own server is in llama-server/bin of the work folder.
+"""
+
+import asyncio
+import json
+import random
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import grpc
+import httpx2
+
+from benchmarks.peers.runtimes import LLAMA_CPP, Peer
+from benchmarks.peers.workspace import ROOT, THREADS, environment
+from edgewise_proto import generation_pb2 as pb
+from edgewise_proto import generation_pb2_grpc as pb_grpc
+
+STREAMS = 16
+PROMPT, NEW = 64, 128  # tokens
+PROGRAM = Path(sys.executable).with_name("edgewise-cloud")
+LLAMA_SERVER = Path("llama-server/bin/llama-server")  # in the work folder
+_LLAMA_SLOT = 256  # tokens that a slot of llama.cpp's can hold
+_TIMEOUT = 300  # seconds to load, compile and warm up
+_HOST = "127.0.0.1"
+
+T = TypeVar("T")
+Prompt = Sequence[int]
+
+# Requests some new tokens after a prompt; yields how many arrived, each time that some do.
+Ask = Callable[[Prompt, int], AsyncIterator[int]]
+
+
+class Service(NamedTuple):
+    """Our service, running."""
+
+    pid: int
+    stub: pb_grpc.GeneratorStub
+    vocabulary: str  # its fingerprint
+
+    def request(self, prompt: Prompt, new_tokens: int, **sampling: float) -> pb.GenerateRequest:
+        """What it takes; greedy, unless `sampling` says otherwise."""
+        options = {"temperature": 0, "top_p": 1, "repetition_penalty": 1, **sampling}
+        return pb.GenerateRequest(
+            token_ids=prompt,
+            prompt_tokens=len(prompt),
+            max_tokens=new_tokens,
+            sampling=pb.Sampling(**options),
+            vocabulary=self.vocabulary,
+        )
+
+
+@asynccontextmanager
+async def serving(work: Path, *command: object, slots: int = STREAMS) -> AsyncIterator[Service]:
+    """`edgewise-cloud COMMAND`, from when it serves until the block ends."""
+    port = free_port()
+    options = [f"--port={port}", f"--slots={slots}"]
+    async with (
+        process([PROGRAM, *command, *options], work) as child,
+        grpc.aio.insecure_channel(f"{_HOST}:{port}") as channel,
+    ):
+        stub = pb_grpc.GeneratorStub(channel)
+        model = await answered(child, lambda: stub.GetModel(pb.GetModelRequest()))
+        yield Service(child.pid, stub, model.vocabulary)
+
+
+@asynccontextmanager
+async def edgewise(work: Path, *flags: str) -> AsyncIterator[Ask]:
+    async with serving(work, "serve", f"--model={work / 'source'}", *flags) as service:
+
+        async def ask(prompt: Prompt, new_tokens: int) -> AsyncIterator[int]:
+            async for part in service.stub.Generate(service.request(prompt, new_tokens)):
+                yield len(part.token_ids)
+
+        yield ask
+
+
+@asynccontextmanager
+async def llama(work: Path, model: Peer) -> AsyncIterator[Ask]:
+    """llama.cpp's own server."""
+    port = free_port()
+    command = [work / LLAMA_SERVER, "--model", model.path(work), "--host", _HOST, "--port", port]
+    command += ["--threads", THREADS, "--threads-batch", THREADS, "--cont-batching"]
+    command += ["--parallel", STREAMS, "--ctx-size", STREAMS * _LLAMA_SLOT]
+    async with (
+        process([*command, "--cache-ram", 0, "--verbosity", 2], work) as child,
+        httpx2.AsyncClient(base_url=f"http://{_HOST}:{port}", timeout=_TIMEOUT) as client,
+    ):
+
+        async def check_health() -> None:
+            (await client.get("/health")).raise_for_status()
+
+        await answered(child, check_health)
+        # One sampler, which leaves one token, is the least that its greedy choice can cost.
+        options = {"temperature": 0, "samplers": ["top_k"], "top_k": 1, "ignore_eos": True}
+        options |= {"cache_prompt": False, "stream": True}
+
+        async def ask(prompt: Prompt, new_tokens: int) -> AsyncIterator[int]:
+            request = {"prompt": list(prompt), "n_predict": new_tokens, **options}
+            async with client.stream("POST", "/completion", json=request) as answer:
+                answer.raise_for_status()
+                async for line in answer.aiter_lines():
+                    if line.startswith("data: "):
+                        yield len(json.loads(line.removeprefix("data: "))["tokens"])
+
+        yield ask
+
+
+@asynccontextmanager
+async def keras_generate(work: Path) -> AsyncIterator[Ask]:
+    """KerasHub's generate(), which takes the next request when one is done."""
+    worker = [sys.executable, "-m", "benchmarks.peers.run", "keras", work / "source"]
+    turn = asyncio.Lock()
+    async with process([*worker, f"--threads={THREADS}"], work, asyncio.subprocess.PIPE) as child:
+        assert child.stdin
+        assert child.stdout
+
+        async def ask(prompt: Prompt, new_tokens: int) -> AsyncIterator[int]:
+            request = json.dumps({"prompt": list(prompt), "new_tokens": new_tokens})
+            async with turn:
+                child.stdin.write(f"{request}\n".encode())
+                yield len(json.loads(await child.stdout.readline())["tokens"])
+
+        yield ask
+
+
+GGUF = {
+    f"llama.cpp {kind}": Peer(LLAMA_CPP, f"server {kind}", bits)
+    for kind, bits in (("F32", 32), ("F16", 16), ("BF16", 16))
+}
+OURS, OURS_16, KERAS = "edgewise", "edgewise bfloat16", "KerasHub generate()"
+# How each is started with a work folder.
+SERVERS: dict[str, Callable[[Path], AbstractAsyncContextManager[Ask]]] = {
+    OURS: edgewise,
+    **{name: partial(llama, model=model) for name, model in GGUF.items()},
+    OURS_16: lambda work: edgewise(work, "--dtype=bfloat16"),
+    KERAS: keras_generate,
+}
+
+
+async def arrivals(ask: Ask, prompt: Prompt, new_tokens: int) -> list[float]:
+    """When each new token arrived, on time.perf_counter()'s clock."""
+    times: list[float] = []
+    async with aclosing(ask(prompt, new_tokens)) as parts:
+        async for tokens in parts:
+            times += [time.perf_counter()] * tokens
+    if len(times) != new_tokens:
+        raise RuntimeError(f"{len(times)} tokens instead of {new_tokens}")
+    return times
+
+
+def gaps(streams: Sequence[Sequence[float]]) -> list[float]:
+    """Seconds from each token of a stream to the next."""
+    return [after - before for times in streams for before, after in pairwise(times)]
+
+
+def random_prompts(vocabulary: range, count: int, seed: int) -> list[Prompt]:
+    """Prompts that share no prefix, so that no prefix cache helps."""
+    chance = random.Random(seed)
+    return [chance.choices(vocabulary, k=PROMPT) for _ in range(count)]
+
+
+@asynccontextmanager
+async def process(
+    command: Sequence[object], work: Path, pipe: int | None = None
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A child that is terminated at the end; `pipe` is for its input and output, not log.txt."""
+    extra = {"TF_NUM_INTRAOP_THREADS": str(THREADS)}  # TensorFlow has no other option for it
+    extra |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_LOG_TO_STDERR": "0"}
+    with (work / "log.txt").open("ab") as log:
+        child = await asyncio.create_subprocess_exec(
+            *map(str, command),
+            stdin=pipe,
+            stdout=pipe or log,
+            stderr=log,
+            cwd=ROOT,
+            env=environment(work) | extra,
+        )
+        try:
+            yield child
+        finally:
+            if child.returncode is None:
+                child.terminate()
+            await child.wait()
+
+
+async def answered(child: asyncio.subprocess.Process, ask: Callable[[], Awaitable[T]]) -> T:
+    """What `ask` returns once the server answers. Raises RuntimeError if it exits, TimeoutError."""
+    async with asyncio.timeout(_TIMEOUT):
+        while True:
+            try:
+                return await ask()
+            except (grpc.aio.AioRpcError, httpx2.HTTPError) as error:
+                if child.returncode is not None:
+                    raise RuntimeError("a server exited; see log.txt") from error
+                await asyncio.sleep(0.2)
+
+
+def free_port() -> int:
+    """A port that nobody listens on at the moment."""
+    with socket.create_server((_HOST, 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port

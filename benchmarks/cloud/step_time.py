@@ -1,0 +1,139 @@
+"""What a step of the cloud's engine costs, by streams and tokens held: GPT-2 small, random weights.
+
+Fits step(R) = a + b R + c T, for R streams that hold T tokens together (docs/cloud.md), measures
+what the service adds to a step (its own processor time for each token, and the gap that callers see,
+with the model replaced by a pause as long as its step), and compares bfloat16 with float32.
+
+`make bench-cloud` makes the model, once; or --work FOLDER with a checkpoint in FOLDER/source.
+"""
+
+import asyncio
+import json
+import subprocess
+import tempfile
+import time
+from itertools import pairwise, product
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+
+from benchmarks.cloud.servers import NEW, PROGRAM, PROMPT, STREAMS
+from benchmarks.measure import arguments, in_turn, medians, seconds
+from benchmarks.peers.workspace import WORK, checkpoint
+from edgewise_cloud.keras_models.checkpoint import weights
+from edgewise_cloud.keras_models.load import KerasModel, load_keras
+from edgewise_cloud.keras_models.tensorflow import import_tensorflow
+from edgewise_cloud.serving.engine.settings import EngineSettings
+from edgewise_cloud.serving.model.programs import Programs
+from edgewise_cloud.serving.model.transformer import Layout, Transformer
+
+HEIGHTS, CONTEXTS = (1, 4, STREAMS), (128, 192, 256, 512, 1024)
+CHUNK = 64  # tokens of a prompt in one step
+ROUNDS = 9
+TEXT = 512  # tokens on which both precisions are compared
+
+
+def main() -> None:
+    options = arguments(__doc__, work=WORK, rounds=ROUNDS).parse_args()
+    work = options.work.resolve()
+    source = checkpoint(work)
+    import_tensorflow()
+    with tempfile.TemporaryDirectory() as workspace:
+        model = load_keras(str(source), Path(workspace))
+    exact = programs(model)
+    steps = step_times(exact, options.rounds)
+    print(json.dumps({"step_ms": steps, **fitted(steps)}), flush=True)
+    print(json.dumps(bfloat16(model, exact, options.rounds)), flush=True)
+    print(json.dumps(asyncio.run(service_cost(steps[f"{STREAMS}x192"]))), flush=True)
+
+
+def programs(model: KerasModel, dtype: str = "float32") -> Programs:
+    """The compiled steps, over STREAMS slots that are cut as the service cuts them."""
+    segments = tuple(after - before for before, after in pairwise((0, *CONTEXTS)))
+    layout = Layout(slots=STREAMS, segments=segments, chunk=CHUNK)
+    transformer = Transformer(shape=model.architecture, layout=layout, dtype=dtype)
+    return Programs(transformer, weights(model.backbone))
+
+
+def step_times(model: Programs, rounds: int) -> dict[str, float]:
+    """Milliseconds, by height x context; all sizes in turn."""
+
+    def step(height: int, context: int) -> float:
+        return seconds(lambda: model.decode([1] * height, [context - 1] * height, context)) * 1e3
+
+    runs = {
+        f"{height}x{context}": lambda height=height, context=context: step(height, context)
+        for height, context in product(HEIGHTS, CONTEXTS)
+    }
+    return medians(in_turn(runs, rounds, warm_up=2))
+
+
+def fitted(steps: dict[str, float]) -> dict[str, float]:
+    """A and b in milliseconds, c in nanoseconds."""
+    sizes = [tuple(map(int, name.split("x"))) for name in steps]
+    factors = np.array([(1, height, height * context) for height, context in sizes])
+    (a, b, c), *_ = np.linalg.lstsq(factors, np.array(list(steps.values())), rcond=None)
+    return {"a_ms": a, "b_ms": b, "c_ns": c * 1e6}
+
+
+def bfloat16(model: KerasModel, exact: Programs, rounds: int) -> dict[str, float]:
+    """How fast it is, and how often it finds the same token likeliest."""
+    rough = programs(model, "bfloat16")
+    tokens = np.random.default_rng(1).integers(0, model.architecture.vocabulary_size, TEXT).tolist()
+    ours, theirs = all_logits(exact, tokens), all_logits(rough, tokens)
+
+    def step(of: Programs) -> float:
+        return seconds(lambda: of.decode([1] * STREAMS, [190] * STREAMS, 192))
+
+    runs = {"exact": lambda: step(exact), "rough": lambda: step(rough)}
+    times = medians(in_turn(runs, rounds, warm_up=0))
+    return {
+        "bfloat16_speed": times["exact"] / times["rough"],
+        "bfloat16_top1_agreement": float((ours.argmax(-1) == theirs.argmax(-1)).mean()),
+        "bfloat16_largest_logit_difference": float(np.abs(ours - theirs).max()),
+        "logit_spread": float(ours.std()),
+    }
+
+
+def all_logits(model: Programs, tokens: list[int]) -> np.ndarray:
+    """The logits after each token, read one by one."""
+    rows = [model.decode([token], [position], TEXT)[0] for position, token in enumerate(tokens)]
+    return np.array(rows)
+
+
+async def service_cost(step_ms: float) -> dict[str, float]:
+    """What gRPC and scheduling add to a step of 16 streams that computes nothing but waits."""
+    from edgewise_cloud.serving.server.server import ServerSettings, running_server
+
+    logits = np.zeros((STREAMS, 4096), np.float32)
+
+    def pause(*_: object) -> np.ndarray:
+        time.sleep(step_ms / 1e3)
+        return logits
+
+    with mock.patch.multiple(Programs, decode=pause, prefill=mock.DEFAULT, copy=mock.DEFAULT):
+        settings = ServerSettings(model="tales", port=0, engine=EngineSettings(slots=STREAMS))
+        async with running_server(settings) as port:
+            before = time.process_time()
+            load = json.loads(await asyncio.to_thread(generate_load, port))
+            used = (time.process_time() - before) / load["generated_tokens"]
+    return {
+        "step_ms": step_ms,
+        "service_cpu_us_per_token": used * 1e6,
+        "service_cpu_of_step": used * STREAMS / (step_ms / 1e3),
+        "gap_over_step": load["gap"]["p50"] / (step_ms / 1e3) - 1,
+    }
+
+
+def generate_load(port: int) -> str:
+    """The load generator's line, from a process of its own."""
+    options = {"streams": STREAMS, "requests": 4 * STREAMS, "target": f"127.0.0.1:{port}"}
+    options |= {"prompt-tokens": PROMPT, "max-tokens": NEW}
+    command = [PROGRAM, "load", *(f"--{name}={value}" for name, value in options.items())]
+    run = subprocess.run(command, check=True, capture_output=True, text=True)
+    return run.stdout.splitlines()[-1]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Model files, from one checkpoint: `python -m benchmarks.peers.make`."""

@@ -1,0 +1,165 @@
+"""A quantised ONNX graph for ONNX Runtime.
+
+The graph is built by hand from the fastest operators found: GroupQueryAttention, whose caches of
+shape (1, heads, cache, size) may be bound in place; the last layer's output, its feed-forward part
+and the head for the last position only; the embedding stored once, read by GatherBlockQuantized and
+multiplied by MatMulNBits. Weights lie beside the graph, in OUT.data, where ONNX Runtime maps them.
+What was observed with ONNX Runtime 1.32, 2 threads of an AMD EPYC with AVX-512 VNNI:
+
+- 8 bits, layers: DynamicQuantizeMatMul (a scale for each output) reads a prompt of 512 tokens in 0.5
+  to 0.6 of the time that MatMulNBits takes (blocks of 128, accuracy_level 4); for a token neither won
+  every time. It is the default, though it rounds the activations of all positions with one scale;
+  "8 bit blockwise" is the other, which is more precise.
+- 8 bits, head: MatMulNBits is as fast, and shares its weights with the look-up.
+- 4 bits: MatMulNBits throughout, in blocks of 32 as in Q4_0, with float32 scales. Blocks of 128 save
+  a tenth of the time or more, at a loss of precision.
+- Add and LayerNormalization take a third of SkipLayerNormalization's time for a prompt, and the same
+  for a token. The worker must not let ONNX Runtime fuse them.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from benchmarks.peers.make.checkpoint import Array, Checkpoint, read
+
+MICROSOFT = "com.microsoft"
+Value = tuple[str, int, list[int | str]]  # name, type, shape
+BLOCKS = {8: 128, 4: 32}  # weights that share a scale, in MatMulNBits
+
+
+class Graph:
+    """The graph as it grows; a value is its name, and an operator's first output names it."""
+
+    def __init__(self, model: Checkpoint, bits: int, *, blockwise: bool) -> None:
+        self.model, self.bits, self.block = model, bits, BLOCKS[bits]
+        self.blockwise = blockwise or bits == 4
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+        self.caches: list[str] = []
+        self.scales: dict[str, Array] = {}  # of blocks(), (outputs, blocks)
+
+    def built(self) -> onnx.ModelProto:
+        """The whole model: ids and positions (1, n) to logits (1, 1, vocabulary)."""
+        codes, scales = self.blocks("wte", self.model.tensors["wte.weight"])
+        hidden = self.embedded(codes, scales)
+        for layer in range(self.model.layers):
+            hidden = self.layer(f"h.{layer}", hidden, last=layer == self.model.layers - 1)
+        self.matmul_nbits(self.normalised("ln_f", hidden), codes, scales, "logits")
+        size: list[int | str] = [1, self.model.heads, "cache", self.model.width // self.model.heads]
+        row: list[int | str] = [1, "n"]
+        count = TensorProto.INT32
+        ids, real = TensorProto.INT64, TensorProto.FLOAT
+        inputs: list[Value] = [("ids", ids, row), ("positions", ids, row)]
+        inputs += [("seqlens_k", count, [1]), ("total", count, [])]
+        inputs += [(f"past_{cache}", real, size) for cache in self.caches]
+        outputs: list[Value] = [("logits", real, [1, 1, self.model.vocabulary])]
+        outputs += [(f"present_{cache}", real, size) for cache in self.caches]
+        values = [
+            [helper.make_tensor_value_info(*each) for each in all_] for all_ in (inputs, outputs)
+        ]
+        graph = helper.make_graph(self.nodes, "gpt2", *values, self.constants)
+        opsets = [helper.make_opsetid("", 17), helper.make_opsetid(MICROSOFT, 1)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+
+    def embedded(self, codes: str, scales: str) -> str:
+        """Token and position embeddings, (1, n, width)."""
+        # The same scales once more: one operator wants three dimensions, the other two.
+        scales = self.constant("wte.scales.rows", self.scales[scales][..., None])
+        settings = {
+            "gather_axis": 0,
+            "quantize_axis": 2,
+            "block_size": self.block,
+            "bits": self.bits,
+        }
+        inputs = [codes, "ids", scales]
+        blocks = self.contrib("GatherBlockQuantized", inputs, "wte.blocks", **settings)
+        rows = self.constant("row", np.array([0, 0, -1], np.int64))
+        tokens = self.add("Reshape", [blocks, rows], "wte.rows")
+        table = self.constant("wpe", self.model.tensors["wpe.weight"])
+        positions = self.add("Gather", [table, "positions"], "wpe.rows")
+        return self.add("Add", [tokens, positions], "embedded")
+
+    def layer(self, name: str, hidden: str, *, last: bool) -> str:
+        """One transformer layer, for the last position only once the caches are written."""
+        heads = self.model.heads
+        qkv = self.dense(f"{name}.attn.c_attn", self.normalised(f"{name}.ln_1", hidden))
+        caches = [f"{name}.key", f"{name}.value"]
+        self.caches += caches
+        attended = f"{name}.attended"
+        inputs = [qkv, "", "", *(f"past_{cache}" for cache in caches), "seqlens_k", "total"]
+        outputs = [attended, *(f"present_{cache}" for cache in caches)]
+        settings = {"domain": MICROSOFT, "num_heads": heads, "kv_num_heads": heads}
+        self.nodes.append(helper.make_node("GroupQueryAttention", inputs, outputs, **settings))
+        if last:
+            end = self.constant("end", np.array([-1], np.int64))
+            attended = self.add("Gather", [attended, end], "end.attended", axis=1)
+            hidden = self.add("Gather", [hidden, end], "end.hidden", axis=1)
+        projected = self.dense(f"{name}.attn.c_proj", attended)
+        hidden = self.add("Add", [hidden, projected], f"{name}.attn.sum")
+        inner = self.dense(f"{name}.mlp.c_fc", self.normalised(f"{name}.ln_2", hidden))
+        active = self.contrib("FastGelu", [inner], f"{name}.mlp.gelu")
+        return self.add("Add", [hidden, self.dense(f"{name}.mlp.c_proj", active)], f"{name}.sum")
+
+    def normalised(self, name: str, hidden: str) -> str:
+        parts = [f"{name}.weight", f"{name}.bias"]
+        constants = [self.constant(part, self.model.tensors[part]) for part in parts]
+        return self.add("LayerNormalization", [hidden, *constants], name, epsilon=1e-5)
+
+    def dense(self, name: str, values: str) -> str:
+        """A dense layer with bias, quantised."""
+        weight = self.model.tensors[f"{name}.weight"]
+        bias = self.constant(f"{name}.bias", self.model.tensors[f"{name}.bias"])
+        if self.blockwise:
+            return self.matmul_nbits(values, *self.blocks(name, weight.T), name, "", "", bias)
+        scales = np.abs(weight).max(axis=0) / np.float32(127)
+        codes = np.rint(weight / scales).astype(np.int8)
+        quantised = [self.constant(f"{name}.codes", codes), self.constant(f"{name}.scales", scales)]
+        return self.contrib("DynamicQuantizeMatMul", [values, *quantised, "", bias], name)
+
+    def matmul_nbits(self, values: str, codes: str, scales: str, name: str, *optional: str) -> str:
+        """Multiply by a matrix of blocks(), activations rounded to int8."""
+        outputs, blocks = self.scales[scales].shape
+        settings = {"bits": self.bits, "block_size": self.block, "accuracy_level": 4}
+        inputs = [values, codes, scales, *optional]
+        size = {"K": blocks * self.block, "N": outputs}
+        return self.contrib("MatMulNBits", inputs, name, **size, **settings)
+
+    def blocks(self, name: str, matrix: Array) -> tuple[str, str]:
+        """Quantise (outputs, inputs) in blocks along the inputs; names of codes and scales."""
+        blocks = matrix.reshape(len(matrix), -1, self.block)
+        furthest = np.take_along_axis(blocks, np.abs(blocks).argmax(-1, keepdims=True), -1)
+        # The weight furthest from zero gets the lowest code, of which the range has one more.
+        middle = 2 ** (self.bits - 1)
+        scales = furthest / -middle
+        codes = np.rint(blocks / np.where(scales, scales, 1)) + middle
+        packed = codes.clip(0, 2 * middle - 1).astype(np.uint8)
+        if self.bits == 4:
+            packed = packed[..., 0::2] | packed[..., 1::2] << 4
+        self.scales[f"{name}.scales"] = scales[..., 0]
+        codes_name = self.constant(f"{name}.codes", packed)
+        return codes_name, self.constant(f"{name}.scales", scales[..., 0])
+
+    def constant(self, name: str, value: npt.NDArray[np.generic]) -> str:
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+    def add(self, operator: str, inputs: list[str], output: str, **settings: float | str) -> str:
+        """Add one of ONNX's operators."""
+        self.nodes.append(helper.make_node(operator, inputs, [output], **settings))
+        return output
+
+    def contrib(self, operator: str, inputs: list[str], output: str, **settings: float) -> str:
+        """Add one of ONNX Runtime's own operators."""
+        return self.add(operator, inputs, output, domain=MICROSOFT, **settings)
+
+
+def make(source: Path, out: Path, form: str) -> None:
+    """Forms: "8 bit", "8 bit blockwise" (MatMulNBits in the layers too), "4 bit"."""
+    graph = Graph(read(source), int(form[0]), blockwise=form.endswith("blockwise")).built()
+    weights = out.name + ".data"
+    out.with_name(weights).unlink(missing_ok=True)  # otherwise onnx would append to it
+    onnx.save(graph, out, save_as_external_data=True, location=weights)

@@ -1,0 +1,1 @@
+"""What the router costs, and how well it predicts and hands over."""

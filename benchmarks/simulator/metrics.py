@@ -1,0 +1,85 @@
+"""What a day came to under each policy, and whether edgewise did best."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from edgewise import Source
+
+from .simulation import Outcome, Simulation
+
+Metrics = Counter[str]  # those of measure(), over a day or over several
+Day = Mapping[str, Metrics]  # by policy
+
+
+def measure(simulation: Simulation, outcomes: Sequence[Outcome]) -> Metrics:
+    budgeted = [outcome for outcome in outcomes if outcome.request.budgeted]
+    public = [outcome for outcome in budgeted if not outcome.request.private]
+    return Counter(
+        requests=len(outcomes),
+        budgeted=len(budgeted),
+        met=sum(outcome.met for outcome in budgeted),  # also by private requests that leaked
+        public=len(public),  # budgeted requests that may go to the cloud
+        public_met=sum(outcome.met for outcome in public),
+        lost=sum(outcome.total is None for outcome in outcomes),  # without a complete answer
+        # Computed there, whether or not they reached the reader.
+        cloud_tokens=sum(outcome.computed[Source.IN_CLOUD] for outcome in outcomes),
+        low_battery_tokens=sum(outcome.low_battery_tokens for outcome in outcomes),
+        joules=simulation.device.compute_joules + simulation.device.radio.joules,
+        fallbacks=sum(outcome.fallbacks for outcome in outcomes),
+        handoffs=sum(outcome.handoffs for outcome in outcomes),
+        leaks=sum(outcome.leaked for outcome in outcomes),  # private requests sent to the cloud
+    )
+
+
+def totals(days: Sequence[Day]) -> dict[str, Metrics]:
+    found = {name: Metrics() for name in days[0]}
+    for day in days:
+        for name, metrics in day.items():
+            found[name].update(metrics)
+    return found
+
+
+def verdict(day: Day) -> dict[str, bool]:
+    """Whether edgewise meets as many budgets as any other policy, with the fewest cloud tokens.
+
+    Judged by public requests: a policy that answers a private prompt in the cloud has not met a
+    budget, but leaked. That edgewise leaks nothing is part of the verdict.
+    """
+    ours = day["edgewise"]
+    as_good = [other for other in day.values() if other["public_met"] >= ours["public_met"]]
+    return {
+        "attains": regret(day) <= 0,
+        "fewest_tokens": all(ours["cloud_tokens"] <= other["cloud_tokens"] for other in as_good),
+        "private": ours["leaks"] == 0,
+    }
+
+
+def regret(day: Day) -> int:
+    """Budgets of public requests that the best other policy met more than edgewise; can be < 0."""
+    met = {name: metrics["public_met"] for name, metrics in day.items()}
+    ours = met.pop("edgewise")
+    return max(met.values()) - ours
+
+
+_COUNTS = {
+    "answers lost": "lost",
+    "tokens in the cloud": "cloud_tokens",
+    "tokens on a low battery": "low_battery_tokens",
+    "fallbacks": "fallbacks",
+    "handoffs": "handoffs",
+    "private leaks": "leaks",
+}
+_SHARES = ("budgets met", "of those not private", "lowest to highest seed")
+HEAD = ("trace", "policy", *_SHARES, *_COUNTS, "energy, kJ")
+
+
+def table(trace: str, days: Sequence[Day]) -> list[list[object]]:
+    """A row for each policy, over all seeds; all but the shares are sums."""
+    rows: list[list[object]] = []
+    for name, total in totals(days).items():
+        seeds = [day[name]["public_met"] / day[name]["public"] for day in days]
+        shares = [total["met"] / total["budgeted"], total["public_met"] / total["public"]]
+        row = [trace, name, *(f"{share:.1%}" for share in shares)]
+        row += [f"{min(seeds):.1%} to {max(seeds):.1%}", *map(total.get, _COUNTS.values())]
+        rows.append([*row, f"{total['joules'] / 1e3:.1f}"])
+    return rows
