@@ -186,7 +186,7 @@ def test_a_cloud_with_another_vocabulary_is_refused(exact_folder: Path, tmp_path
     """As the only side, with what to do; otherwise the device answers."""
     other = write_checkpoint(tmp_path / "other", merges=[*MERGES, "o r"])
     with serving(str(other)) as running, router_to(running.address, exact_folder) as router:
-        with pytest.raises(NoSourceError, match="same model on both sides") as error:
+        with pytest.raises(NoSourceError, match="same model on the device") as error:
             router.generate(PROMPT, max_tokens=3, mode="only_in_cloud")
         assert isinstance(error.value.__cause__, VocabularyMismatchError)
         generation = router.generate(PROMPT, max_tokens=3, mode="prefer_in_cloud")
