@@ -21,11 +21,12 @@ from dataclasses import dataclass
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from tests.kill_server import KillServer, kill_server
+
 from benchmarks.measure import arguments, show
 from benchmarks.tokens import request, timed
 from edgewise import DeviceState, LatencyLog, Router, Source
 from edgewise_edge import DeviceModel
-from tests.kill_server import KillServer, kill_server
 
 TOKENS = 120
 PROMPT = "Once upon a time there was a king who had three daughters, and"

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 class Router:
-    """Generates on the device or in the cloud, whichever may and fits, device first.
+    """Generates on the device or in the cloud, as the policy decides, by default preferring the device.
 
     `model` is a bundled model's name or a model folder; `cloud` the HOST:PORT of an
     `edgewise-cloud serve` of the same model, `cloud_security` what that service requires. The
@@ -50,12 +50,13 @@ class Router:
     generation (None: never). Raises ModelError for an invalid model and ConfigurationError for
     invalid settings.
 
-    A prompt for which a request says nothing is `default_privacy`, or what `classify(prompt)`
-    returns; what either calls private stays on the device. `observers` are called with events
-    (generation/events.py), which hold no content. `device` and `latency` are seams: a scripted
-    device state for a test or demo, and measurements kept elsewhere than in the cache folder.
+    A request's privacy is its own, or what `classify(prompt)` returns, or `default_privacy`; a
+    private one stays on the device, whichever of request and `classify` says so. `observers` are
+    called with events (generation/events.py), which hold no content. `device` and `latency` are
+    seams: a scripted device state for a test or demo, and a latency log kept elsewhere than in the
+    cache folder.
 
-    `device_source` and `cloud_source` (None without a cloud) are its two parts, for diagnosis.
+    `device_source` and `cloud_source` (None without a cloud) are its two sources, for diagnosis.
     """
 
     def __init__(
@@ -108,15 +109,15 @@ class Router:
     def stream(self, prompt: str, **options: Unpack[RequestOptions]) -> TextStream:
         """Start a generation; iterate over the result for chunks of text.
 
-        Options are those of RequestOptions; what is left out comes from this router and the
-        model's manifest, the seed is random. Raises RequestError for a request that no source
-        could serve and NoSourceError when no source may, both before any work.
+        Options are those of RequestOptions. Defaults come from this router and the model's
+        manifest; the seed is random. This call, not the first chunk, raises RequestError for
+        a request that no source could serve and NoSourceError when no source may.
         """
         started = time.monotonic()
         request, manifest = self._request_builder.build(prompt, options), self.model
         model = f"{manifest.name}@{manifest.revision}"
         emitter = EventEmitter(self._observers, model, request.privacy)
-        # Where the cloud is chosen anyway, the device's model need not be loaded to time it.
+        # If the cloud is chosen anyway, the model is not loaded just to measure the device.
         calibrate_for = {Source.ON_DEVICE} if request.budgeted else set[Source]()
         try:
             decision = self._decide(request, calibrate_for=calibrate_for)
@@ -160,12 +161,12 @@ class Router:
 
     async def aroute(self, prompt: str, **options: Unpack[RequestOptions]) -> Decision:
         """As `route`, for asyncio."""
-        import asyncio  # 30 ms, which apps without it need not pay
+        import asyncio  # takes 30 ms, so only for apps that use it
 
         return await asyncio.to_thread(self.route, prompt, **options)
 
     def route(self, prompt: str, **options: Unpack[RequestOptions]) -> Decision:
-        """Which source would be chosen now, and why. Generates nothing; raises as `stream` does."""
+        """Which source would be chosen now, and why. Generates no answer; raises as `stream`."""
         request = self._request_builder.build(prompt, options)
         return self._decide(request, calibrate_for=set(Source))
 
@@ -183,14 +184,14 @@ class Router:
         self.device_source.verify()
 
     def measure(self) -> "Profile":
-        """Profile the device's model in a process of its own; predictions then follow the result.
+        """Profile the device's model in a child process; predictions then follow the result.
 
-        Takes some seconds. Raises ModelError or RuntimeFailedError.
+        Takes several seconds. Raises ModelError or RuntimeFailedError.
         """
         return self.device_source.measure()
 
     def describe_cloud(self) -> str | None:
-        """Ask the cloud what it serves, and how busy it is; None without one.
+        """What the cloud serves and how busy it is; None without a cloud.
 
         Raises SourceFailedError.
         """
@@ -203,11 +204,11 @@ class Router:
         )
 
     def device_state(self) -> DeviceState:
-        """The device as this router sees it, at most a second old."""
+        """The state of the device as this router sees it, at most a second old."""
         return self._probe()
 
     def warm_up(self) -> None:
-        """Load the device's model before the first request; idle time counts from here."""
+        """Load the device's model before the first request; the idle time starts here."""
         self.device_source.warm_up()
 
     def close(self) -> None:
@@ -226,12 +227,12 @@ class Router:
         self.close()
 
     def sources_for(self, request: AnyRequest) -> dict[Source, OpenAttempt]:
-        """The sources that a request may use at all. The cloud is never one of a private request."""
+        """The sources that a request may use: for a private one, never the cloud."""
         sources = dict[Source, OpenAttempt]()
         if request.mode is not Mode.ONLY_IN_CLOUD:
             sources[Source.ON_DEVICE] = opener(self.device_source, request.after)
-        # Without the first condition mypy objects: the cloud does not take what a private request
-        # makes.
+        # Without the first condition mypy objects: the cloud does not accept what
+        # PrivateRequest.after returns.
         if (
             isinstance(request, AllowCloudRequest)
             and self.cloud_source
@@ -256,7 +257,7 @@ class Router:
         )
 
     def _decide(self, request: AnyRequest, *, calibrate_for: set[Source]) -> Decision:
-        """Decide; first time the device if it may run and a source of `calibrate_for` is chosen."""
+        """Decide; if a source of `calibrate_for` is chosen and the device may run, time it first."""
         started = time.monotonic()
         outcome = self._advisor.decide(request.routing(0, 0.0, {}), request.prompt_ids)
         if (

@@ -246,7 +246,7 @@ def test_cloud_with_another_vocabulary_is_reported(tmp_path: Path) -> None:
     with serving(str(other)) as running:
         done = run("generate", "a", "--cloud", running.address, "--mode", "only_in_cloud")
     assert done.returncode == 2
-    assert "use the same model on both sides" in done.stderr
+    assert "use the same model on the device and in the cloud" in done.stderr
 
 
 def test_convert_makes_a_model_that_generates(tmp_path: Path) -> None:

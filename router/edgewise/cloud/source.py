@@ -33,10 +33,10 @@ LOAD_MAX_AGE = 5.0  # seconds for which the service's last GetLoad answer is use
 
 
 class CloudSource:
-    """One cloud service, which has to hold the device's vocabulary.
+    """One cloud service, whose model must have the device's vocabulary.
 
-    After three failures in a row it is not used. With `background` it is then probed now and then
-    until it answers; without, the next request that wants it is the probe.
+    After three failures in a row it is not used. With `background` it is then probed periodically
+    until it answers; without, the next request that needs it is the probe.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class CloudSource:
         self._vocabulary, self._latency = vocabulary, latency
         self._timeouts = timeouts or CloudTimeouts()
         self.client = CloudClient(address, security or CloudSecurity())
-        self.served_model: pb.GetModelResponse | None = None  # None until it was asked
+        self.served_model: pb.GetModelResponse | None = None  # None until the service has answered
         self.breaker = CircuitBreaker(cooldown=2 * self._timeouts.probe_interval)
         self.health_probe = HealthProbe(self._probe, self._timeouts.probe_interval)
         self._busy_until = 0.0
@@ -64,7 +64,7 @@ class CloudSource:
         self._reading_load = threading.Lock()
 
     def state(self, position: int, max_tokens: int) -> CloudState:
-        """What is known without asking, for `max_tokens` more tokens at `position`."""
+        """What is known without a call, for `max_tokens` more tokens at `position`."""
         self.health_probe.record_demand()
         return CloudState(
             address=self.address,
@@ -75,7 +75,7 @@ class CloudSource:
         )
 
     def predict(self, position: int, max_tokens: int) -> PredictedTime:
-        """How long it would take, by what was measured and by the service's last known load."""
+        """Predicted from earlier measurements and the service's last known load."""
         fresh = self._load if time.monotonic() - self.load_read_at < LOAD_MAX_AGE else None
         return self._latency.predict_in_cloud(
             self.key,
@@ -85,7 +85,7 @@ class CloudSource:
         )
 
     def open(self, request: CloudTokenRequest, /, **options: Unpack[AttemptOptions]) -> Attempt:
-        """An attempt at the new tokens; leaving it cancels the work in the cloud.
+        """An attempt at `request`; leaving it cancels the work in the cloud.
 
         Raises PrivacyError for a request that may not leave the device. The iteration raises
         SourceFailedError.
@@ -95,7 +95,7 @@ class CloudSource:
         return Attempt(Source.IN_CLOUD, request.position, request.max_tokens, run, **options)
 
     def describe(self, attempt: Attempt | None = None) -> pb.GetModelResponse:
-        """The model served there, asked for once. Raises CloudUnavailableError or a refusal."""
+        """The model served there, read once. Raises CloudUnavailableError or CloudRefusedError."""
         if self.served_model is None:
             timeout, time_left = self._timeouts.connect, attempt.time_left if attempt else None
             model = self.client.model(
@@ -106,7 +106,7 @@ class CloudSource:
             if model.vocabulary != self._vocabulary:
                 raise VocabularyMismatchError(
                     f"{self.address} serves '{model.name}', whose vocabulary is not this device's; "
-                    "use the same model on both sides"
+                    "use the same model on the device and in the cloud"
                 )
             self.served_model = model
         return self.served_model
@@ -118,20 +118,20 @@ class CloudSource:
         return load
 
     def refresh(self) -> None:
-        """Read the service's load in the background, for the next decision, unless it is known."""
-        known = self.breaker.state is Circuit.CLOSED and self.served_model is not None
-        if known and time.monotonic() - self.load_read_at >= LOAD_MAX_AGE:
+        """Read the service's load in the background for the next decision, unless it is recent."""
+        usable = self.breaker.state is Circuit.CLOSED and self.served_model is not None
+        if usable and time.monotonic() - self.load_read_at >= LOAD_MAX_AGE:
             threading.Thread(target=self.refresh_now, name="edgewise-load", daemon=True).start()
 
     def refresh_now(self) -> None:
-        """As `refresh`, in this thread; does nothing while another thread is at it."""
+        """As `refresh`, in this thread; does nothing while another thread reads it."""
         if self._reading_load.acquire(blocking=False):
             try:
                 with self._judged():
                     self.load()
             except SourceFailedError:
                 self._load = None
-                self.load_read_at = time.monotonic() - LOAD_MAX_AGE / 2  # not again at once
+                self.load_read_at = time.monotonic() - LOAD_MAX_AGE / 2  # do not retry immediately
             finally:
                 self._reading_load.release()
 
@@ -150,7 +150,7 @@ class CloudSource:
         try:
             with self._judged():
                 model = self.describe(attempt)
-                attempt.ready(uncached=request.position)  # all, for all that is known here
+                attempt.ready(uncached=request.position)  # its prefix cache is unknown here
                 yield from self._stream(request, attempt, model)
         finally:
             if attempt.handoff and attempt.handoff.code is VetoCode.STALLED:
@@ -182,7 +182,7 @@ class CloudSource:
                     if response.token_ids:
                         self.breaker.succeeded()
                         timer.timeout = self._timeouts.between_tokens
-                        timer.pause()  # the reader's own time is not the cloud's
+                        timer.pause()  # the caller's time is not the cloud's
                         yield from response.token_ids
                         position += len(response.token_ids)
                         timer.reset()
@@ -191,7 +191,7 @@ class CloudSource:
             except grpc.RpcError as error:
                 if attempt.stop.is_set():
                     return
-                # A deadline shorter than `connect` is the request's own, and proves nothing.
+                # A deadline shorter than `connect` comes from the request: it proves no failure.
                 silent = timer.waited >= self._timeouts.connect
                 if timer.stalled or (position == request.position and silent):
                     raise CloudUnavailableError(
@@ -201,11 +201,11 @@ class CloudSource:
         raise CloudUnavailableError(f"{self.address} ended its answer without finishing it")
 
     def _probe(self) -> bool:
-        """Whether a cloud that failed answers again."""
+        """Whether the service answers again after a failure."""
         try:
             self.load()
         except (CloudBusyError, CloudRefusedError):
-            pass  # an answer
+            pass  # it answers
         except SourceFailedError:
             self.breaker.failed()
             self.client.reconnect()
@@ -220,12 +220,12 @@ class CloudSource:
 
     @contextmanager
     def _judged(self) -> Iterator[None]:
-        """Report a failure to the circuit breaker; a cloud that is busy or refuses is healthy."""
+        """Report failures to the circuit breaker. A service that is busy or refuses is healthy."""
         try:
             yield
         except CloudBusyError as error:
             if error.retry_after:
-                # With jitter, so that callers do not return all at once.
+                # With jitter, so that callers do not all retry at once.
                 delay = error.retry_after * random.uniform(1, 1.5)  # noqa: S311  # not a secret
                 self._busy_until = time.monotonic() + delay
             raise
@@ -233,5 +233,5 @@ class CloudSource:
             self._fail()
             raise
         except VocabularyMismatchError:
-            self.served_model = None  # it may serve another model now: ask again next time
+            self.served_model = None  # it may serve another model by the next request
             raise

@@ -1,4 +1,4 @@
-"""The device as a source of tokens: loads its model when first needed."""
+"""The device as a source of tokens."""
 
 import threading
 import time
@@ -45,10 +45,10 @@ class ModelAvailability:
 
 
 class DeviceSource:
-    """The model on this device. Raises ModelError at once for a folder that holds no valid model.
+    """The model on this device. It is loaded when first needed.
 
-    It is loaded when first needed and unloaded after `keep_alive` seconds without a generation
-    (None: never).
+    After `keep_alive` seconds without a generation it is unloaded (None: never). Raises ModelError
+    for a folder without a valid model.
     """
 
     def __init__(
@@ -71,26 +71,26 @@ class DeviceSource:
         name = f"{self.manifest.name}/{self.manifest.revision}"
         self.key = f"on_device/{machine()}/{name}/{threads or 'auto'}"  # in the latency log
         self.model: DeviceModel | None = None  # while it is loaded
-        self.running: list[Attempt] = []  # or loading the model
+        self.running: list[Attempt] = []  # those that have loaded the model and not ended
         self.loading = threading.Lock()  # held while the model is being loaded
-        # Re-entrant: garbage collection may end a stream in the middle of anything.
+        # Re-entrant: garbage collection may end a stream at any point, in any thread.
         self.lock = threading.RLock()  # guards `running` and the timer
         self._unload_timer: threading.Timer | None = None
 
     def availability(self) -> ModelAvailability:
-        """Whether the model is here, and loaded; cheap."""
+        """Whether the model is on the device, and whether it is loaded; cheap."""
         problem = "" if self.model else self._problem()
         status = Availability.UNAVAILABLE if problem else Availability.AVAILABLE
         return ModelAvailability(status, self.model is not None, problem)
 
     def state(self, token_ids: Sequence[int], max_tokens: int) -> EdgeState:
-        """What the policy needs to know, for `max_tokens` more after these tokens; cheap."""
+        """What the policy needs to know, for `max_tokens` more tokens after `token_ids`; cheap."""
         available = self.availability()
         return EdgeState(
             availability=available.status,
             detail=available.detail,
             context_window=self.manifest.architecture.context_window,
-            # A model that is being loaded is what takes the memory.
+            # A model that is being loaded already takes the memory.
             memory_needed=0 if available.loaded or self.loading.locked() else self.manifest.memory,
             queue_length=len(self.running),
             predicted=self._predict(token_ids, max_tokens),
@@ -98,14 +98,14 @@ class DeviceSource:
 
     @property
     def measured(self) -> bool:
-        """Whether anything is known of its speed."""
+        """Whether its speed has been measured."""
         return bool(self._latency.measured(self.key))
 
     def open(self, request: TokenRequest, /, **options: Unpack[AttemptOptions]) -> Attempt:
-        """An attempt at the new tokens: those that fit the context window, unless it may slide.
+        """An attempt at as many tokens as fit the context window, or at all if it may slide.
 
-        Its iteration raises ModelError, RuntimeFailedError or DeviceBusyError. Attempts that run at
-        once take turns, step by step, each with a cache of its own.
+        Its iteration raises ModelError, RuntimeFailedError or DeviceBusyError. Concurrent attempts
+        take turns, step by step, each with its own cache.
         """
         if not request.sliding_window:
             room = self.manifest.architecture.context_window - request.position
@@ -114,21 +114,21 @@ class DeviceSource:
         return Attempt(Source.ON_DEVICE, request.position, request.max_tokens, run, **options)
 
     def calibrate(self) -> None:
-        """Learn this device's speed from a short generation. Raises as an attempt's iteration."""
+        """Measure this device's speed with a short generation. Raises as an attempt's iteration."""
         with self.open(self._calibration_request()) as attempt:
             for _ in attempt:
                 pass
 
     def warm_up(self) -> None:
-        """Load the model if it is not loaded; idle time counts from here. Raises ModelError."""
+        """Load the model if it is not loaded; the idle time starts here. Raises ModelError."""
         self._cancel_unload()
         self._load()
         self._schedule_unload()
 
     def unload(self) -> None:
-        """Unload the model after the attempts that run; it is loaded again when needed."""
+        """Unload the model once the running attempts have ended; it is loaded again when needed."""
         self._cancel_unload()
-        # Attempts hold the model; its memory is freed when the last one ends.
+        # Attempts refer to the model; its memory is freed when the last one ends.
         self.model = None
 
     def verify(self) -> None:
@@ -136,14 +136,14 @@ class DeviceSource:
         self.manifest.verify(self._folder, [MODEL_FILE])
 
     def measure(self) -> "Profile":
-        """Profile the model in a process of its own; predictions then follow the result.
+        """Profile the model in a child process; predictions then follow the result.
 
         Raises ModelError or RuntimeFailedError.
         """
         from edgewise_edge.profiling import profile
 
         found = profile(self._folder, self._threads)
-        # Four times: enough to outweigh older measurements, and to be outweighed by newer ones.
+        # Four times: enough to outweigh older measurements, and few enough for newer ones to win.
         for run in (found.short, found.long) * 4:
             self._latency.add(
                 self.key,
@@ -151,7 +151,7 @@ class DeviceSource:
                     position=run.prompt_tokens,
                     uncached=run.prompt_tokens,
                     first_token=run.first_token,
-                    tokens=64,  # about what was measured: enough to be believed
+                    tokens=64,  # about as many as the profile generates
                     decode_time=run.gap * 63,
                     at=time.time(),
                 ),
@@ -177,7 +177,7 @@ class DeviceSource:
             self._learn(attempt)
 
     def _learn(self, attempt: Attempt) -> None:
-        """Remember how long it took. Other attempts at the same time would distort it."""
+        """Log how long it took, unless concurrent attempts have slowed it down."""
         measurement = attempt.measurement()
         if attempt.alone and measurement:
             self._latency.add(self.key, measurement)
@@ -220,8 +220,10 @@ class DeviceSource:
     @contextmanager
     def _counted(self, attempt: Attempt) -> Iterator[None]:
         with self.lock:
-            if len(self.running) >= self._max_queue:  # it may have filled since the decision
-                raise DeviceBusyError(f"the device runs {len(self.running)} generations already")
+            if len(self.running) >= self._max_queue:  # it has filled since the decision
+                raise DeviceBusyError(
+                    f"the device is already running {len(self.running)} generations"
+                )
             self.running.append(attempt)
             if len(self.running) > 1:
                 for other in self.running:
@@ -235,7 +237,7 @@ class DeviceSource:
                 self._schedule_unload()
 
     def _schedule_unload(self) -> None:
-        """Start the idle time here, unless an attempt runs."""
+        """Start the idle time now, unless an attempt is running."""
         with self.lock:
             self._cancel_unload()
             if self._keep_alive is not None and not self.running:

@@ -1,1 +1,1 @@
-"""One generation on its way: request, attempts, events, and the stream of text."""
+"""One generation: its request, attempts, events, and the stream of chunks."""

@@ -1,4 +1,4 @@
-"""One source's attempt at a generation: its tokens, its timing, and how to stop it from elsewhere."""
+"""One source's attempt at a generation: its tokens, its timing, and how another thread stops it."""
 
 import threading
 import time
@@ -9,11 +9,11 @@ from typing import Self, TypedDict
 from edgewise.latency.measurement import Measurement
 from edgewise.policy.types import UNKNOWN, PredictedTime, Progress, Source, Veto
 
-_ENOUGH = 8  # tokens after which the attempt's own pace replaces the predicted one
+_ENOUGH = 8  # tokens after which the measured time per token replaces the predicted one
 
 
 class StopSignal(threading.Event):
-    """An event with callbacks, so that code that waits for something else can be woken."""
+    """An event with callbacks, to wake code that is blocked on something else."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class StopSignal(threading.Event):
             callback()
 
     def add_callback(self, callback: Callable[[], object]) -> None:
-        """Call `callback` when the signal is set; at once if it is already."""
+        """Call `callback` when the signal is set, or now if it already is."""
         with self._lock:
             if not self.is_set():
                 self._callbacks.append(callback)
@@ -38,10 +38,10 @@ class StopSignal(threading.Event):
 
 
 class AttemptOptions(TypedDict, total=False):
-    """What the generation loop knows about an attempt; all may be left out."""
+    """What the generation loop knows about an attempt. All may be left out."""
 
     predicted: PredictedTime
-    timeout: float | None  # seconds; after that nobody needs more tokens
+    timeout: float | None  # seconds after which no more tokens are needed
     traceparent: str | None  # the W3C trace it belongs to
 
 
@@ -49,8 +49,9 @@ class AttemptOptions(TypedDict, total=False):
 class Attempt:
     """A context manager: iterate over it for the new tokens; leaving it ends the source's work.
 
-    `run` makes the tokens. It is called, and the work begins, when the first token is asked for;
-    it raises one of errors.Failure. Times are in seconds; the reader's own time is in none of them.
+    `run` generates the tokens and may raise one of errors.Failure. It is called when the first
+    token is requested; nothing runs before. Times are in seconds, without the time that the caller
+    takes between tokens.
     """
 
     source: Source
@@ -62,11 +63,11 @@ class Attempt:
     traceparent: str | None = None
     started: float = field(default_factory=time.monotonic)
     stop: StopSignal = field(default_factory=StopSignal)
-    handoff: Veto | None = None  # why it was stopped, if for the other source to continue
+    handoff: Veto | None = None  # why it was stopped, if the other source is to continue
     uncached: int = 0  # tokens of the prompt and answer so far that were not in a prefix cache
     load_time: float = 0.0  # to load a model first
-    queued: float = 0.0  # the part of `first_token` spent in a service's queue, if it says
-    alone: bool = True  # whether no other generation ran on the same device at the same time
+    queued: float = 0.0  # the part of `first_token` spent in the service's queue, if reported
+    alone: bool = True  # whether no other generation ran on the device at the same time
     tokens: int = 0
     first_token: float | None = None  # from the moment the source was ready
     decode_time: float = 0.0  # from the first token to the last
@@ -109,7 +110,7 @@ class Attempt:
         return token
 
     def close(self) -> None:
-        """End the work, from the thread that reads the tokens."""
+        """End the work. Only for the thread that reads the tokens."""
         if self._generator is not None:
             self._generator.close()
 
@@ -120,7 +121,7 @@ class Attempt:
         """
         try:
             self._prefetched = next(self, None)
-        except Exception as error:  # noqa: BLE001  # the reader's thread raises it
+        except Exception as error:  # noqa: BLE001  # the iteration raises it
             self._prefetched = error
         return isinstance(self._prefetched, int)
 
@@ -130,7 +131,7 @@ class Attempt:
         return self._prefetched if isinstance(self._prefetched, Exception) else None
 
     def ready(self, *, uncached: int, load_time: float = 0.0) -> None:
-        """The source is loaded or connected: the time to the first token counts from here."""
+        """The source is loaded or connected: the time to the first token starts here."""
         self.uncached, self.load_time = uncached, load_time
         self.waiting_since = time.monotonic()
 
@@ -142,7 +143,7 @@ class Attempt:
         return max(0.0, self.started + self.timeout - time.monotonic())
 
     def progress(self) -> Progress:
-        """How it is doing now; from any thread."""
+        """Its progress now; from any thread."""
         waiting_since, now = self.waiting_since, time.monotonic()
         silent = now - waiting_since if waiting_since is not None else 0.0
         gap = self.decode_time / (self.tokens - 1) if self.tokens > _ENOUGH else self.predicted.gap

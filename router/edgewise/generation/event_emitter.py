@@ -29,8 +29,8 @@ log = logging.getLogger("edgewise")
 class EventEmitter:
     """Sends one generation's events to every observer, and to the logger `edgewise` at DEBUG.
 
-    An observer that raises is logged and otherwise ignored. Events are made only if somebody
-    listens.
+    An observer's error is logged and otherwise ignored. Without an observer or a DEBUG log no
+    events are made.
     """
 
     def __init__(self, observers: Sequence[Observer], model: str, privacy: Privacy) -> None:
@@ -38,7 +38,7 @@ class EventEmitter:
         self._generation = secrets.token_hex(8)
 
     def traceparent(self) -> str | None:
-        """The trace (W3C) that an observer keeps of the generation, if one does."""
+        """The W3C trace header of the first observer that traces this generation."""
         for observer in self._observers:
             if isinstance(observer, Traces):
                 with _logging_errors():
@@ -51,7 +51,7 @@ class EventEmitter:
         self._emit(Decided, decision=decision, position=position, max_tokens=max_tokens)
 
     def attempt_ended(self, attempt: Attempt, outcome: Outcome, error: Exception | None) -> None:
-        """A source has stopped."""
+        """An attempt has ended."""
         self._emit(
             AttemptEnded,
             source=attempt.source,
@@ -64,11 +64,11 @@ class EventEmitter:
         )
 
     def handed_over(self, source: Source, position: int, tokens: int, why: Veto) -> None:
-        """`source` continues after `tokens` new ones."""
+        """`source` continues after `tokens` generated ones."""
         self._emit(HandedOver, source=source, position=position, tokens=tokens, why=why.code)
 
     def hedged(self, source: Source, after: float) -> None:
-        """`source` runs too."""
+        """`source` was started too, after `after` seconds without a token."""
         self._emit(Hedged, source=source, after=after)
 
     def refused(self, vetoes: Mapping[Source, Veto], tokens: int = 0) -> None:
@@ -114,5 +114,5 @@ def _logging_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001
-        # Only its type: its message could quote anything.
+        # Only the error's type: its message could quote anything.
         log.warning("an observer failed: %s", type(error).__name__)

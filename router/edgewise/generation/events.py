@@ -1,4 +1,4 @@
-"""What a router tells of its work, as it happens. No event holds a prompt, a token or a text."""
+"""What a router reports while it works. No event holds a prompt, a token or an answer."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from edgewise_edge import FinishReason, Usage
 class Event:
     """Something that happened to one generation."""
 
-    generation: str  # names the generation; random
+    generation: str  # its random ID
     model: str  # name@revision
     privacy: Privacy
     time: float  # seconds since the epoch
@@ -22,57 +22,57 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decided(Event):
-    """A side was chosen: for the whole text, or for the rest of it after a fallback or handoff."""
+    """A source was chosen: for the whole answer, or for the rest after a fallback or handoff."""
 
     decision: Decision
-    position: int  # tokens there, prompt and answer
-    max_tokens: int  # still wanted
+    position: int  # tokens so far, prompt and answer
+    max_tokens: int  # still to generate
 
 
 class Outcome(StrEnum):
-    """How a side's attempt ended."""
+    """How an attempt ended."""
 
     FINISHED = "finished"
     FAILED = "failed"
     HANDED_OVER = "handed_over"
     CANCELLED = "cancelled"
-    LOST = "lost"  # the other side was first
+    LOST = "lost"  # of two hedged attempts, the other one had the first token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptEnded(Event):
-    """A side wrote, or tried to. Times in seconds."""
+    """An attempt of one source has ended. Times in seconds."""
 
     source: Source
-    position: int  # tokens there when it began
-    tokens: int  # that it wrote
+    position: int  # tokens before it, prompt and answer
+    tokens: int  # that it generated
     total: float
     first_token: float | None
     outcome: Outcome
-    error: str | None = None  # the name of what went wrong
+    error: str | None = None  # the exception's class
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandedOver(Event):
-    """One side goes on where the other stopped: a fallback without tokens, a handoff with some."""
+    """The other source continues: a fallback before the first token, a handoff after it."""
 
-    source: Source  # that goes on
-    position: int
-    tokens: int  # generated until here
-    why: VetoCode  # the veto on the side that stopped
+    source: Source  # that continues
+    position: int  # tokens so far, prompt and answer
+    tokens: int  # generated so far
+    why: VetoCode  # the veto on the source that stopped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hedged(Event):
-    """The other side was asked too, since no token had come."""
+    """The other source was started too, since the first had no token yet."""
 
-    source: Source  # that was asked too
+    source: Source  # that was started too
     after: float  # seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completed(Event):
-    """The text has ended, however it came."""
+    """The generation has ended, for whatever reason."""
 
     finish_reason: FinishReason
     usage: Usage
@@ -82,19 +82,19 @@ class Completed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused(Event):
-    """No side may answer, or none may go on."""
+    """No source may answer, or none may continue."""
 
     vetoes: Mapping[Source, VetoCode]
-    tokens: int  # generated until here
+    tokens: int  # generated so far
 
 
-# Called in the thread that generates, or beside it; should be quick. What it raises is logged.
+# Called in a thread that generates, so it should be quick. What it raises is logged.
 Observer = Callable[[Event], object]
 
 
 @runtime_checkable
 class Traces(Protocol):
-    """An observer whose traces the cloud's spans are to join (tracing.Tracing)."""
+    """An observer whose traces the cloud's spans join (tracing.Tracing)."""
 
     def traceparent(self, generation: str) -> str | None:
         """The W3C header for calls on behalf of that generation."""

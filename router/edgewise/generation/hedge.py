@@ -1,4 +1,4 @@
-"""Attempts of both sources at once: the first to have a token wins, the other is stopped."""
+"""Runs both sources: the attempt that has a token first wins, the other is stopped."""
 
 import queue
 import threading
@@ -9,19 +9,20 @@ from dataclasses import dataclass, field
 from edgewise.generation.attempt import Attempt
 from edgewise.generation.events import Outcome
 
-# Told how each attempt that did not win has ended, with its error where it failed.
+# Called for each attempt that did not win: how it ended, and its error if it failed.
 Ended = Callable[[Attempt, Outcome, Exception | None], object]
 
 
 def hedge(
     first: Attempt, after: float, open_other: Callable[[], Attempt | None], ended: Ended
 ) -> Attempt:
-    """Run `first`, and after `after` seconds without a token the attempt of `open_other` too.
+    """Run `first`, and after `after` seconds without a token also the attempt of `open_other`.
 
-    Returns the attempt that had a token first, ready to be iterated; where none had, the last one
-    to end, whose iteration raises its error. The other is stopped.
+    Returns the attempt that had a token first, ready to be iterated. If none had, returns the last
+    one to end, whose iteration raises its error. The other is stopped.
     """
     running, winner, failed = Hedge(), None, list[Attempt]()
+    returned: Attempt | None = None
     try:
         running.start(first)
         winner = running.wait(after)
@@ -34,11 +35,13 @@ def hedge(
                 failed.append(winner.attempt)
                 ended(winner.attempt, Outcome.FAILED, winner.attempt.prefetch_error)
             winner = later
+        returned = winner.attempt if winner else first
     finally:
-        for loser in running.stop_all(but=winner):
-            if loser not in failed:
+        for loser in running.stop_all(but=returned):
+            # The caller reports the attempt that is returned, and `first` where this raises.
+            if loser not in failed and (returned or loser is not first):
                 ended(loser, Outcome.LOST, None)
-    return winner.attempt if winner else first
+    return returned
 
 
 @dataclass(slots=True, eq=False)
@@ -60,7 +63,7 @@ class HedgedAttempt:
                 self.attempt.close()
 
     def stop(self) -> None:
-        """Stop it; its work ends after the current step."""
+        """Stop it. Its work ends after the current step."""
         self.attempt.stop.set()
         with self._lock:
             self._stopped = True
@@ -69,7 +72,7 @@ class HedgedAttempt:
 
 
 class Hedge:
-    """Attempts that run at once, each in its own thread, until each has its first token."""
+    """Runs attempts concurrently, each up to its first token in a thread of its own."""
 
     def __init__(self) -> None:
         self._arrivals: queue.SimpleQueue[HedgedAttempt] = queue.SimpleQueue()
@@ -86,7 +89,7 @@ class Hedge:
         ).start()
 
     def wait(self, timeout: float | None = None) -> HedgedAttempt | None:
-        """The next attempt that has a token, or has ended without; None if none is in time."""
+        """The next attempt to have a token or to end without one; None after `timeout` seconds."""
         if not self._running:
             return None
         with suppress(queue.Empty):
@@ -95,9 +98,9 @@ class Hedge:
             return hedged
         return None
 
-    def stop_all(self, but: HedgedAttempt | None) -> list[Attempt]:
-        """Stop all but one; those that were stopped."""
-        losers = [hedged for hedged in self._attempts if hedged is not but]
+    def stop_all(self, but: Attempt | None) -> list[Attempt]:
+        """Stop all but one. Returns those that were stopped."""
+        losers = [hedged for hedged in self._attempts if hedged.attempt is not but]
         for loser in losers:
             loser.stop()
         return [loser.attempt for loser in losers]

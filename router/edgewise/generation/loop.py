@@ -1,4 +1,4 @@
-"""The generation loop: decide, run, and where a source fails or hands off, decide again."""
+"""The generation loop: decide, run, and decide again when a source fails or hands off."""
 
 from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -21,7 +21,7 @@ from edgewise_edge import FinishReason
 class GenerationLoop:
     """One generation, from the first decision to its end.
 
-    `sources` are those that the request may use at all; `decision` has chosen one of them.
+    `sources` are those that the request may use; `decision` has chosen one of them.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class GenerationLoop:
             self.end(FinishReason.CANCELLED)
 
     def end(self, reason: FinishReason) -> None:
-        """End the generation here, unless it has ended."""
+        """End the generation here, unless it has ended already."""
         self._response.finish(reason)
         if not self._completed:
             self._completed = True
@@ -64,7 +64,7 @@ class GenerationLoop:
         return self._response.finished or self.cancelled.is_set()
 
     def _attempt(self) -> Generator[Chunk, None, None]:
-        """Run the source that was decided on; if it does not finish, decide on the other."""
+        """Run the chosen source; if it does not finish, choose again."""
         attempt = self._open(self.decision)
         outcome = Outcome.CANCELLED
         error: Exception | None = None
@@ -105,10 +105,10 @@ class GenerationLoop:
                 if response.finished:
                     break
         if not (self._ended() or attempt.handoff):
-            raise SourceFailedError(f"{attempt.source} stopped before the text was finished")
+            raise SourceFailedError(f"{attempt.source} stopped before the answer was finished")
 
     def _open(self, decision: Decision) -> Attempt:
-        """An attempt of the source that was decided on; it does not run yet."""
+        """An attempt of the chosen source; it does not run yet."""
         attempt = self._sources[decision.source](
             self._response.token_ids,
             predicted=decision.predicted[decision.source],
@@ -119,16 +119,16 @@ class GenerationLoop:
         return attempt
 
     def _timeout(self, decision: Decision) -> float | None:
-        """Seconds that a source may take: the rest of the budget, if the other can continue then."""
+        """Seconds the source may take: the rest of the budget, if the other can continue then."""
         budget, other = self.request.latency_budget, decision.vetoes.get(decision.source.other)
         missed = decision.reason in (Reason.BUDGET_MISSED, Reason.LAST_RESORT)
         if budget is None or missed or not self._has_other or (other and not other.soft):
             return None
         rest = budget - self._response.elapsed
-        return rest if rest > 0 else None  # a budget that is spent limits nobody
+        return rest if rest > 0 else None  # a budget that is used up is no limit
 
     def _hedged(self, first: Attempt, after: float) -> Attempt:
-        """The attempt that has a token first, if both sources run."""
+        """The first to have a token: `first`, or the other source, started after `after` s."""
 
         def open_other() -> Attempt | None:
             decision = self._decide_hedge(first.source, after)
@@ -149,18 +149,18 @@ class GenerationLoop:
         return winner
 
     def _decide_hedge(self, slow: Source, after: float) -> Decision | None:
-        """The decision for the other source, if it may run too."""
+        """A decision for the other source, if it may be started too."""
         stalled = Veto(VetoCode.STALLED, f"it had no token after {after:.1f} s", soft=True)
         outcome = self._decide({slow: stalled})
         if not isinstance(outcome, Decision) or outcome.source is slow:
             return None
         if outcome.source in outcome.vetoes:
-            return None  # a last resort does not run for speed alone
+            return None  # not worth a last resort
         self._emitter.hedged(outcome.source, after)
         return outcome
 
     def _abandon(self, source: Source, why: Veto, cause: Exception | None = None) -> None:
-        """Move to the other source. Raises NoSourceError if it may not continue."""
+        """Choose the source that continues. Raises NoSourceError if none may."""
         self._abandoned[source] = why
         outcome, generated = self._decide(), len(self._response.token_ids)
         if isinstance(outcome, NoSource):

@@ -1,4 +1,4 @@
-"""Watches a running attempt from a thread of its own, so that no token waits for a check."""
+"""Watches a running attempt in a separate thread, so that no token waits for a check."""
 
 import logging
 import threading
@@ -16,7 +16,7 @@ BUDGET_POLL_INTERVAL = 0.05  # seconds, for a request with a latency budget
 
 
 class HandoffMonitor:
-    """A context manager: has `attempt` hand off as soon as `check` returns a veto.
+    """A context manager: hands `attempt` off when `check` returns a veto.
 
     `check` is called every `interval` seconds.
     """
@@ -36,7 +36,7 @@ class HandoffMonitor:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop it, without waiting."""
+        """Stop the thread, without waiting for it."""
         self._done.set()
 
     def _watch(self) -> None:

@@ -1,4 +1,4 @@
-"""The answer so far and which source made which token: what either source continues from."""
+"""The answer so far, from which either source can continue, and the source of each token."""
 
 import time
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from edgewise_edge import FinishReason, Tokenizer, Transcript, Usage
 
 
 class PartialResponse:
-    """The answer to one request as far as it has come.
+    """The answer to one request so far.
 
     `model` is name@revision; `started` the time.monotonic() of the request.
     """
@@ -29,12 +29,12 @@ class PartialResponse:
 
     @property
     def token_ids(self) -> tuple[int, ...]:
-        """The new tokens; from any thread."""
+        """The tokens generated so far; from any thread."""
         return tuple(self._transcript.token_ids)
 
     @property
     def position(self) -> int:
-        """Of the next token, counted from the start of the prompt."""
+        """The next token's position, counted from the start of the prompt."""
         return len(self.request.prompt_ids) + len(self._transcript.token_ids)
 
     @property
@@ -44,16 +44,16 @@ class PartialResponse:
 
     @property
     def tokens_left(self) -> int:
-        """New tokens that may still come."""
+        """Tokens that may still be generated."""
         return self.request.max_tokens - len(self._transcript.token_ids)
 
     @property
     def finished(self) -> bool:
-        """Whether it is complete, or was ended."""
+        """Whether it is complete or was ended early."""
         return self._transcript.finish_reason is not None
 
     def begin_attempt(self, attempt: Attempt) -> None:
-        """Expect at most `attempt.max_tokens` more tokens."""
+        """Allow at most `attempt.max_tokens` more tokens."""
         self._attempts.append(attempt)
         self._transcript.limit(len(self._transcript.token_ids) + attempt.max_tokens)
 
@@ -72,7 +72,7 @@ class PartialResponse:
         return chunk
 
     def finish(self, reason: FinishReason) -> None:
-        """End it here, unless it has ended."""
+        """End it here, unless it has ended already."""
         if not self.finished:
             self._pieces.append(self._transcript.finish(reason))
 
@@ -100,7 +100,7 @@ class PartialResponse:
         )
 
     def _decode_time(self) -> float:
-        """Seconds spent waiting for tokens after the first, without the reader's own time."""
+        """Seconds spent waiting for the tokens after the first, without the caller's time."""
         used = [attempt for attempt in self._attempts if attempt.first_token is not None]
         resumed = sum(attempt.load_time + (attempt.first_token or 0.0) for attempt in used[1:])
         return resumed + sum(attempt.decode_time for attempt in used)

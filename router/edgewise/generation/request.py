@@ -1,4 +1,4 @@
-"""What an app asks for, checked and in the router's terms."""
+"""The request of an app: its options, and what they become once checked."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ SECONDS_LIMIT = 10**6  # what clocks and gRPC can wait for
 
 
 class RequestOptions(TypedDict, total=False):
-    """Options of one request; all may be left out, None means the same as leaving out."""
+    """Options of one request. All may be left out; None means the default."""
 
     max_tokens: int | None
     temperature: float | None
@@ -27,13 +27,13 @@ class RequestOptions(TypedDict, total=False):
     privacy: Privacy | str | None
     first_token_budget: float | None  # seconds
     latency_budget: float | None  # seconds
-    hedge_after: float | None  # seconds without a token after which the other source starts too
-    sliding_window: bool | None  # continue beyond the device's context window, dropping the start
+    hedge_after: float | None  # seconds without a token until the other source is started too
+    sliding_window: bool | None  # continue past the device's context window, dropping the start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudTokenRequest(TokenRequest):
-    """A TokenRequest that may leave the device: the only kind that the cloud source takes.
+    """A TokenRequest that may leave the device: the only kind that the cloud source accepts.
 
     Only AllowCloudRequest makes it.
     """
@@ -41,10 +41,10 @@ class CloudTokenRequest(TokenRequest):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One request, complete: a PrivateRequest or an AllowCloudRequest.
+    """A complete request: a PrivateRequest or an AllowCloudRequest.
 
-    Its text shows in no `repr`, and so in no log or traceback. Raises RequestError for values that
-    neither source could serve.
+    Its `repr` shows no content, so that logs and tracebacks hold none. Raises RequestError for
+    values that neither source could serve.
     """
 
     privacy: ClassVar[Privacy]
@@ -87,15 +87,15 @@ class Request:
         return bool(self.first_token_budget or self.latency_budget)
 
     def after(self, generated: Sequence[int]) -> TokenRequest:
-        """What a source is asked for: the tokens that follow those `generated`."""
+        """The request to a source for the tokens that follow those `generated`."""
         return TokenRequest(**self._token_fields(generated))
 
     def routing(
         self, generated: int, elapsed: float, abandoned: Mapping[Source, Veto]
     ) -> RoutingRequest:
-        """What the policy is asked: a source for the rest, `elapsed` seconds after the request.
+        """The request to the policy for a source of the rest, `elapsed` seconds after the start.
 
-        `abandoned` are the sources it has moved away from, and why.
+        `abandoned` are the sources that the generation has left, and why.
         """
         return RoutingRequest(
             mode=self.mode,
@@ -122,7 +122,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrivateRequest(Request):
-    """A request that never leaves the device: the cloud source does not take what it makes."""
+    """A request that never leaves the device: the cloud does not accept its TokenRequests."""
 
     privacy: ClassVar[Privacy] = Privacy.PRIVATE
 
@@ -144,7 +144,7 @@ Choice = TypeVar("Choice", Mode, Privacy)
 
 
 def parse_choice(kind: type[Choice], value: str) -> Choice:
-    """The enum's member of that name. Raises ConfigurationError that lists the valid names."""
+    """The enum member with that value. Raises ConfigurationError with the valid values."""
     try:
         return kind(value)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""From an app's options to a request: classified first, then tokenized and checked."""
+"""Builds a request from an app's options: classified first, then tokenized and checked."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -26,7 +26,7 @@ _SAMPLING = ("temperature", "top_k", "top_p", "repetition_penalty", "seed")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestBuilder:
-    """A router's defaults, and the model's."""
+    """Builds requests with the defaults of the router and the model."""
 
     manifest: Manifest
     tokenizer: Tokenizer
@@ -36,7 +36,7 @@ class RequestBuilder:
     offline: bool
 
     def build(self, prompt: str, options: Mapping[str, Any]) -> AnyRequest:
-        """Options are RequestOptions. Raises RequestError for what no source could serve."""
+        """`options` are RequestOptions. Raises RequestError for what no source could serve."""
         given = {name: value for name, value in options.items() if value is not None}
         requested = given.pop("privacy", None)
         privacy = resolve_privacy(  # before anything else
@@ -63,14 +63,14 @@ class RequestBuilder:
             end_ids=self.tokenizer.end_ids,
             mode=parse_choice(Mode, given.pop("mode", self.mode)),
             offline=self.offline,
-            **given,  # Request's own names, or what Python calls an unexpected argument
+            **given,  # the rest has Request's names; any other is a TypeError
         )
 
 
 def resolve_privacy(
     prompt: str, requested: Privacy | None, classify: Classify | None, default: Privacy
 ) -> Privacy:
-    """The stricter of what the request and `classify` say; else the default.
+    """Private if the request says so; else the result of `classify`, the request's, or the default.
 
     A hook that raises, or returns anything but a Privacy, means private.
     """
@@ -80,7 +80,7 @@ def resolve_privacy(
         return requested or default
     try:
         return Privacy(classify(prompt))
-    except Exception as error:  # noqa: BLE001  # whatever it is, the prompt stays here
+    except Exception as error:  # noqa: BLE001  # when in doubt, private
         # Only the error's type: its message may quote the prompt.
         log.warning("classify failed (%s): the prompt is private", type(error).__name__)
         return Privacy.PRIVATE

@@ -1,4 +1,4 @@
-"""What the router gives back: chunks while it writes, a Generation in the end."""
+"""What the router returns: chunks while it generates, a Generation at the end."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -10,9 +10,9 @@ from edgewise_edge import FinishReason, Usage
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of text, the tokens that completed it, and who made them.
+    """A piece of text, its tokens, and the source that completed it.
 
-    Tokens whose text fell to a stop string are in no chunk, only in the Generation.
+    Tokens cut off by a stop string are in no chunk, only in the Generation.
     """
 
     text: str
@@ -40,7 +40,7 @@ class Timings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """A finished (or cancelled) text, with how it came about."""
+    """A finished (or cancelled) answer, and how it was made."""
 
     text: str
     token_ids: tuple[int, ...]
@@ -48,20 +48,20 @@ class Generation:
     model: str  # name@revision
     source: Source  # of the last token
     segments: tuple[Segment, ...]
-    decision: Decision  # the last, should a side have failed
+    decision: Decision  # the last one, where there were several
     usage: Usage
     timings: Timings
     seed: int
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; the words are those of this class."""
+        """For JSON; the keys are this class's field names."""
         usage = asdict(self.usage) | {"total_tokens": self.usage.total_tokens}
         return asdict(self) | {"usage": usage, "decision": decision_dict(self.decision)}
 
 
 def decision_dict(decision: Decision) -> dict[str, Any]:
-    """A Decision for JSON: every side present, a side without a veto as null."""
-    predicted = {side: asdict(time) for side, time in decision.predicted.items()}
+    """A Decision for JSON; a source without a veto is null."""
+    predicted = {source: asdict(time) for source, time in decision.predicted.items()}
     return {
         "source": decision.source,
         "reason": decision.reason,
@@ -72,16 +72,16 @@ def decision_dict(decision: Decision) -> dict[str, Any]:
 
 
 def refusal_dict(vetoes: Mapping[Source, Veto]) -> dict[str, Any]:
-    """The same words where no side may answer."""
+    """The same keys where no source may answer."""
     return {"source": None, "reason": None, "vetoes": _vetoes_dict(vetoes)}
 
 
 def _vetoes_dict(vetoes: Mapping[Source, Veto]) -> dict[str, Any]:
-    return {side: asdict(vetoes[side]) if side in vetoes else None for side in Source}
+    return {source: asdict(vetoes[source]) if source in vetoes else None for source in Source}
 
 
 def summary(generation: Generation) -> str:
-    """One line for people: who answered, why, and how fast."""
+    """One line for people: which source answered, why, and how fast."""
     timings = generation.timings
     parts = [
         " → ".join(f"{part.source} ({part.tokens})" for part in generation.segments)

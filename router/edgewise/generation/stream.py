@@ -1,4 +1,4 @@
-"""The stream that an app reads, and the same for asyncio."""
+"""The stream of chunks that an app reads, and its asyncio counterpart."""
 
 import contextvars
 import threading
@@ -14,15 +14,15 @@ from edgewise_edge import FinishReason
 
 
 class TextStream(Iterator[Chunk]):
-    """A context manager: iterate over it for chunks. Leaving, closing or dropping it cancels the work.
+    """A context manager: iterate over it for chunks. Leaving, closing or dropping it cancels it.
 
     Raises NoSourceError when the source that runs fails and no other may continue.
     """
 
     def __init__(self, loop: GenerationLoop) -> None:
         self._loop = loop
-        # Nothing in the loop refers to its generator: when the last reference to this stream goes,
-        # the generator is closed, and with it the work.
+        # The loop holds no reference to its generator, so that dropping this stream closes the
+        # generator, which ends the work.
         self._chunks = loop.run()
         self._reading = threading.Lock()
 
@@ -34,7 +34,7 @@ class TextStream(Iterator[Chunk]):
         return chunk
 
     def close(self) -> None:
-        """Stop here, from any thread; `generation` then holds the text so far, as cancelled."""
+        """Stop here; from any thread. `generation` then holds the answer so far, as cancelled."""
         self._loop.cancelled.set()
         self._end_if_cancelled()
 
@@ -48,7 +48,7 @@ class TextStream(Iterator[Chunk]):
 
     @property
     def request(self) -> Request:
-        """What was asked for, complete. Its `repr` shows no text."""
+        """The complete request. Its `repr` shows no content."""
         return self._loop.request
 
     @property
@@ -62,7 +62,7 @@ class TextStream(Iterator[Chunk]):
         return self._loop.generation()
 
     def _end_if_cancelled(self) -> None:
-        # A generator that another thread is in cannot be closed; that thread does it afterwards.
+        # A generator cannot be closed while another thread runs it; that thread does it afterwards.
         if self._loop.cancelled.is_set() and self._reading.acquire(blocking=False):
             try:
                 self._chunks.close()
@@ -88,7 +88,7 @@ class AsyncTextStream(AsyncIterator[Chunk]):
 
     async def __anext__(self) -> Chunk:
         """The next chunk."""
-        import asyncio  # 30 ms, which apps without it need not pay
+        import asyncio  # takes 30 ms, so only for apps that use it
 
         if self._closed:
             raise StopAsyncIteration
@@ -105,7 +105,7 @@ class AsyncTextStream(AsyncIterator[Chunk]):
         return chunk
 
     async def aclose(self) -> None:
-        """Stop here; `generation` then holds the text so far, as cancelled."""
+        """Stop here. `generation` then holds the answer so far, as cancelled."""
         self._close()
 
     async def __aenter__(self) -> Self:
@@ -131,7 +131,7 @@ class AsyncTextStream(AsyncIterator[Chunk]):
         if self._stream is None:
             stream = self._start()
             self._stream = stream
-            if self._closed:  # since then
+            if self._closed:  # meanwhile
                 stream.close()
         return next(self._stream, None)
 

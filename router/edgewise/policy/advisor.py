@@ -1,4 +1,4 @@
-"""Reads the policy's inputs through the functions it is given, and asks the policy."""
+"""Reads the policy's current inputs and applies the policy to them."""
 
 from collections.abc import Callable, Sequence
 
@@ -20,10 +20,10 @@ _NO_CLOUD = CloudState(address=None)
 
 
 class Advisor:
-    """Chooses a source with the inputs of this moment.
+    """Chooses a source from the state of the device, the model and the cloud.
 
     `edge_state` is called with the tokens so far and the number of new ones, `cloud_state` (None:
-    no cloud is set) with the two numbers. Neither may wait for anything.
+    no cloud is set) with both as numbers. Neither may block.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Advisor:
         request: RoutingRequest,
         token_ids: Sequence[int],
     ) -> Veto | None:
-        """Why the source that runs should hand off now; None to continue."""
+        """Why the running source should hand off now; None to continue."""
         return reconsider(decision, progress, request, *self._inputs(request, token_ids))
 
     def _inputs(
@@ -61,7 +61,7 @@ class Advisor:
         )
 
     def _cloud(self, request: RoutingRequest) -> CloudState:
-        # For a private request the cloud's state is not even read: that may start a health probe.
+        # Not for a private request: reading the cloud's state may start a health probe.
         if self._cloud_state is None or request.privacy is not Privacy.ALLOW_CLOUD:
             return _NO_CLOUD
         return self._cloud_state(request.prompt_tokens, request.max_tokens)

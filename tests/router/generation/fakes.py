@@ -1,4 +1,4 @@
-"""Scripted sources and a scripted advisor: the generation loop by itself."""
+"""Scripted sources and a scripted advisor, to test the generation loop without a model."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -10,11 +10,13 @@ from typing import Any, Unpack
 from edgewise.errors import SourceFailedError
 from edgewise.generation.attempt import Attempt, AttemptOptions
 from edgewise.generation.event_emitter import EventEmitter
-from edgewise.generation.events import Observer
+from edgewise.generation.events import Event, Observer
 from edgewise.generation.loop import GenerationLoop
 from edgewise.generation.partial_response import PartialResponse
 from edgewise.generation.request import AllowCloudRequest, Request
 from edgewise.generation.source import opener
+from edgewise.generation.stream import TextStream
+from edgewise.policy.advisor import Advisor
 from edgewise.policy.types import (
     UNKNOWN,
     Decision,
@@ -31,7 +33,7 @@ from edgewise_edge import SamplingParams, Tokenizer, TokenRequest
 from edgewise_edge.decoding.tokenizer import END_OF_TEXT
 
 DEVICE, CLOUD = Source.ON_DEVICE, Source.IN_CLOUD
-MOVE = Veto(VetoCode.TEMPERATURE, "told to hand off", soft=True)
+HANDOFF = Veto(VetoCode.TEMPERATURE, "a scripted handoff", soft=True)
 
 _MERGES = [b"th", b"the", b" the"]
 END_ID = 256 + len(_MERGES)
@@ -41,58 +43,58 @@ TOKENIZER = Tokenizer(
 )
 PROMPT = tuple(TOKENIZER.encode("Once"))
 
-# What a source does in one attempt with the tokens that are next in the text.
+# One attempt: the tokens that it generates, given all remaining tokens of the answer.
 Script = Callable[[Iterator[int], Attempt], Iterator[int]]
 
 
-def continues(tokens: Iterator[int], attempt: Attempt) -> Iterator[int]:
-    """Generate until stopped."""
+def completes(tokens: Iterator[int], attempt: Attempt) -> Iterator[int]:
+    """Generate all tokens, unless stopped."""
     for token in tokens:
         if attempt.stop.is_set():
             return
         yield token
 
 
-def fails(after: int = 0, error: Exception | None = None) -> Script:
-    """Generate `after` tokens, then raise."""
+def fails_after(count: int, error: Exception | None = None) -> Script:
+    """Generate `count` tokens, then raise."""
 
     def script(tokens: Iterator[int], _attempt: Attempt) -> Iterator[int]:
-        yield from islice(tokens, after)
-        raise error or SourceFailedError("told to fail")
+        yield from islice(tokens, count)
+        raise error or SourceFailedError("a scripted failure")
 
     return script
 
 
-def ends(after: int = 0) -> Script:
-    """Generate `after` tokens, then end without an error."""
-    return lambda tokens, _attempt: islice(tokens, after)
+def ends_after(count: int) -> Script:
+    """Generate `count` tokens, then end without an error."""
+    return lambda tokens, _attempt: islice(tokens, count)
 
 
-def hands_off(after: int = 0, *, in_a_step: bool = False) -> Script:
-    """Generate `after` tokens, then be stopped: between two steps, or in one, whose token counts."""
+def hands_off_after(count: int, *, during_step: bool = False) -> Script:
+    """Generate `count` tokens, then hand off: between two steps, or in one, whose token counts."""
 
     def script(tokens: Iterator[int], attempt: Attempt) -> Iterator[int]:
-        yield from islice(tokens, after)
-        attempt.hand_off(MOVE)
-        yield from islice(tokens, int(in_a_step))
+        yield from islice(tokens, count)
+        attempt.hand_off(HANDOFF)
+        yield from islice(tokens, int(during_step))
 
     return script
 
 
-def hangs(after: int = 0, reached: threading.Event | None = None) -> Script:
-    """Generate `after` tokens, then none until stopped."""
+def hangs_after(count: int, hanging: threading.Event | None = None) -> Script:
+    """Generate `count` tokens, set `hanging`, then wait to be stopped."""
 
     def script(tokens: Iterator[int], attempt: Attempt) -> Iterator[int]:
-        yield from islice(tokens, after)
-        if reached:
-            reached.set()
+        yield from islice(tokens, count)
+        if hanging:
+            hanging.set()
         attempt.stop.wait()
 
     return script
 
 
-def waits_for(event: threading.Event, then: Script = continues) -> Script:
-    """Generate nothing before `event`."""
+def waits_for(event: threading.Event, then: Script = completes) -> Script:
+    """Wait for `event`, then run another script."""
 
     def script(tokens: Iterator[int], attempt: Attempt) -> Iterator[int]:
         event.wait()
@@ -102,25 +104,25 @@ def waits_for(event: threading.Event, then: Script = continues) -> Script:
 
 
 class FakeSource:
-    """A source that knows the `text` and its end; one script per attempt, then it completes it.
+    """A source that knows the whole answer; it runs one script per attempt, then `completes`.
 
-    Whatever it is asked, it gives the tokens that belong at the position where it starts. An attempt
-    ends at `context_window`.
+    An attempt generates the tokens of `answer` from its position on, and an end token after them,
+    up to its max_tokens and the `context_window`.
     """
 
     def __init__(
-        self, text: Sequence[int], *scripts: Script, context_window: int | None = None
+        self, answer: Sequence[int], *scripts: Script, context_window: int | None = None
     ) -> None:
         self.context_window = context_window
         self.source = DEVICE
-        self.asked: list[TokenRequest] = []  # of attempts that ran
+        self.requests: list[TokenRequest] = []  # of the attempts that ran
         self.attempts: list[Attempt] = []  # those that were opened
         self.ended: list[Attempt] = []
         self.has_ended = threading.Event()
-        self._text, self._scripts = (*text, END_ID), iter(scripts)
+        self._answer, self._scripts = (*answer, END_ID), iter(scripts)
 
     def open(self, request: TokenRequest, /, **options: Unpack[AttemptOptions]) -> Attempt:
-        """Note it."""
+        """See TokenSource."""
         if self.context_window is not None and not request.sliding_window:
             room = self.context_window - request.position
             request = replace(request, max_tokens=min(request.max_tokens, room))
@@ -130,50 +132,50 @@ class FakeSource:
         return attempt
 
     def run(self, request: TokenRequest, attempt: Attempt) -> Iterator[int]:
-        """As the next script says, and never more than was asked for."""
-        self.asked.append(request)
+        """Attempt.run: the next script."""
+        self.requests.append(request)
         start = request.position - request.prompt_tokens
-        rest = iter(self._text[start : start + request.max_tokens])
+        tokens = iter(self._answer[start : start + request.max_tokens])
         attempt.ready(uncached=request.position)
         try:
-            yield from next(self._scripts, continues)(rest, attempt)
+            yield from next(self._scripts, completes)(tokens, attempt)
         finally:
             self.ended.append(attempt)
             self.has_ended.set()
 
 
-def chose(source: Source, reason: Reason = Reason.OTHER_VETOED, **fields: Any) -> Decision:
-    """A decision."""
+def decision_for(source: Source, reason: Reason = Reason.OTHER_VETOED, **fields: Any) -> Decision:
+    """A decision for `source`, without vetoes and predictions."""
     predicted = dict.fromkeys(Source, UNKNOWN)
     return Decision(
         **{"source": source, "reason": reason, "vetoes": {}, "predicted": predicted} | fields
     )
 
 
-REFUSED = NoSource({side: Veto(VetoCode.FAILED, "told to refuse") for side in Source})
+REFUSAL = NoSource({source: Veto(VetoCode.FAILED, "a scripted refusal") for source in Source})
 
-# Called with the progress and the new tokens so far; a veto means: hand off.
+# Called by the monitor with the progress and the tokens so far; a veto hands off.
 Check = Callable[[Progress, Sequence[int]], Veto | None]
 
 
 class FakeAdvisor:
-    """Makes the decisions it was given, one after the other; then refuses."""
+    """Returns the given decisions in order, then refuses; `check` answers the monitor."""
 
     def __init__(
         self,
-        *answers: Source | Decision | NoSource,
+        *decisions: Source | Decision | NoSource,
         check: Check = lambda _progress, _generated: None,
     ) -> None:
         self.requests: list[RoutingRequest] = []
-        self.generated: list[tuple[int, ...]] = []
-        self._answers, self._check = iter(answers), check
+        self.generated: list[tuple[int, ...]] = []  # the tokens so far at each decision
+        self._decisions, self._check = iter(decisions), check
 
     def decide(self, request: RoutingRequest, token_ids: Sequence[int]) -> Decision | NoSource:
-        """The next answer."""
+        """See Advisor."""
         self.requests.append(request)
         self.generated.append(tuple(token_ids[len(PROMPT) :]))
-        answer = next(self._answers, REFUSED)
-        return chose(answer) if isinstance(answer, Source) else answer
+        decision = next(self._decisions, REFUSAL)
+        return decision_for(decision) if isinstance(decision, Source) else decision
 
     def reconsider(
         self,
@@ -182,17 +184,17 @@ class FakeAdvisor:
         _request: RoutingRequest,
         token_ids: Sequence[int],
     ) -> Veto | None:
-        """What `check` says."""
+        """See Advisor."""
         return self._check(progress, token_ids[len(PROMPT) :])
 
 
 def tokens_of(text: str) -> tuple[int, ...]:
-    """Its tokens, those of the vocabulary above."""
+    """Its tokens in the vocabulary of TOKENIZER."""
     return tuple(TOKENIZER.encode(text))
 
 
-def request_for(kind: type[Request] = AllowCloudRequest, **options: Any) -> Request:
-    """A request."""
+def new_request(kind: type[Request] = AllowCloudRequest, **options: Any) -> Request:
+    """A request with some fields changed."""
     fields = {
         "prompt_ids": PROMPT,
         "max_tokens": 64,
@@ -203,22 +205,40 @@ def request_for(kind: type[Request] = AllowCloudRequest, **options: Any) -> Requ
     return kind(**fields | options)
 
 
-def loop_of(
+def new_stream(
     sources: dict[Source, FakeSource],
-    advisor: FakeAdvisor,
+    advisor: FakeAdvisor | Advisor,
     decision: Source | Decision = DEVICE,
     observers: Sequence[Observer] = (),
-    request: Request | None = None,
     **options: Any,
-) -> GenerationLoop:
-    """A generation about to start on these sources, `decision` first."""
-    request = request or request_for(**options)
+) -> TextStream:
+    """A generation on these sources that starts with `decision`; options are new_request's."""
+    request = new_request(**options)
     for name, source in sources.items():
         source.source = name
-    return GenerationLoop(
-        chose(decision, Reason.PREFERRED) if isinstance(decision, Source) else decision,
+    loop = GenerationLoop(
+        decision_for(decision, Reason.PREFERRED) if isinstance(decision, Source) else decision,
         PartialResponse(request, TOKENIZER, "tiny@1", 0.0),
         advisor=advisor,
         sources={name: opener(source, request.after) for name, source in sources.items()},
         emitter=EventEmitter(observers, "tiny@1", request.privacy),
     )
+    return TextStream(loop)
+
+
+def new_stream_with_events(
+    sources: dict[Source, FakeSource], advisor: FakeAdvisor, **options: Any
+) -> tuple[TextStream, list[Event]]:
+    """A new stream, and the list to which its events are added."""
+    events: list[Event] = []
+    return new_stream(sources, advisor, observers=[events.append], **options), events
+
+
+def read(stream: TextStream) -> str:
+    """The rest of its text."""
+    return "".join(chunk.text for chunk in stream)
+
+
+def names_of(events: Sequence[Event]) -> list[str]:
+    """The class of each event."""
+    return [type(event).__name__ for event in events]

@@ -1,233 +1,278 @@
-"""Two sides asked for the first token: whoever has it writes on, and the other is stopped."""
+"""Hedging: when the other source is started too, which one wins, and what becomes of the other."""
 
 import threading
-import time
+from collections.abc import Iterator
 
 import pytest
 
 from edgewise.errors import NoSourceError
+from edgewise.generation.attempt import Attempt
 from edgewise.generation.events import AttemptEnded, Decided, Event, Hedged, Outcome
 from edgewise.generation.hedge import HedgedAttempt
 from edgewise.generation.request import PrivateRequest
-from edgewise.generation.stream import TextStream
-from edgewise.policy.types import Reason, Source, VetoCode
+from edgewise.policy.types import Decision, NoSource, Reason, Source, VetoCode
 from edgewise_edge import FinishReason
 from tests.router.generation.fakes import (
     CLOUD,
     DEVICE,
-    MOVE,
+    HANDOFF,
     PROMPT,
     FakeAdvisor,
     FakeSource,
-    chose,
-    ends,
-    fails,
-    hangs,
-    loop_of,
-    request_for,
+    Script,
+    completes,
+    decision_for,
+    ends_after,
+    fails_after,
+    hangs_after,
+    new_request,
+    new_stream,
+    read,
     tokens_of,
     waits_for,
 )
 
 TEXT = "first come, first served"
 IDS = tokens_of(TEXT)
-SOON, NEVER = 0.01, 600.0  # seconds until the other side is asked
+SOON, NEVER = 0.01, 600.0  # seconds until the hedge starts
 
 
-class Hedge:
-    """A text whose device is asked first, and what becomes of it."""
+class HedgedGeneration:
+    """A generation that starts on the device and may be hedged in the cloud."""
 
     def __init__(
-        self, device: FakeSource, cloud: FakeSource, *answers: Source, after: float = SOON
+        self, device: FakeSource, cloud: FakeSource, advisor: FakeAdvisor, after: float = SOON
     ) -> None:
-        self.device, self.cloud = device, cloud
-        self.advisor = FakeAdvisor(*answers)
+        self.device, self.cloud, self.advisor = device, cloud, advisor
         self.events: list[Event] = []
-        self.text = TextStream(
-            loop_of(
-                {DEVICE: device, CLOUD: cloud},
-                self.advisor,
-                observers=[self.events.append],
-                hedge_after=after,
-                max_tokens=len(IDS),
-            )
+        self.stream = new_stream(
+            {DEVICE: device, CLOUD: cloud},
+            advisor,
+            observers=[self.events.append],
+            hedge_after=after,
+            max_tokens=len(IDS),
         )
-
-    def read(self) -> str:
-        """The whole text."""
-        return "".join(chunk.text for chunk in self.text)
 
     @property
     def outcomes(self) -> list[tuple[Source, Outcome]]:
-        """How the attempts ended, in the order in which they were told."""
+        """How the attempts ended, in the order of the events."""
         ended = [event for event in self.events if isinstance(event, AttemptEnded)]
         return [(event.source, event.outcome) for event in ended]
 
     @property
     def hedges(self) -> list[Source]:
-        """Who was asked too."""
+        """The sources that were started too."""
         return [event.source for event in self.events if isinstance(event, Hedged)]
 
-
-def test_whoever_is_first_in_time_is_not_hedged() -> None:
-    """The other side is not asked at all."""
-    hedge = Hedge(FakeSource(IDS), FakeSource(IDS), CLOUD, after=NEVER)
-    assert hedge.read() == TEXT
-    assert not hedge.cloud.attempts
-    assert not hedge.hedges
-    assert hedge.outcomes == [(DEVICE, Outcome.FINISHED)]
-    assert hedge.text.decision.reason is Reason.PREFERRED
+    @property
+    def reasons(self) -> list[Reason]:
+        """Of the decisions."""
+        return [event.decision.reason for event in self.events if isinstance(event, Decided)]
 
 
-def test_the_other_side_wins() -> None:
-    """It writes all of the text; the first is stopped, its work closed, and nothing learned of it."""
-    hedge = Hedge(FakeSource(IDS, hangs()), FakeSource(IDS), CLOUD)
-    assert hedge.read() == TEXT
-    generation = hedge.text.generation
+class AttemptThread:
+    """The thread that runs an attempt, so that the other attempt can wait for its start or end."""
+
+    def __init__(self) -> None:
+        self.started = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def running(self, then: Script) -> Script:
+        """Note the thread, then run another script."""
+
+        def script(tokens: Iterator[int], attempt: Attempt) -> Iterator[int]:
+            self._thread = threading.current_thread()
+            self.started.set()
+            yield from then(tokens, attempt)
+
+        return script
+
+    def ended(self, then: Script) -> Script:
+        """Wait until the attempt has its first token or has failed, then run another script."""
+
+        def script(tokens: Iterator[int], attempt: Attempt) -> Iterator[int]:
+            self.started.wait()
+            self._thread.join()
+            yield from then(tokens, attempt)
+
+        return script
+
+
+class SignallingAdvisor(FakeAdvisor):
+    """Sets an event when it is asked for the decision on the hedge."""
+
+    def __init__(self, *decisions: Source | Decision) -> None:
+        super().__init__(*decisions)
+        self.asked = threading.Event()
+
+    def decide(self, *arguments: object) -> Decision | NoSource:
+        """See Advisor."""
+        self.asked.set()
+        return super().decide(*arguments)
+
+
+def test_first_token_in_time_starts_no_hedge() -> None:
+    """No attempt is opened on the other source."""
+    hedged = HedgedGeneration(FakeSource(IDS), FakeSource(IDS), FakeAdvisor(CLOUD), after=NEVER)
+    assert read(hedged.stream) == TEXT
+    assert not hedged.cloud.attempts
+    assert not hedged.hedges
+    assert hedged.outcomes == [(DEVICE, Outcome.FINISHED)]
+    assert hedged.stream.decision.reason is Reason.PREFERRED
+
+
+def test_hedge_that_has_the_first_token_wins() -> None:
+    """It generates the whole answer; the first attempt is stopped and closed."""
+    hedged = HedgedGeneration(FakeSource(IDS, hangs_after(0)), FakeSource(IDS), FakeAdvisor(CLOUD))
+    assert read(hedged.stream) == TEXT
+    generation = hedged.stream.generation
     assert [(part.source, part.tokens) for part in generation.segments] == [(CLOUD, len(IDS))]
     assert (generation.decision.source, generation.decision.reason) == (CLOUD, Reason.HEDGED)
-    assert hedge.cloud.asked[0].token_ids == PROMPT
-    assert hedge.device.attempts[0].stop.is_set()
-    assert hedge.device.has_ended.wait(60)
-    assert hedge.hedges == [CLOUD]
-    assert hedge.outcomes == [(DEVICE, Outcome.LOST), (CLOUD, Outcome.FINISHED)]
-    assert [e.decision.reason for e in hedge.events if isinstance(e, Decided)] == [
-        Reason.PREFERRED,
-        Reason.HEDGED,
-    ]
-    assert hedge.advisor.requests[0].abandoned[DEVICE].code is VetoCode.STALLED
+    assert hedged.cloud.requests[0].token_ids == PROMPT
+    assert hedged.device.attempts[0].stop.is_set()
+    hedged.device.has_ended.wait()
+    assert hedged.hedges == [CLOUD]
+    assert hedged.outcomes == [(DEVICE, Outcome.LOST), (CLOUD, Outcome.FINISHED)]
+    assert hedged.reasons == [Reason.PREFERRED, Reason.HEDGED]
+    assert hedged.advisor.requests[0].abandoned[DEVICE].code is VetoCode.STALLED
 
 
-def test_the_first_side_wins_after_all() -> None:
-    """The other was asked, is stopped and closed, and the decision stays."""
-    asked = threading.Event()
-
-    def begins(tokens, attempt):
-        asked.set()
-        yield from hangs()(tokens, attempt)
-
-    hedge = Hedge(FakeSource(IDS, waits_for(asked)), FakeSource(IDS, begins), CLOUD)
-    assert hedge.read() == TEXT
-    assert [part.source for part in hedge.text.generation.segments] == [DEVICE]
-    assert hedge.cloud.attempts[0].stop.is_set()
-    assert hedge.cloud.has_ended.wait(60)
-    assert hedge.outcomes == [(CLOUD, Outcome.LOST), (DEVICE, Outcome.FINISHED)]
-    assert hedge.text.decision.reason is Reason.PREFERRED
-
-
-def test_a_side_that_fails_before_the_other_is_asked_is_a_fallback() -> None:
-    """Decided anew, as without a hedge."""
-    hedge = Hedge(FakeSource(IDS, fails()), FakeSource(IDS), CLOUD, after=NEVER)
-    assert hedge.read() == TEXT
-    assert not hedge.hedges
-    assert hedge.outcomes == [(DEVICE, Outcome.FAILED), (CLOUD, Outcome.FINISHED)]
-    assert hedge.text.decision.reason is Reason.OTHER_VETOED
+def test_first_attempt_may_still_win_after_the_hedge_has_started() -> None:
+    """The hedge is stopped and closed, and the decision stays."""
+    hedge = AttemptThread()
+    hedged = HedgedGeneration(
+        FakeSource(IDS, waits_for(hedge.started)),
+        FakeSource(IDS, hedge.running(hangs_after(0))),
+        FakeAdvisor(CLOUD),
+    )
+    assert read(hedged.stream) == TEXT
+    assert [part.source for part in hedged.stream.generation.segments] == [DEVICE]
+    assert hedged.cloud.attempts[0].stop.is_set()
+    hedged.cloud.has_ended.wait()
+    assert hedged.outcomes == [(CLOUD, Outcome.LOST), (DEVICE, Outcome.FINISHED)]
+    assert hedged.stream.decision.reason is Reason.PREFERRED
 
 
-def test_a_side_that_fails_while_the_other_runs_is_not_waited_for() -> None:
-    """The other one wins, and the first is left for good."""
-    asked = threading.Event()
-
-    def begins(tokens, attempt):
-        asked.set()
-        assert hedge.device.has_ended.wait(60)
-        yield from tokens
-
-    hedge = Hedge(FakeSource(IDS, waits_for(asked, fails())), FakeSource(IDS, begins), CLOUD)
-    assert hedge.read() == TEXT
-    assert hedge.outcomes == [(DEVICE, Outcome.FAILED), (CLOUD, Outcome.FINISHED)]
-    assert hedge.text.decision.source is CLOUD
+def test_failure_before_the_hedge_starts_is_a_fallback() -> None:
+    """The policy decides, as without hedging."""
+    hedged = HedgedGeneration(
+        FakeSource(IDS, fails_after(0)), FakeSource(IDS), FakeAdvisor(CLOUD), after=NEVER
+    )
+    assert read(hedged.stream) == TEXT
+    assert not hedged.hedges
+    assert hedged.outcomes == [(DEVICE, Outcome.FAILED), (CLOUD, Outcome.FINISHED)]
+    assert hedged.stream.decision.reason is Reason.OTHER_VETOED
 
 
-def test_the_other_side_fails_while_the_first_runs() -> None:
-    """The first goes on waiting, and when it fails too, the other is not tried again."""
-    failed = threading.Event()
-    cloud = FakeSource(IDS, fails())
-    cloud.has_ended = failed
-    hedge = Hedge(FakeSource(IDS, waits_for(failed, fails(3))), cloud, CLOUD)
+def test_failure_of_the_first_attempt_leaves_the_hedge_running() -> None:
+    """The hedge wins as soon as it has a token."""
+    first, hedge = AttemptThread(), AttemptThread()
+    hedged = HedgedGeneration(
+        FakeSource(IDS, first.running(waits_for(hedge.started, fails_after(0)))),
+        FakeSource(IDS, hedge.running(first.ended(completes))),
+        FakeAdvisor(CLOUD),
+    )
+    assert read(hedged.stream) == TEXT
+    assert hedged.outcomes == [(DEVICE, Outcome.FAILED), (CLOUD, Outcome.FINISHED)]
+    assert hedged.stream.decision.source is CLOUD
+
+
+def test_source_whose_hedge_failed_is_not_tried_again() -> None:
+    """If the first attempt fails later, no source is left."""
+    hedge = AttemptThread()
+    hedged = HedgedGeneration(
+        FakeSource(IDS, hedge.ended(fails_after(3))),
+        FakeSource(IDS, hedge.running(fails_after(0))),
+        FakeAdvisor(CLOUD),
+    )
     with pytest.raises(NoSourceError):
-        hedge.read()
-    assert hedge.outcomes == [(CLOUD, Outcome.FAILED), (DEVICE, Outcome.FAILED)]
-    assert hedge.advisor.requests[-1].abandoned.keys() == {DEVICE, CLOUD}
-    assert hedge.text.generation.token_ids == IDS[:3]
+        read(hedged.stream)
+    assert hedged.outcomes == [(CLOUD, Outcome.FAILED), (DEVICE, Outcome.FAILED)]
+    assert hedged.advisor.requests[-1].abandoned.keys() == {DEVICE, CLOUD}
+    assert hedged.stream.generation.token_ids == IDS[:3]
 
 
-def test_both_fail() -> None:
-    """Refused once, with both left."""
-    asked = threading.Event()
+@pytest.mark.parametrize("last", Source)
+def test_generation_fails_if_both_attempts_fail(last: Source) -> None:
+    """In either order: both sources are abandoned, and no hedge has won."""
+    threads = {source: AttemptThread() for source in Source}
 
-    def begins(tokens, attempt):
-        asked.set()
-        yield from fails()(tokens, attempt)
+    def script(source: Source) -> Script:
+        other, fails = threads[source.other], fails_after(0)
+        fails_in_order = other.ended(fails) if source is last else waits_for(other.started, fails)
+        return threads[source].running(fails_in_order)
 
-    hedge = Hedge(FakeSource(IDS, waits_for(asked, fails())), FakeSource(IDS, begins), CLOUD)
+    hedged = HedgedGeneration(
+        FakeSource(IDS, script(DEVICE)), FakeSource(IDS, script(CLOUD)), FakeAdvisor(CLOUD)
+    )
     with pytest.raises(NoSourceError):
-        hedge.read()
-    assert sorted(hedge.outcomes) == [(CLOUD, Outcome.FAILED), (DEVICE, Outcome.FAILED)]
-    assert hedge.advisor.requests[-1].abandoned.keys() == {DEVICE, CLOUD}
-    assert hedge.text.generation.finish_reason is FinishReason.ERROR
+        read(hedged.stream)
+    assert hedged.outcomes == [(last.other, Outcome.FAILED), (last, Outcome.FAILED)]
+    assert hedged.advisor.requests[-1].abandoned.keys() == {DEVICE, CLOUD}
+    assert hedged.reasons == [Reason.PREFERRED]
+    assert hedged.stream.generation.finish_reason is FinishReason.ERROR
 
 
-@pytest.mark.parametrize("answers", [(), (DEVICE,)])
-def test_a_side_that_may_not_be_asked_too_is_not(answers: tuple[Source, ...]) -> None:
-    """The first is waited for."""
-    looked = threading.Event()
-    device = FakeSource(IDS, waits_for(looked))
-    hedge = Hedge(device, FakeSource(IDS), *answers)
-    decide = hedge.advisor.decide
-
-    def decided(request, token_ids):
-        looked.set()
-        return decide(request, token_ids)
-
-    hedge.advisor.decide = decided
-    assert hedge.read() == TEXT
-    assert not hedge.cloud.attempts
-    assert not hedge.hedges
+@pytest.mark.parametrize(
+    "decisions",
+    [(), (DEVICE,), (decision_for(CLOUD, Reason.LAST_RESORT, vetoes={CLOUD: HANDOFF}),)],
+    ids=["refused", "same source", "last resort"],
+)
+def test_no_hedge_where_the_policy_does_not_choose_the_other_source(
+    decisions: tuple[Source | Decision, ...],
+) -> None:
+    """A last resort is for failures, not for speed. The first attempt is awaited."""
+    advisor = SignallingAdvisor(*decisions)
+    hedged = HedgedGeneration(FakeSource(IDS, waits_for(advisor.asked)), FakeSource(IDS), advisor)
+    assert read(hedged.stream) == TEXT
+    assert not hedged.cloud.attempts
+    assert not hedged.hedges
 
 
-def test_the_winner_may_hand_over_and_the_loser_go_on() -> None:
-    """Losing a race is no failure."""
-    hedge = Hedge(FakeSource(IDS, hangs()), FakeSource(IDS, fails(5)), CLOUD, DEVICE)
-    assert hedge.read() == TEXT
-    assert [(part.source, part.tokens) for part in hedge.text.generation.segments] == [
+def test_source_that_lost_may_continue_when_the_winner_fails() -> None:
+    """Losing is no failure: only the winner is abandoned."""
+    hedged = HedgedGeneration(
+        FakeSource(IDS, hangs_after(0)), FakeSource(IDS, fails_after(5)), FakeAdvisor(CLOUD, DEVICE)
+    )
+    assert read(hedged.stream) == TEXT
+    assert [(part.source, part.tokens) for part in hedged.stream.generation.segments] == [
         (CLOUD, 5),
         (DEVICE, len(IDS) - 5),
     ]
-    assert hedge.advisor.requests[-1].abandoned.keys() == {CLOUD}
+    assert hedged.advisor.requests[-1].abandoned.keys() == {CLOUD}
 
 
-@pytest.mark.parametrize("after", [SOON, NEVER])
-def test_closing_from_another_thread_ends_the_race(after: float) -> None:
-    """Whether one runs or both: all are stopped, and the reader is told that it is over."""
+@pytest.mark.parametrize("after", [SOON, NEVER], ids=["both", "first"])
+def test_closing_from_another_thread_stops_all_attempts(after: float) -> None:
+    """Whether one runs or both, the reader gets the end without an error."""
     device_runs, cloud_runs = threading.Event(), threading.Event()
-    hedge = Hedge(
-        FakeSource(IDS, hangs(reached=device_runs)),
-        FakeSource(IDS, hangs(reached=cloud_runs)),
-        CLOUD,
+    hedged = HedgedGeneration(
+        FakeSource(IDS, hangs_after(0, device_runs)),
+        FakeSource(IDS, hangs_after(0, cloud_runs)),
+        FakeAdvisor(CLOUD),
         after=after,
     )
-    chunks: list[str] = []
-    reader = threading.Thread(target=lambda: chunks.append(hedge.read()))
+    texts: list[str] = []
+    reader = threading.Thread(target=lambda: texts.append(read(hedged.stream)))
     reader.start()
     (cloud_runs if after is SOON else device_runs).wait()
-    hedge.text.close()
+    hedged.stream.close()
     reader.join()
-    assert chunks == [""]
-    assert hedge.text.generation.finish_reason is FinishReason.CANCELLED
-    for source in (hedge.device, hedge.cloud):
+    assert texts == [""]
+    assert hedged.stream.generation.finish_reason is FinishReason.CANCELLED
+    for source in (hedged.device, hedged.cloud):
         for attempt in source.attempts:
             assert attempt.stop.is_set()
         assert source.ended == source.attempts
 
 
-@pytest.mark.parametrize("arrived", [True, False])
-def test_a_hedged_attempt_that_is_stopped_is_closed(arrived: bool) -> None:
-    """At once when it has its token, else when it comes to it, and not when it is forgotten."""
-    source = FakeSource(IDS, ends(5))
-    attempt = source.open(request_for().after(()))
+@pytest.mark.parametrize("has_token", [True, False])
+def test_stopped_attempt_is_closed_without_waiting_for_garbage_collection(has_token: bool) -> None:
+    """Immediately if it has its token, else in its own thread when it has it."""
+    source = FakeSource(IDS, ends_after(5))
+    attempt = source.open(new_request().after(()))
     hedged = HedgedAttempt(attempt)
-    steps = [hedged.run, hedged.stop] if arrived else [hedged.stop, hedged.run]
+    steps = [hedged.run, hedged.stop] if has_token else [hedged.stop, hedged.run]
     for step in steps:
         assert not source.ended
         step()
@@ -235,53 +280,43 @@ def test_a_hedged_attempt_that_is_stopped_is_closed(arrived: bool) -> None:
     assert attempt.stop.is_set()
 
 
-def test_a_private_text_is_never_hedged() -> None:
-    """It has one side, and so the advisor is not even asked."""
-    later = threading.Event()
-    threading.Timer(10 * SOON, later.set).start()
-    advisor, device = FakeAdvisor(CLOUD), FakeSource(IDS, waits_for(later))
-    request = request_for(PrivateRequest, hedge_after=SOON)
-    text = TextStream(loop_of({DEVICE: device}, advisor, request=request))
-    assert "".join(chunk.text for chunk in text) == TEXT
+def test_private_request_is_never_hedged() -> None:
+    """It has one source, which generates in the reader's thread."""
+    threads = []
+
+    def records_thread(tokens: Iterator[int], attempt: Attempt) -> Iterator[int]:
+        threads.append(threading.current_thread())
+        yield from completes(tokens, attempt)
+
+    advisor = FakeAdvisor(CLOUD)
+    sources = {DEVICE: FakeSource(IDS, records_thread)}
+    stream = new_stream(sources, advisor, kind=PrivateRequest, hedge_after=SOON)
+    assert read(stream) == TEXT
+    assert threads == [threading.current_thread()]
     assert not advisor.requests
 
 
-def test_a_side_that_both_failed_at_has_not_won() -> None:
-    """No decision speaks of a race that nobody won."""
-    asked = threading.Event()
-
-    def begins(tokens, attempt):
-        asked.set()
-        assert hedge.device.has_ended.wait(60)
-        time.sleep(0.1)  # the device has arrived
-        yield from fails()(tokens, attempt)
-
-    hedge = Hedge(FakeSource(IDS, waits_for(asked, fails())), FakeSource(IDS, begins), CLOUD)
-    with pytest.raises(NoSourceError):
-        hedge.read()
-    assert [e.decision.reason for e in hedge.events if isinstance(e, Decided)] == [Reason.PREFERRED]
+def test_attempt_that_is_not_yet_hedged_is_monitored() -> None:
+    """If it stalls before its first token it hands off, long before the hedge would start."""
+    device, cloud = FakeSource(IDS, hangs_after(0)), FakeSource(IDS)
+    advisor = FakeAdvisor(
+        CLOUD, check=lambda _progress, _generated: HANDOFF if device.requests else None
+    )
+    stream = new_stream({DEVICE: device, CLOUD: cloud}, advisor, hedge_after=NEVER)
+    next(stream)
+    assert stream.decision.source is CLOUD
+    assert advisor.requests[0].abandoned == {DEVICE: HANDOFF}
 
 
-def test_a_last_resort_is_not_woken_for_speed() -> None:
-    """A side that has a veto is asked where the first fails, not where it is slow."""
-    looked = threading.Event()
+def test_attempt_is_reported_once_if_the_decision_on_the_hedge_raises() -> None:
+    """Only as failed; it is stopped."""
 
-    class Reluctant(FakeAdvisor):
-        def decide(self, request, token_ids):
-            looked.set()
-            return chose(CLOUD, Reason.LAST_RESORT, vetoes={CLOUD: MOVE})
+    class FailingAdvisor(FakeAdvisor):
+        def decide(self, *_: object) -> Decision:
+            raise OSError("a probe failed")
 
-    device, cloud = FakeSource(IDS, waits_for(looked)), FakeSource(IDS)
-    text = TextStream(loop_of({DEVICE: device, CLOUD: cloud}, Reluctant(), hedge_after=SOON))
-    assert "".join(chunk.text for chunk in text) == TEXT
-    assert not cloud.attempts
-
-
-def test_who_is_alone_in_a_race_is_looked_after() -> None:
-    """A side that hangs before its first token hands over, long before the other is asked too."""
-    device, cloud = FakeSource(IDS, hangs()), FakeSource(IDS)
-    advisor = FakeAdvisor(CLOUD, check=lambda _progress, _generated: MOVE if device.asked else None)
-    text = TextStream(loop_of({DEVICE: device, CLOUD: cloud}, advisor, hedge_after=NEVER))
-    next(text)
-    assert text.decision.source is CLOUD
-    assert advisor.requests[0].abandoned == {DEVICE: MOVE}
+    hedged = HedgedGeneration(FakeSource(IDS, hangs_after(0)), FakeSource(IDS), FailingAdvisor())
+    with pytest.raises(OSError, match="a probe failed"):
+        read(hedged.stream)
+    assert hedged.outcomes == [(DEVICE, Outcome.FAILED)]
+    hedged.device.has_ended.wait()

@@ -1,4 +1,4 @@
-"""What looks after a side that writes: it moves the text, and ends with the run."""
+"""The handoff monitor: when a running attempt hands off, and when the monitor's thread ends."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -6,15 +6,14 @@ from itertools import islice
 
 import pytest
 
+from edgewise.errors import NoSourceError
 from edgewise.generation.attempt import Attempt
 from edgewise.generation.monitor import HandoffMonitor
 from edgewise.generation.stream import TextStream
 from edgewise.policy.decide import decide, reconsider
 from edgewise.policy.types import (
-    CloudState,
     Decision,
     DeviceState,
-    EdgeState,
     Limits,
     NoSource,
     Progress,
@@ -28,38 +27,37 @@ from edgewise_edge import FinishReason
 from tests.router.generation.fakes import (
     CLOUD,
     DEVICE,
-    MOVE,
+    HANDOFF,
     FakeAdvisor,
     FakeSource,
-    continues,
-    fails,
-    hangs,
-    loop_of,
+    completes,
+    fails_after,
+    hangs_after,
+    new_stream,
+    read,
     tokens_of,
+    waits_for,
 )
-from tests.router.policy.situations import CLOUD as FINE_CLOUD
-from tests.router.policy.situations import EDGE as FINE_EDGE
+from tests.router.policy.situations import CLOUD as CLOUD_STATE
+from tests.router.policy.situations import EDGE as EDGE_STATE
 
-TEXT = "someone keeps an eye on it"
+TEXT = "watched by a monitor while it runs"
 IDS = tokens_of(TEXT)
-BUDGET = 3600.0  # seconds; with one, looks are frequent
 HOT = DeviceState(temperature=120.0)
 DRAINED = DeviceState(battery=0.01, charging=False)
 
 
-class Policy:
-    """An Advisor that asks the policy itself about states that a test may change."""
+class RealPolicyAdvisor:
+    """An advisor that applies the real policy to a device state which a test may change."""
 
-    def __init__(self, device: DeviceState | None = None) -> None:
-        self.device = device or DeviceState()
-        self.edge: EdgeState = FINE_EDGE
-        self.cloud: CloudState = FINE_CLOUD
-        self.looks = 0
-        self.looked = threading.Condition()
+    def __init__(self) -> None:
+        self.device = DeviceState()
+        self._checks = 0
+        self._checked = threading.Condition()
 
     def decide(self, request: RoutingRequest, _token_ids: Sequence[int]) -> Decision | NoSource:
         """See Advisor."""
-        return decide(request, self.device, self.edge, self.cloud, Limits())
+        return decide(request, self.device, EDGE_STATE, CLOUD_STATE, Limits())
 
     def reconsider(
         self,
@@ -69,188 +67,185 @@ class Policy:
         _token_ids: Sequence[int],
     ) -> Veto | None:
         """See Advisor."""
-        found = reconsider(
-            decision, progress, request, self.device, self.edge, self.cloud, Limits()
+        veto = reconsider(
+            decision, progress, request, self.device, EDGE_STATE, CLOUD_STATE, Limits()
         )
-        with self.looked:
-            self.looks += 1
-            self.looked.notify_all()
-        return found
+        with self._checked:
+            self._checks += 1
+            self._checked.notify_all()
+        return veto
 
-    def wait_for_looks(self, count: int) -> None:
-        """Until it was asked so often more."""
-        with self.looked:
-            wanted = self.looks + count
-            self.looked.wait_for(lambda: self.looks >= wanted)
+    def completes_after_two_checks(self, tokens: Iterator[int], attempt: Attempt) -> Iterator[int]:
+        """A script: generate a token, wait for two checks by the monitor, then the rest."""
+        yield next(tokens)
+        with self._checked:
+            enough = self._checks + 2
+            self._checked.wait_for(lambda: self._checks >= enough)
+        yield from completes(tokens, attempt)
 
 
-def begun(
-    advisor: FakeAdvisor | Policy, sources: dict[Source, FakeSource], **options
+def new_monitored_stream(
+    sources: dict[Source, FakeSource], advisor: FakeAdvisor | RealPolicyAdvisor, **options: object
 ) -> TextStream:
-    return TextStream(loop_of(sources, advisor, latency_budget=BUDGET, **options))
+    """A new stream with a budget that is never missed: the monitor then checks more often."""
+    return new_stream(sources, advisor, latency_budget=3600.0, **options)
 
 
-def read(text: TextStream) -> str:
-    return "".join(chunk.text for chunk in text)
+def monitor_threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "edgewise-monitor"}
+
+
+def new_attempt() -> Attempt:
+    return Attempt(DEVICE, 1, 1, lambda _attempt: iter(()))
 
 
 @pytest.mark.parametrize("first", Source)
 @pytest.mark.parametrize("after", [0, 1, 9])
-def test_a_reason_in_the_middle_moves_the_text(first: Source, after: int) -> None:
-    """A side that hangs there is woken, and the other goes on at the next token."""
-    sources = {first: FakeSource(IDS, hangs(after)), first.other: FakeSource(IDS)}
+def test_veto_of_the_monitor_moves_the_generation(first: Source, after: int) -> None:
+    """A source that hangs is stopped, and the other continues at the next token."""
+    sources = {first: FakeSource(IDS, hangs_after(after)), first.other: FakeSource(IDS)}
 
-    def look(_progress: Progress, generated: Sequence[int]) -> Veto | None:
-        there = sources[first].asked and not sources[first.other].asked
-        return MOVE if there and len(generated) == after else None
+    def check(_progress: Progress, generated: Sequence[int]) -> Veto | None:
+        on_first = sources[first].requests and not sources[first.other].requests
+        return HANDOFF if on_first and len(generated) == after else None
 
-    advisor = FakeAdvisor(first.other, check=look)
-    text = begun(advisor, sources, decision=first)
-    assert read(text) == TEXT
-    assert [(part.source, part.tokens) for part in text.generation.segments] == [
+    advisor = FakeAdvisor(first.other, check=check)
+    stream = new_monitored_stream(sources, advisor, decision=first)
+    assert read(stream) == TEXT
+    assert [(part.source, part.tokens) for part in stream.generation.segments] == [
         part for part in ((first, after), (first.other, len(IDS) - after)) if part[1]
     ]
-    assert advisor.requests[0].abandoned == {first: MOVE}
+    assert advisor.requests[0].abandoned == {first: HANDOFF}
 
 
-def test_a_text_that_left_a_hot_device_stays_away() -> None:
-    """The cloud writes to the end, though it is looked after too."""
-    advisor = Policy()
+def test_generation_that_left_a_hot_device_does_not_return() -> None:
+    """The monitor also checks the cloud's attempt, and lets it complete the answer."""
+    advisor = RealPolicyAdvisor()
 
-    def cools_late(tokens: Iterator[int], attempt: Attempt) -> Iterator[int]:
-        yield next(tokens)
-        advisor.wait_for_looks(2)
-        yield from continues(tokens, attempt)
-
-    def heats(tokens: Iterator[int], attempt: Attempt) -> Iterator[int]:
+    def overheats(tokens: Iterator[int], attempt: Attempt) -> Iterator[int]:
         advisor.device = HOT
-        yield from hangs(4)(tokens, attempt)
+        yield from hangs_after(4)(tokens, attempt)
 
-    sources = {DEVICE: FakeSource(IDS, heats), CLOUD: FakeSource(IDS, cools_late)}
-    text = begun(advisor, sources)
-    assert read(text) == TEXT
-    assert [part.source for part in text.generation.segments] == [DEVICE, CLOUD]
-    assert text.decision.vetoes[DEVICE].code is VetoCode.TEMPERATURE
+    sources = {
+        DEVICE: FakeSource(IDS, overheats),
+        CLOUD: FakeSource(IDS, advisor.completes_after_two_checks),
+    }
+    stream = new_monitored_stream(sources, advisor)
+    assert read(stream) == TEXT
+    assert [part.source for part in stream.generation.segments] == [DEVICE, CLOUD]
+    assert stream.decision.vetoes[DEVICE].code is VetoCode.TEMPERATURE
 
 
-def test_it_returns_to_a_side_that_it_left_as_a_last_resort_only_and_stays() -> None:
-    """The battery is no reason any more when the cloud has failed."""
-    advisor = Policy()
+def test_generation_returns_to_a_low_battery_only_as_a_last_resort() -> None:
+    """When the cloud has failed; it then stays on the device."""
+    advisor = RealPolicyAdvisor()
 
     def drains(tokens: Iterator[int], attempt: Attempt) -> Iterator[int]:
         advisor.device = DRAINED
-        yield from hangs(4)(tokens, attempt)
+        yield from hangs_after(4)(tokens, attempt)
 
-    def stays(tokens: Iterator[int], attempt: Attempt) -> Iterator[int]:
-        yield next(tokens)
-        advisor.wait_for_looks(2)
-        yield from continues(tokens, attempt)
-
-    sources = {DEVICE: FakeSource(IDS, drains, stays), CLOUD: FakeSource(IDS, fails(5))}
-    text = begun(advisor, sources)
-    assert read(text) == TEXT
-    assert [(part.source, part.tokens) for part in text.generation.segments] == [
+    sources = {
+        DEVICE: FakeSource(IDS, drains, advisor.completes_after_two_checks),
+        CLOUD: FakeSource(IDS, fails_after(5)),
+    }
+    stream = new_monitored_stream(sources, advisor)
+    assert read(stream) == TEXT
+    assert [(part.source, part.tokens) for part in stream.generation.segments] == [
         (DEVICE, 4),
         (CLOUD, 5),
         (DEVICE, len(IDS) - 9),
     ]
-    assert text.decision.reason is Reason.LAST_RESORT
+    assert stream.decision.reason is Reason.LAST_RESORT
 
 
-def test_where_there_is_one_side_nobody_looks() -> None:
-    """It would have nowhere to go."""
-    before = overseers()
-    text = begun(FakeAdvisor(), {DEVICE: FakeSource(IDS)})
-    next(text)
-    assert overseers() == before
-
-
-def no_tokens(_attempt: Attempt) -> Iterator[int]:
-    yield from ()
-
-
-def overseers() -> set[threading.Thread]:
-    return {thread for thread in threading.enumerate() if thread.name == "edgewise-monitor"}
+def test_single_source_is_not_monitored() -> None:
+    """There is no other source to hand off to."""
+    before = monitor_threads()
+    stream = new_monitored_stream({DEVICE: FakeSource(IDS)}, FakeAdvisor())
+    next(stream)
+    assert not monitor_threads() - before
 
 
 @pytest.mark.parametrize("ending", ["read", "closed", "dropped", "failed"])
-def test_it_ends_with_the_run(ending: str) -> None:
-    """However that ends: no thread is left."""
-    script = fails(3) if ending == "failed" else continues
-    others = overseers()
-    text = begun(FakeAdvisor(), {DEVICE: FakeSource(IDS, script), CLOUD: FakeSource(IDS)})
-    next(text)
-    (overseer,) = overseers() - others
+def test_monitor_ends_with_the_attempt(ending: str) -> None:
+    """However the generation ends."""
+    script = fails_after(3) if ending == "failed" else completes
+    before = monitor_threads()
+    stream = new_monitored_stream(
+        {DEVICE: FakeSource(IDS, script), CLOUD: FakeSource(IDS)}, FakeAdvisor()
+    )
+    next(stream)
+    (monitor,) = monitor_threads() - before
     if ending == "closed":
-        text.close()
+        stream.close()
     elif ending == "read":
-        read(text)
+        read(stream)
     elif ending == "failed":
-        with pytest.raises(Exception, match="no source"):
-            read(text)
-    del text
-    overseer.join()
+        with pytest.raises(NoSourceError):
+            read(stream)
+    del stream
+    monitor.join()
 
 
-def test_a_reason_that_comes_too_late_changes_nothing() -> None:
-    """The text is finished; who looks then speaks of a run that is over."""
-    looking, finished = threading.Event(), threading.Event()
+def test_veto_after_the_end_changes_nothing() -> None:
+    """A check that is still running then returns for an attempt that has ended."""
+    checking, finished = threading.Event(), threading.Event()
 
-    def look(_progress: Progress, _generated: Sequence[int]) -> Veto | None:
-        looking.set()
+    def check(_progress: Progress, _generated: Sequence[int]) -> Veto | None:
+        checking.set()
         finished.wait()
-        return MOVE
+        return HANDOFF
 
-    def waits(tokens: Iterator[int], _attempt: Attempt) -> Iterator[int]:
-        looking.wait()
-        yield from tokens
-
-    others = overseers()
-    text = begun(FakeAdvisor(check=look), {DEVICE: FakeSource(IDS, waits), CLOUD: FakeSource(IDS)})
-    assert read(text) == TEXT
+    before = monitor_threads()
+    sources = {DEVICE: FakeSource(IDS, waits_for(checking)), CLOUD: FakeSource(IDS)}
+    stream = new_monitored_stream(sources, FakeAdvisor(check=check))
+    assert read(stream) == TEXT
     finished.set()
-    for overseer in overseers() - others:
-        overseer.join()
-    assert text.generation.finish_reason is FinishReason.STOP
-    assert [part.source for part in text.generation.segments] == [DEVICE]
+    for monitor in monitor_threads() - before:
+        monitor.join()
+    assert sources[DEVICE].attempts[0].handoff is HANDOFF
+    assert stream.generation.finish_reason is FinishReason.STOP
+    assert [part.source for part in stream.generation.segments] == [DEVICE]
 
 
-def test_who_cancels_is_not_handed_over() -> None:
-    """A text that nobody wants any more goes nowhere, whatever else is found."""
-    text: list[TextStream] = []
+def test_closed_stream_is_not_handed_off() -> None:
+    """The policy is not asked for another source, whatever the monitor finds."""
+    streams: list[TextStream] = []
 
-    def closed_and_moved(tokens: Iterator[int], attempt: Attempt) -> Iterator[int]:
+    def closed_and_handed_off(tokens: Iterator[int], attempt: Attempt) -> Iterator[int]:
         yield from islice(tokens, 2)
-        text[0].close()
-        attempt.hand_off(MOVE)
+        streams[0].close()
+        attempt.hand_off(HANDOFF)
 
     advisor = FakeAdvisor(CLOUD)
-    sources = {DEVICE: FakeSource(IDS, closed_and_moved), CLOUD: FakeSource(IDS)}
-    text.append(begun(advisor, sources))
-    assert read(text[0]) == TEXT[:2]
-    assert text[0].generation.finish_reason is FinishReason.CANCELLED
+    sources = {DEVICE: FakeSource(IDS, closed_and_handed_off), CLOUD: FakeSource(IDS)}
+    streams.append(new_monitored_stream(sources, advisor))
+    assert read(streams[0]) == TEXT[:2]
+    assert streams[0].generation.finish_reason is FinishReason.CANCELLED
     assert not advisor.requests
 
 
-def test_it_asks_until_there_is_a_reason_and_then_no_more() -> None:
-    """One reason is enough."""
-    attempt, answers = Attempt(DEVICE, 1, 1, no_tokens), iter([None, None, MOVE])
-    with HandoffMonitor(attempt, lambda: next(answers), 0.001):
+def test_monitor_checks_until_the_first_veto() -> None:
+    """It hands off once and ends."""
+    attempt, vetoes = new_attempt(), iter([None, None, HANDOFF])
+    before = monitor_threads()
+    with HandoffMonitor(attempt, lambda: next(vetoes), 0.001):
         attempt.stop.wait()
-    assert attempt.handoff is MOVE
-    assert next(answers, "none left") == "none left"
+        for monitor in monitor_threads() - before:
+            monitor.join()
+    assert attempt.handoff is HANDOFF
 
 
-def test_a_look_that_fails_is_not_the_last() -> None:
-    """A probe that cannot read now may do so later: the text is moved all the same."""
-    attempt, answers = Attempt(DEVICE, 1, 1, no_tokens), iter([OSError("no such file"), MOVE])
+def test_monitor_continues_after_a_check_that_raises() -> None:
+    """A probe that cannot read now may be able to at the next check."""
+    attempt, results = new_attempt(), iter([OSError("no such file"), HANDOFF])
 
-    def look() -> Veto:
-        answer = next(answers)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+    def check() -> Veto:
+        result = next(results)
+        if isinstance(result, Exception):
+            raise result
+        return result
 
-    with HandoffMonitor(attempt, look, 0.001):
+    with HandoffMonitor(attempt, check, 0.001):
         attempt.stop.wait()
-    assert attempt.handoff is MOVE
+    assert attempt.handoff is HANDOFF
