@@ -198,7 +198,7 @@ def test_a_cloud_with_another_vocabulary_is_refused(
     cloud = ScriptedCloud(exact_model)
     cloud.vocabulary = "0" * 64
     with serving_scripted(cloud) as address, router_to(address, exact_folder) as router:
-        with pytest.raises(NoSourceError, match="same model on both sides") as error:
+        with pytest.raises(NoSourceError, match="same model on the device") as error:
             router.generate(PROMPT, max_tokens=3, mode="only_in_cloud")
         assert isinstance(error.value.__cause__, VocabularyMismatchError)
         generation = router.generate(PROMPT, max_tokens=3, mode="prefer_in_cloud")

@@ -159,7 +159,7 @@ def _checked(engine: "Engine", message: pb.GenerateRequest) -> TokenRequest:
         raise RefusedError(
             grpc.StatusCode.FAILED_PRECONDITION,
             f"the caller's vocabulary is not that of the model served here, '{model.name}'; "
-            "use the same model on both sides",
+            "use the same model on the device and in the cloud",
         )
     try:
         request = token_request(message)
