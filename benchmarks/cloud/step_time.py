@@ -12,7 +12,7 @@ import json
 import subprocess
 import tempfile
 import time
-from itertools import pairwise, product
+from itertools import product
 from pathlib import Path
 from unittest import mock
 
@@ -22,14 +22,12 @@ from benchmarks.cloud.servers import NEW, PROGRAM, PROMPT, STREAMS
 from benchmarks.measure import arguments, in_turn, medians, seconds
 from benchmarks.peers.workspace import WORK, checkpoint
 from edgewise_cloud.keras_models.checkpoint import weights
+from edgewise_cloud.keras_models.import_tensorflow import import_tensorflow
 from edgewise_cloud.keras_models.load import KerasModel, load_keras
-from edgewise_cloud.keras_models.tensorflow import import_tensorflow
 from edgewise_cloud.serving.engine.settings import EngineSettings
-from edgewise_cloud.serving.model.programs import Programs
-from edgewise_cloud.serving.model.transformer import Layout, Transformer
+from edgewise_cloud.serving.model.programs import CompiledPrograms, Programs
 
 HEIGHTS, CONTEXTS = (1, 4, STREAMS), (128, 192, 256, 512, 1024)
-CHUNK = 64  # tokens of a prompt in one step
 ROUNDS = 9
 TEXT = 512  # tokens on which both precisions are compared
 
@@ -49,11 +47,8 @@ def main() -> None:
 
 
 def programs(model: KerasModel, dtype: str = "float32") -> Programs:
-    """The compiled steps, over STREAMS slots that are cut as the service cuts them."""
-    segments = tuple(after - before for before, after in pairwise((0, *CONTEXTS)))
-    layout = Layout(slots=STREAMS, segments=segments, chunk=CHUNK)
-    transformer = Transformer(shape=model.architecture, layout=layout, dtype=dtype)
-    return Programs(transformer, weights(model.backbone))
+    """The compiled steps, over STREAMS slots, as the service compiles them."""
+    return CompiledPrograms(weights(model.backbone), model.architecture, STREAMS, dtype)
 
 
 def step_times(model: Programs, rounds: int) -> dict[str, float]:
@@ -112,7 +107,9 @@ async def service_cost(step_ms: float) -> dict[str, float]:
         time.sleep(step_ms / 1e3)
         return logits
 
-    with mock.patch.multiple(Programs, decode=pause, prefill=mock.DEFAULT, copy=mock.DEFAULT):
+    with mock.patch.multiple(
+        CompiledPrograms, decode=pause, prefill=mock.DEFAULT, copy=mock.DEFAULT
+    ):
         settings = ServerSettings(model="tales", port=0, engine=EngineSettings(slots=STREAMS))
         async with running_server(settings) as port:
             before = time.process_time()

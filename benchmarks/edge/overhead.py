@@ -11,7 +11,7 @@ import time
 from benchmarks.measure import arguments
 from benchmarks.tokens import request, timed
 from edgewise_edge import DeviceModel, SamplingParams
-from edgewise_edge.runtime.backend import Backend, Memory, Step
+from edgewise_edge.runtime.backend import Backend, Step, Tensors
 
 PROMPT_TOKENS, NEW_TOKENS = 32, 128
 
@@ -24,7 +24,7 @@ class TimedBackend:
         self.seconds: list[float] = []
         self._backend = backend
 
-    def bind(self, signature: str, inputs: Memory, outputs: Memory) -> Step:
+    def bind(self, signature: str, inputs: Tensors, outputs: Tensors) -> Step:
         step = self._backend.bind(signature, inputs, outputs)
 
         def recorded() -> None:

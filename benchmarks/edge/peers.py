@@ -15,7 +15,7 @@ from benchmarks.peers import workspace
 from benchmarks.peers.runtimes import CASES, LLAMA, ONNX, OURS, PEERS, RUNTIMES, Peer, Worker
 from benchmarks.peers.workspace import Figures
 from edgewise_edge import Manifest
-from edgewise_edge.runtime.kv_cache import row_bytes
+from edgewise_edge.runtime.kv_cache import bytes_per_token
 
 LONGEST = max(prompt for prompt, _ in CASES)
 
@@ -108,7 +108,7 @@ def token_bytes(peer: Peer, work: Path) -> float:
     """Bytes our runtime must read for a token at 32+128: the weights, and the mean cache rows."""
     shape = Manifest.read(peer.path(work)).architecture
     weights = peer.bytes(work) - shape.context_window * shape.width * peer.bits / 8  # positions
-    return weights + row_bytes(shape) * (32 + 128 / 2)
+    return weights + bytes_per_token(shape) * (32 + 128 / 2)
 
 
 def table(medians: Medians, sizes: Mapping[str, int]) -> str:

@@ -21,12 +21,11 @@ from dataclasses import dataclass
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from tests.kill_server import KillServer, kill_server
-
 from benchmarks.measure import arguments, show
 from benchmarks.tokens import request, timed
 from edgewise import DeviceState, LatencyLog, Router, Source
 from edgewise_edge import DeviceModel
+from tests.support.killable_server import KillableServer, killable_server
 
 TOKENS = 120
 PROMPT = "Once upon a time there was a king who had three daughters, and"
@@ -56,7 +55,7 @@ class Handoff:
     answer: tuple[int, ...]  # the cloud's tokens
 
 
-def handoff(clouds: KillServer, model: str, after: int) -> Handoff | None:
+def handoff(clouds: KillableServer, model: str, after: int) -> Handoff | None:
     """Kill a cloud after `after` tokens; None if all tokens had arrived before it ended."""
     address = clouds.start()
     ended, tokens, resumed = connection_end(address), 0, None
@@ -86,7 +85,7 @@ def main() -> None:
     prompt = device.tokenizer.encode(PROMPT)
     timed(device, request(range(1, 40), 1))  # a warm-up
     chance, handoffs, own = random.Random(0), list[Handoff](), list[float]()
-    with kill_server(options.model, ahead=0) as clouds:
+    with killable_server(options.model, ahead=0) as clouds:
         while len(handoffs) < options.kills:
             if found := handoff(clouds, options.model, chance.randrange(5, TOKENS - 20)):
                 handoffs.append(found)

@@ -4,7 +4,7 @@ import random
 
 from edgewise import LatencyLog, Measurement, Veto
 from edgewise.cloud.circuit_breaker import Circuit, CircuitBreaker
-from edgewise.cloud.health_probe import SHORTEST, UNWANTED
+from edgewise.cloud.health_probe import IDLE_AFTER, MIN_INTERVAL
 from edgewise.policy.types import CloudState
 
 from .clock import Process
@@ -21,7 +21,7 @@ class KnownCloud:
 
     def __init__(self, cloud: Cloud, latency: LatencyLog) -> None:
         self._cloud, self._clock, self._latency = cloud, cloud.clock, latency
-        self.breaker = CircuitBreaker(rest=2 * TIMEOUTS.probe_interval, clock=cloud.clock)
+        self.breaker = CircuitBreaker(cooldown=2 * TIMEOUTS.probe_interval, clock=cloud.clock)
         self._queue: float | None = None  # seconds
         self._reported_at = -LOAD_AGE
         self._probing, self._wanted_at = False, 0.0
@@ -57,7 +57,7 @@ class KnownCloud:
         if measured:
             self._latency.add(ADDRESS, measured)
         if failure is None:
-            self.breaker.withdrawn(permit)
+            self.breaker.release(permit)
         elif self.breaker.failed() and not self._probing:
             self._probing = True
             self._clock.start(self._probe())
@@ -71,11 +71,11 @@ class KnownCloud:
 
     def _probe(self) -> Process:
         """Probe at growing intervals, until it is healthy or nobody has wanted it for a while."""
-        pause = SHORTEST
-        while self._clock() - self._wanted_at <= UNWANTED:
+        pause = MIN_INTERVAL
+        while self._clock() - self._wanted_at <= IDLE_AFTER:
             yield pause * self._chance.uniform(0.5, 1)
             if self._cloud.healthy:
-                self.breaker.rested()
+                self.breaker.allow_trial()
                 break
             self.breaker.failed()
             pause = min(2 * pause, TIMEOUTS.probe_interval)

@@ -8,7 +8,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 
 from edgewise import LatencyLog, Measurement, PredictedTime
-from edgewise.generation.monitor import OFTEN, SELDOM
+from edgewise.generation.monitor import BUDGET_POLL_INTERVAL, POLL_INTERVAL
 from edgewise.policy import types
 from edgewise.policy.decide import decide, reconsider
 from edgewise.policy.types import Source, Veto, VetoCode
@@ -116,7 +116,7 @@ class Router:
         remaining = outcome.request.max_tokens - outcome.tokens
         predicted, alone = decision.predicted[source], not self._device.running
         attempt = Attempt(outcome.position, remaining, predicted, self._clock(), alone)
-        permit = self._cloud.breaker.enter() if source is Source.IN_CLOUD else None
+        permit = self._cloud.breaker.acquire() if source is Source.IN_CLOUD else None
         if source is Source.IN_CLOUD and not permit:
             return Veto(VetoCode.FAILED, "another request is trying it")
         with self._simulation.attempt(source, outcome) as run:
@@ -133,7 +133,7 @@ class Router:
         self, outcome: Outcome, decision: types.Decision, run: Run, attempt: Attempt
     ) -> Generator[float, None, Veto | None]:
         clock, deadline = self._clock, _deadline(outcome, decision)
-        every = OFTEN if outcome.request.budgeted else SELDOM
+        every = BUDGET_POLL_INTERVAL if outcome.request.budgeted else POLL_INTERVAL
         check_at = clock() + every
         while not outcome.complete:
             step = run.step()
