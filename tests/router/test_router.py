@@ -125,9 +125,11 @@ def test_limits_are_a_setting(exact_folder: Path) -> None:
     ],
 )
 def test_invalid_options_are_refused(exact_folder: Path, options: dict[str, object]) -> None:
-    """By the call itself, not by the first chunk."""
-    with new_router(exact_folder) as router, pytest.raises(RequestError):
-        router.stream("the", **options)
+    """By the call itself, not by the first chunk; `route` refuses them too."""
+    with new_router(exact_folder) as router:
+        for call in (router.stream, router.route):
+            with pytest.raises(RequestError):
+                call("the", **options)
 
 
 def test_empty_prompt_is_refused(exact_folder: Path) -> None:
