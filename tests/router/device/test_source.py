@@ -115,6 +115,31 @@ def test_running_attempt_keeps_the_model_loaded() -> None:
     wait_until_unloaded(source)
 
 
+def test_model_stays_loaded_until_the_last_attempt_has_ended() -> None:
+    """The end of another one starts no idle time."""
+    source = new_source(keep_alive=0.0)
+    with source.open(new_request(30)) as attempt:
+        next(attempt)
+        generate(source)
+        time.sleep(0.1)
+        assert loaded(source)
+    wait_until_unloaded(source)
+
+
+def test_attempt_that_starts_when_the_idle_time_ends_keeps_the_model() -> None:
+    """The timer has fired and waits for the lock, under which the attempt starts."""
+    before = set(threading.enumerate())
+    source = new_source(keep_alive=0.01)
+    source.warm_up()
+    with source.open(new_request(30)) as attempt:
+        with source.lock:
+            time.sleep(0.1)  # the timer fires
+            next(attempt)
+        for timer in set(threading.enumerate()) - before:
+            timer.join()
+        assert loaded(source)
+
+
 def test_attempt_loads_the_model_once(loads: list[object]) -> None:
     """The model is not idle between its load and the first token."""
     source = new_source(keep_alive=0.0)
