@@ -1,4 +1,4 @@
-"""What the packages promise as a whole."""
+"""The public contracts: exported names, import paths and the gRPC protocol."""
 
 import subprocess
 import sys
@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize("package", [edgewise, edgewise_edge])
-def test_all_is_sorted_and_there(package: object) -> None:
-    """Every exported name exists, in order."""
+def test_all_is_sorted_and_complete(package: object) -> None:
+    """Every name in `__all__` exists."""
     assert package.__all__ == sorted(package.__all__)
     assert all(hasattr(package, name) for name in package.__all__)
 
@@ -37,27 +37,26 @@ PUBLIC = [
 ]
 
 
-def test_public_names_stay_where_apps_and_operators_import_them() -> None:
-    """Whatever moves inside the packages; in a process of its own, as an app would."""
+def test_public_import_paths_stay() -> None:
+    """Imported in a new process, as an app would."""
     imports = [path.rpartition(".") for path in PUBLIC]
     script = "; ".join(f"from {module} import {name}" for module, _, name in imports)
-    found = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True)
-    assert found.returncode == 0, found.stderr.decode()
+    done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
 
 
-def test_every_field_of_the_contract_is_documented() -> None:
-    """A comment stands over each field, message, enum value and call of generation.proto."""
+def test_every_field_of_the_protocol_is_documented() -> None:
+    """Each field and enum value in generation.proto has a comment above it."""
     lines = (ROOT / "proto/edgewise_proto/generation.proto").read_text().splitlines()
+    assert "package edgewise.v1;" in lines
     fields = [n for n, line in enumerate(lines) if "=" in line and line.startswith("  ")]
     assert len(fields) > 20
-    blocks = " ".join(lines)
-    assert "package edgewise.v1;" in blocks
     for number in fields:
         assert lines[number - 1].strip().startswith("//"), lines[number]
 
 
-def test_the_wire_has_no_text() -> None:
-    """Prompts cross as token ids: strings name models and vocabularies only."""
+def test_messages_hold_no_text() -> None:
+    """Prompts and answers are token ids; strings only name models and vocabularies."""
     strings = {
         (message.name, field.name)
         for message in pb.DESCRIPTOR.message_types_by_name.values()

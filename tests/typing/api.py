@@ -1,4 +1,4 @@
-"""The public API as an app would use it; checked by mypy, never run."""
+"""The public API as an app uses it: checked by mypy, never run."""
 
 from edgewise import Decision, Generation, Limits, Mode, Router
 
@@ -8,5 +8,5 @@ with Router("tales", cloud="127.0.0.1:50051", limits=Limits(min_battery=0.1)) as
     generation: Generation = router.generate("Once", mode=Mode.ONLY_ON_DEVICE, privacy="private")
     seconds: float | None = generation.timings.time_to_first_token
     decision: Decision = router.route("Once", latency_budget=1.5)
-    router.generate("Once", max_token=10)  # type: ignore[call-arg]  # misspelt
+    router.generate("Once", max_token=10)  # type: ignore[call-arg]  # misspelled
     router.generate("Once", temperature="hot")  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What is private cannot be handed to the cloud: checked by mypy, never run."""
+"""A private request cannot be passed to the cloud source: checked by mypy, never run."""
 
 from edgewise.cloud.source import CloudSource
 from edgewise.device.source import DeviceSource
@@ -12,14 +12,14 @@ from edgewise.generation.source import TokenSource, opener
 from edgewise_edge import TokenRequest
 
 
-def to_the_cloud(
+def pass_to_cloud(
     cloud: CloudSource,
     private: PrivateRequest,
     allowed: AllowCloudRequest,
     either: PrivateRequest | AllowCloudRequest,
     unknown: Request,
 ) -> None:
-    """What it takes, and what it does not."""
+    """It accepts only what an AllowCloudRequest makes."""
     cloud.open(allowed.after(()))
     cloud.open(private.after(()))  # type: ignore[arg-type]
     cloud.open(either.after(()))  # type: ignore[arg-type]
@@ -32,14 +32,14 @@ def to_the_cloud(
     if isinstance(either, AllowCloudRequest):
         opener(cloud, either.after)
 
-    takes_all: TokenSource[TokenRequest] = cloud  # type: ignore[assignment]
-    takes_some: TokenSource[CloudTokenRequest] = cloud
-    print(takes_all, takes_some)
+    accepts_all: TokenSource[TokenRequest] = cloud  # type: ignore[assignment]
+    accepts_cloud: TokenSource[CloudTokenRequest] = cloud
+    print(accepts_all, accepts_cloud)
 
 
-def to_the_device(
+def pass_to_device(
     device: DeviceSource, private: PrivateRequest, allowed: AllowCloudRequest
 ) -> None:
-    """It takes both."""
+    """It accepts both."""
     opener(device, private.after)
     opener(device, allowed.after)

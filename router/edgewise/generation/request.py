@@ -7,6 +7,7 @@ from typing import Any, ClassVar, TypedDict, TypeVar
 from edgewise.errors import ConfigurationError
 from edgewise.policy.types import Mode, Privacy, RoutingRequest, Source, Veto
 from edgewise_edge import RequestError, SamplingParams, TokenRequest
+from edgewise_edge.decoding.text import TextAssembler
 
 DEFAULT_MAX_TOKENS = 128
 MAX_TOKENS_LIMIT = 2**31 - 1
@@ -80,6 +81,7 @@ class Request:
                     f"{name} is {seconds!r}; it must be a number of seconds above 0 and at most "
                     f"{SECONDS_LIMIT}"
                 )
+        TextAssembler(self.stop)  # raises for an invalid stop string
 
     @property
     def budgeted(self) -> bool:

@@ -1,4 +1,4 @@
-"""The streams for asyncio, over the real runtime and a tiny model."""
+"""Asyncio streams of a router on the real runtime with a tiny model."""
 
 import asyncio
 import gc
@@ -9,59 +9,46 @@ from pathlib import Path
 
 import pytest
 
-from edgewise import (
-    DeviceState,
-    LatencyLog,
-    Limits,
-    NoSourceError,
-    RequestError,
-    Router,
-    Source,
-    VetoCode,
-)
+from edgewise import Limits, NoSourceError, RequestError, Router, Source, VetoCode
 from edgewise_edge import FinishReason
+from tests.router.routers import new_router
 
 PROMPT = "in the winter the water was"
 LONG = {"max_tokens": 150, "temperature": 0.0}
-ENDLESS = {"max_tokens": 10**6, "sliding_window": True}
+ENDLESS = {"max_tokens": 10**6, "sliding_window": True, "temperature": 0.0}  # has no end token
 PROMPTS = [f"{count} the water was" for count in range(8)]
-
-
-def router_on(folder: Path, **settings: object) -> Router:
-    state = DeviceState()
-    return Router(folder, device=lambda: state, latency=LatencyLog(), threads=1, **settings)
 
 
 @pytest.fixture
 def router(exact_folder: Path) -> Iterator[Router]:
-    """A router that has its model loaded; whatever a test did, nothing runs on it afterwards."""
-    others = ours()
-    with router_on(exact_folder) as router:
+    """A router with a loaded model. After the test, its streams and threads must end."""
+    before = router_threads()
+    with new_router(exact_folder) as router:
         router.warm_up()
         yield router
         wait_until_idle(router)
-    for thread in ours() - others:
+    for thread in router_threads() - before:
         thread.join()
 
 
-def ours() -> set[threading.Thread]:
+def router_threads() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if thread.name.startswith("edgewise-")}
 
 
 def wait_until_idle(router: Router) -> None:
-    """Until nothing is written on the device; the test's timeout is the limit."""
+    """Until nothing runs on the device; the test's timeout is the limit."""
     while router.device_source.running:
         time.sleep(0.001)
 
 
 def wait_until_busy(router: Router) -> None:
-    """Until something is."""
+    """Until a generation runs on the device."""
     while not router.device_source.running:
         time.sleep(0.001)
 
 
-def test_async_for_gives_what_stream_gives(router: Router) -> None:
-    """The same chunks, and the same result."""
+def test_astream_yields_what_stream_yields(router: Router) -> None:
+    """The same chunks and the same result."""
 
     async def read() -> list:
         stream = router.astream(PROMPT, **LONG)
@@ -76,26 +63,26 @@ def test_async_for_gives_what_stream_gives(router: Router) -> None:
     assert decision.source is Source.ON_DEVICE
 
 
-def test_agenerate_and_aroute_are_generate_and_route(router: Router) -> None:
-    """Awaited."""
+def test_agenerate_and_aroute_return_what_generate_and_route_return(router: Router) -> None:
+    """For the same prompt and options."""
     assert (
         asyncio.run(router.agenerate(PROMPT, **LONG)).text == router.generate(PROMPT, **LONG).text
     )
     assert asyncio.run(router.aroute(PROMPT)).source is router.route(PROMPT).source
 
 
-def test_many_tasks_get_each_its_own_text(router: Router) -> None:
-    """What each would have got alone."""
+def test_concurrent_tasks_do_not_mix_their_answers(router: Router) -> None:
+    """Each gets the text that it would get alone."""
 
-    async def all_of_them() -> list:
+    async def generate_all() -> list:
         return await asyncio.gather(*(router.agenerate(prompt, **LONG) for prompt in PROMPTS))
 
-    texts = [generation.text for generation in asyncio.run(all_of_them())]
+    texts = [generation.text for generation in asyncio.run(generate_all())]
     assert texts == [router.generate(prompt, **LONG).text for prompt in PROMPTS]
 
 
-def test_other_tasks_go_on_meanwhile(router: Router) -> None:
-    """The loop is never held up by a text."""
+def test_streaming_does_not_block_the_event_loop(router: Router) -> None:
+    """Another task runs between any two chunks."""
     ticks = []
 
     async def tick() -> None:
@@ -103,33 +90,33 @@ def test_other_tasks_go_on_meanwhile(router: Router) -> None:
             ticks.append(1)
             await asyncio.sleep(0)
 
-    async def both() -> None:
+    async def stream_while_ticking() -> None:
         ticking = asyncio.create_task(tick())
         async for _ in router.astream(PROMPT, **LONG):
             assert ticks
             ticks.clear()
         ticking.cancel()
 
-    asyncio.run(both())
+    asyncio.run(stream_while_ticking())
 
 
 @pytest.mark.parametrize("read_first", [0, 3])
-def test_cancelling_a_task_stops_the_work(router: Router, read_first: int) -> None:
-    """Before a chunk and between two: the device is free again, and the text is cancelled."""
+def test_cancelling_the_task_stops_the_device(router: Router, read_first: int) -> None:
+    """Before the first chunk or later; the stream then ends as cancelled."""
 
-    async def cancelled() -> FinishReason | None:
-        stream, begun = router.astream(PROMPT, **ENDLESS), asyncio.Event()
+    async def cancel() -> FinishReason | None:
+        stream, enough = router.astream(PROMPT, **ENDLESS), asyncio.Event()
 
         async def read() -> None:
             count = 0
             async for _ in stream:
                 count += 1
                 if count >= read_first:
-                    begun.set()
+                    enough.set()
 
         task = asyncio.create_task(read())
         if read_first:
-            await begun.wait()
+            await enough.wait()
         else:
             await asyncio.sleep(0)
         task.cancel()
@@ -139,13 +126,13 @@ def test_cancelling_a_task_stops_the_work(router: Router, read_first: int) -> No
         assert [chunk async for chunk in stream] == []
         return stream.generation.finish_reason if read_first else None
 
-    assert asyncio.run(cancelled()) in (None, FinishReason.CANCELLED)
+    assert asyncio.run(cancel()) is (FinishReason.CANCELLED if read_first else None)
 
 
-def test_cancelling_agenerate_stops_the_work(router: Router) -> None:
-    """As a time-out does."""
+def test_cancelling_agenerate_stops_the_device(router: Router) -> None:
+    """So does a timeout around it."""
 
-    async def cancelled() -> None:
+    async def cancel() -> None:
         task = asyncio.create_task(router.agenerate(PROMPT, **ENDLESS))
         await asyncio.to_thread(wait_until_busy, router)
         task.cancel()
@@ -153,13 +140,13 @@ def test_cancelling_agenerate_stops_the_work(router: Router) -> None:
             await task
         await asyncio.to_thread(wait_until_idle, router)
 
-    asyncio.run(cancelled())
+    asyncio.run(cancel())
 
 
-def test_closing_in_the_middle_keeps_what_was_written(router: Router) -> None:
-    """And gives nothing more."""
+def test_closing_stops_the_device_and_keeps_the_answer_so_far(router: Router) -> None:
+    """There are no more chunks; closing twice is no error."""
 
-    async def closed() -> None:
+    async def close() -> None:
         stream = router.astream(PROMPT, **LONG)
         chunk = await anext(stream)
         await stream.aclose()
@@ -170,28 +157,28 @@ def test_closing_in_the_middle_keeps_what_was_written(router: Router) -> None:
         with pytest.raises(StopAsyncIteration):
             await anext(stream)
 
-    asyncio.run(closed())
+    asyncio.run(close())
 
 
-def test_leaving_the_block_closes(router: Router) -> None:
-    """Also when it is left by an error."""
+def test_leaving_the_context_manager_closes_the_stream(router: Router) -> None:
+    """Also with an exception."""
 
-    async def left() -> None:
+    async def leave() -> None:
         async with router.astream(PROMPT, **LONG) as stream:
             await anext(stream)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        asyncio.run(left())
+        asyncio.run(leave())
     assert not router.device_source.running
 
 
 @pytest.mark.parametrize("read_first", [0, 1])
-def test_dropping_it_is_enough(router: Router, read_first: int) -> None:
-    """The work stops and its thread ends, and nothing has to look for cycles first."""
-    others = ours()
+def test_dropping_the_stream_stops_the_device(router: Router, read_first: int) -> None:
+    """Its thread ends too; there is no reference cycle that would need the garbage collector."""
+    before = router_threads()
 
-    async def dropped() -> None:
+    async def drop() -> None:
         stream = router.astream(PROMPT, **LONG)
         for _ in range(read_first):
             await anext(stream)
@@ -200,17 +187,17 @@ def test_dropping_it_is_enough(router: Router, read_first: int) -> None:
 
     gc.disable()
     try:
-        asyncio.run(dropped())
-        for thread in ours() - others:
+        asyncio.run(drop())
+        for thread in router_threads() - before:
             thread.join()
     finally:
         gc.enable()
 
 
-def test_closing_before_it_began_does_no_work(router: Router) -> None:
-    """Nothing is decided, and nothing can be asked of it."""
+def test_closing_before_the_first_chunk_starts_nothing(router: Router) -> None:
+    """There is no decision and no generation."""
 
-    async def closed() -> None:
+    async def close() -> None:
         stream = router.astream(PROMPT)
         await stream.aclose()
         assert [chunk async for chunk in stream] == []
@@ -219,7 +206,7 @@ def test_closing_before_it_began_does_no_work(router: Router) -> None:
         with pytest.raises(RuntimeError, match="not started"):
             _ = stream.decision
 
-    asyncio.run(closed())
+    asyncio.run(close())
 
 
 @pytest.mark.parametrize(
@@ -230,26 +217,26 @@ def test_closing_before_it_began_does_no_work(router: Router) -> None:
         ({"max_token": 3}, TypeError),
     ],
 )
-def test_errors_come_with_the_first_chunk(
+def test_errors_are_raised_with_the_first_chunk(
     router: Router, options: dict[str, object], error: type[Exception]
 ) -> None:
-    """What stream raises at once; making it raises nothing."""
+    """`stream` raises them itself; `astream` does not."""
 
-    async def asked() -> None:
+    async def read() -> None:
         stream = router.astream(PROMPT, **options)
         with pytest.raises(error):
             await anext(stream)
         with pytest.raises(error):
             await router.agenerate(PROMPT, **options)
 
-    asyncio.run(asked())
+    asyncio.run(read())
 
 
-def test_more_than_the_device_takes_at_once_are_refused(exact_folder: Path) -> None:
-    """By an error that says so, while those it writes go on."""
+def test_streams_over_the_queue_limit_are_refused(exact_folder: Path) -> None:
+    """The streams that run continue, and the next one after them may run."""
 
-    async def crowd() -> None:
-        with router_on(exact_folder, limits=Limits(max_queue=2)) as router:
+    async def fill_the_queue() -> None:
+        with new_router(exact_folder, limits=Limits(max_queue=2)) as router:
             streams = [router.astream(PROMPT, **LONG) for _ in range(2)]
             for stream in streams:
                 await anext(stream)
@@ -261,16 +248,16 @@ def test_more_than_the_device_takes_at_once_are_refused(exact_folder: Path) -> N
                 assert len([chunk async for chunk in stream]) > 1
             assert (await router.agenerate(PROMPT, max_tokens=3)).finish_reason == "length"
 
-    asyncio.run(crowd())
+    asyncio.run(fill_the_queue())
 
 
-def test_after_an_error_there_is_nothing_more(router: Router) -> None:
-    """It is raised once, as by a generator."""
+def test_stream_ends_after_an_error(router: Router) -> None:
+    """The error is raised once, as by a generator."""
 
-    async def asked() -> None:
+    async def read() -> None:
         stream = router.astream(PROMPT, mode="only_in_cloud")
         with pytest.raises(NoSourceError):
             await anext(stream)
         assert [chunk async for chunk in stream] == []
 
-    asyncio.run(asked())
+    asyncio.run(read())

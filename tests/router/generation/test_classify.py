@@ -1,55 +1,53 @@
-"""Whether a prompt is private: by the request, the app's hook and the router's default."""
+"""Whether a prompt is private: the request, the `classify` hook and the router's default."""
 
 import logging
 from pathlib import Path
 
 import pytest
 
-from edgewise import DeviceState, LatencyLog, Router
 from edgewise.generation.request_builder import resolve_privacy
 from edgewise.policy.types import Privacy
 from edgewise_edge import Tokenizer
+from tests.router.routers import new_router
 
 PRIVATE, ALLOW = Privacy.PRIVATE, Privacy.ALLOW_CLOUD
 
 
 @pytest.mark.parametrize("default", Privacy)
-@pytest.mark.parametrize("asked", [None, *Privacy])
-def test_without_a_hook_the_request_decides_or_the_default(
-    asked: Privacy | None, default: Privacy
+@pytest.mark.parametrize("requested", [None, *Privacy])
+def test_without_a_hook_the_request_decides_or_else_the_default(
+    requested: Privacy | None, default: Privacy
 ) -> None:
-    """The default is for requests that say nothing."""
-    assert resolve_privacy("the", asked, None, default) is (asked or default)
+    """The default is for requests without a privacy of their own."""
+    assert resolve_privacy("the", requested, None, default) is (requested or default)
 
 
 @pytest.mark.parametrize("default", Privacy)
-@pytest.mark.parametrize("asked", [None, ALLOW])
-@pytest.mark.parametrize("said", [*Privacy, *map(str, Privacy)])
+@pytest.mark.parametrize("requested", [None, ALLOW])
+@pytest.mark.parametrize("result", [*Privacy, *map(str, Privacy)])
 def test_hook_decides_unless_the_request_is_private(
-    asked: Privacy | None, default: Privacy, said: Privacy | str
+    requested: Privacy | None, default: Privacy, result: Privacy | str
 ) -> None:
     """Even if the request allows the cloud, and whatever the default is."""
-    assert resolve_privacy("the", asked, lambda _: said, default) is Privacy(said)
+    assert resolve_privacy("the", requested, lambda _: result, default) is Privacy(result)
 
 
 @pytest.mark.parametrize("default", Privacy)
 def test_hook_cannot_make_a_private_request_public(default: Privacy) -> None:
     """It is not even called."""
-    seen = []
-    assert resolve_privacy("the", PRIVATE, seen.append, default) is PRIVATE
-    assert seen == []
+    prompts = []
+    assert resolve_privacy("the", PRIVATE, prompts.append, default) is PRIVATE
+    assert prompts == []
 
 
-@pytest.mark.parametrize("said", [None, "", "public", "PRIVATE", True, 1, object()])
-def test_invalid_result_of_the_hook_means_private(said: object) -> None:
-    """Nothing is guessed."""
-    assert resolve_privacy("the", ALLOW, lambda _: said, ALLOW) is PRIVATE
+@pytest.mark.parametrize("result", [None, "", "public", "PRIVATE", True, 1, object()])
+def test_invalid_result_of_the_hook_means_private(result: object) -> None:
+    """Even if the request and the default allow the cloud."""
+    assert resolve_privacy("the", ALLOW, lambda _: result, ALLOW) is PRIVATE
 
 
-def test_hook_that_raises_means_private(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """The log has only the type of the error, since its text may hold the prompt."""
+def test_hook_that_raises_means_private(caplog: pytest.LogCaptureFixture) -> None:
+    """Only the error's type is logged, since its message may quote the prompt."""
 
     def hook(prompt: str) -> Privacy:
         raise LookupError(prompt)
@@ -61,24 +59,23 @@ def test_hook_that_raises_means_private(
     assert [record.exc_info for record in caplog.records] == [None]
 
 
-def test_hook_is_called_before_anything_else(
+def test_hook_is_called_before_the_prompt_is_tokenized(
     exact_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once, with the prompt as given, before it is even tokenized."""
-    seen = []
-    settings = {"device": DeviceState, "latency": LatencyLog()}
+    """Once, with the prompt as given."""
+    calls = []
 
     def hook(prompt: str) -> str:
-        seen.append(prompt)
+        calls.append(prompt)
         return "private"
 
     encode = Tokenizer.encode
 
-    def recording(self: Tokenizer, text: str) -> list[int]:
-        seen.append("tokens")
+    def recording_encode(self: Tokenizer, text: str) -> list[int]:
+        calls.append("encode")
         return encode(self, text)
 
-    monkeypatch.setattr(Tokenizer, "encode", recording)
-    with Router(exact_folder, classify=hook, **settings) as router:
+    monkeypatch.setattr(Tokenizer, "encode", recording_encode)
+    with new_router(exact_folder, classify=hook) as router:
         router.generate("the water", max_tokens=1)
-    assert seen == ["the water", "tokens"]
+    assert calls == ["the water", "encode"]

@@ -1,8 +1,12 @@
 """The generation loop: what it does when a source fails, hands off or cuts the answer short."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from edgewise.errors import NoSourceError, SourceFailedError
+from edgewise.generation.attempt import Attempt
+from edgewise.generation.events import AttemptEnded, Outcome
 from edgewise.generation.request import PrivateRequest
 from edgewise.policy.types import VetoCode
 from edgewise_edge import FinishReason, ModelError, RequestError, RuntimeFailedError
@@ -16,6 +20,7 @@ from tests.router.generation.fakes import (
     fails_after,
     hands_off_after,
     new_stream,
+    new_stream_with_events,
     read,
     tokens_of,
 )
@@ -60,6 +65,22 @@ def test_policy_gets_the_veto_of_a_handoff_unchanged() -> None:
         CLOUD: VetoCode.FAILED,
     }
     assert [len(generated) for generated in advisor.generated] == [2, 4]
+
+
+def test_failure_caused_by_the_handoff_is_no_failure() -> None:
+    """A source that raises when it is stopped keeps the soft veto of the handoff."""
+
+    def fails_when_stopped(tokens: Iterator[int], attempt: Attempt) -> Iterator[int]:
+        yield from hands_off_after(2)(tokens, attempt)
+        raise SourceFailedError("stopped")
+
+    advisor = FakeAdvisor(CLOUD)
+    sources = {DEVICE: FakeSource(IDS, fails_when_stopped), CLOUD: FakeSource(IDS)}
+    stream, events = new_stream_with_events(sources, advisor)
+    assert read(stream) == TEXT
+    assert advisor.requests[0].abandoned == {DEVICE: HANDOFF}
+    assert isinstance(events[1], AttemptEnded)
+    assert (events[1].outcome, events[1].error) == (Outcome.HANDED_OVER, None)
 
 
 def test_without_another_source_the_generation_ends_with_an_error() -> None:

@@ -1,4 +1,4 @@
-"""A private request is a type that the cloud's side does not take, whoever hands it over."""
+"""A private request is of a type that the cloud source does not accept."""
 
 import ast
 import socket
@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 import edgewise
-from edgewise import DeviceState, LatencyLog, Mode, PrivacyError, Router, Source
+from edgewise import LatencyLog, Mode, PrivacyError, Source
 from edgewise.cloud.source import CloudSource
 from edgewise.generation.request import (
     AllowCloudRequest,
@@ -19,64 +19,58 @@ from edgewise.generation.request import (
     Request,
 )
 from edgewise_edge import SamplingParams, TokenRequest
-
-MODES = list(Mode)
-
-
-def request(kind: type[Request], mode: Mode = Mode.PREFER_IN_CLOUD) -> Request:
-    return kind(
-        prompt_ids=(1, 2, 3),
-        max_tokens=4,
-        sampling=SamplingParams(),
-        mode=mode,
-    )
+from tests.router.routers import new_router
 
 
-PRIVATE = request(PrivateRequest)
+def new_request(kind: type[Request], mode: Mode = Mode.PREFER_IN_CLOUD) -> Request:
+    return kind(prompt_ids=(1, 2, 3), max_tokens=4, sampling=SamplingParams(), mode=mode)
+
+
+PRIVATE = new_request(PrivateRequest)
 
 
 @pytest.fixture
-def listening() -> Iterator[socket.socket]:
-    """Where a cloud would be called."""
+def listener() -> Iterator[socket.socket]:
+    """A socket at the cloud's address, which sees any connection."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
         yield server
 
 
 @pytest.fixture
-def cloud(listening: socket.socket) -> Iterator[CloudSource]:
-    address = f"127.0.0.1:{listening.getsockname()[1]}"
-    side = CloudSource(address, "any vocabulary", LatencyLog())
-    yield side
-    side.close()
+def cloud(listener: socket.socket) -> Iterator[CloudSource]:
+    address = f"127.0.0.1:{listener.getsockname()[1]}"
+    source = CloudSource(address, "any vocabulary", LatencyLog())
+    yield source
+    source.close()
 
 
-def assert_never_called(listening: socket.socket) -> None:
+def assert_no_connection(listener: socket.socket) -> None:
     with pytest.raises(BlockingIOError):
-        listening.accept()
+        listener.accept()
 
 
 @pytest.mark.parametrize("generated", [(), (4, 5)])
-def test_the_cloud_refuses_what_is_private_before_any_call(
-    cloud: CloudSource, listening: socket.socket, generated: tuple[int, ...]
+def test_cloud_source_refuses_a_private_request_before_connecting(
+    cloud: CloudSource, listener: socket.socket, generated: tuple[int, ...]
 ) -> None:
-    """Also where somebody talked the type checker into it."""
-    asked = cast("CloudTokenRequest", PRIVATE.after(generated))
+    """Even if a cast has silenced the type checker."""
+    token_request = cast("CloudTokenRequest", PRIVATE.after(generated))
     with pytest.raises(PrivacyError, match="may not leave the device"):
-        cloud.open(asked)
-    assert_never_called(listening)
+        cloud.open(token_request)
+    assert_no_connection(listener)
 
 
-def test_what_a_private_request_asks_for_is_no_request_to_the_cloud() -> None:
-    """Nor is it one by inheritance; the other way round is no harm."""
+def test_private_request_makes_no_cloud_token_request() -> None:
+    """Nor is there a common subclass: only an AllowCloudRequest makes one."""
     assert not isinstance(PRIVATE.after(()), CloudTokenRequest)
     assert not isinstance(PRIVATE, AllowCloudRequest)
-    assert isinstance(request(AllowCloudRequest).after(()), CloudTokenRequest)
+    assert isinstance(new_request(AllowCloudRequest).after(()), CloudTokenRequest)
     assert issubclass(CloudTokenRequest, TokenRequest)
 
 
-def test_a_private_request_stays_one() -> None:
-    """It cannot be made to allow the cloud: a request is its kind."""
+def test_private_request_cannot_be_changed_to_allow_the_cloud() -> None:
+    """Its privacy is its type."""
     with pytest.raises(FrozenInstanceError):
         PRIVATE.mode = Mode.ONLY_IN_CLOUD
     with pytest.raises(TypeError):
@@ -84,28 +78,29 @@ def test_a_private_request_stays_one() -> None:
     assert isinstance(replace(PRIVATE, mode=Mode.ONLY_IN_CLOUD), PrivateRequest)
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_the_cloud_is_no_side_of_a_private_request(
-    exact_folder: Path, cloud: CloudSource, listening: socket.socket, mode: Mode
+@pytest.mark.parametrize("mode", Mode)
+def test_private_request_may_not_use_the_cloud_in_any_mode(
+    exact_folder: Path, cloud: CloudSource, listener: socket.socket, mode: Mode
 ) -> None:
-    """In no mode, though a router has one."""
-    settings = {"device": DeviceState, "latency": LatencyLog()}
-    with Router(exact_folder, cloud=cloud.address, **settings) as router:
-        assert Source.IN_CLOUD not in router.sources_for(request(PrivateRequest, mode))
-        may = Source.IN_CLOUD in router.sources_for(request(AllowCloudRequest, mode))
-        assert may is (mode is not Mode.ONLY_ON_DEVICE)
-    assert_never_called(listening)
+    """Even if the router has one."""
+    with new_router(exact_folder, cloud=cloud.address) as router:
+        assert Source.IN_CLOUD not in router.sources_for(new_request(PrivateRequest, mode))
+        allowed = Source.IN_CLOUD in router.sources_for(new_request(AllowCloudRequest, mode))
+        assert allowed is (mode is not Mode.ONLY_ON_DEVICE)
+    assert_no_connection(listener)
 
 
-def calls(path: Path) -> Iterator[str]:
-    """The names of all that is called in a file."""
+def calls_in(path: Path) -> Iterator[str]:
+    """The name of each function or class that a file calls."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call):
             yield ast.unparse(node.func).rpartition(".")[2]
 
 
-def test_only_a_request_that_may_leave_makes_one_to_the_cloud() -> None:
-    """The one place where a CloudTokenRequest is made is AllowCloudRequest's."""
+def test_cloud_token_requests_are_made_in_one_place() -> None:
+    """By AllowCloudRequest.after, and nowhere else in the package."""
     files = Path(edgewise.__file__).parent.rglob("*.py")
-    makers = [path.name for path in files for name in calls(path) if name == "CloudTokenRequest"]
-    assert makers == ["request.py"]
+    callers = [
+        path.name for path in files for name in calls_in(path) if name == "CloudTokenRequest"
+    ]
+    assert callers == ["request.py"]
