@@ -57,6 +57,14 @@ class RunningEngine:
         load = self.engine.load()
         return load.running + load.waiting
 
+    def start_waiting(self, running: int) -> None:
+        """Let single steps pass the closed gate until this many requests run."""
+        gate = self.programs.decode_gate
+        gate.wait()
+        while self.engine.load().running < running:  # requests start between steps
+            gate.let_pass(1)
+            gate.wait()
+
     @contextmanager
     def gated(self) -> Iterator[Gate]:
         """The gate of its decode steps; the engine is idle before and after, and expects no times."""

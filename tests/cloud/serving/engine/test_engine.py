@@ -128,7 +128,7 @@ def test_a_program_that_fails_leaks_no_slot(
         assert await generate(engine, long) == expected
         gate.close()
         async with held(engine, *[token_request(PROMPT, 5)] * 2):
-            await asyncio.to_thread(until, lambda: engine.engine.load().running == 2)
+            await asyncio.to_thread(engine.start_waiting, 2)
         gate.open()
 
     run(test)
@@ -240,7 +240,7 @@ def test_its_load_follows_its_work(engine: RunningEngine, gate: Gate) -> None:
     async def test() -> None:
         gate.close()
         async with held(engine, *[token_request([7], 180, **GREEDY)] * 2):
-            await asyncio.to_thread(until, lambda: engine.engine.load().running == 2)
+            await asyncio.to_thread(engine.start_waiting, 2)
             before = expected_wait()
             gate.let_pass(20)
             await asyncio.to_thread(gate.wait)

@@ -84,7 +84,9 @@ def test_running_and_waiting_requests_are_counted(service: Running, vocabulary: 
         gate.close()
         stub = pb_grpc.GeneratorStub(channel)
         calls = [stub.Generate(generation(vocabulary)) for _ in range(3)]
-        until(lambda: counts() == (2, 1))
+        until(lambda: service.held == 3)
+        service.on_engine.start_waiting(2)
+        assert counts() == (2, 1)
         for call in calls:
             call.cancel()
         gate.open()
