@@ -50,8 +50,9 @@ def started(checkpoint: Path) -> "Iterator[subprocess.Popen[str]]":
     try:
         yield process
     finally:
-        process.kill()
-        process.communicate()
+        if process.returncode is None:
+            process.kill()
+            process.communicate()
 
 
 @pytest.fixture(scope="module")

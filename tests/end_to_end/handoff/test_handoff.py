@@ -120,7 +120,9 @@ def test_a_cloud_that_stalls_hands_off(
         proxy.stall(after_tokens=20)
         generation = router.generate(PROMPT, **GREEDY)
     assert generation.token_ids == unbroken
-    assert [part.tokens for part in generation.segments] == [20, 80]
+    assert sources(generation) == [IN_CLOUD, ON_DEVICE]
+    # On a busy machine a token may be late enough to count as a stall before that.
+    assert generation.segments[0].tokens <= 20
     assert generation.decision.vetoes[IN_CLOUD].code is VetoCode.STALLED
 
 
