@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 
 from edgewise_edge import DeviceModel, SamplingParams, TokenRequest
 from edgewise_edge.decoding.tokenizer import END_OF_TEXT, unicode_to_bytes
+from tests.support.command_line import Completed, RunCommand
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Tests spend far more time compiling models than running them.
@@ -132,3 +133,18 @@ def exact_folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def exact_model(exact_folder: Path) -> DeviceModel:
     """The tiny unquantized model, loaded."""
     return DeviceModel.load(exact_folder, threads=1)
+
+
+@pytest.fixture
+def run_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> RunCommand:
+    """Run `edgewise-cloud` in this process: a new process would have to start TensorFlow."""
+    from edgewise_cloud import cli
+
+    def run(*arguments: str | Path) -> Completed:
+        monkeypatch.setattr(sys, "argv", ["edgewise-cloud", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exited:
+            cli.main()
+        printed = capsys.readouterr()
+        return Completed(exited.value.code, printed.out, printed.err)
+
+    return run

@@ -13,8 +13,8 @@ from edgewise_cloud.convert.evaluate import evaluate, evaluate_model
 from edgewise_cloud.errors import CheckpointError, TextError
 from edgewise_cloud.keras_models.load import KerasModel, load_keras
 from edgewise_edge import DeviceModel
-from tests.cloud.conftest import RunCommand
 from tests.conftest import CONTEXT, write_checkpoint
+from tests.support.command_line import RunCommand
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_the_command_prints_json(
     text = tmp_path / "text.txt"
     text.write_text("the king and the hen in the hat", encoding="utf-8")
     done = run_command("evaluate", exact_folder, "--text", text, "--json")
-    assert done.status == 0
+    assert done.returncode == 0
     found = json.loads(done.stdout)
     assert found["text_bytes"] == 31
     assert found["top1_agreement"] > 0.9
@@ -126,6 +126,6 @@ def test_a_device_model_without_keras_weights_needs_a_checkpoint(
     text = tmp_path / "text.txt"
     text.write_text("the king and the hen in the hat", encoding="utf-8")
     done = run_command("evaluate", alone, "--text", text)
-    assert done.status == 2
+    assert done.returncode == 2
     assert "holds no Keras model" in done.stderr
     assert "--keras" in done.stderr

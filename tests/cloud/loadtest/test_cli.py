@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cloud.conftest import RunCommand
 from tests.cloud.loadtest.fake_service import FakeService, fake_in_thread
+from tests.support.command_line import RunCommand
 
 COMMAND = Path(sys.executable).with_name("edgewise-cloud")
 
@@ -111,7 +111,7 @@ def test_an_invalid_option_is_an_error_in_one_line(
     """With exit status 2."""
     monkeypatch.setenv("GRPC_VERBOSITY", "ERROR")  # as the command sets it, for this process
     done = run_command("load", *options)
-    assert (done.status, done.stdout) == (2, "")
+    assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     assert message in line
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from edgewise_cloud.corpus import read_corpus
-from tests.cloud.conftest import STORIES, RunCommand
+from tests.cloud.conftest import STORIES
 from tests.conftest import write_checkpoint
+from tests.support.command_line import RunCommand
 
 COMMAND = Path(sys.executable).with_name("edgewise-cloud")
 TINY = ("--vocabulary-size=300", "--layers=1", "--width=16", "--heads=2", "--context-window=16")
@@ -28,7 +29,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def assert_refused(run_command: RunCommand, *arguments: str | Path, message: str) -> None:
     """The command prints one line with `message`, and exits with status 2."""
     done = run_command(*arguments)
-    assert (done.status, done.stdout) == (2, "")
+    assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: ")
     assert message in line
@@ -62,7 +63,7 @@ def test_finetune_takes_the_files_of_a_pattern(
     """With LoRA and bfloat16; the result is a checkpoint."""
     options = ("--preset", checkpoint, "--out", tmp_path, "--lora", "2", "--bfloat16", *BRIEF)
     done = run_command("finetune", *options, "--text", *texts)
-    assert done.status == 0
+    assert done.returncode == 0
     assert "step 1/1 · loss " in done.stderr
     assert (tmp_path / "model.safetensors").exists()
     plan = json.loads((tmp_path / "training" / "plan.json").read_text())
@@ -113,5 +114,5 @@ def test_options_out_of_range_are_refused(
     for option, value in {"--steps": "0", "--held-out": "0.6", "--lora": "0"}.items():
         arguments = ("--preset", "tales", "--out", tmp_path, "--text", *texts, option, value)
         done = run_command("finetune", *arguments)
-        assert done.status == 2
+        assert done.returncode == 2
         assert f"Invalid value for '{option}'" in done.stderr

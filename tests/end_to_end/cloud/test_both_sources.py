@@ -181,7 +181,7 @@ def test_a_full_cloud_is_busy_and_the_device_answers(exact_folder: Path) -> None
         router.stream(PROMPT, max_tokens=150) as held,
     ):
         gate.close()
-        gate.let_pass(1)
+        gate.let_pass(20)  # enough for a whole character
         assert next(held).source is Source.IN_CLOUD
         vetoes = [
             router.generate(PROMPT, max_tokens=3).decision.vetoes[Source.IN_CLOUD] for _ in range(4)

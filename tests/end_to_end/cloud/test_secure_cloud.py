@@ -21,8 +21,8 @@ from edgewise import (
 )
 from edgewise_cloud.serving.security.settings import Security
 from edgewise_cloud.serving.security.tokens import append_line, new_token
-from tests.end_to_end.command_line import run
 from tests.support.certificates import Authority, Pair
+from tests.support.command_line import run
 from tests.support.service import Running, serving
 from tests.support.timeouts import PATIENT
 

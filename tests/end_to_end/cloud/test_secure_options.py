@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.command_line import run
+from tests.support.command_line import run
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from edgewise import LatencyLog, Router
 from edgewise_edge import RuntimeFailedError, find_model
 from edgewise_edge.profiling import profile
-from tests.end_to_end.command_line import run
+from tests.support.command_line import run
 
 
 def test_bench_measures_and_the_router_predicts_by_it(

@@ -1,32 +1,21 @@
-"""The command lines, as processes."""
+"""`edgewise`, as a process."""
 
 import json
 import os
-import re
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from edgewise_edge import find_model
-from tests.conftest import MERGES, write_checkpoint
+from edgewise_edge import DeviceModel, find_model
+from tests.support.command_line import BIN, run
 from tests.support.network.fault_proxy import fault_proxy
+from tests.support.scripted_cloud import ScriptedCloud, serving_scripted
 from tests.support.service import Running, serving
-
-BIN = Path(sys.executable).parent
-
-
-def run(
-    *arguments: str | Path, stdin: str | None = None, command: str = "edgewise"
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [BIN / command, *arguments], input=stdin or "", capture_output=True, text=True, check=False
-    )
 
 
 @pytest.fixture(autouse=True)
@@ -36,8 +25,8 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def service() -> Iterator[Running]:
-    with serving("tales", slots=1) as running:
+def service(exact_folder: Path) -> Iterator[Running]:
+    with serving(str(exact_folder)) as running:
         yield running
 
 
@@ -68,10 +57,10 @@ def test_prompt_from_standard_input() -> None:
     assert run("generate", "-", *options, stdin="Once upon a time").stdout == argument
 
 
-def test_route_chooses_the_cloud_with_a_low_battery(service: Running) -> None:
-    """With reason and veto; but never for a private prompt."""
+def test_route_chooses_the_cloud_with_a_low_battery() -> None:
+    """With reason and veto; but never for a private prompt. The cloud is not contacted."""
     drained = ("route", "Once upon a time", "--battery", "0.03", "--on-battery")
-    arguments = (*drained, "--cloud", service.address, "--json")
+    arguments = (*drained, "--cloud", "127.0.0.1:9", "--json")
     decision = json.loads(run(*arguments).stdout)
     assert decision["source"] == "in_cloud"
     assert decision["reason"] == "other_vetoed"
@@ -100,35 +89,43 @@ def test_route_without_a_source_fails() -> None:
     }
 
 
-def test_doctor_reports_the_device_and_the_cloud(service: Running) -> None:
+def test_doctor_reports_the_device_and_the_cloud(service: Running, exact_folder: Path) -> None:
     """And what the cloud serves."""
-    done = run("doctor", "--cloud", service.address)
+    done = run("doctor", "--model", exact_folder, "--cloud", service.address)
     assert done.returncode == 0
-    for word in ("tales@", "available", "battery", "memory", "serves tales@"):
+    for word in ("exact@", "available", "battery", "memory", "serves exact@"):
         assert word in done.stdout
     assert "not usable" in run("doctor", "--cloud", "127.0.0.1:1").stdout
 
 
-def test_generate_in_the_cloud(service: Running) -> None:
+def test_generate_in_the_cloud(service: Running, exact_folder: Path) -> None:
     """Over gRPC and back into text."""
     arguments = ("generate", "Once upon a time", "--mode", "only_in_cloud", "--max-tokens", "9")
-    done = run(*arguments, "--cloud", service.address, "--json")
+    done = run(*arguments, "--model", exact_folder, "--cloud", service.address, "--json")
     generation = json.loads(done.stdout)
     assert generation["segments"] == [{"source": "in_cloud", "start": 0, "tokens": 9}]
 
 
-def test_ctrl_c_keeps_the_text_so_far(service: Running) -> None:
+def test_ctrl_c_keeps_the_text_so_far(service: Running, exact_folder: Path) -> None:
     """It counts as cancelled, and the exit status is that of an interrupt."""
     with fault_proxy(service.address) as proxy:
         proxy.stall(after_tokens=10)  # so that the interrupt comes before the end
         arguments = ("Once upon a time", "--cloud", proxy.address, "--mode", "only_in_cloud")
         process = subprocess.Popen(
-            [BIN / "edgewise", "generate", *arguments, "--max-tokens", "480"],
+            [
+                BIN / "edgewise",
+                "generate",
+                *arguments,
+                "--model",
+                exact_folder,
+                "--max-tokens",
+                "150",
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        start = process.stdout.read(5)
+        start = process.stdout.read(1)
         process.send_signal(signal.SIGINT)
         rest, errors = process.communicate()
     assert process.returncode == 130
@@ -227,11 +224,11 @@ def test_doctor_verifies_the_model(tmp_path: Path) -> None:
         assert words in " ".join(done.stdout.replace("│", " ").split())
 
 
-def test_http_proxy_is_ignored(service: Running) -> None:
+def test_http_proxy_is_ignored(service: Running, exact_folder: Path) -> None:
     """Token ids go only to the cloud that was configured."""
     arguments = ("Once", "--cloud", service.address, "--mode", "only_in_cloud", "--max-tokens", "3")
     done = subprocess.run(
-        [BIN / "edgewise", "generate", *arguments],
+        [BIN / "edgewise", "generate", *arguments, "--model", exact_folder],
         capture_output=True,
         text=True,
         check=False,
@@ -240,85 +237,11 @@ def test_http_proxy_is_ignored(service: Running) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_cloud_with_another_vocabulary_is_reported(tmp_path: Path) -> None:
+def test_cloud_with_another_vocabulary_is_reported(exact_model: DeviceModel) -> None:
     """From the command line, too."""
-    other = write_checkpoint(tmp_path / "other", merges=[*MERGES, "o r"])
-    with serving(str(other)) as running:
-        done = run("generate", "a", "--cloud", running.address, "--mode", "only_in_cloud")
+    cloud = ScriptedCloud(exact_model)
+    cloud.vocabulary = "0" * 64
+    with serving_scripted(cloud) as address:
+        done = run("generate", "a", "--cloud", address, "--mode", "only_in_cloud")
     assert done.returncode == 2
     assert "use the same model on the device and in the cloud" in done.stderr
-
-
-def test_convert_makes_a_model_that_generates(tmp_path: Path) -> None:
-    """From a Hugging Face folder to text, with a report of how well both models agree."""
-    source = write_checkpoint(tmp_path / "source")
-    out = tmp_path / "device"
-    done = run("convert", source, out, "--quantize", "int8", command="edgewise-cloud")
-    assert done.returncode == 0, done.stderr
-    assert "largest logit difference" in done.stdout
-    assert "top-1" in done.stdout
-    generated = run("generate", "the", "--model", out, "--max-tokens", "5", "--json")
-    assert len(json.loads(generated.stdout)["token_ids"]) == 5
-
-
-def test_errors_of_the_cloud_command_are_one_sentence(tmp_path: Path) -> None:
-    """Unknown models, invalid quantization, a public address."""
-    cases = {
-        ("convert", "no-such", str(tmp_path / "a")): "no GPT-2 preset",
-        ("convert", "tales", str(tmp_path)): "exists already",
-        ("convert", "tales", str(tmp_path / "b"), "--quantize", "int3"): "int8",
-        ("serve", "--model", "no-such", "--port", "0"): "no GPT-2 preset",
-        ("serve", "--host", "0.0.0.0", "--port", "0"): "loopback",
-        ("serve", "--model", "[/x]", "--port", "0"): "'[/x]'",
-        (
-            "train",
-            "--text",
-            str(tmp_path / "none.txt"),
-            "--out",
-            str(tmp_path / "c"),
-        ): "cannot be read",
-    }
-    for arguments, words in cases.items():
-        done = run(*arguments, command="edgewise-cloud")
-        assert done.returncode == 2, (arguments, done.stderr)
-        assert words in done.stderr, (arguments, done.stderr)
-        assert "Traceback" not in done.stderr
-
-
-def test_serve_prints_its_address_and_drains_on_sigterm() -> None:
-    """And exits with status 0."""
-    process = subprocess.Popen(
-        [BIN / "edgewise-cloud", "serve", "--port", "0", "--slots", "1"],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
-    )
-    line = process.stderr.readline()
-    process.send_signal(signal.SIGTERM)
-    _, rest = process.communicate()
-    assert "serving tales on 127.0.0.1:" in line
-    assert process.returncode == 0
-    assert rest.endswith("INFO draining\n")
-    assert rest.count("\n") == 1
-
-
-@pytest.mark.timeout(900)
-def test_demo_shows_every_decision() -> None:
-    """Readable when piped, each scene with its decision, and no process left running."""
-    done = subprocess.run(
-        [sys.executable, "router/demo.py"], capture_output=True, text=True, check=True
-    )
-    decisions = [line.partition("→")[2] for line in done.stdout.splitlines() if "  → " in line]
-    *others, handoff = [" · ".join(line.split(" · ")[:2]).strip() for line in decisions]
-    assert others == [
-        "on_device · preferred",
-        "in_cloud · other_vetoed",
-        "on_device · last_resort",
-        "in_cloud · budget",
-    ]
-    # The cloud may have sent some tokens more before it was killed.
-    found = re.fullmatch(r"in_cloud \((\d+)\) → on_device \((\d+)\) · last_resort", handoff)
-    assert found, handoff
-    assert sum(map(int, found.groups())) == 60
-    assert "\x1b" not in done.stdout
-    assert done.stderr == ""
