@@ -183,6 +183,7 @@ async def process(
             stderr=log,
             cwd=ROOT,
             env=environment(work) | extra,
+            start_new_session=True,  # Ray signals its whole process group when it stops
         )
         try:
             yield child

@@ -82,7 +82,7 @@ def bfloat16(model: KerasModel, exact: Programs, rounds: int) -> dict[str, float
         return seconds(lambda: of.decode([1] * STREAMS, [190] * STREAMS, 192))
 
     runs = {"exact": lambda: step(exact), "rough": lambda: step(rough)}
-    times = medians(in_turn(runs, rounds, warm_up=0))
+    times = medians(in_turn(runs, rounds))
     return {
         "bfloat16_speed": times["exact"] / times["rough"],
         "bfloat16_top1_agreement": float((ours.argmax(-1) == theirs.argmax(-1)).mean()),
