@@ -1,7 +1,6 @@
 """`edgewise-cloud train` and `edgewise-cloud finetune`."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -35,17 +34,11 @@ def assert_refused(run_command: RunCommand, *arguments: str | Path, message: str
     assert message in line
 
 
-def test_train_takes_the_files_of_a_pattern(texts: list[Path], tmp_path: Path) -> None:
-    """The shell expands --text *.txt to three names; all three are read.
-
-    The one test here with a process of its own, and with XLA.
-    """
-    done = subprocess.run(
-        [COMMAND, "train", "--text", *texts, "--out", tmp_path, *TINY, *BRIEF],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_train_takes_the_files_of_a_pattern(
+    texts: list[Path], tmp_path: Path, run_command: RunCommand
+) -> None:
+    """The shell expands --text *.txt to three names; all three are read."""
+    done = run_command("train", "--text", *texts, "--out", tmp_path, *TINY, *BRIEF)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "model.safetensors").exists()
     plan = json.loads((tmp_path / "training" / "plan.json").read_text())

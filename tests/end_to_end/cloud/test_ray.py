@@ -21,6 +21,8 @@ from tests.support.generate_requests import generation
 from tests.support.ray_cluster import QUEUE, SLOTS, TwoNodes, on_two_nodes
 from tests.support.service import serving
 
+pytestmark = pytest.mark.soak  # a cluster starts for a minute
+
 PROMPT = "in the winter the water was"
 GREEDY = {"temperature": 0.0, "max_tokens": 100}
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from select import select
 
 from edgewise import CloudTimeouts, LatencyLog, NoSourceError, Router
-from edgewise.cli.commands import app
+from edgewise.cli import app
 from edgewise_edge import DeviceModel
 from tests.end_to_end.privacy.scenarios import FINE, TO_THE_END, TROUBLES, WAYS, Trouble
 from tests.support.scripted_cloud import scripted, tokens

@@ -215,6 +215,7 @@ def test_nan_logits_end_only_their_sequence(batch: Batch, programs: GatedProgram
     assert sequences[0].tokens == expected
 
 
+@pytest.mark.soak
 def test_it_runs_on_jax() -> None:
     """With KERAS_BACKEND=jax: tests of this file, in a process of their own."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
