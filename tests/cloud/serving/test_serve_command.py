@@ -51,7 +51,8 @@ def started(checkpoint: Path) -> "Iterator[subprocess.Popen[str]]":
         yield process
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
+        process.stderr.close()
 
 
 @pytest.fixture(scope="module")
