@@ -8,6 +8,6 @@ from edgewise_edge.decoding.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="session")
-def vocabulary(checkpoint: Path) -> str:
+def vocabulary(exact_folder: Path) -> str:
     """The fingerprint of the tiny model's vocabulary."""
-    return Tokenizer.from_folder(checkpoint).fingerprint
+    return Tokenizer.from_folder(exact_folder).fingerprint

@@ -144,7 +144,7 @@ def test_it_contains_no_password() -> None:
         assert secret["file"].startswith("./secrets/")
 
 
-def test_the_health_check_fails_while_the_model_loads(checkpoint: Path) -> None:
+def test_the_health_check_fails_while_the_model_loads(exact_folder: Path) -> None:
     """And after the service has ended; the image's own probe, against a real service."""
     probe = json.loads(argument("HEALTHCHECK").partition("CMD ")[2])
     assert probe[0] == "python"
@@ -155,9 +155,9 @@ def test_the_health_check_fails_while_the_model_loads(checkpoint: Path) -> None:
         return done.returncode == 0
 
     shown = ObserverSettings(metrics_port=0)
-    with serving(str(checkpoint), load=False, observers=shown) as running:
+    with serving(str(exact_folder), load=False, observers=shown) as running:
         assert not healthy(running.server.observers.metrics_port)
-    with serving(str(checkpoint), observers=shown) as running:
+    with serving(str(exact_folder), observers=shown) as running:
         assert healthy(running.server.observers.metrics_port)
         port = running.server.observers.metrics_port
     assert not healthy(port)

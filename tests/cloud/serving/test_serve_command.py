@@ -35,11 +35,11 @@ class Life:
 
 
 @contextmanager
-def started(checkpoint: Path) -> "Iterator[subprocess.Popen[str]]":
+def started(exact_folder: Path) -> "Iterator[subprocess.Popen[str]]":
     """The command, killed if it is still running at the end."""
     process = subprocess.Popen(
         [
-            *(Path(sys.executable).with_name("edgewise-cloud"), "serve", "--model", checkpoint),
+            *(Path(sys.executable).with_name("edgewise-cloud"), "serve", "--model", exact_folder),
             *("--port", "0", "--slots", "1", "--grace", "600"),
             *("--metrics-port", "0", "--log-format", "json"),
         ],
@@ -50,13 +50,13 @@ def started(checkpoint: Path) -> "Iterator[subprocess.Popen[str]]":
     try:
         yield process
     finally:
-        if process.returncode is None:
-            process.kill()
-            process.communicate()
+        process.kill()
+        process.wait()
+        process.stderr.close()
 
 
 @pytest.fixture(scope="module")
-def life(checkpoint: Path, vocabulary: str) -> Life:
+def life(exact_folder: Path, vocabulary: str) -> Life:
     """It serves one request, then eight, and gets SIGTERM while most of them wait."""
     seen = Life()
     request = pb.GenerateRequest(
@@ -66,7 +66,7 @@ def life(checkpoint: Path, vocabulary: str) -> Life:
         sampling=pb.Sampling(temperature=0, top_p=1, repetition_penalty=1),
         vocabulary=vocabulary,
     )
-    with started(checkpoint) as process:
+    with started(exact_folder) as process:
         lines = [process.stderr.readline() for _ in ("metrics", "serving")]
         seen.messages = [json.loads(line)["message"] for line in lines]
         metrics_port, port = (message.rpartition(":")[2] for message in seen.messages)

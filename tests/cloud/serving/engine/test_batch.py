@@ -25,8 +25,8 @@ TOKENS = [int(token) for token in np.random.default_rng(2).integers(0, 250, 180)
 
 
 @pytest.fixture(scope="module")
-def model(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> KerasModel:
-    return load_keras(str(checkpoint), tmp_path_factory.mktemp("vocabulary"))
+def model(exact_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> KerasModel:
+    return load_keras(str(exact_folder), tmp_path_factory.mktemp("vocabulary"))
 
 
 @pytest.fixture(scope="module")

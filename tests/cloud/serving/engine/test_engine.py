@@ -24,9 +24,9 @@ GREEDY = {"temperature": 0}
 
 
 @pytest.fixture(scope="module")
-def shared(checkpoint: Path) -> Iterator[RunningEngine]:
+def shared(exact_folder: Path) -> Iterator[RunningEngine]:
     settings = EngineSettings(slots=2, queue=2, per_caller=3)
-    with running_engine(str(checkpoint), settings) as running:
+    with running_engine(str(exact_folder), settings) as running:
         yield running
 
 
@@ -77,9 +77,9 @@ def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(test())
 
 
-def test_a_closed_engine_refuses_requests(checkpoint: Path) -> None:
+def test_a_closed_engine_refuses_requests(exact_folder: Path) -> None:
     """A running request ends UNAVAILABLE; closing twice does no harm."""
-    with running_engine(str(checkpoint), EngineSettings(slots=2, queue=1)) as running:
+    with running_engine(str(exact_folder), EngineSettings(slots=2, queue=1)) as running:
         engine, gate = running.engine, running.programs.decode_gate
 
         async def test() -> None:

@@ -20,8 +20,8 @@ TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
 @pytest.fixture(scope="module")
-def service(checkpoint: Path) -> Iterator[Running]:
-    with serving(str(checkpoint)) as running:
+def service(exact_folder: Path) -> Iterator[Running]:
+    with serving(str(exact_folder)) as running:
         yield running
 
 

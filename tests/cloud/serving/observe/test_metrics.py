@@ -19,8 +19,8 @@ METRICS = ObserverSettings(metrics_port=0)
 
 
 @pytest.fixture
-def service(checkpoint: Path) -> Iterator[Running]:
-    with serving(str(checkpoint), queue=1, observers=METRICS) as running:
+def service(exact_folder: Path) -> Iterator[Running]:
+    with serving(str(exact_folder), queue=1, observers=METRICS) as running:
         yield running
 
 
@@ -93,36 +93,36 @@ def test_running_and_waiting_requests_are_counted(service: Running, vocabulary: 
         until(lambda: counts() == (0, 0))
 
 
-def test_gauges_are_zero_while_the_model_loads(checkpoint: Path) -> None:
+def test_gauges_are_zero_while_the_model_loads(exact_folder: Path) -> None:
     """Scrapes work from the start, and name no model yet."""
-    with serving(str(checkpoint), load=False, observers=METRICS) as running:
+    with serving(str(exact_folder), load=False, observers=METRICS) as running:
         shown = samples(running)
         assert shown["edgewise_slots"] == shown["edgewise_num_requests_running"] == 0
         assert not any(name.startswith("edgewise_model_info") for name in shown)
 
 
-def test_metrics_are_off_by_default(checkpoint: Path) -> None:
+def test_metrics_are_off_by_default(exact_folder: Path) -> None:
     """No port is opened."""
-    with serving(str(checkpoint), load=False) as running:
+    with serving(str(exact_folder), load=False) as running:
         assert running.server.observers.metrics_port is None
 
 
-def test_draining_closes_the_port(checkpoint: Path) -> None:
+def test_draining_closes_the_port(exact_folder: Path) -> None:
     """Another program can open it then."""
-    with serving(str(checkpoint), load=False, observers=METRICS) as running:
+    with serving(str(exact_folder), load=False, observers=METRICS) as running:
         port = running.server.observers.metrics_port
         running.stop()
         socket.create_server(("127.0.0.1", port)).close()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "no such host", "x" * 300])
-def test_an_unusable_address_is_an_error(checkpoint: Path, host: str) -> None:
+def test_an_unusable_address_is_an_error(exact_folder: Path, host: str) -> None:
     """A port in use, or an invalid host: one sentence at the start."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         settings = ObserverSettings(metrics_host=host, metrics_port=taken.getsockname()[1])
         with (
             pytest.raises(ServeError, match=r"cannot show metrics .* --metrics-port"),
-            serving(str(checkpoint), load=False, observers=settings),
+            serving(str(exact_folder), load=False, observers=settings),
         ):
             pass
 

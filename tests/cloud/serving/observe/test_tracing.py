@@ -123,10 +123,10 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
     server.stop(None).wait()
 
 
-def test_draining_sends_all_spans(checkpoint: Path, collector: Collector) -> None:
+def test_draining_sends_all_spans(exact_folder: Path, collector: Collector) -> None:
     """To a real collector, for a real request, without any token."""
     begun = time.time_ns()
-    with serving(str(checkpoint), observers=ObserverSettings(traces=True)) as running:
+    with serving(str(exact_folder), observers=ObserverSettings(traces=True)) as running:
         answer = ask(running.address, traceparent=TRACEPARENT)
     spans = [
         (resource.resource, span)
@@ -139,7 +139,7 @@ def test_draining_sends_all_spans(checkpoint: Path, collector: Collector) -> Non
     assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE, PARENT)
     assert begun <= span.start_time_unix_nano < span.end_time_unix_nano <= time.time_ns()
     attributes = {entry.key: entry.value for entry in span.attributes}
-    assert attributes["gen_ai.request.model"].string_value == "tiny"
+    assert attributes["gen_ai.request.model"].string_value == "exact"
     assert attributes["gen_ai.usage.input_tokens"].int_value == len(CANARY)
     assert attributes["gen_ai.usage.output_tokens"].int_value == len(answer)
     assert [event.name for event in span.events] == ["work began", "first token"]
@@ -165,13 +165,13 @@ def test_the_standard_variable_names_the_service(
 
 
 def test_without_the_extra_it_says_what_to_install(
-    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+    exact_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before anything listens."""
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     monkeypatch.delitem(sys.modules, "edgewise_cloud.serving.observe.tracing")
     with (
         pytest.raises(ServeError, match=r"pip install 'edgewise-cloud\[otel\]'"),
-        serving(str(checkpoint), load=False, observers=ObserverSettings(traces=True)),
+        serving(str(exact_folder), load=False, observers=ObserverSettings(traces=True)),
     ):
         pass

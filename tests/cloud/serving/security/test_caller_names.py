@@ -50,11 +50,11 @@ def test_or_by_its_address(host: str) -> None:
             assert caller_name(running, channel) == host
 
 
-def test_one_caller_cannot_take_every_slot(checkpoint: Path, vocabulary: str) -> None:
+def test_one_caller_cannot_take_every_slot(exact_folder: Path, vocabulary: str) -> None:
     """Beyond its share it is refused, with RetryInfo, while another address is served."""
     request = generation(vocabulary)
     with (
-        serving(str(checkpoint), per_caller=1) as running,
+        serving(str(exact_folder), per_caller=1) as running,
         grpc.insecure_channel(running.address) as channel,
     ):
         stub = pb_grpc.GeneratorStub(channel)

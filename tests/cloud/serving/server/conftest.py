@@ -22,8 +22,8 @@ _alone: dict[tuple[int, ...], list[int]] = {}
 
 
 @pytest.fixture(scope="module")
-def service(checkpoint: Path) -> Iterator[Running]:
-    with serving(str(checkpoint), queue=2) as running:
+def service(exact_folder: Path) -> Iterator[Running]:
+    with serving(str(exact_folder), queue=2) as running:
         yield running
 
 

@@ -52,8 +52,8 @@ OPENINGS = {
 
 
 @pytest.fixture(scope="module")
-def service(checkpoint: Path) -> Iterator[Running]:
-    with serving(str(checkpoint), queue=2, connections=LIMITS) as running:
+def service(exact_folder: Path) -> Iterator[Running]:
+    with serving(str(exact_folder), queue=2, connections=LIMITS) as running:
         yield running
 
 

@@ -14,10 +14,10 @@ from tests.support.raw_http2 import INITIAL_WINDOW_SIZE, Http2, call
 from tests.support.service import serving
 
 
-def test_draining_lets_running_streams_finish(checkpoint: Path, vocabulary: str) -> None:
+def test_draining_lets_running_streams_finish(exact_folder: Path, vocabulary: str) -> None:
     """A stream that has started is completed within the grace period."""
     with (
-        serving(str(checkpoint), grace=600.0) as running,
+        serving(str(exact_folder), grace=600.0) as running,
         grpc.insecure_channel(running.address) as channel,
     ):
         stream = pb_grpc.GeneratorStub(channel).Generate(generation(vocabulary, max_tokens=LONG))
@@ -30,11 +30,11 @@ def test_draining_lets_running_streams_finish(checkpoint: Path, vocabulary: str)
 
 
 def test_requests_still_open_after_the_grace_period_end_unavailable(
-    checkpoint: Path, vocabulary: str
+    exact_folder: Path, vocabulary: str
 ) -> None:
     """Running or waiting, read or not: so that their callers continue elsewhere."""
     with (
-        serving(str(checkpoint), grace=0.3) as running,
+        serving(str(exact_folder), grace=0.3) as running,
         grpc.insecure_channel(running.address) as channel,
         Http2(running.address, {INITIAL_WINDOW_SIZE: 0}) as stalled,
     ):

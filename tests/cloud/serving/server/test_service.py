@@ -121,10 +121,10 @@ def test_health_and_reflection(channel: grpc.Channel) -> None:
     assert SERVICE in {listed.name for listed in listing.list_services_response.service}
 
 
-def test_while_loading_it_is_unavailable(checkpoint: Path) -> None:
+def test_while_loading_it_is_unavailable(exact_folder: Path) -> None:
     """It listens, says NOT_SERVING, and refuses work."""
     with (
-        serving(str(checkpoint), load=False) as running,
+        serving(str(exact_folder), load=False) as running,
         grpc.insecure_channel(running.address) as channel,
     ):
         answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
@@ -135,20 +135,20 @@ def test_while_loading_it_is_unavailable(checkpoint: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "example.org"])
-def test_other_addresses_than_loopback_are_refused(checkpoint: Path, host: str) -> None:
+def test_other_addresses_than_loopback_are_refused(exact_folder: Path, host: str) -> None:
     """Without TLS and tokens."""
     with (
         pytest.raises(ServeError, match="loopback"),
-        serving(str(checkpoint), load=False, host=host),
+        serving(str(exact_folder), load=False, host=host),
     ):
         pass
 
 
-def test_a_port_in_use_is_an_error(service: Running, checkpoint: Path) -> None:
+def test_a_port_in_use_is_an_error(service: Running, exact_folder: Path) -> None:
     """Not a second server that shares it."""
     port = int(service.address.rpartition(":")[2])
     with (
         pytest.raises(ServeError, match="another program"),
-        serving(str(checkpoint), load=False, port=port),
+        serving(str(exact_folder), load=False, port=port),
     ):
         pass

@@ -11,12 +11,12 @@ from tests.support.raw_http2 import INITIAL_WINDOW_SIZE, Http2, call, grant, mes
 from tests.support.service import Running, serving
 
 
-def test_an_unread_answer_is_dropped(checkpoint: Path, vocabulary: str) -> None:
+def test_an_unread_answer_is_dropped(exact_folder: Path, vocabulary: str) -> None:
     """After a while its stream ends UNAVAILABLE."""
     limits = ConnectionLimits(send_timeout=0.2)
     request = generation(vocabulary, max_tokens=LONG).SerializeToString()
     with (
-        serving(str(checkpoint), connections=limits) as service,
+        serving(str(exact_folder), connections=limits) as service,
         Http2(service.address, {INITIAL_WINDOW_SIZE: 100}) as stalled,
     ):
         stalled.send(call(1, request))
