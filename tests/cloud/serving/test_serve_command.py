@@ -55,6 +55,12 @@ def started(exact_folder: Path) -> "Iterator[subprocess.Popen[str]]":
         process.stderr.close()
 
 
+def admitted(stub: pb_grpc.GeneratorStub) -> int:
+    """Requests that run or wait."""
+    load = stub.GetLoad(pb.GetLoadRequest())
+    return load.running + load.waiting
+
+
 @pytest.fixture(scope="module")
 def life(exact_folder: Path, vocabulary: str) -> Life:
     """It serves one request, then eight, and gets SIGTERM while most of them wait."""
@@ -78,7 +84,7 @@ def life(exact_folder: Path, vocabulary: str) -> Life:
             watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
             seen.health.append(next(watch).status)
             calls = [stub.Generate(request) for _ in range(8)]
-            until(lambda: stub.GetLoad(pb.GetLoadRequest()).waiting >= 5)
+            until(lambda: admitted(stub) == 8)
             process.send_signal(signal.SIGTERM)
             seen.health.append(next(watch).status)
             with pytest.raises(grpc.RpcError) as error:
