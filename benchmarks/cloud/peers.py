@@ -13,11 +13,9 @@ from contextlib import AsyncExitStack
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks.cloud import servers
-from benchmarks.cloud.servers import KERAS, NEW, OURS, OURS_16, PROMPT, STREAMS, Ask, Prompt
-from benchmarks.measure import add, arguments, markdown, rotated, text
+from benchmarks.cloud.servers import KERAS, NEW, OURS, PROMPT, STREAMS, Ask, Prompt
+from benchmarks.measure import add, arguments, markdown, medians, rotated, text
 from benchmarks.peers import workspace
 from benchmarks.peers.runtimes import LLAMA_CPP
 from benchmarks.peers.workspace import Figures
@@ -33,14 +31,12 @@ _FIGURES = {
     "gap max": ("inter-token latency, max", "ms"),
     "single gap": ("inter-token latency of one stream, p50", "ms"),
 }
-# Words, server, the server it is compared with and that one's figure, and the ratio it should reach.
+# Our throughput is compared with a figure of a server, and the ratio should reach a goal.
 _GOALS = (
-    ("to one stream", OURS, OURS, "single throughput", 6),
-    (f"to {KERAS}", OURS, KERAS, "throughput", 8),
-    ("to llama.cpp F32", OURS, "llama.cpp F32", "throughput", 1.2),
-    ("to llama.cpp F16", OURS, "llama.cpp F16", "throughput", 1.2),
-    ("in bfloat16, to float32", OURS_16, OURS, "throughput", 1.4),
-    ("in bfloat16, to llama.cpp BF16", OURS_16, "llama.cpp BF16", "throughput", ""),
+    ("to one stream", OURS, "single throughput", 6),
+    (f"to {KERAS}", KERAS, "throughput", 8),
+    ("to llama.cpp F32", "llama.cpp F32", "throughput", 1.2),
+    ("to llama.cpp F16", "llama.cpp F16", "throughput", 1.2),
 )
 
 
@@ -90,12 +86,10 @@ async def one_turn(ask: Ask, single: Prompt, batch: Sequence[Prompt]) -> dict[st
     return {
         "throughput": len(streams) * NEW / max(times[-1] for times in streams),
         "single throughput": NEW / alone[-1],
-        "first p50": float(np.percentile(firsts, 50)),
-        "first p99": float(np.percentile(firsts, 99)),
-        "gap p50": float(np.percentile(between, 50)),
-        "gap p99": float(np.percentile(between, 99)),
+        **servers.percentiles("first", firsts),
+        **servers.percentiles("gap", between),
         "gap max": max(between),
-        "single gap": float(np.median(servers.gaps([alone]))),
+        "single gap": statistics.median(servers.gaps([alone])),
     }
 
 
@@ -107,27 +101,24 @@ async def answers(ask: Ask, prompts: Sequence[Prompt]) -> list[list[float]]:
 
 
 def table(found: Figures) -> str:
-    """Every server's figures."""
-    head = ["server", *(f"{title}, {unit}" for title, unit in _FIGURES.values())]
-    rows = [
-        [server] + [_shown(found[server][name], unit) for name, (_, unit) in _FIGURES.items()]
-        for server in servers.SERVERS
-        if server in found
-    ]
-    return markdown(head, rows)
-
-
-def _shown(values: Sequence[float], unit: str) -> str:
-    value = statistics.median(values)
-    return text(value, unit) if value else ""  # no gaps where all tokens come at once
+    """Every server's figures; no gaps where all tokens come at once."""
+    rows = []
+    for name in servers.SERVERS:
+        middle = medians(found.get(name, {}))
+        shown = [
+            text(middle[figure], unit) if middle.get(figure) else ""
+            for figure, (_, unit) in _FIGURES.items()
+        ]
+        rows += [[name, *shown]] if middle else []
+    return markdown(["server", *(f"{title}, {unit}" for title, unit in _FIGURES.values())], rows)
 
 
 def ratios(found: Figures) -> str:
     """The median of the rounds' throughput ratios, with the lowest and the highest."""
     rows = []
-    for what, ours, other, figure, goal in _GOALS:
-        if {ours, other} <= found.keys():
-            pairs = zip(found[ours]["throughput"], found[other][figure], strict=True)
+    for what, other, figure, goal in _GOALS:
+        if {OURS, other} <= found.keys():
+            pairs = zip(found[OURS]["throughput"], found[other][figure], strict=True)
             values = [mine / its for mine, its in pairs]
             shown = [statistics.median(values), min(values), max(values)]
             rows.append([f"{STREAMS} streams, {what}", *(f"{ratio:.2f}" for ratio in shown), goal])

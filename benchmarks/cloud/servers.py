@@ -18,6 +18,7 @@ from typing import NamedTuple, TypeVar
 
 import grpc
 import httpx2
+import numpy as np
 
 from benchmarks.peers.runtimes import LLAMA_CPP, Peer
 from benchmarks.peers.workspace import ROOT, THREADS, environment
@@ -46,16 +47,17 @@ class Service(NamedTuple):
     stub: pb_grpc.GeneratorStub
     vocabulary: str  # its fingerprint
 
-    def request(self, prompt: Prompt, new_tokens: int, **sampling: float) -> pb.GenerateRequest:
-        """What it takes; greedy, unless `sampling` says otherwise."""
-        options = {"temperature": 0, "top_p": 1, "repetition_penalty": 1, **sampling}
-        return pb.GenerateRequest(
+    async def ask(self, prompt: Prompt, new_tokens: int, **sampling: float) -> AsyncIterator[int]:
+        """An Ask; greedy, unless `sampling` says otherwise."""
+        request = pb.GenerateRequest(
             token_ids=prompt,
             prompt_tokens=len(prompt),
             max_tokens=new_tokens,
-            sampling=pb.Sampling(**options),
+            sampling=pb.Sampling(top_p=1, repetition_penalty=1, **sampling),
             vocabulary=self.vocabulary,
         )
+        async for part in self.stub.Generate(request):
+            yield len(part.token_ids)
 
 
 @asynccontextmanager
@@ -73,14 +75,9 @@ async def serving(work: Path, *command: object, slots: int = STREAMS) -> AsyncIt
 
 
 @asynccontextmanager
-async def edgewise(work: Path, *flags: str) -> AsyncIterator[Ask]:
-    async with serving(work, "serve", f"--model={work / 'source'}", *flags) as service:
-
-        async def ask(prompt: Prompt, new_tokens: int) -> AsyncIterator[int]:
-            async for part in service.stub.Generate(service.request(prompt, new_tokens)):
-                yield len(part.token_ids)
-
-        yield ask
+async def edgewise(work: Path) -> AsyncIterator[Ask]:
+    async with serving(work, "serve", f"--model={work / 'source'}") as service:
+        yield service.ask
 
 
 @asynccontextmanager
@@ -134,14 +131,13 @@ async def keras_generate(work: Path) -> AsyncIterator[Ask]:
 
 GGUF = {
     f"llama.cpp {kind}": Peer(LLAMA_CPP, f"server {kind}", bits)
-    for kind, bits in (("F32", 32), ("F16", 16), ("BF16", 16))
+    for kind, bits in (("F32", 32), ("F16", 16))
 }
-OURS, OURS_16, KERAS = "edgewise", "edgewise bfloat16", "KerasHub generate()"
+OURS, KERAS = "edgewise", "KerasHub generate()"
 # How each is started with a work folder.
 SERVERS: dict[str, Callable[[Path], AbstractAsyncContextManager[Ask]]] = {
     OURS: edgewise,
     **{name: partial(llama, model=model) for name, model in GGUF.items()},
-    OURS_16: lambda work: edgewise(work, "--dtype=bfloat16"),
     KERAS: keras_generate,
 }
 
@@ -160,6 +156,11 @@ async def arrivals(ask: Ask, prompt: Prompt, new_tokens: int) -> list[float]:
 def gaps(streams: Sequence[Sequence[float]]) -> list[float]:
     """Seconds from each token of a stream to the next."""
     return [after - before for times in streams for before, after in pairwise(times)]
+
+
+def percentiles(name: str, values: Sequence[float]) -> dict[str, float]:
+    p50, p99 = np.percentile(values, (50, 99))
+    return {f"{name} p50": float(p50), f"{name} p99": float(p99)}
 
 
 def random_prompts(vocabulary: range, count: int, seed: int) -> list[Prompt]:
@@ -208,5 +209,4 @@ async def answered(child: asyncio.subprocess.Process, ask: Callable[[], Awaitabl
 def free_port() -> int:
     """A port that nobody listens on at the moment."""
     with socket.create_server((_HOST, 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+        return int(listener.getsockname()[1])

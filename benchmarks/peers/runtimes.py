@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from benchmarks.peers.workspace import ROOT, THREADS, environment, files, is_newer, output
 
-CONVERTER = ROOT / "cloud/edgewise_cloud/convert"
+MAKERS, CONVERTER = ROOT / "benchmarks/peers/make", ROOT / "cloud/edgewise_cloud/convert"
 CASES = ((32, 128), (512, 128), (896, 64))  # prompt and new tokens
 
 
@@ -46,7 +46,6 @@ class Peer:
         return f"{self.runtime.name} {self.form}"
 
     def folder(self, work: Path) -> Path:
-        """Where its model is."""
         return work / "models" / self.name.replace(" ", "-")
 
     def path(self, work: Path) -> Path:
@@ -60,10 +59,8 @@ class Peer:
 
     def make(self, work: Path, checkpoint: Path) -> None:
         """Make the model, unless it is newer than all it is made from."""
-        maker = Path(__file__).parent / "make" / f"{self.runtime.module}.py"
-        inputs = [maker, *files(checkpoint)]
-        if self.runtime.environment is None:
-            inputs += CONVERTER.glob("*.py")
+        converter = CONVERTER.glob("*.py") if self.runtime.environment is None else ()
+        inputs = [MAKERS / f"{self.runtime.module}.py", *converter, *files(checkpoint)]
         folder, partial = self.folder(work), work / "partial"
         if is_newer(folder, inputs):
             return
@@ -71,8 +68,8 @@ class Peer:
         for old in (folder, partial):
             shutil.rmtree(old, ignore_errors=True)
         partial.mkdir()
-        command = [self.runtime.python(work), "-m", "benchmarks.peers.make", self.runtime.module]
-        output([*command, checkpoint, partial / self.runtime.file, self.form], work)
+        command = [self.runtime.python(work), "-m", "benchmarks.peers.make", checkpoint]
+        output([*command, partial / self.runtime.file, self.runtime.module, self.form], work)
         folder.parent.mkdir(exist_ok=True)
         partial.rename(folder)
 
@@ -80,21 +77,17 @@ class Peer:
 _EDGEWISE = Runtime("edgewise", "ai-edge-litert", "edgewise", "model")
 LLAMA_CPP = Runtime("llama.cpp", "llama-cpp-python", "llama_cpp", "model.gguf", "llama")
 _ONNX = Runtime("ONNX Runtime", "onnxruntime", "onnx", "model.onnx", "onnx")
-_CT2 = Runtime("CTranslate2", "ctranslate2", "ct2", "model", "onnx")
-RUNTIMES = (_EDGEWISE, LLAMA_CPP, _ONNX, _CT2)
+RUNTIMES = (_EDGEWISE, LLAMA_CPP, _ONNX)
 PEERS = (
     Peer(_EDGEWISE, "int8", 8),
     Peer(LLAMA_CPP, "Q8_0", 8),
     Peer(_ONNX, "8 bit", 8),
     Peer(_ONNX, "8 bit blockwise", 8),
-    Peer(_CT2, "int8", 8),
     Peer(_EDGEWISE, "int4", 4),
     Peer(LLAMA_CPP, "Q4_0", 4),
     Peer(_ONNX, "4 bit", 4),
 )
 OURS = {peer.bits: peer for peer in PEERS if peer.runtime is _EDGEWISE}
-LLAMA = {peer.bits: peer for peer in PEERS if peer.runtime is LLAMA_CPP}
-ONNX = {bits: [p for p in PEERS if p.runtime is _ONNX and p.bits == bits] for bits in OURS}
 
 
 class Worker:
@@ -120,13 +113,12 @@ class Worker:
         self._child.communicate()
 
     def ask(self, prompt: Sequence[int], new_tokens: int) -> dict[str, Any]:
-        """Its answer, a benchmarks.peers.run Answer: seconds and bytes."""
+        """Its answer, as in peers/run/__main__.py."""
         assert self._child.stdin
         assert self._child.stdout
         self._child.stdin.write(json.dumps({"prompt": prompt, "new_tokens": new_tokens}) + "\n")
         self._child.stdin.flush()
-        line = self._child.stdout.readline()
-        if not line:
+        if not (line := self._child.stdout.readline()):
             raise RuntimeError(f"{self._name} exited instead of answering")
         answer: dict[str, Any] = json.loads(line)
         return answer

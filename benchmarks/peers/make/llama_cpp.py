@@ -16,7 +16,7 @@ import gguf
 import llama_cpp
 import numpy as np
 
-from benchmarks.peers.make.checkpoint import Checkpoint, read
+from benchmarks.peers.make import Checkpoint, read
 
 MODEL_NAMES = {"wte": "token_embd", "wpe": "position_embd", "ln_f": "output_norm"}
 LAYER_NAMES = {

@@ -24,7 +24,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.peers.make.checkpoint import Array, Checkpoint, read
+from benchmarks.peers.make import Array, Checkpoint, read
 
 MICROSOFT = "com.microsoft"
 Value = tuple[str, int, list[int | str]]  # name, type, shape

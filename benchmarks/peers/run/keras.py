@@ -1,13 +1,10 @@
-"""KerasHub's own generate(), compiled by XLA as it is by default, for each length when first asked.
-
-It returns its tokens when all are generated.
-"""
+"""KerasHub's own generate(), compiled by XLA for each length; it returns all tokens at the end."""
 
 import os
 import tempfile
 from pathlib import Path
 
-from benchmarks.peers.run import Generate, Known
+from benchmarks.peers.run import Generate
 
 
 def load(model: Path, threads: int) -> Generate:
@@ -23,13 +20,13 @@ def load(model: Path, threads: int) -> Generate:
         causal_lm = GPT2CausalLM(load_keras(str(model), Path(workspace)).backbone)
     causal_lm.compile(sampler="greedy")
 
-    def generate(prompt: list[int], new_tokens: int, known: Known) -> None:
+    def generate(prompt: list[int], new_tokens: int) -> list[int]:
         length = len(prompt) + new_tokens
         padded = np.zeros((1, length), np.int32)
         padded[0, : len(prompt)] = prompt
         inputs = {"token_ids": padded, "padding_mask": (np.arange(length) < len(prompt))[None]}
         output = causal_lm.generate(inputs, stop_token_ids=None)
-        for token in np.asarray(output["token_ids"])[0, len(prompt) :]:
-            known(int(token))
+        tokens: list[int] = np.asarray(output["token_ids"])[0, len(prompt) :].tolist()
+        return tokens
 
     return generate
