@@ -5,9 +5,8 @@ import random
 
 from edgewise import CloudTimeouts
 
-from .clock import Clock
 from .device import TOKEN_BYTES, Radio
-from .world import Health, Link, Request, Step, World
+from .world import Clock, Health, Link, Request, Step, World
 
 PREFILL = 0.6e-3  # seconds for a token of the prompt (benchmarks/README.md: 16 x 64 in 610 ms)
 NOISE = 0.2  # of a wait: the sigma of a log-normal factor

@@ -7,9 +7,8 @@ from edgewise.cloud.circuit_breaker import Circuit, CircuitBreaker
 from edgewise.cloud.health_probe import IDLE_AFTER, MIN_INTERVAL
 from edgewise.policy.types import CloudState
 
-from .clock import Process
 from .cloud import TIMEOUTS, Cloud
-from .world import Link
+from .world import Link, Process
 
 ADDRESS = "cloud:1"
 LOAD_AGE = 5.0  # seconds for which the cloud's last load report is used

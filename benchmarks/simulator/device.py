@@ -15,8 +15,7 @@ import random
 
 from edgewise import DeviceState
 
-from .clock import Clock
-from .world import Memory, Request, Step, World
+from .world import Clock, Memory, Request, Step, World
 
 PREFILL_SPEED = 10  # times that of decode; 20 on a PC with wide vectors (benchmarks/README.md)
 LONG = 1500  # tokens there that double a step's time (benchmarks/README.md: 1.6 at 896)
