@@ -1,20 +1,14 @@
-"""A quantised ONNX graph for ONNX Runtime.
+"""A quantised ONNX graph for ONNX Runtime, built from the fastest operators found.
 
-The graph is built by hand from the fastest operators found: GroupQueryAttention, whose caches of
-shape (1, heads, cache, size) may be bound in place; the last layer's output, its feed-forward part
-and the head for the last position only; the embedding stored once, read by GatherBlockQuantized and
-multiplied by MatMulNBits. Weights lie beside the graph, in OUT.data, where ONNX Runtime maps them.
-What was observed with ONNX Runtime 1.32, 2 threads of an AMD EPYC with AVX-512 VNNI:
+GroupQueryAttention's caches, of shape (1, heads, cache, size), may be bound in place. The embedding is
+stored once, for look-up and head. Only the last position gets through the end of the last layer.
+Weights are in OUT.data, which ONNX Runtime maps. Observed with version 1.32 on an AMD EPYC:
 
-- 8 bits, layers: DynamicQuantizeMatMul (a scale for each output) reads a prompt of 512 tokens in 0.5
-  to 0.6 of the time that MatMulNBits takes (blocks of 128, accuracy_level 4); for a token neither won
-  every time. It is the default, though it rounds the activations of all positions with one scale;
-  "8 bit blockwise" is the other, which is more precise.
-- 8 bits, head: MatMulNBits is as fast, and shares its weights with the look-up.
-- 4 bits: MatMulNBits throughout, in blocks of 32 as in Q4_0, with float32 scales. Blocks of 128 save
-  a tenth of the time or more, at a loss of precision.
-- Add and LayerNormalization take a third of SkipLayerNormalization's time for a prompt, and the same
-  for a token. The worker must not let ONNX Runtime fuse them.
+- 8 bits, layers: DynamicQuantizeMatMul (a scale for each output, one for all activations) reads a
+  prompt of 512 in 0.5 to 0.6 of the time of MatMulNBits ("8 bit blockwise": 128 weights a scale).
+- 4 bits: MatMulNBits in blocks of 32, as in Q4_0. Blocks of 128 save a tenth, and lose precision.
+- Add and LayerNormalization take a third of SkipLayerNormalization's time for a prompt. The worker
+  must not let ONNX Runtime fuse them.
 """
 
 from pathlib import Path
