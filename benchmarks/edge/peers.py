@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.measure import add, arguments, markdown, medians, rotated, text
 from benchmarks.peers import workspace
-from benchmarks.peers.runtimes import CASES, OURS, PEERS, RUNTIMES, Peer, Worker
+from benchmarks.peers.runtimes import CASES, OURS, PEERS, RUNTIMES, Peer, worker
 from benchmarks.peers.workspace import Figures
 from edgewise_edge import Manifest
 from edgewise_edge.runtime.kv_cache import bytes_per_token
@@ -46,8 +46,8 @@ def prepare(work: Path) -> None:
     for peer in PEERS:
         peer.make(work, source)
     for peer in OURS.values():
-        with Worker(peer, work) as worker:
-            worker.ask([0], 1)  # makes the file of prepared weights
+        with worker(peer, work) as ask:
+            ask([0], 1)  # makes the file of prepared weights
     for file in [*workspace.files(work / "models"), *workspace.files(work / "cache")]:
         reload(file)
 
@@ -83,10 +83,10 @@ def one_round(work: Path, peers: Sequence[Peer], index: int) -> dict[str, dict[s
 def speed(peer: Peer, work: Path, prompts: Mapping[int, list[int]]) -> dict[str, float]:
     """The cases in one process: seconds to the first token, and for each one after it."""
     figures = {}
-    with Worker(peer, work) as worker:
-        worker.ask(prompts[LONGEST], 8)  # a warm-up that needs as much memory as any
+    with worker(peer, work) as ask:
+        ask(prompts[LONGEST], 8)  # a warm-up that needs as much memory as any
         for prompt, new in CASES:
-            answer = worker.ask(prompts[prompt], new)
+            answer = ask(prompts[prompt], new)
             figures[f"first {prompt}+{new}"] = answer["time_to_first_token"]
             figures[f"token {prompt}+{new}"] = answer["decode_seconds"] / (new - 1)
     return figures
@@ -94,9 +94,9 @@ def speed(peer: Peer, work: Path, prompts: Mapping[int, list[int]]) -> dict[str,
 
 def start(peer: Peer, work: Path, prompts: Mapping[int, list[int]]) -> dict[str, float]:
     """Seconds to the first token of a fresh process, and the memory it holds after 512+128."""
-    with Worker(peer, work) as worker:
-        cold = worker.ask(prompts[32], 1)["since_start"]
-        return {"cold start": cold, "memory": worker.ask(prompts[512], 128)["resident_memory"]}
+    with worker(peer, work) as ask:
+        cold = ask(prompts[32], 1)["since_start"]
+        return {"cold start": cold, "memory": ask(prompts[512], 128)["resident_memory"]}
 
 
 def token_bytes(peer: Peer, work: Path) -> float:

@@ -4,10 +4,11 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from benchmarks.peers.workspace import ROOT, THREADS, environment, files, is_newer, output
 
@@ -90,35 +91,33 @@ PEERS = (
 OURS = {peer.bits: peer for peer in PEERS if peer.runtime is _EDGEWISE}
 
 
-class Worker:
+Ask = Callable[
+    [Sequence[int], int], dict[str, Any]
+]  # prompt, new tokens: see peers/run/__main__.py
+
+
+@contextmanager
+def worker(peer: Peer, work: Path) -> Iterator[Ask]:
     """A fresh process of one peer, which loads its model before it takes the first request."""
+    command = [peer.runtime.python(work), "-m", "benchmarks.peers.run", peer.runtime.module]
+    with subprocess.Popen(
+        [*command, peer.path(work), f"--threads={THREADS}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=environment(work),
+    ) as child:
 
-    def __init__(self, peer: Peer, work: Path) -> None:
-        self._name = peer.name
-        command = [peer.runtime.python(work), "-m", "benchmarks.peers.run", peer.runtime.module]
-        self._child = subprocess.Popen(
-            [*command, peer.path(work), f"--threads={THREADS}"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env=environment(work),
-        )
+        def ask(prompt: Sequence[int], new_tokens: int) -> dict[str, Any]:
+            print(
+                json.dumps({"prompt": prompt, "new_tokens": new_tokens}),
+                file=child.stdin,
+                flush=True,
+            )
+            if not (line := child.stdout.readline() if child.stdout else ""):
+                raise RuntimeError(f"{peer.name} exited instead of answering")
+            answer: dict[str, Any] = json.loads(line)
+            return answer
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close its input, and wait until it has exited."""
-        self._child.communicate()
-
-    def ask(self, prompt: Sequence[int], new_tokens: int) -> dict[str, Any]:
-        """Its answer, as in peers/run/__main__.py."""
-        assert self._child.stdin
-        assert self._child.stdout
-        self._child.stdin.write(json.dumps({"prompt": prompt, "new_tokens": new_tokens}) + "\n")
-        self._child.stdin.flush()
-        if not (line := self._child.stdout.readline()):
-            raise RuntimeError(f"{self._name} exited instead of answering")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        yield ask

@@ -8,13 +8,12 @@ the error is this machine's noise.
 """
 
 import argparse
-import json
 import random
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from benchmarks.measure import arguments
+from benchmarks.measure import arguments, show
 from edgewise import DeviceState, LatencyLog, Measurement, Router, Source
 from edgewise.latency.history import WINDOW
 from edgewise.latency.predict import DeviceTimes
@@ -51,13 +50,10 @@ def main() -> None:
     options = arguments(__doc__, model="tales", threads=int, generations=200, seed=1).parse_args()
     answers = list(trace(options))
     add_hindsight(answers)
-    print("share of predictions within 20 %, and the median error, by tokens of the answer:")
-    print(f"{'tokens: answers':>16}", *(f"{name:>20}" for name in answers[0].predicted))
     for low, high in ((ANSWER[0], 15), (16, 63), (64, ANSWER[1])):
         some = [answer for answer in answers if low <= answer.measured.tokens <= high]
-        show(f"{low} to {high}: {len(some)}", some)
-    found = show(f"all: {len(answers)}", answers)
-    print(json.dumps(found | {"model": options.model, "answers": len(answers)}))
+        print(f"{len(some)} answers of {low} to {high} tokens: {figures(some)}")
+    show({"model": options.model, "answers": len(answers)} | figures(answers))
 
 
 def trace(options: argparse.Namespace) -> Iterator[Answer]:
@@ -106,16 +102,13 @@ def add_hindsight(answers: list[Answer]) -> None:
         ).total
 
 
-def show(name: str, answers: list[Answer]) -> dict[str, float]:
-    """Print one line: the share of predictions that were near, and the median error."""
-    found, cells = {}, []
+def figures(answers: list[Answer]) -> dict[str, float]:
+    """By predictor: the share of predictions that were near, and the median error."""
+    found = {}
     for who in answers[0].predicted if answers else ():
         errors = [abs(answer.predicted[who] / answer.took - 1) for answer in answers]
-        share, median = sum(e <= NEAR for e in errors) / len(errors), statistics.median(errors)
-        cells.append(f"{share:.1%}, median {median:.1%}")
-        key = who.replace(" ", "_")
-        found |= {f"{key}_within": round(share, 3), f"{key}_median_error": round(median, 3)}
-    print(f"{name:>16}", *(f"{cell:>20}" for cell in cells))
+        found[f"{who} within {NEAR:.0%}"] = round(sum(e <= NEAR for e in errors) / len(errors), 3)
+        found[f"{who} median error"] = round(statistics.median(errors), 3)
     return found
 
 

@@ -53,14 +53,7 @@ def verdict(day: Day) -> dict[str, bool]:
     }
 
 
-_COUNTS = {
-    "answers lost": "lost",
-    "tokens in the cloud": "cloud_tokens",
-    "tokens on a low battery": "low_battery_tokens",
-    "fallbacks": "fallbacks",
-    "handoffs": "handoffs",
-    "private leaks": "leaks",
-}
+_COUNTS = ("lost", "cloud_tokens", "low_battery_tokens", "fallbacks", "handoffs", "leaks")
 HEAD = ("trace", "policy", "budgets met", "of those not private", *_COUNTS, "energy, kJ")
 
 
@@ -73,7 +66,7 @@ def table(trace: str, days: Sequence[Day]) -> list[list[object]]:
             trace,
             name,
             *(f"{share:.1%}" for share in shares),
-            *map(total.get, _COUNTS.values()),
+            *map(total.get, _COUNTS),
         ]
         rows.append([*row, f"{total['joules'] / 1e3:.1f}"])
     return rows
