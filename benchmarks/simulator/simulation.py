@@ -3,6 +3,7 @@
 The simple ones ignore privacy, have the same timeouts as the router, and do not retry.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -46,10 +47,9 @@ class Outcome:
         """Whether it met its budgets; a lost answer meets none."""
         if self.total is None or self.first_token is None:
             return False
-        first, whole = self.request.first_token_budget, self.request.latency_budget
-        return (first is None or self.first_token <= first) and (
-            whole is None or self.total <= whole
-        )
+        asked, unlimited = self.request, math.inf
+        first_in_time = self.first_token <= (asked.first_token_budget or unlimited)
+        return first_in_time and self.total <= (asked.latency_budget or unlimited)
 
 
 class Simulation:

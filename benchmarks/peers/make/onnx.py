@@ -21,7 +21,6 @@ from onnx import TensorProto, helper, numpy_helper
 from benchmarks.peers.make import Array, Checkpoint, read
 
 MICROSOFT = "com.microsoft"
-Value = tuple[str, int, list[int | str]]  # name, type, shape
 BLOCKS = {8: 128, 4: 32}  # weights that share a scale, in MatMulNBits
 
 
@@ -43,19 +42,15 @@ class Graph:
         for layer in range(self.model.layers):
             hidden = self.layer(f"h.{layer}", hidden, last=layer == self.model.layers - 1)
         self.matmul_nbits(self.normalised("ln_f", hidden), codes, scales, "logits")
-        size: list[int | str] = [1, self.model.heads, "cache", self.model.width // self.model.heads]
-        row: list[int | str] = [1, "n"]
-        count = TensorProto.INT32
-        ids, real = TensorProto.INT64, TensorProto.FLOAT
-        inputs: list[Value] = [("ids", ids, row), ("positions", ids, row)]
-        inputs += [("seqlens_k", count, [1]), ("total", count, [])]
-        inputs += [(f"past_{cache}", real, size) for cache in self.caches]
-        outputs: list[Value] = [("logits", real, [1, 1, self.model.vocabulary])]
-        outputs += [(f"present_{cache}", real, size) for cache in self.caches]
-        values = [
-            [helper.make_tensor_value_info(*each) for each in all_] for all_ in (inputs, outputs)
-        ]
-        graph = helper.make_graph(self.nodes, "gpt2", *values, self.constants)
+        size = [1, self.model.heads, "cache", self.model.width // self.model.heads]
+        value, real = helper.make_tensor_value_info, TensorProto.FLOAT
+        inputs = [value(name, TensorProto.INT64, [1, "n"]) for name in ("ids", "positions")]
+        inputs += [value("seqlens_k", TensorProto.INT32, [1])]
+        inputs += [value("total", TensorProto.INT32, [])]
+        inputs += [value(f"past_{cache}", real, size) for cache in self.caches]
+        outputs = [value("logits", real, [1, 1, self.model.vocabulary])]
+        outputs += [value(f"present_{cache}", real, size) for cache in self.caches]
+        graph = helper.make_graph(self.nodes, "gpt2", inputs, outputs, self.constants)
         opsets = [helper.make_opsetid("", 17), helper.make_opsetid(MICROSOFT, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
@@ -63,14 +58,9 @@ class Graph:
         """Token and position embeddings, (1, n, width)."""
         # The same scales once more: one operator wants three dimensions, the other two.
         scales = self.constant("wte.scales.rows", self.scales[scales][..., None])
-        settings = {
-            "gather_axis": 0,
-            "quantize_axis": 2,
-            "block_size": self.block,
-            "bits": self.bits,
-        }
-        inputs = [codes, "ids", scales]
-        blocks = self.contrib("GatherBlockQuantized", inputs, "wte.blocks", **settings)
+        settings = {"gather_axis": 0, "quantize_axis": 2, "block_size": self.block}
+        inputs, bits = [codes, "ids", scales], self.bits
+        blocks = self.contrib("GatherBlockQuantized", inputs, "wte.blocks", bits=bits, **settings)
         rows = self.constant("row", np.array([0, 0, -1], np.int64))
         tokens = self.add("Reshape", [blocks, rows], "wte.rows")
         table = self.constant("wpe", self.model.tensors["wpe.weight"])
