@@ -47,7 +47,7 @@ class Service(NamedTuple):
     stub: pb_grpc.GeneratorStub
     vocabulary: str  # its fingerprint
 
-    async def ask(self, prompt: Prompt, new_tokens: int, **sampling: float) -> AsyncIterator[int]:
+    async def ask(self, prompt: Prompt, new_tokens: int, **sampling: int) -> AsyncIterator[int]:
         """An Ask; greedy, unless `sampling` says otherwise."""
         request = pb.GenerateRequest(
             token_ids=prompt,

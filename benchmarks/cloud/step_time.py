@@ -50,15 +50,15 @@ def programs(model: KerasModel, dtype: str = "float32") -> Programs:
 
 def step_times(model: Programs, rounds: int) -> dict[str, float]:
     """Milliseconds, by height x context; all sizes in turn."""
-
-    def step(height: int, context: int) -> float:
-        return seconds(lambda: model.decode([1] * height, [context - 1] * height, context)) * 1e3
-
     runs = {
-        f"{height}x{context}": lambda height=height, context=context: step(height, context)
+        f"{height}x{context}": lambda size=(height, context): step(model, *size) * 1e3
         for height, context in product(HEIGHTS, CONTEXTS)
     }
     return medians(in_turn(runs, rounds, warm_up=2))
+
+
+def step(model: Programs, height: int, context: int) -> float:
+    return seconds(lambda: model.decode([1] * height, [context - 1] * height, context))
 
 
 def fitted(steps: dict[str, float]) -> dict[str, float]:
@@ -74,11 +74,9 @@ def bfloat16(model: KerasModel, exact: Programs, rounds: int) -> dict[str, float
     rough = programs(model, "bfloat16")
     tokens = np.random.default_rng(1).integers(0, model.architecture.vocabulary_size, TEXT).tolist()
     same = np.equal(likeliest(exact, tokens), likeliest(rough, tokens))
-
-    def step(of: Programs) -> float:
-        return seconds(lambda: of.decode([1] * STREAMS, [190] * STREAMS, 192))
-
-    times = medians(in_turn({"exact": lambda: step(exact), "rough": lambda: step(rough)}, rounds))
+    both = {"exact": exact, "rough": rough}.items()
+    runs = {name: lambda of=of: step(of, STREAMS, 192) for name, of in both}
+    times = medians(in_turn(runs, rounds))
     return {
         "bfloat16_speed": times["exact"] / times["rough"],
         "bfloat16_top1_agreement": float(same.mean()),

@@ -19,7 +19,6 @@ from edgewise_edge.runtime.kv_cache import bytes_per_token
 
 Medians = Mapping[str, Mapping[str, float]]  # seconds, bytes, shares
 
-LONGEST = max(prompt for prompt, _ in CASES)
 CASE_FIGURES = [f"{kind} {prompt}+{new}" for kind in ("token", "first") for prompt, new in CASES]
 FIGURES = dict.fromkeys((*CASE_FIGURES, "cold start"), "ms") | {"memory": "MB"}
 OURS_ONLY = {"share of the roofline": "%", "own cost of a token": "µs", "own cost, of a step": "%"}
@@ -37,7 +36,7 @@ def main() -> None:
     sizes = {peer.name: peer.bytes(work) for peer in PEERS}
     versions = ", ".join(runtime.version(work) for runtime in RUNTIMES)
     tables = [table(middle, sizes), ratios(middle), only_ours(middle)]
-    workspace.report(found, versions, tables, versions=versions, model_bytes=sizes)
+    workspace.report(found, versions, tables, model_bytes=sizes)
 
 
 def prepare(work: Path) -> None:
@@ -84,7 +83,7 @@ def speed(peer: Peer, work: Path, prompts: Mapping[int, list[int]]) -> dict[str,
     """The cases in one process: seconds to the first token, and for each one after it."""
     figures = {}
     with worker(peer, work) as ask:
-        ask(prompts[LONGEST], 8)  # a warm-up that needs as much memory as any
+        ask(prompts[max(prompts)], 8)  # a warm-up that needs as much memory as any
         for prompt, new in CASES:
             answer = ask(prompts[prompt], new)
             figures[f"first {prompt}+{new}"] = answer["time_to_first_token"]

@@ -55,8 +55,8 @@ class Peer:
 
     def bytes(self, work: Path) -> int:
         """The size of its model's files, without vocabularies."""
-        model = [file for file in files(self.folder(work)) if file.suffix not in {".json", ".txt"}]
-        return sum(file.stat().st_size for file in model)
+        made = files(self.folder(work))
+        return sum(each.stat().st_size for each in made if each.suffix not in {".json", ".txt"})
 
     def make(self, work: Path, checkpoint: Path) -> None:
         """Make the model, unless it is newer than all it is made from."""
@@ -91,9 +91,8 @@ PEERS = (
 OURS = {peer.bits: peer for peer in PEERS if peer.runtime is _EDGEWISE}
 
 
-Ask = Callable[
-    [Sequence[int], int], dict[str, Any]
-]  # prompt, new tokens: see peers/run/__main__.py
+# The answer to a prompt and a number of new tokens, as in peers/run/__main__.py.
+Ask = Callable[[Sequence[int], int], dict[str, Any]]
 
 
 @contextmanager
@@ -110,11 +109,8 @@ def worker(peer: Peer, work: Path) -> Iterator[Ask]:
     ) as child:
 
         def ask(prompt: Sequence[int], new_tokens: int) -> dict[str, Any]:
-            print(
-                json.dumps({"prompt": prompt, "new_tokens": new_tokens}),
-                file=child.stdin,
-                flush=True,
-            )
+            request = json.dumps({"prompt": prompt, "new_tokens": new_tokens})
+            print(request, file=child.stdin, flush=True)
             if not (line := child.stdout.readline() if child.stdout else ""):
                 raise RuntimeError(f"{peer.name} exited instead of answering")
             answer: dict[str, Any] = json.loads(line)

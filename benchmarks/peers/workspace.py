@@ -80,12 +80,9 @@ def report(found: Figures, versions: str, tables: Sequence[str], **facts: object
     """Print the tables, then all figures as JSON. `found` has the bandwidth of the "machine"."""
     info = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     name = info.partition("model name")[2].partition("\n")[0].lstrip("\t: ") or platform.machine()
-    middle = {name: medians(figures) for name, figures in found.items()}
-    rounds = len(found["machine"]["bandwidth"])
-    gigabytes = middle["machine"]["bandwidth"] / 1e9
-    print(
-        f"{name}, {THREADS} threads, {gigabytes:.1f} GB/s; {versions}; medians of {rounds} rounds"
-    )
-    print("", *tables, sep="\n\n", end="\n\n")
-    facts = {"processor": name, "threads": THREADS} | facts
-    print(json.dumps(facts | {"rounds": rounds, "medians": middle, "raw": found}))
+    middle = {peer: medians(figures) for peer, figures in found.items()}
+    rounds, gigabytes = len(found["machine"]["bandwidth"]), middle["machine"]["bandwidth"] / 1e9
+    print(f"{name}, {THREADS} threads, {gigabytes:.1f} GB/s; {versions};")
+    print(f"medians of {rounds} rounds", *tables, sep="\n\n", end="\n\n")
+    facts |= {"processor": name, "threads": THREADS, "versions": versions, "rounds": rounds}
+    print(json.dumps(facts | {"medians": middle, "raw": found}))

@@ -34,15 +34,13 @@ class Answer:
     predicted: dict[str, float]
 
 
-class FullLog(LatencyLog):
-    """A log that keeps every measurement, and no file."""
+class Log(LatencyLog):
+    """A log without a file, and the last measurement."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.all: list[Measurement] = []
+    last: Measurement
 
     def add(self, key: str, measurement: Measurement) -> None:
-        self.all.append(measurement)
+        self.last = measurement
         super().add(key, measurement)
 
 
@@ -58,7 +56,7 @@ def main() -> None:
 
 def trace(options: argparse.Namespace) -> Iterator[Answer]:
     """The answers, as they come. Prompts are random pieces of text, each one token by itself."""
-    chance, log, earlier = random.Random(options.seed), FullLog(), list[str]()
+    chance, log, earlier = random.Random(options.seed), Log(), list[str]()
     folder = find_model(options.model)
     manifest = Manifest.read(folder)
     tokenizer, window = load_tokenizer(folder, manifest), manifest.architecture.context_window
@@ -84,7 +82,7 @@ def trace(options: argparse.Namespace) -> Iterator[Answer]:
             answer = router.generate(prompt, max_tokens=max_tokens, seed=seed)
             if tokens(text := prompt + answer.text) <= longest - PROMPT[0]:
                 earlier.append(text)
-            ours, measured = answer.decision.predicted[Source.ON_DEVICE], log.all[-1]
+            ours, measured = answer.decision.predicted[Source.ON_DEVICE], log.last
             # An answer may end before `max_tokens`: the prediction for its actual length counts.
             total = ours.first_token + ours.gap * (measured.tokens - 1)
             yield Answer(answer.timings.total, measured, {"ours": total})

@@ -13,8 +13,7 @@ from edgewise.policy import types
 from edgewise.policy.advisor import Advisor
 from edgewise.policy.types import Source, Veto, VetoCode
 
-from .cloud import CloudRun
-from .cloud_state import WINDOW, KnownCloud
+from .cloud import WINDOW, CloudRun, KnownCloud
 from .device import LOAD_TIME, MODEL_BYTES, PREFILL_SPEED
 from .simulation import LIMITS, Answer, Outcome, Run, Simulation
 from .world import Process
