@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 K = TypeVar("K")
 T = TypeVar("T")
 
-
 UNITS = {"ms": (1e-3, 2), "µs": (1e-6, 0), "MB": (1e6, 0), "%": (1e-2, 1), "tokens/s": (1, 1)}
 
 

@@ -1,16 +1,14 @@
 """What Ray Serve adds to each message: the same engine behind gRPC alone, and behind its proxy.
 
-One replica of a tiny model (its steps take almost no time, so what carries the tokens is measured)
-and some concurrent streams in a closed loop, in turn with a single server. Reports messages a second
-over all streams, the processor time a message costs the serving processes (the engine's own part is
-in both), and a stream's time to its first message. Give it the smallest model folder with Keras
-weights.
+One replica of a tiny model, whose steps take almost no time, and concurrent streams in a closed loop,
+in turn with a single server. A message's processor time includes the engine's. Give it the smallest
+model folder with Keras weights.
 """
 
 import asyncio
 import json
-import statistics
 import time
+from contextlib import AsyncExitStack
 
 import psutil
 
@@ -32,29 +30,24 @@ def processor_time(pid: int, name: str = "") -> float:
 
 async def load(service: Service, streams: int, seconds: float) -> dict[str, float]:
     """Figures of closed-loop streams, started again until `seconds` have passed."""
-    messages, firsts = 0, list[float]()
-    before = [processor_time(service.pid, name) for name in ("", PROXY)]
+    messages = 0
+    names = ("", PROXY)
+    before = [processor_time(service.pid, name) for name in names]
     started = time.perf_counter()
 
     async def stream(first: int) -> None:
         nonlocal messages
-        request = service.request([first, 2, 3, 4], 100, temperature=1, seed=first)
         while time.perf_counter() < started + seconds:
-            asked, seen = time.perf_counter(), 0
-            async for _ in service.stub.Generate(request):
-                if not seen:
-                    firsts.append(time.perf_counter() - asked)
-                seen += 1
-            messages += seen
+            async for _ in service.ask([first, 2, 3, 4], 100, temperature=1, seed=first):
+                messages += 1
 
     await asyncio.gather(*(stream(first + 1) for first in range(streams)))
     rate = messages / (time.perf_counter() - started)
-    after = [processor_time(service.pid, name) for name in ("", PROXY)]
+    used = [processor_time(service.pid, name) - before[index] for index, name in enumerate(names)]
     return {
         "messages_per_second": rate,
-        "cpu_ms_per_message": 1e3 * (after[0] - before[0]) / messages,
-        "proxy_cpu_ms_per_message": 1e3 * (after[1] - before[1]) / messages,
-        "first_message_ms": 1e3 * statistics.median(firsts),
+        "cpu_ms_per_message": 1e3 * used[0] / messages,
+        "proxy_cpu_ms_per_message": 1e3 * used[1] / messages,
     }
 
 
@@ -62,22 +55,19 @@ async def main() -> None:
     parser = arguments(__doc__, "model", work=WORK, streams=16, seconds=10.0, rounds=3)
     options = parser.parse_args()
     options.work.mkdir(exist_ok=True)
+    model, streams = f"--model={options.model}", options.streams
     found: dict[str, dict[str, list[float]]] = {kind: {} for kind in COMMANDS}
-    start = [
-        serving(options.work, *command, f"--model={options.model}", slots=options.streams)
-        for command in COMMANDS.values()
-    ]
-    async with start[0] as direct, start[1] as ray:
-        for service in (direct, ray):
-            await load(service, options.streams, 2)  # warm up
+    async with AsyncExitStack() as running:
+        services = {}
+        for kind, command in COMMANDS.items():
+            start = serving(options.work, *command, model, slots=streams)
+            services[kind] = await running.enter_async_context(start)
+            await load(services[kind], streams, 2)  # warm up
         for _ in range(options.rounds):
-            for kind, service in (("direct", direct), ("ray", ray)):
-                add(found[kind], await load(service, options.streams, options.seconds))
-    result = {
-        kind: {name: round(value, 3) for name, value in medians(figures).items()}
-        for kind, figures in found.items()
-    }
-    print(json.dumps({"streams": options.streams, "rounds": options.rounds, **result}))
+            for kind, service in services.items():
+                add(found[kind], await load(service, streams, options.seconds))
+    result = {kind: medians(figures) for kind, figures in found.items()}
+    print(json.dumps({"streams": streams, "rounds": options.rounds, **result}))
 
 
 if __name__ == "__main__":

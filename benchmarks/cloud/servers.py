@@ -18,6 +18,7 @@ from typing import NamedTuple, TypeVar
 
 import grpc
 import httpx2
+import numpy as np
 
 from benchmarks.peers.runtimes import LLAMA_CPP, Peer
 from benchmarks.peers.workspace import ROOT, THREADS, environment
@@ -46,16 +47,17 @@ class Service(NamedTuple):
     stub: pb_grpc.GeneratorStub
     vocabulary: str  # its fingerprint
 
-    def request(self, prompt: Prompt, new_tokens: int, **sampling: float) -> pb.GenerateRequest:
-        """What it takes; greedy, unless `sampling` says otherwise."""
-        options = {"temperature": 0, "top_p": 1, "repetition_penalty": 1, **sampling}
-        return pb.GenerateRequest(
+    async def ask(self, prompt: Prompt, new_tokens: int, **sampling: int) -> AsyncIterator[int]:
+        """An Ask; greedy, unless `sampling` says otherwise."""
+        request = pb.GenerateRequest(
             token_ids=prompt,
             prompt_tokens=len(prompt),
             max_tokens=new_tokens,
-            sampling=pb.Sampling(**options),
+            sampling=pb.Sampling(top_p=1, repetition_penalty=1, **sampling),
             vocabulary=self.vocabulary,
         )
+        async for part in self.stub.Generate(request):
+            yield len(part.token_ids)
 
 
 @asynccontextmanager
@@ -73,14 +75,9 @@ async def serving(work: Path, *command: object, slots: int = STREAMS) -> AsyncIt
 
 
 @asynccontextmanager
-async def edgewise(work: Path, *flags: str) -> AsyncIterator[Ask]:
-    async with serving(work, "serve", f"--model={work / 'source'}", *flags) as service:
-
-        async def ask(prompt: Prompt, new_tokens: int) -> AsyncIterator[int]:
-            async for part in service.stub.Generate(service.request(prompt, new_tokens)):
-                yield len(part.token_ids)
-
-        yield ask
+async def edgewise(work: Path) -> AsyncIterator[Ask]:
+    async with serving(work, "serve", f"--model={work / 'source'}") as service:
+        yield service.ask
 
 
 @asynccontextmanager
@@ -114,35 +111,15 @@ async def llama(work: Path, model: Peer) -> AsyncIterator[Ask]:
         yield ask
 
 
-@asynccontextmanager
-async def keras_generate(work: Path) -> AsyncIterator[Ask]:
-    """KerasHub's generate(), which takes the next request when one is done."""
-    worker = [sys.executable, "-m", "benchmarks.peers.run", "keras", work / "source"]
-    turn = asyncio.Lock()
-    async with process([*worker, f"--threads={THREADS}"], work, asyncio.subprocess.PIPE) as child:
-        assert child.stdin
-        assert child.stdout
-
-        async def ask(prompt: Prompt, new_tokens: int) -> AsyncIterator[int]:
-            request = json.dumps({"prompt": list(prompt), "new_tokens": new_tokens})
-            async with turn:
-                child.stdin.write(f"{request}\n".encode())
-                yield len(json.loads(await child.stdout.readline())["tokens"])
-
-        yield ask
-
-
 GGUF = {
     f"llama.cpp {kind}": Peer(LLAMA_CPP, f"server {kind}", bits)
-    for kind, bits in (("F32", 32), ("F16", 16), ("BF16", 16))
+    for kind, bits in (("F32", 32), ("F16", 16))
 }
-OURS, OURS_16, KERAS = "edgewise", "edgewise bfloat16", "KerasHub generate()"
+OURS = "edgewise"
 # How each is started with a work folder.
 SERVERS: dict[str, Callable[[Path], AbstractAsyncContextManager[Ask]]] = {
     OURS: edgewise,
     **{name: partial(llama, model=model) for name, model in GGUF.items()},
-    OURS_16: lambda work: edgewise(work, "--dtype=bfloat16"),
-    KERAS: keras_generate,
 }
 
 
@@ -162,6 +139,11 @@ def gaps(streams: Sequence[Sequence[float]]) -> list[float]:
     return [after - before for times in streams for before, after in pairwise(times)]
 
 
+def percentiles(name: str, values: Sequence[float]) -> dict[str, float]:
+    p50, p99 = np.percentile(values, (50, 99))
+    return {f"{name} p50": float(p50), f"{name} p99": float(p99)}
+
+
 def random_prompts(vocabulary: range, count: int, seed: int) -> list[Prompt]:
     """Prompts that share no prefix, so that no prefix cache helps."""
     chance = random.Random(seed)
@@ -170,16 +152,15 @@ def random_prompts(vocabulary: range, count: int, seed: int) -> list[Prompt]:
 
 @asynccontextmanager
 async def process(
-    command: Sequence[object], work: Path, pipe: int | None = None
+    command: Sequence[object], work: Path
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A child that is terminated at the end; `pipe` is for its input and output, not log.txt."""
+    """A child that is terminated at the end; its output goes to log.txt."""
     extra = {"TF_NUM_INTRAOP_THREADS": str(THREADS)}  # TensorFlow has no other option for it
     extra |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_LOG_TO_STDERR": "0"}
     with (work / "log.txt").open("ab") as log:
         child = await asyncio.create_subprocess_exec(
             *map(str, command),
-            stdin=pipe,
-            stdout=pipe or log,
+            stdout=log,
             stderr=log,
             cwd=ROOT,
             env=environment(work) | extra,
@@ -208,5 +189,4 @@ async def answered(child: asyncio.subprocess.Process, ask: Callable[[], Awaitabl
 def free_port() -> int:
     """A port that nobody listens on at the moment."""
     with socket.create_server((_HOST, 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+        return int(listener.getsockname()[1])

@@ -1,1 +1,1 @@
-"""The edge runtime: its peers, its own cost, its older target."""
+"""The edge runtime: its peers, its own cost."""

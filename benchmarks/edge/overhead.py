@@ -1,14 +1,9 @@
-"""What our edge runtime itself costs per token, compared with the library's run of the model.
+"""What our edge runtime itself costs per token: its time less that inside the backend's step."""
 
-That is the time of a token less the time inside the backend's step: sampling (temperature 0.8, the
-likeliest 40), binding, masks, caches, and Python.
-"""
-
-import json
 import random
 import time
 
-from benchmarks.measure import arguments
+from benchmarks.measure import arguments, show
 from benchmarks.tokens import request, timed
 from edgewise_edge import DeviceModel, SamplingParams
 from edgewise_edge.runtime.backend import Backend, Step, Tensors
@@ -20,9 +15,8 @@ class TimedBackend:
     """A backend that records how long each step takes, in seconds."""
 
     def __init__(self, backend: Backend) -> None:
-        self.name, self.signatures = backend.name, backend.signatures
+        self.name, self.signatures, self._backend = backend.name, backend.signatures, backend
         self.seconds: list[float] = []
-        self._backend = backend
 
     def bind(self, signature: str, inputs: Tensors, outputs: Tensors) -> Step:
         step = self._backend.bind(signature, inputs, outputs)
@@ -46,9 +40,7 @@ def main() -> None:
     _, token = timed(model, asked)
     steps = backend.seconds[1 - NEW_TOKENS :]  # those after the first token
     step = sum(steps) / len(steps)
-    share = (token - step) / step
-    print(f"{(token - step) * 1e6:.0f} us a token, {share:.1%} of a step's {step * 1e3:.2f} ms")
-    print(json.dumps({"own": token - step, "step": step, "share": share}))
+    show({"own": token - step, "step": step, "share": (token - step) / step})
 
 
 if __name__ == "__main__":

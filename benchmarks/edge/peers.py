@@ -1,4 +1,4 @@
-"""How our edge runtime compares with llama.cpp, ONNX Runtime and CTranslate2, on GPT-2 small.
+"""How our edge runtime compares with llama.cpp and ONNX Runtime, on GPT-2 small.
 
 `make bench-edge` makes the environments that this needs. In each round each peer runs alone: several
 processes at once distort each other. README.md says more.
@@ -7,26 +7,21 @@ processes at once distort each other. README.md says more.
 import os
 import random
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.measure import add, arguments, markdown, medians, rotated, text
 from benchmarks.peers import workspace
-from benchmarks.peers.runtimes import CASES, LLAMA, ONNX, OURS, PEERS, RUNTIMES, Peer, Worker
+from benchmarks.peers.runtimes import CASES, OURS, PEERS, RUNTIMES, Peer, worker
 from benchmarks.peers.workspace import Figures
 from edgewise_edge import Manifest
 from edgewise_edge.runtime.kv_cache import bytes_per_token
 
-LONGEST = max(prompt for prompt, _ in CASES)
-
 Medians = Mapping[str, Mapping[str, float]]  # seconds, bytes, shares
-Goal = tuple[str, int, str, str, Sequence[Peer]]  # words, bits, figure, its unit, whom to beat
 
-_OURS_ONLY = (
-    ("share of the roofline", "roofline share", "%"),
-    ("own cost of a token", "own cost", "µs"),
-    ("own cost, of the model's step", "own share", "%"),
-)
+CASE_FIGURES = [f"{kind} {prompt}+{new}" for kind in ("token", "first") for prompt, new in CASES]
+FIGURES = dict.fromkeys((*CASE_FIGURES, "cold start"), "ms") | {"memory": "MB"}
+OURS_ONLY = {"share of the roofline": "%", "own cost of a token": "µs", "own cost, of a step": "%"}
 
 
 def main() -> None:
@@ -40,8 +35,8 @@ def main() -> None:
     middle = {name: medians(figures) for name, figures in found.items()}
     sizes = {peer.name: peer.bytes(work) for peer in PEERS}
     versions = ", ".join(runtime.version(work) for runtime in RUNTIMES)
-    tables = [table(middle, sizes), ratios(middle)]
-    workspace.report(found, versions, tables, versions=versions, model_bytes=sizes)
+    tables = [table(middle, sizes), ratios(middle), only_ours(middle)]
+    workspace.report(found, versions, tables, model_bytes=sizes)
 
 
 def prepare(work: Path) -> None:
@@ -50,8 +45,8 @@ def prepare(work: Path) -> None:
     for peer in PEERS:
         peer.make(work, source)
     for peer in OURS.values():
-        with Worker(peer, work) as worker:
-            worker.ask([0], 1)  # makes the file of prepared weights
+        with worker(peer, work) as ask:
+            ask([0], 1)  # makes the file of prepared weights
     for file in [*workspace.files(work / "models"), *workspace.files(work / "cache")]:
         reload(file)
 
@@ -79,19 +74,18 @@ def one_round(work: Path, peers: Sequence[Peer], index: int) -> dict[str, dict[s
     for peer in OURS.values():
         overhead = [sys.executable, "-m", "benchmarks.edge.overhead", peer.path(work)]
         own = workspace.last_line(overhead, work)
-        roofline = token_bytes(peer, work) / read
-        found[peer.name] |= {"own cost": own["own"], "own share": own["share"]}
-        found[peer.name]["roofline share"] = roofline / found[peer.name]["token 32+128"]
+        roofline = token_bytes(peer, work) / read / found[peer.name]["token 32+128"]
+        found[peer.name] |= zip(OURS_ONLY, (roofline, own["own"], own["share"]), strict=True)
     return found
 
 
 def speed(peer: Peer, work: Path, prompts: Mapping[int, list[int]]) -> dict[str, float]:
     """The cases in one process: seconds to the first token, and for each one after it."""
     figures = {}
-    with Worker(peer, work) as worker:
-        worker.ask(prompts[LONGEST], 8)  # a warm-up that needs as much memory as any
+    with worker(peer, work) as ask:
+        ask(prompts[max(prompts)], 8)  # a warm-up that needs as much memory as any
         for prompt, new in CASES:
-            answer = worker.ask(prompts[prompt], new)
+            answer = ask(prompts[prompt], new)
             figures[f"first {prompt}+{new}"] = answer["time_to_first_token"]
             figures[f"token {prompt}+{new}"] = answer["decode_seconds"] / (new - 1)
     return figures
@@ -99,9 +93,9 @@ def speed(peer: Peer, work: Path, prompts: Mapping[int, list[int]]) -> dict[str,
 
 def start(peer: Peer, work: Path, prompts: Mapping[int, list[int]]) -> dict[str, float]:
     """Seconds to the first token of a fresh process, and the memory it holds after 512+128."""
-    with Worker(peer, work) as worker:
-        cold = worker.ask(prompts[32], 1)["since_start"]
-        return {"cold start": cold, "memory": worker.ask(prompts[512], 128)["resident_memory"]}
+    with worker(peer, work) as ask:
+        cold = ask(prompts[32], 1)["since_start"]
+        return {"cold start": cold, "memory": ask(prompts[512], 128)["resident_memory"]}
 
 
 def token_bytes(peer: Peer, work: Path) -> float:
@@ -113,43 +107,32 @@ def token_bytes(peer: Peer, work: Path) -> float:
 
 def table(medians: Medians, sizes: Mapping[str, int]) -> str:
     """Every peer's figures; `sizes` are its model's bytes."""
-    kinds = [f"{kind} {prompt}+{new}" for kind in ("token", "first") for prompt, new in CASES]
-    columns = [(kind, "ms") for kind in (*kinds, "cold start")] + [("memory", "MB")]
-    head = ["peer", "model, MB", *(f"{figure}, {unit}" for figure, unit in columns)]
+    head = ["peer", "model, MB", *(f"{figure}, {unit}" for figure, unit in FIGURES.items())]
     rows = [
         [peer.name, text(sizes[peer.name], "MB")]
-        + [text(medians[peer.name][figure], unit) for figure, unit in columns]
+        + [text(medians[peer.name][figure], unit) for figure, unit in FIGURES.items()]
         for peer in PEERS
     ]
     return markdown(head, rows)
 
 
 def ratios(medians: Medians) -> str:
-    """Ours and the best of each goal's peers; above 1, the peer needs more than we do."""
+    """Each peer's figures over ours with as many bits: above 1, it needs more than we do."""
     rows = []
-    for what, bits, figure, unit, peers in _goals():
-        best = min(peers, key=lambda peer: medians[peer.name][figure])
-        ours, theirs = medians[OURS[bits].name][figure], medians[best.name][figure]
-        shown = [f"{text(value, unit)} {unit}" for value in (ours, theirs)]
-        rows.append([f"{what}, {bits} bits", shown[0], best.name, shown[1], f"{theirs / ours:.2f}"])
-    for bits, peer in OURS.items():
-        for what, figure, unit in _OURS_ONLY:
-            shown = f"{text(medians[peer.name][figure], unit)} {unit}"
-            rows.append([f"{what}, {bits} bits", shown, "", "", ""])
-    return markdown(["goal", "edgewise", "peer", "its", "its / ours"], rows)
+    for peer in PEERS:
+        ours, its = medians[OURS[peer.bits].name], medians[peer.name]
+        if peer is not OURS[peer.bits]:
+            rows.append([peer.name, *(f"{its[figure] / ours[figure]:.2f}" for figure in FIGURES)])
+    return markdown(["its / ours", *FIGURES], rows)
 
 
-def _goals() -> Iterator[Goal]:
-    for bits, groups in ((8, [[LLAMA[8]], ONNX[8]]), (4, [[LLAMA[4], *ONNX[4]]])):
-        for prompt, new in CASES:
-            for peers in groups:
-                case = f"{prompt}+{new}"
-                yield f"a token at {case}", bits, f"token {case}", "ms", peers
-    for bits, ours in OURS.items():
-        others = [peer for peer in PEERS if peer.bits == bits and peer is not ours]
-        yield "the first token after 512", bits, "first 512+128", "ms", others
-        yield "cold start", bits, "cold start", "ms", [LLAMA[bits]]
-        yield "memory", bits, "memory", "MB", [LLAMA[bits]]
+def only_ours(medians: Medians) -> str:
+    """What is measured of our runtime alone."""
+    rows = [
+        [figure, *(text(medians[peer.name][figure], unit) for peer in OURS.values())]
+        for figure, unit in OURS_ONLY.items()
+    ]
+    return markdown(["edgewise only", *(f"{bits} bits" for bits in OURS)], rows)
 
 
 if __name__ == "__main__":

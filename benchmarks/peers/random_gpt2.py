@@ -16,8 +16,7 @@ from keras_hub.models import GPT2Backbone
 
 from benchmarks.measure import arguments
 from edgewise_cloud.keras_models.checkpoint import save_checkpoint
-from edgewise_edge import Tokenizer
-from edgewise_edge.decoding.tokenizer import END_OF_TEXT, MERGES_FILE, VOCABULARY_FILE
+from edgewise_edge.decoding import tokenizer
 
 MERGES = 50_000
 
@@ -28,7 +27,7 @@ def main() -> None:
     write_vocabulary(out)
     keras.utils.set_random_seed(1)
     backbone = GPT2Backbone(
-        vocabulary_size=Tokenizer.from_folder(out).size,
+        vocabulary_size=tokenizer.Tokenizer.from_folder(out).size,
         num_layers=12,
         num_heads=12,
         hidden_dim=768,
@@ -39,19 +38,15 @@ def main() -> None:
 
 
 def write_vocabulary(folder: Path) -> None:
-    letters = byte_letters()
+    letters = list(tokenizer.unicode_to_bytes())
     pairs = list(islice(product(letters, letters), MERGES))
-    tokens = [*letters, *("".join(pair) for pair in pairs), END_OF_TEXT]
+    tokens = [*letters, *("".join(pair) for pair in pairs), tokenizer.END_OF_TEXT]
     ids = {token: index for index, token in enumerate(tokens)}
-    (folder / VOCABULARY_FILE).write_text(json.dumps(ids, ensure_ascii=False), encoding="utf-8")
+    (folder / tokenizer.VOCABULARY_FILE).write_text(
+        json.dumps(ids, ensure_ascii=False), encoding="utf-8"
+    )
     merges = "".join(f"{first} {second}\n" for first, second in pairs)
-    (folder / MERGES_FILE).write_text(f"#version: 0.2\n{merges}", encoding="utf-8")
-
-
-def byte_letters() -> list[str]:
-    """GPT-2's printable stand-ins for the 256 bytes (openai/gpt-2, src/encoder.py), in its order."""
-    plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), 256)]
-    return [chr(code) for code in [*plain, *range(256, 512 - len(plain))]]
+    (folder / tokenizer.MERGES_FILE).write_text(f"#version: 0.2\n{merges}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -4,14 +4,15 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from benchmarks.peers.workspace import ROOT, THREADS, environment, files, is_newer, output
 
-CONVERTER = ROOT / "cloud/edgewise_cloud/convert"
+MAKERS, CONVERTER = ROOT / "benchmarks/peers/make", ROOT / "cloud/edgewise_cloud/convert"
 CASES = ((32, 128), (512, 128), (896, 64))  # prompt and new tokens
 
 
@@ -46,7 +47,6 @@ class Peer:
         return f"{self.runtime.name} {self.form}"
 
     def folder(self, work: Path) -> Path:
-        """Where its model is."""
         return work / "models" / self.name.replace(" ", "-")
 
     def path(self, work: Path) -> Path:
@@ -55,15 +55,13 @@ class Peer:
 
     def bytes(self, work: Path) -> int:
         """The size of its model's files, without vocabularies."""
-        model = [file for file in files(self.folder(work)) if file.suffix not in {".json", ".txt"}]
-        return sum(file.stat().st_size for file in model)
+        made = files(self.folder(work))
+        return sum(each.stat().st_size for each in made if each.suffix not in {".json", ".txt"})
 
     def make(self, work: Path, checkpoint: Path) -> None:
         """Make the model, unless it is newer than all it is made from."""
-        maker = Path(__file__).parent / "make" / f"{self.runtime.module}.py"
-        inputs = [maker, *files(checkpoint)]
-        if self.runtime.environment is None:
-            inputs += CONVERTER.glob("*.py")
+        converter = CONVERTER.glob("*.py") if self.runtime.environment is None else ()
+        inputs = [MAKERS / f"{self.runtime.module}.py", *converter, *files(checkpoint)]
         folder, partial = self.folder(work), work / "partial"
         if is_newer(folder, inputs):
             return
@@ -71,8 +69,8 @@ class Peer:
         for old in (folder, partial):
             shutil.rmtree(old, ignore_errors=True)
         partial.mkdir()
-        command = [self.runtime.python(work), "-m", "benchmarks.peers.make", self.runtime.module]
-        output([*command, checkpoint, partial / self.runtime.file, self.form], work)
+        command = [self.runtime.python(work), "-m", "benchmarks.peers.make", checkpoint]
+        output([*command, partial / self.runtime.file, self.runtime.module, self.form], work)
         folder.parent.mkdir(exist_ok=True)
         partial.rename(folder)
 
@@ -80,53 +78,42 @@ class Peer:
 _EDGEWISE = Runtime("edgewise", "ai-edge-litert", "edgewise", "model")
 LLAMA_CPP = Runtime("llama.cpp", "llama-cpp-python", "llama_cpp", "model.gguf", "llama")
 _ONNX = Runtime("ONNX Runtime", "onnxruntime", "onnx", "model.onnx", "onnx")
-_CT2 = Runtime("CTranslate2", "ctranslate2", "ct2", "model", "onnx")
-RUNTIMES = (_EDGEWISE, LLAMA_CPP, _ONNX, _CT2)
+RUNTIMES = (_EDGEWISE, LLAMA_CPP, _ONNX)
 PEERS = (
     Peer(_EDGEWISE, "int8", 8),
     Peer(LLAMA_CPP, "Q8_0", 8),
     Peer(_ONNX, "8 bit", 8),
     Peer(_ONNX, "8 bit blockwise", 8),
-    Peer(_CT2, "int8", 8),
     Peer(_EDGEWISE, "int4", 4),
     Peer(LLAMA_CPP, "Q4_0", 4),
     Peer(_ONNX, "4 bit", 4),
 )
 OURS = {peer.bits: peer for peer in PEERS if peer.runtime is _EDGEWISE}
-LLAMA = {peer.bits: peer for peer in PEERS if peer.runtime is LLAMA_CPP}
-ONNX = {bits: [p for p in PEERS if p.runtime is _ONNX and p.bits == bits] for bits in OURS}
 
 
-class Worker:
+# The answer to a prompt and a number of new tokens, as in peers/run/__main__.py.
+Ask = Callable[[Sequence[int], int], dict[str, Any]]
+
+
+@contextmanager
+def worker(peer: Peer, work: Path) -> Iterator[Ask]:
     """A fresh process of one peer, which loads its model before it takes the first request."""
+    command = [peer.runtime.python(work), "-m", "benchmarks.peers.run", peer.runtime.module]
+    with subprocess.Popen(
+        [*command, peer.path(work), f"--threads={THREADS}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=environment(work),
+    ) as child:
 
-    def __init__(self, peer: Peer, work: Path) -> None:
-        self._name = peer.name
-        command = [peer.runtime.python(work), "-m", "benchmarks.peers.run", peer.runtime.module]
-        self._child = subprocess.Popen(
-            [*command, peer.path(work), f"--threads={THREADS}"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env=environment(work),
-        )
+        def ask(prompt: Sequence[int], new_tokens: int) -> dict[str, Any]:
+            request = json.dumps({"prompt": prompt, "new_tokens": new_tokens})
+            print(request, file=child.stdin, flush=True)
+            if not (line := child.stdout.readline() if child.stdout else ""):
+                raise RuntimeError(f"{peer.name} exited instead of answering")
+            answer: dict[str, Any] = json.loads(line)
+            return answer
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close its input, and wait until it has exited."""
-        self._child.communicate()
-
-    def ask(self, prompt: Sequence[int], new_tokens: int) -> dict[str, Any]:
-        """Its answer, a benchmarks.peers.run Answer: seconds and bytes."""
-        assert self._child.stdin
-        assert self._child.stdout
-        self._child.stdin.write(json.dumps({"prompt": prompt, "new_tokens": new_tokens}) + "\n")
-        self._child.stdin.flush()
-        line = self._child.stdout.readline()
-        if not line:
-            raise RuntimeError(f"{self._name} exited instead of answering")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        yield ask

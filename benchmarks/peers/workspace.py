@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -79,12 +78,11 @@ def bandwidth(work: Path) -> float:
 
 def report(found: Figures, versions: str, tables: Sequence[str], **facts: object) -> None:
     """Print the tables, then all figures as JSON. `found` has the bandwidth of the "machine"."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    read = found["machine"]["bandwidth"]
-    facts = {"processor": names[0] if names else platform.machine(), "threads": THREADS} | facts
-    rounds, gigabytes = len(read), statistics.median(read) / 1e9
-    print(f"{facts['processor']}, {THREADS} threads, {gigabytes:.1f} GB/s; {versions};")
+    info = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    name = info.partition("model name")[2].partition("\n")[0].lstrip("\t: ") or platform.machine()
+    middle = {peer: medians(figures) for peer, figures in found.items()}
+    rounds, gigabytes = len(found["machine"]["bandwidth"]), middle["machine"]["bandwidth"] / 1e9
+    print(f"{name}, {THREADS} threads, {gigabytes:.1f} GB/s; {versions};")
     print(f"medians of {rounds} rounds", *tables, sep="\n\n", end="\n\n")
-    middle = {name: medians(figures) for name, figures in found.items()}
-    print(json.dumps(facts | {"rounds": rounds, "medians": middle, "raw": found}))
+    facts |= {"processor": name, "threads": THREADS, "versions": versions, "rounds": rounds}
+    print(json.dumps(facts | {"medians": middle, "raw": found}))

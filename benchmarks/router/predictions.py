@@ -2,23 +2,18 @@
 
 A mixed trace: prompts of 4 to 400 tokens and answers of 4 to 200, in random order; a third of the
 prompts continue earlier texts, which the prefix cache holds. The router starts with nothing but its
-calibration. What it predicted before each answer is compared with what the answer took, and with two
-other predictors: a naive one (median seconds per prompt token and per generated token) and ours with
-hindsight (the same model, fitted to the generations before and after each one), which shows how much
-of the error is this machine's noise.
+calibration. What it predicted before each answer is compared with what the answer took. So is what it
+predicts with hindsight, fitted to the generations before and after each one, which shows how much of
+the error is this machine's noise.
 """
 
 import argparse
-import json
 import random
 import statistics
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import psutil
-
-from benchmarks.measure import arguments
+from benchmarks.measure import arguments, show
 from edgewise import DeviceState, LatencyLog, Measurement, Router, Source
 from edgewise.latency.history import WINDOW
 from edgewise.latency.predict import DeviceTimes
@@ -28,7 +23,6 @@ from edgewise_edge.model import load_tokenizer
 PROMPT, ANSWER = (4, 400), (4, 200)  # tokens
 CONTINUED = 1 / 3  # of the prompts begin with an earlier text
 NEAR = 0.2  # relative error
-NAIVE_WINDOW = 32  # generations
 
 
 @dataclass(frozen=True)
@@ -40,39 +34,29 @@ class Answer:
     predicted: dict[str, float]
 
 
-class FullLog(LatencyLog):
-    """A log that keeps every measurement, and no file."""
+class Log(LatencyLog):
+    """A log without a file, and the last measurement."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.all: list[Measurement] = []
+    last: Measurement
 
     def add(self, key: str, measurement: Measurement) -> None:
-        self.all.append(measurement)
+        self.last = measurement
         super().add(key, measurement)
 
 
 def main() -> None:
     options = arguments(__doc__, model="tales", threads=int, generations=200, seed=1).parse_args()
-    before, others_before = time.monotonic(), other_processes()
     answers = list(trace(options))
-    elapsed = (time.monotonic() - before) * psutil.cpu_count()
-    busy = max(0.0, other_processes() - others_before) / elapsed
     add_hindsight(answers)
-    print(f"other processes took {busy:.0%} of the processor: with much of that, run it again")
-    print("share of predictions within 20 %, and the median error, by tokens of the answer:")
-    print(f"{'tokens: answers':>16}", *(f"{name:>20}" for name in answers[0].predicted))
     for low, high in ((ANSWER[0], 15), (16, 63), (64, ANSWER[1])):
         some = [answer for answer in answers if low <= answer.measured.tokens <= high]
-        show(f"{low} to {high}: {len(some)}", some)
-    found = show(f"all: {len(answers)}", answers)
-    facts = {"model": options.model, "answers": len(answers), "others": round(busy, 3)}
-    print(json.dumps(found | facts))
+        print(f"{len(some)} answers of {low} to {high} tokens: {figures(some)}")
+    show({"model": options.model, "answers": len(answers)} | figures(answers))
 
 
 def trace(options: argparse.Namespace) -> Iterator[Answer]:
     """The answers, as they come. Prompts are random pieces of text, each one token by itself."""
-    chance, log, earlier = random.Random(options.seed), FullLog(), list[str]()
+    chance, log, earlier = random.Random(options.seed), Log(), list[str]()
     folder = find_model(options.model)
     manifest = Manifest.read(folder)
     tokenizer, window = load_tokenizer(folder, manifest), manifest.architecture.context_window
@@ -93,34 +77,15 @@ def trace(options: argparse.Namespace) -> Iterator[Answer]:
     with Router(options.model, threads=options.threads, device=DeviceState, latency=log) as router:
         router.route(next_prompt())  # calibrates
         for seed in range(options.generations):
-            prompt, known = next_prompt(), log.all[:]
+            prompt = next_prompt()
             max_tokens = min(log_uniform(*ANSWER, chance), window - tokens(prompt))
             answer = router.generate(prompt, max_tokens=max_tokens, seed=seed)
             if tokens(text := prompt + answer.text) <= longest - PROMPT[0]:
                 earlier.append(text)
-            ours, measured = answer.decision.predicted[Source.ON_DEVICE], log.all[-1]
+            ours, measured = answer.decision.predicted[Source.ON_DEVICE], log.last
             # An answer may end before `max_tokens`: the prediction for its actual length counts.
             total = ours.first_token + ours.gap * (measured.tokens - 1)
-            predicted = {"ours": total, "naive": naive(known, measured)}
-            yield Answer(answer.timings.total, measured, predicted)
-
-
-def naive(known: list[Measurement], asked: Measurement) -> float:
-    """By the median seconds per prompt token, in the longer half of the prompts, and per new token."""
-    known = known[-NAIVE_WINDOW:]
-    gap = statistics.median(m.decode_time / (m.tokens - 1) for m in known if m.tokens > 1)
-    longest = max(m.uncached for m in known)
-    prefill = statistics.median(
-        m.first_token / m.uncached for m in known if 2 * m.uncached >= longest
-    )
-    return max(gap, prefill * asked.position) + gap * (asked.tokens - 1)
-
-
-def other_processes() -> float:
-    """Seconds of processor time that all other processes have taken."""
-    times, own = psutil.cpu_times(), psutil.Process().cpu_times()
-    idle = times.idle + getattr(times, "iowait", 0.0)
-    return sum(times) - getattr(times, "guest", 0.0) - idle - own.user - own.system
+            yield Answer(answer.timings.total, measured, {"ours": total})
 
 
 def add_hindsight(answers: list[Answer]) -> None:
@@ -128,23 +93,20 @@ def add_hindsight(answers: list[Answer]) -> None:
     for here, answer in enumerate(answers):
         others = [other for other in range(len(answers)) if other != here]
         others.sort(key=lambda other: abs(other - here), reverse=True)
-        near = DeviceTimes.learned([answers[other].measured for other in others[-WINDOW:]])
+        near = DeviceTimes.fitted([answers[other].measured for other in others[-WINDOW:]])
         asked = answer.measured
         answer.predicted["by hindsight"] = near.predict(
             position=asked.position, uncached=asked.uncached, max_tokens=asked.tokens
         ).total
 
 
-def show(name: str, answers: list[Answer]) -> dict[str, float]:
-    """Print one line: the share of predictions that were near, and the median error."""
-    found, cells = {}, []
+def figures(answers: list[Answer]) -> dict[str, float]:
+    """By predictor: the share of predictions that were near, and the median error."""
+    found = {}
     for who in answers[0].predicted if answers else ():
         errors = [abs(answer.predicted[who] / answer.took - 1) for answer in answers]
-        share, median = sum(e <= NEAR for e in errors) / len(errors), statistics.median(errors)
-        cells.append(f"{share:.1%}, median {median:.1%}")
-        key = who.replace(" ", "_")
-        found |= {f"{key}_within": round(share, 3), f"{key}_median_error": round(median, 3)}
-    print(f"{name:>16}", *(f"{cell:>20}" for cell in cells))
+        found[f"{who} within {NEAR:.0%}"] = round(sum(e <= NEAR for e in errors) / len(errors), 3)
+        found[f"{who} median error"] = round(statistics.median(errors), 3)
     return found
 
 

@@ -4,10 +4,8 @@ import json
 
 from benchmarks.measure import arguments, markdown
 
-from .metrics import HEAD, Day, measure, regret, table, totals, verdict
-from .policies import POLICIES
-from .simulation import simulate
-from .traces import TRACES, make_trace
+from . import HEAD, POLICIES, TRACES, make_trace, measure, simulate, table, totals, verdict
+from .metrics import Day
 
 
 def main() -> None:
@@ -18,10 +16,10 @@ def main() -> None:
         trace: [one_day(trace, seed) for seed in range(options.seeds)] for trace in options.traces
     }
     print(markdown(HEAD, [row for trace, days in found.items() for row in table(trace, days)]))
-    results = {trace: summary(days) for trace, days in found.items()}
-    for trace, result in results.items():
-        print(f"{trace}: {result['goal']}; budgets behind the best, by seed: {result['behind']}")
-    print(json.dumps({"seeds": options.seeds, "traces": results}))
+    sums = {trace: totals(days) for trace, days in found.items()}
+    for trace, total in sums.items():
+        print(f"{trace}: {verdict(total)}")
+    print(json.dumps({"seeds": options.seeds, "traces": sums}))
 
 
 def one_day(trace: str, seed: int) -> Day:
@@ -29,16 +27,6 @@ def one_day(trace: str, seed: int) -> Day:
     return {
         name: measure(*simulate(made.world, made.requests, policy))
         for name, policy in POLICIES.items()
-    }
-
-
-def summary(days: list[Day]) -> dict[str, object]:
-    total = totals(days)
-    return {
-        "goal": verdict(total),
-        "seeds_that_attain": sum(verdict(day)["attains"] for day in days),
-        "behind": [regret(day) for day in days],
-        "policies": total,
     }
 
 

@@ -1,13 +1,10 @@
 """A phone that runs the model: its speed, its state, and the energy that requests cost it.
 
-The energy figures are assumptions, none measured here. Computing: 4 W, which at 8 tokens a second,
-the middle of the phones here, is 0.5 J for a generated token. Prefill runs ten times as fast at the
-same power. A throttled phone takes less power for longer: the same joules.
-
-In the cloud, the phone pays for its radio. That an LTE radio stays on for a long tail, which costs
-most of it, is from Huang et al., "A Close Examination of Performance and Power Characteristics of
-4G LTE Networks" (MobiSys 2012); the figures are of the size found there. Wi-Fi would cost far less.
-The cloud's own energy is not counted.
+The energy figures are assumptions, none measured here. Computing takes 4 W: at 8 tokens a second, the
+middle of the phones here, 0.5 J a token. Prefill is ten times as fast at the same power. A throttled
+phone takes less power for longer. For the cloud the phone pays for its radio: an LTE radio's long tail
+costs most (Huang et al., "A Close Examination of Performance and Power Characteristics of 4G LTE
+Networks", MobiSys 2012, have figures of this size). The cloud's own energy is not counted.
 """
 
 import math
@@ -15,8 +12,7 @@ import random
 
 from edgewise import DeviceState
 
-from .clock import Clock
-from .world import Memory, Request, Step, World
+from .world import Clock, Memory, Request, Step, World
 
 PREFILL_SPEED = 10  # times that of decode; 20 on a PC with wide vectors (benchmarks/README.md)
 LONG = 1500  # tokens there that double a step's time (benchmarks/README.md: 1.6 at 896)

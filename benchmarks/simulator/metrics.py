@@ -42,44 +42,31 @@ def totals(days: Sequence[Day]) -> dict[str, Metrics]:
 def verdict(day: Day) -> dict[str, bool]:
     """Whether edgewise meets as many budgets as any other policy, with the fewest cloud tokens.
 
-    Judged by public requests: a policy that answers a private prompt in the cloud has not met a
-    budget, but leaked. That edgewise leaks nothing is part of the verdict.
+    Judged by public requests: a private prompt answered in the cloud is a leak, not a budget met.
     """
     ours = day["edgewise"]
     as_good = [other for other in day.values() if other["public_met"] >= ours["public_met"]]
     return {
-        "attains": regret(day) <= 0,
+        "attains": all(other["public_met"] <= ours["public_met"] for other in day.values()),
         "fewest_tokens": all(ours["cloud_tokens"] <= other["cloud_tokens"] for other in as_good),
         "private": ours["leaks"] == 0,
     }
 
 
-def regret(day: Day) -> int:
-    """Budgets of public requests that the best other policy met more than edgewise; can be < 0."""
-    met = {name: metrics["public_met"] for name, metrics in day.items()}
-    ours = met.pop("edgewise")
-    return max(met.values()) - ours
-
-
-_COUNTS = {
-    "answers lost": "lost",
-    "tokens in the cloud": "cloud_tokens",
-    "tokens on a low battery": "low_battery_tokens",
-    "fallbacks": "fallbacks",
-    "handoffs": "handoffs",
-    "private leaks": "leaks",
-}
-_SHARES = ("budgets met", "of those not private", "lowest to highest seed")
-HEAD = ("trace", "policy", *_SHARES, *_COUNTS, "energy, kJ")
+_COUNTS = ("lost", "cloud_tokens", "low_battery_tokens", "fallbacks", "handoffs", "leaks")
+HEAD = ("trace", "policy", "budgets met", "of those not private", *_COUNTS, "energy, kJ")
 
 
 def table(trace: str, days: Sequence[Day]) -> list[list[object]]:
     """A row for each policy, over all seeds; all but the shares are sums."""
     rows: list[list[object]] = []
     for name, total in totals(days).items():
-        seeds = [day[name]["public_met"] / day[name]["public"] for day in days]
         shares = [total["met"] / total["budgeted"], total["public_met"] / total["public"]]
-        row = [trace, name, *(f"{share:.1%}" for share in shares)]
-        row += [f"{min(seeds):.1%} to {max(seeds):.1%}", *map(total.get, _COUNTS.values())]
+        row = [
+            trace,
+            name,
+            *(f"{share:.1%}" for share in shares),
+            *map(total.get, _COUNTS),
+        ]
         rows.append([*row, f"{total['joules'] / 1e3:.1f}"])
     return rows

@@ -1,29 +1,26 @@
 """The policy `edgewise`: the router's own decisions, predictions and circuit breaker.
 
-The router itself is threads that wait for real time; this is the same loop (edgewise.generation.loop,
-edgewise.policy.advisor) in virtual time.
+The router itself is threads that wait for real time; this is the same loop (edgewise.generation.loop)
+in virtual time.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 from edgewise import LatencyLog, Measurement, PredictedTime
 from edgewise.generation.monitor import BUDGET_POLL_INTERVAL, POLL_INTERVAL
 from edgewise.policy import types
-from edgewise.policy.decide import decide, reconsider
+from edgewise.policy.advisor import Advisor
 from edgewise.policy.types import Source, Veto, VetoCode
 
-from .clock import Process
-from .cloud import CloudRun
-from .cloud_state import WINDOW, KnownCloud
+from .cloud import WINDOW, CloudRun, KnownCloud
 from .device import LOAD_TIME, MODEL_BYTES, PREFILL_SPEED
 from .simulation import LIMITS, Answer, Outcome, Run, Simulation
+from .world import Process
 
 DEVICE = "phone"
 ENOUGH = 8  # tokens after which the measured gap replaces the predicted one
 CALIBRATION = (65, 8)  # prompt tokens and new tokens before the first request
-
-Inputs = tuple[types.DeviceState, types.EdgeState, types.CloudState, types.Limits]
 
 
 @dataclass(slots=True)
@@ -71,10 +68,6 @@ class Attempt:
         )
 
 
-def edgewise(simulation: Simulation) -> Answer:
-    return Router(simulation).answer
-
-
 class Router:
     """A router over a day."""
 
@@ -83,6 +76,8 @@ class Router:
         self._device = simulation.device
         self._latency = LatencyLog(clock=simulation.clock)
         self._cloud = KnownCloud(simulation.cloud, self._latency)
+        states = self._device.state, self._edge_state, self._cloud.state
+        self._advisor = Advisor(*states, LIMITS)
         self._latency.add_load_time(DEVICE, LOAD_TIME)
         (prompt, new), speed = CALIBRATION, simulation.device.world.speed
         calibration = Attempt(prompt, new, PredictedTime(), 0.0)
@@ -94,7 +89,7 @@ class Router:
         """Decide and run; after a failure, or when the other source is better, decide again."""
         while not outcome.complete:
             request = _rest(outcome, self._clock())
-            decision = decide(request, *self._inputs(request))
+            decision = self._advisor.decide(request, range(outcome.position))
             if isinstance(decision, types.NoSource):
                 return
             if outcome.abandoned:
@@ -144,8 +139,9 @@ class Router:
                 if deadline is not None and clock() >= deadline:
                     return Veto(VetoCode.FAILED, "it was late")
                 if not outcome.request.private:  # otherwise there is no other source
-                    request, progress = _rest(outcome, clock()), attempt.progress(clock())
-                    if why := reconsider(decision, progress, request, *self._inputs(request)):
+                    rest, progress = _rest(outcome, clock()), attempt.progress(clock())
+                    tokens = range(outcome.position)
+                    if why := self._advisor.reconsider(decision, progress, rest, tokens):
                         return why
             yield max(0.0, ends - clock())
             check_at = max(check_at, ends)
@@ -161,27 +157,23 @@ class Router:
                     self._cloud.breaker.succeeded()
         return None
 
-    def _inputs(self, request: types.RoutingRequest) -> Inputs:
-        device, position, tokens = self._device, request.prompt_tokens, request.max_tokens
+    def _edge_state(self, tokens: Sequence[int], max_tokens: int) -> types.EdgeState:
+        loaded, queue = self._device.loaded, self._device.running
         predicted = self._latency.predict_on_device(
             DEVICE,
-            position=position,
-            uncached=position,
-            max_tokens=tokens,
-            loaded=device.loaded,
-            queue_length=device.running,
+            position=len(tokens),
+            uncached=len(tokens),
+            max_tokens=max_tokens,
+            loaded=loaded,
+            queue_length=queue,
         )
-        edge = types.EdgeState(
+        return types.EdgeState(
             availability=types.Availability.AVAILABLE,
             context_window=WINDOW,
-            memory_needed=0 if device.loaded else MODEL_BYTES,
-            queue_length=device.running,
+            memory_needed=0 if loaded else MODEL_BYTES,
+            queue_length=queue,
             predicted=predicted,
         )
-        # Like the router, it does not even look at the cloud for a private request.
-        private = request.privacy is types.Privacy.PRIVATE
-        cloud = types.CloudState(address=None) if private else self._cloud.state(position, tokens)
-        return device.state(), edge, cloud, LIMITS
 
 
 def _rest(outcome: Outcome, now: float) -> types.RoutingRequest:
@@ -206,3 +198,7 @@ def _deadline(outcome: Outcome, decision: types.Decision) -> float | None:
     if decision.source is Source.ON_DEVICE or missed or (veto and not veto.soft):
         return None
     return None if budget is None else outcome.request.at + budget
+
+
+def edgewise(simulation: Simulation) -> Answer:
+    return Router(simulation).answer

@@ -1,16 +1,19 @@
-"""A day of requests on one device with one cloud, all routed by one policy."""
+"""A day of requests on one device with one cloud, all routed by one policy; the simple policies.
 
+The simple ones ignore privacy, have the same timeouts as the router, and do not retry.
+"""
+
+import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from edgewise import Limits, Source, Veto
 
-from .clock import Clock, Process
 from .cloud import Cloud, CloudRun
 from .device import Device, DeviceRun
-from .world import Request, World
+from .world import Clock, Process, Request, World
 
 LIMITS = Limits()
 Run = DeviceRun | CloudRun
@@ -44,10 +47,9 @@ class Outcome:
         """Whether it met its budgets; a lost answer meets none."""
         if self.total is None or self.first_token is None:
             return False
-        first, whole = self.request.first_token_budget, self.request.latency_budget
-        return (first is None or self.first_token <= first) and (
-            whole is None or self.total <= whole
-        )
+        asked, unlimited = self.request, math.inf
+        first_in_time = self.first_token <= (asked.first_token_budget or unlimited)
+        return first_in_time and self.total <= (asked.latency_budget or unlimited)
 
 
 class Simulation:
@@ -99,3 +101,42 @@ def simulate(
         simulation.clock.start(answer(outcome), at=outcome.request.at)
     simulation.clock.run()
     return simulation, outcomes
+
+
+def always_device(simulation: Simulation) -> Answer:
+    return lambda outcome: _generated(simulation, Source.ON_DEVICE, outcome)
+
+
+def always_cloud(simulation: Simulation) -> Answer:
+    return lambda outcome: _generated(simulation, Source.IN_CLOUD, outcome)
+
+
+def availability_only(simulation: Simulation) -> Answer:
+    """On the device if the model is there (here it always is); where that fails, in the cloud.
+
+    This is how Firebase AI Logic prefers the device. It knows no budget, battery, memory or
+    prediction; the cloud starts the answer again, as only the prompt is sent.
+    """
+
+    def answer(outcome: Outcome) -> Process:
+        if not (yield from _generated(simulation, Source.ON_DEVICE, outcome)):
+            outcome.fallbacks += 1
+            outcome.tokens = 0
+            yield from _generated(simulation, Source.IN_CLOUD, outcome)
+
+    return answer
+
+
+def _generated(
+    simulation: Simulation, source: Source, outcome: Outcome
+) -> Generator[float, None, bool]:
+    """Whether the source completed the answer."""
+    with simulation.attempt(source, outcome) as run:
+        while not outcome.complete:
+            step = run.step()
+            yield step.seconds
+            if step.failure:
+                return False
+            if step.token:
+                simulation.arrived(source, outcome)
+    return True

@@ -16,17 +16,7 @@ import gguf
 import llama_cpp
 import numpy as np
 
-from benchmarks.peers.make.checkpoint import Checkpoint, read
-
-MODEL_NAMES = {"wte": "token_embd", "wpe": "position_embd", "ln_f": "output_norm"}
-LAYER_NAMES = {
-    "ln_1": "attn_norm",
-    "attn.c_attn": "attn_qkv",
-    "attn.c_proj": "attn_output",
-    "ln_2": "ffn_norm",
-    "mlp.c_fc": "ffn_up",
-    "mlp.c_proj": "ffn_down",
-}
+from benchmarks.peers.make import Checkpoint, read
 
 
 def make(source: Path, out: Path, form: str) -> None:
@@ -56,8 +46,10 @@ def write(model: Checkpoint, out: Path, *, vocabulary: bool) -> None:
         add_vocabulary(writer, model.vocabulary)
     else:
         writer.add_tokenizer_model("no_vocab")
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.GPT2, model.layers)
     for name, tensor in model.tensors.items():
-        if renamed := gguf_name(name):
+        # Attention masks, which are no weights, have no name there.
+        if renamed := names.get_name(f"transformer.{name}", (".weight", ".bias")):
             dense = ".c_" in name and tensor.ndim == 2
             writer.add_tensor(renamed, np.ascontiguousarray(tensor.T) if dense else tensor)
     writer.write_header_to_file()
@@ -78,12 +70,3 @@ def add_vocabulary(writer: gguf.GGUFWriter, size: int) -> None:
     writer.add_token_merges(["1 0"])  # there must be one
     writer.add_bos_token_id(size - 1)
     writer.add_eos_token_id(size - 1)
-
-
-def gguf_name(name: str) -> str | None:
-    """GGUF's name of a tensor, or None for what holds no weights (attention masks)."""
-    part, _, kind = name.rpartition(".")
-    if not part.startswith("h."):
-        return f"{MODEL_NAMES[part]}.{kind}" if part in MODEL_NAMES else None
-    _, layer, part = part.split(".", 2)
-    return f"blk.{layer}.{LAYER_NAMES[part]}.{kind}" if part in LAYER_NAMES else None

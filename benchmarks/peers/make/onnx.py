@@ -1,20 +1,14 @@
-"""A quantised ONNX graph for ONNX Runtime.
+"""A quantised ONNX graph for ONNX Runtime, built from the fastest operators found.
 
-The graph is built by hand from the fastest operators found: GroupQueryAttention, whose caches of
-shape (1, heads, cache, size) may be bound in place; the last layer's output, its feed-forward part
-and the head for the last position only; the embedding stored once, read by GatherBlockQuantized and
-multiplied by MatMulNBits. Weights lie beside the graph, in OUT.data, where ONNX Runtime maps them.
-What was observed with ONNX Runtime 1.32, 2 threads of an AMD EPYC with AVX-512 VNNI:
+GroupQueryAttention's caches, of shape (1, heads, cache, size), may be bound in place. The embedding is
+stored once, for look-up and head. Only the last position gets through the end of the last layer.
+Weights are in OUT.data, which ONNX Runtime maps. Observed with version 1.32 on an AMD EPYC:
 
-- 8 bits, layers: DynamicQuantizeMatMul (a scale for each output) reads a prompt of 512 tokens in 0.5
-  to 0.6 of the time that MatMulNBits takes (blocks of 128, accuracy_level 4); for a token neither won
-  every time. It is the default, though it rounds the activations of all positions with one scale;
-  "8 bit blockwise" is the other, which is more precise.
-- 8 bits, head: MatMulNBits is as fast, and shares its weights with the look-up.
-- 4 bits: MatMulNBits throughout, in blocks of 32 as in Q4_0, with float32 scales. Blocks of 128 save
-  a tenth of the time or more, at a loss of precision.
-- Add and LayerNormalization take a third of SkipLayerNormalization's time for a prompt, and the same
-  for a token. The worker must not let ONNX Runtime fuse them.
+- 8 bits, layers: DynamicQuantizeMatMul (a scale for each output, one for all activations) reads a
+  prompt of 512 in 0.5 to 0.6 of the time of MatMulNBits ("8 bit blockwise": 128 weights a scale).
+- 4 bits: MatMulNBits in blocks of 32, as in Q4_0. Blocks of 128 save a tenth, and lose precision.
+- Add and LayerNormalization take a third of SkipLayerNormalization's time for a prompt. The worker
+  must not let ONNX Runtime fuse them.
 """
 
 from pathlib import Path
@@ -24,10 +18,9 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.peers.make.checkpoint import Array, Checkpoint, read
+from benchmarks.peers.make import Array, Checkpoint, read
 
 MICROSOFT = "com.microsoft"
-Value = tuple[str, int, list[int | str]]  # name, type, shape
 BLOCKS = {8: 128, 4: 32}  # weights that share a scale, in MatMulNBits
 
 
@@ -49,19 +42,15 @@ class Graph:
         for layer in range(self.model.layers):
             hidden = self.layer(f"h.{layer}", hidden, last=layer == self.model.layers - 1)
         self.matmul_nbits(self.normalised("ln_f", hidden), codes, scales, "logits")
-        size: list[int | str] = [1, self.model.heads, "cache", self.model.width // self.model.heads]
-        row: list[int | str] = [1, "n"]
-        count = TensorProto.INT32
-        ids, real = TensorProto.INT64, TensorProto.FLOAT
-        inputs: list[Value] = [("ids", ids, row), ("positions", ids, row)]
-        inputs += [("seqlens_k", count, [1]), ("total", count, [])]
-        inputs += [(f"past_{cache}", real, size) for cache in self.caches]
-        outputs: list[Value] = [("logits", real, [1, 1, self.model.vocabulary])]
-        outputs += [(f"present_{cache}", real, size) for cache in self.caches]
-        values = [
-            [helper.make_tensor_value_info(*each) for each in all_] for all_ in (inputs, outputs)
-        ]
-        graph = helper.make_graph(self.nodes, "gpt2", *values, self.constants)
+        size = [1, self.model.heads, "cache", self.model.width // self.model.heads]
+        value, real = helper.make_tensor_value_info, TensorProto.FLOAT
+        inputs = [value(name, TensorProto.INT64, [1, "n"]) for name in ("ids", "positions")]
+        inputs += [value("seqlens_k", TensorProto.INT32, [1])]
+        inputs += [value("total", TensorProto.INT32, [])]
+        inputs += [value(f"past_{cache}", real, size) for cache in self.caches]
+        outputs = [value("logits", real, [1, 1, self.model.vocabulary])]
+        outputs += [value(f"present_{cache}", real, size) for cache in self.caches]
+        graph = helper.make_graph(self.nodes, "gpt2", inputs, outputs, self.constants)
         opsets = [helper.make_opsetid("", 17), helper.make_opsetid(MICROSOFT, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
@@ -69,14 +58,9 @@ class Graph:
         """Token and position embeddings, (1, n, width)."""
         # The same scales once more: one operator wants three dimensions, the other two.
         scales = self.constant("wte.scales.rows", self.scales[scales][..., None])
-        settings = {
-            "gather_axis": 0,
-            "quantize_axis": 2,
-            "block_size": self.block,
-            "bits": self.bits,
-        }
-        inputs = [codes, "ids", scales]
-        blocks = self.contrib("GatherBlockQuantized", inputs, "wte.blocks", **settings)
+        settings = {"gather_axis": 0, "quantize_axis": 2, "block_size": self.block}
+        inputs, bits = [codes, "ids", scales], self.bits
+        blocks = self.contrib("GatherBlockQuantized", inputs, "wte.blocks", bits=bits, **settings)
         rows = self.constant("row", np.array([0, 0, -1], np.int64))
         tokens = self.add("Reshape", [blocks, rows], "wte.rows")
         table = self.constant("wpe", self.model.tensors["wpe.weight"])

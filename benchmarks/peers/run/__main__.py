@@ -1,7 +1,7 @@
 """Greedy generation by one runtime: JSON lines in, JSON lines out, timed the same way for all.
 
-A request is {"prompt": [ids], "new_tokens": N}; the answer is an `Answer`. Needs nothing but Python
-and the runtime. The runtime's module has `load(model, threads)`, which returns a `Generate` (see __init__.py).
+A request is {"prompt": [ids], "new_tokens": N}. Needs nothing but Python and the runtime. The
+runtime's module has `load(model, threads)`, which returns a `Generate` (see __init__.py).
 """
 # ruff: noqa: E402 - the clock starts before the imports
 
@@ -14,41 +14,26 @@ import json
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import TypedDict
+from typing import Any
 
 from benchmarks.peers.run import Generate
 
 
-class Answer(TypedDict):
-    """What a request led to; times in seconds, memory in bytes."""
-
-    tokens: list[int]
-    time_to_first_token: float  # from the request's receipt
-    decode_seconds: float  # from the first new token to the last
-    resident_memory: int  # VmRSS after the run
-    since_start: float  # from the process's first statement to the first new token
-
-
-def answer(generate: Generate, line: str) -> Answer:
-    """Run one request and time it."""
+def answer(generate: Generate, prompt: list[int], new_tokens: int) -> dict[str, Any]:
+    """The new tokens and figures; times in seconds, memory in bytes."""
     received = time.perf_counter()
-    request = json.loads(line)
-    tokens: list[int] = []
-    times: list[float] = []
-
-    def known(token: int) -> None:
+    tokens, times = list[int](), list[float]()
+    for token in generate(prompt, new_tokens):
         times.append(time.perf_counter())
         tokens.append(token)
-
-    generate(request["prompt"], request["new_tokens"], known)
-    if len(tokens) != request["new_tokens"]:
-        raise RuntimeError(f"{len(tokens)} tokens instead of {request['new_tokens']}")
+    if len(tokens) != new_tokens:
+        raise RuntimeError(f"{len(tokens)} tokens instead of {new_tokens}")
     return {
         "tokens": tokens,
         "time_to_first_token": times[0] - received,
-        "decode_seconds": times[-1] - times[0],
+        "decode_seconds": times[-1] - times[0],  # from the first new token to the last
         "resident_memory": resident_memory(),
-        "since_start": times[0] - STARTED,
+        "since_start": times[0] - STARTED,  # from the process's first statement
     }
 
 
@@ -68,7 +53,7 @@ def main() -> None:
     module = import_module(f"benchmarks.peers.run.{options.runtime}")
     generate = module.load(options.model, options.threads)
     for line in sys.stdin:
-        print(json.dumps(answer(generate, line)), flush=True)
+        print(json.dumps(answer(generate, **json.loads(line))), flush=True)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,13 @@
 
 import ctypes
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import llama_cpp
 import numpy as np
 
-from benchmarks.peers.run import Generate, Known
+from benchmarks.peers.run import Generate
 
 CONTEXT = 1024
 # Kept here, as llama.cpp does not keep it alive.
@@ -36,11 +37,11 @@ def load(model: Path, threads: int) -> Generate:
         logits = llama_cpp.llama_get_logits(context)
         return int(np.ctypeslib.as_array(logits, (vocabulary,)).argmax())
 
-    def generate(prompt: list[int], new_tokens: int, known: Known) -> None:
+    def generate(prompt: list[int], new_tokens: int) -> Iterator[int]:
         llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(context), False)
         tokens = prompt
         for _ in range(new_tokens):
             tokens = [next_token(tokens)]
-            known(tokens[0])
+            yield tokens[0]
 
     return generate

@@ -1,6 +1,7 @@
 """ONNX Runtime, over a graph of make/onnx.py."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # Otherwise ONNX Runtime sends Microsoft what it runs, from a thread of its own.
@@ -9,7 +10,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import numpy as np
 import onnxruntime
 
-from benchmarks.peers.run import Generate, Known
+from benchmarks.peers.run import Generate
 
 CONTEXT = 1024
 
@@ -41,12 +42,10 @@ def load(model: Path, threads: int) -> Generate:
         session.run_with_iobinding(binding)
         return int(outputs["logits"].argmax())
 
-    def generate(prompt: list[int], new_tokens: int, known: Known) -> None:
-        tokens, past = prompt, 0
-        for _ in range(new_tokens):
-            token = next_token(tokens, past)
-            past += len(tokens)
-            tokens = [token]
-            known(token)
+    def generate(prompt: list[int], new_tokens: int) -> Iterator[int]:
+        tokens = prompt
+        for past in [0, *range(len(prompt), len(prompt) + new_tokens - 1)]:
+            tokens = [next_token(tokens, past)]
+            yield tokens[0]
 
     return generate
