@@ -8,7 +8,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 from edgewise import LatencyLog, Measurement, PredictedTime
-from edgewise.generation.monitor import BUDGET_POLL_INTERVAL, POLL_INTERVAL
+from edgewise.generation.handoff_monitor import BUDGET_POLL_INTERVAL, POLL_INTERVAL
 from edgewise.policy import types
 from edgewise.policy.advisor import Advisor
 from edgewise.policy.types import Source, Veto, VetoCode

@@ -33,7 +33,8 @@ from edgewise.generation.events import (
 )
 from edgewise.generation.result import Chunk, Generation, Segment, Timings
 from edgewise.generation.stream import AsyncTextStream, TextStream
-from edgewise.latency.log import LatencyLog, Measurement
+from edgewise.latency.log import LatencyLog
+from edgewise.latency.measurement import Measurement
 from edgewise.policy.types import (
     Availability,
     Decision,

@@ -97,7 +97,7 @@ class VocabularyMismatchError(CloudRefusedError):
 Failure = (SourceFailedError, ModelError, RuntimeFailedError)
 
 
-def failed(error: Exception) -> Veto:
+def failure_veto(error: Exception) -> Veto:
     """The veto on a source that failed with `error`."""
     code = error.code if isinstance(error, SourceFailedError) else VetoCode.FAILED
     return Veto(code, str(error))

@@ -82,7 +82,7 @@ class Metrics:
         )
         self._hedges = self._counter(
             "hedges",
-            "Times the other source was asked too because no token had come.",
+            "Times the other source was started too because no token had arrived.",
             source=Source,
         )
         self._tokens = self._counter("generation_tokens", "Tokens delivered.", source=Source)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self, Unpack
 from edgewise.cloud.config import CloudSecurity, CloudTimeouts
 from edgewise.device.source import DeviceSource, ModelAvailability
 from edgewise.device.state import CachedProbe, DeviceProbe, read_device_state
-from edgewise.errors import Failure, NoSourceError, failed
+from edgewise.errors import Failure, NoSourceError, failure_veto
 from edgewise.generation.event_emitter import EventEmitter
 from edgewise.generation.events import Observer
 from edgewise.generation.loop import GenerationLoop
@@ -197,7 +197,7 @@ class Router:
         """
         if self.cloud_source is None:
             return None
-        served, load = self.cloud_source.describe(), self.cloud_source.load()
+        served, load = self.cloud_source.describe(), self.cloud_source.read_load()
         return (
             f"{served.name}@{served.revision}, context window {served.context_window}; "
             f"{load.running} of {load.slots} slots taken, {load.waiting} waiting"
@@ -270,7 +270,7 @@ class Router:
             try:
                 self.device_source.calibrate()
             except Failure as error:
-                abandoned[Source.ON_DEVICE] = failed(error)
+                abandoned[Source.ON_DEVICE] = failure_veto(error)
             elapsed = time.monotonic() - started
             routing = request.routing(0, elapsed, abandoned)
             outcome = self._advisor.decide(routing, request.prompt_ids)

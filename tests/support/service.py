@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from edgewise_cloud.serving.engine.load import load_model
+from edgewise_cloud.serving.engine.load_engine import load_model
 from edgewise_cloud.serving.engine.settings import EngineSettings
 from edgewise_cloud.serving.engine.step_time import StepTimeEstimator
 from edgewise_cloud.serving.server.server import Server, ServerSettings
@@ -54,14 +54,14 @@ class RunningEngine:
     @property
     def held(self) -> int:
         """Requests that run or wait."""
-        load = self.engine.load()
+        load = self.engine.current_load()
         return load.running + load.waiting
 
     def start_waiting(self, running: int) -> None:
         """Let single steps pass the closed gate until this many requests run."""
         gate = self.programs.decode_gate
         gate.wait()
-        while self.engine.load().running < running:  # requests start between steps
+        while self.engine.current_load().running < running:  # requests start between steps
             gate.let_pass(1)
             gate.wait()
 
@@ -174,7 +174,7 @@ def serving(model: str, *, load: bool = True, **settings: Any) -> Iterator[Runni
             )
             port = await server.start()
             if load:
-                await server.load()
+                await server.load_model()
             return server, port
 
         try:

@@ -94,7 +94,7 @@ class Manifest:
         except (FileNotFoundError, NotADirectoryError) as error:
             raise ModelNotFoundError(
                 f"{folder} is not a model folder: it has no {MANIFEST_FILE}; make one with "
-                "'edgewise-cloud convert SOURCE FOLDER'"
+                "'edgewise-cloud convert CHECKPOINT FOLDER'"
             ) from error
         except (OSError, ValueError) as error:
             raise ModelCorruptError(f"{folder / MANIFEST_FILE} cannot be read: {error}") from error

@@ -48,7 +48,7 @@ Latency = Annotated[float | None, typer.Option(help="Seconds for the whole answe
 FirstToken = Annotated[float | None, typer.Option(help="Seconds to the first token.")]
 Hedge = Annotated[
     float | None,
-    typer.Option(help="Seconds without a token until the other source is asked, too."),
+    typer.Option(help="Seconds without a token until the other source is started too."),
 ]
 Battery = Annotated[
     float | None, typer.Option(min=0, max=1, help="Assume this charge, from 0 to 1.")

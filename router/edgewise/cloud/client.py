@@ -53,7 +53,7 @@ class CloudClient:
                 call.cancel()  # an interrupt ends only the wait for it
             return response
 
-    def load(self, timeout: float) -> pb.GetLoadResponse:
+    def get_load(self, timeout: float) -> pb.GetLoadResponse:
         """The current load of the service."""
         with self._stub() as stub:
             return stub.GetLoad(pb.GetLoadRequest(), timeout=timeout, metadata=self._metadata)

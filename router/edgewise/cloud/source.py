@@ -111,9 +111,9 @@ class CloudSource:
             self.served_model = model
         return self.served_model
 
-    def load(self) -> pb.GetLoadResponse:
+    def read_load(self) -> pb.GetLoadResponse:
         """How busy the service is now. Raises SourceFailedError."""
-        load = self.client.load(self._timeouts.connect)
+        load = self.client.get_load(self._timeouts.connect)
         self._load, self.load_read_at = load, time.monotonic()
         return load
 
@@ -127,8 +127,8 @@ class CloudSource:
         """As `refresh`, in this thread; does nothing while another thread reads it."""
         if self._reading_load.acquire(blocking=False):
             try:
-                with self._judged():
-                    self.load()
+                with self._reporting_failures():
+                    self.read_load()
             except SourceFailedError:
                 self._load = None
                 self.load_read_at = time.monotonic() - LOAD_MAX_AGE / 2  # do not retry immediately
@@ -148,7 +148,7 @@ class CloudSource:
                 f"{self.address} failed recently, and another request is trying it"
             )
         try:
-            with self._judged():
+            with self._reporting_failures():
                 model = self.describe(attempt)
                 attempt.ready(uncached=request.position)  # its prefix cache is unknown here
                 yield from self._stream(request, attempt, model)
@@ -203,7 +203,7 @@ class CloudSource:
     def _probe(self) -> bool:
         """Whether the service answers again after a failure."""
         try:
-            self.load()
+            self.read_load()
         except (CloudBusyError, CloudRefusedError):
             pass  # it answers
         except SourceFailedError:
@@ -219,7 +219,7 @@ class CloudSource:
         self.client.reconnect()
 
     @contextmanager
-    def _judged(self) -> Iterator[None]:
+    def _reporting_failures(self) -> Iterator[None]:
         """Report failures to the circuit breaker. A service that is busy or refuses is healthy."""
         try:
             yield

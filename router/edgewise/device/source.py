@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Unpack
 
 from edgewise.errors import ConfigurationError, DeviceBusyError
 from edgewise.generation.attempt import Attempt, AttemptOptions
-from edgewise.latency.log import LatencyLog, Measurement, machine
+from edgewise.latency.log import LatencyLog
+from edgewise.latency.machine import machine
+from edgewise.latency.measurement import Measurement
 from edgewise.policy.types import Availability, EdgeState, Limits, PredictedTime, Source, VetoCode
 from edgewise_edge import (
     DeviceModel,

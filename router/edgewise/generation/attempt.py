@@ -9,7 +9,9 @@ from typing import Self, TypedDict
 from edgewise.latency.measurement import Measurement
 from edgewise.policy.types import UNKNOWN, PredictedTime, Progress, Source, Veto
 
-_ENOUGH = 8  # tokens after which the measured time per token replaces the predicted one
+_MIN_MEASURED_TOKENS = (
+    8  # tokens after which the measured time per token replaces the predicted one
+)
 
 
 class StopSignal(threading.Event):
@@ -146,7 +148,11 @@ class Attempt:
         """Its progress now; from any thread."""
         waiting_since, now = self.waiting_since, time.monotonic()
         silent = now - waiting_since if waiting_since is not None else 0.0
-        gap = self.decode_time / (self.tokens - 1) if self.tokens > _ENOUGH else self.predicted.gap
+        gap = (
+            self.decode_time / (self.tokens - 1)
+            if self.tokens > _MIN_MEASURED_TOKENS
+            else self.predicted.gap
+        )
         expected = gap if self.tokens else self.predicted.first_token
         remaining = None
         if expected is not None and gap is not None:

@@ -4,12 +4,12 @@ from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
-from edgewise.errors import Failure, NoSourceError, SourceFailedError, failed
+from edgewise.errors import Failure, NoSourceError, SourceFailedError, failure_veto
 from edgewise.generation.attempt import Attempt, StopSignal
 from edgewise.generation.event_emitter import EventEmitter
 from edgewise.generation.events import Outcome
+from edgewise.generation.handoff_monitor import BUDGET_POLL_INTERVAL, POLL_INTERVAL, HandoffMonitor
 from edgewise.generation.hedge import hedge
-from edgewise.generation.monitor import BUDGET_POLL_INTERVAL, POLL_INTERVAL, HandoffMonitor
 from edgewise.generation.partial_response import PartialResponse
 from edgewise.generation.result import Chunk, Generation
 from edgewise.generation.source import OpenAttempt
@@ -90,7 +90,7 @@ class GenerationLoop:
         finally:
             self._emitter.attempt_ended(attempt, outcome, error)
         if error:
-            self._abandon(attempt.source, failed(error), error)
+            self._abandon(attempt.source, failure_veto(error), error)
         elif attempt.handoff and not self._ended():
             self._abandon(attempt.source, attempt.handoff)
 
@@ -138,7 +138,7 @@ class GenerationLoop:
             if error and self.cancelled.is_set():  # it failed because it was stopped
                 outcome, error = Outcome.LOST, None
             if error:
-                self._abandoned[attempt.source] = failed(error)
+                self._abandoned[attempt.source] = failure_veto(error)
             self._emitter.attempt_ended(attempt, outcome, error)
 
         with self._monitored(first):

@@ -10,13 +10,10 @@ from pathlib import Path
 import platformdirs
 
 from edgewise.latency.history import History
-from edgewise.latency.machine import machine
 from edgewise.latency.measurement import Measurement
 from edgewise.latency.predict import HOUR
 from edgewise.latency.store import read, to_json, write
 from edgewise.policy.types import UNKNOWN, PredictedTime
-
-__all__ = ["LatencyLog", "Measurement", "default_path", "machine"]
 
 _SAVE_EVERY = 5.0  # seconds
 

@@ -1,1 +1,1 @@
-"""Which source answers: pure functions and plain data, standard library only."""
+"""Which source answers: pure functions of plain data; the advisor reads their inputs. Standard library only."""

@@ -70,7 +70,7 @@ class Reason(StrEnum):
     OTHER_VETOED = "other_vetoed"  # the preferred source has a veto
     BUDGET = "budget"  # the preferred source would miss the budget, or nearly; this one fits
     BUDGET_MISSED = "budget_missed"  # neither source fits the budget; this one is faster
-    HEDGED = "hedged"  # both were asked, and this one had the first token
+    HEDGED = "hedged"  # both were started, and this one had the first token
     LAST_RESORT = "last_resort"  # the other source has a veto, so this one's soft veto is ignored
 
 

@@ -118,7 +118,7 @@ def test_the_reported_load_expires(exact_folder: Path, exact_model: DeviceModel)
         def first_token() -> float:
             return side.predict(position=3, max_tokens=1).first_token
 
-        side.load()
+        side.read_load()
         assert first_token() >= 77
         side.load_read_at -= 60  # seconds
         assert first_token() < 77
@@ -126,7 +126,7 @@ def test_the_reported_load_expires(exact_folder: Path, exact_model: DeviceModel)
         def broken(_: float) -> None:
             raise CloudUnavailableError("made to fail")
 
-        side.client.load = broken
+        side.client.get_load = broken
         side.refresh_now()  # which puts off the next question
         assert first_token() < 77
 

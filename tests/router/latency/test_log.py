@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from edgewise.latency.log import LatencyLog, Measurement, default_path, machine
+from edgewise.latency.log import LatencyLog, default_path
+from edgewise.latency.machine import machine
+from edgewise.latency.measurement import Measurement
 from edgewise.policy.types import UNKNOWN
 
 NOW = 1.7e9  # seconds since the epoch

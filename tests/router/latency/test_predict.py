@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgewise.latency.history import History
-from edgewise.latency.log import Measurement
+from edgewise.latency.measurement import Measurement
 from edgewise.latency.predict import CloudTimes, DeviceTimes
 from edgewise.latency.regression import dot, fit, weighted_median
 

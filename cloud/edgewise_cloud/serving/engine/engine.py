@@ -65,7 +65,7 @@ class Engine:
             self._drop(unfinished)
         self._deliver([(request, _shutting_down()) for request in unfinished])
 
-    def load(self) -> EngineLoad:
+    def current_load(self) -> EngineLoad:
         """How busy it is."""
         with self._work:
             return EngineLoad(

@@ -146,10 +146,10 @@ class _EngineCollector(Collector):
     def _load(self) -> "EngineLoad | None":
         """Scrapes run on threads of their own. They fail if the event loop hangs, as they should."""
 
-        async def load() -> "EngineLoad | None":
+        async def current_load() -> "EngineLoad | None":
             engine = self._engine()
-            return engine.load() if engine else None
+            return engine.current_load() if engine else None
 
         if self.loop is None:
             return None
-        return asyncio.run_coroutine_threadsafe(load(), self.loop).result(SCRAPE_TIMEOUT)
+        return asyncio.run_coroutine_threadsafe(current_load(), self.loop).result(SCRAPE_TIMEOUT)

@@ -66,7 +66,7 @@ class ProxyService(pb_grpc.GeneratorServicer):
         """See generation.proto."""
         try:
             self._admit(request, context)
-            return await self._replicas.load()
+            return await self._replicas.get_load()
         except RefusedError as refusal:
             await refuse(context, refusal)
 
@@ -109,7 +109,7 @@ class ProxyHealth(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # ship
         if request.service not in {"", SERVICE}:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
         try:
-            await self._replicas.load()
+            await self._replicas.get_load()
         except RefusedError:
             status = health_pb2.HealthCheckResponse.NOT_SERVING
         else:

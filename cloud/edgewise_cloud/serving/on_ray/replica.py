@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from edgewise_cloud.errors import ServeError
-from edgewise_cloud.serving.engine.load import load_engine
+from edgewise_cloud.serving.engine.load_engine import load_engine
 from edgewise_cloud.serving.engine.settings import EngineSettings
 from edgewise_cloud.serving.observe.observers import ServiceObservers
 from edgewise_cloud.serving.server.request_handler import RequestHandler
@@ -52,9 +52,9 @@ class Replica:
         """A GetModelResponse."""
         return self._handler.model().SerializeToString()
 
-    def load(self) -> bytes:
+    def get_load(self) -> bytes:
         """A GetLoadResponse, of this replica."""
-        return self._handler.load().SerializeToString()
+        return self._handler.get_load().SerializeToString()
 
     async def generate(
         self, message: bytes, name: str, time_left: float | None, trace: str | None

@@ -29,11 +29,11 @@ class Replicas:
 
     async def model(self) -> pb.GetModelResponse:
         """What is served, according to any replica."""
-        return pb.GetModelResponse.FromString((await self._ask_all("model"))[0])
+        return pb.GetModelResponse.FromString((await self._call_all("model"))[0])
 
-    async def load(self) -> pb.GetLoadResponse:
+    async def get_load(self) -> pb.GetLoadResponse:
         """Their load together; the wait is that of the least busy one."""
-        loads = [pb.GetLoadResponse.FromString(load) for load in await self._ask_all("load")]
+        loads = [pb.GetLoadResponse.FromString(load) for load in await self._call_all("get_load")]
         return pb.GetLoadResponse(
             slots=sum(load.slots for load in loads),
             running=sum(load.running for load in loads),
@@ -54,7 +54,7 @@ class Replicas:
         for attempt in range(1, ATTEMPTS + 1):
             started = False
             try:
-                async with aclosing(self._ask_one(request, caller)) as responses:
+                async with aclosing(self._call_one(request, caller)) as responses:
                     async for response in responses:
                         started = True
                         yield response
@@ -63,7 +63,7 @@ class Replicas:
                 if started or attempt == ATTEMPTS:
                     raise _lost() from error
 
-    async def _ask_one(
+    async def _call_one(
         self, request: bytes, caller: Caller
     ) -> AsyncGenerator[pb.GenerateResponse, None]:
         time_left = None if caller.deadline is None else caller.deadline - time.monotonic()
@@ -88,7 +88,7 @@ class Replicas:
             items.cancel()
             raise
 
-    async def _ask_all(self, method: str) -> list[bytes]:
+    async def _call_all(self, method: str) -> list[bytes]:
         """The answers of all replicas that answer in time, at least one. Raises RefusedError."""
         # Not an ordinary call: that would wait in their queues. And not the broadcast's own
         # results(), which waits for all replicas, also for one on a machine that is gone.

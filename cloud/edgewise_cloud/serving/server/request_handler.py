@@ -67,9 +67,9 @@ class RequestHandler:
             context_window=model.architecture.context_window,
         )
 
-    def load(self) -> pb.GetLoadResponse:
+    def get_load(self) -> pb.GetLoadResponse:
         """How busy the engine is. Raises RefusedError."""
-        load = self._ready().load()
+        load = self._ready().current_load()
         return pb.GetLoadResponse(
             slots=load.slots,
             running=load.running,

@@ -10,7 +10,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from edgewise_cloud.errors import ServeError
-from edgewise_cloud.serving.engine.load import load_engine
+from edgewise_cloud.serving.engine.load_engine import load_engine
 from edgewise_cloud.serving.engine.settings import EngineSettings
 from edgewise_cloud.serving.observe.observers import ObserverSettings, ServiceObservers
 from edgewise_cloud.serving.security.settings import Security
@@ -89,7 +89,7 @@ class Server:
         await self._server.start()
         return port
 
-    async def load(self) -> None:
+    async def load_model(self) -> None:
         """Load and warm up the model, then serve. Raises CheckpointError."""
         self.handler.engine = await asyncio.to_thread(
             self._load_engine, self._settings.model, self._settings.engine
@@ -128,7 +128,7 @@ async def running_server(settings: ServerSettings) -> AsyncIterator[int]:
     server = Server(settings)
     port = await server.start()
     try:
-        await server.load()
+        await server.load_model()
         yield port
     finally:
         await server.drain()

@@ -44,7 +44,7 @@ class GeneratorService(pb_grpc.GeneratorServicer):
     async def GetLoad(self, request: pb.GetLoadRequest, context: "Context") -> pb.GetLoadResponse:
         """See generation.proto."""
         try:
-            return self._handler.load()
+            return self._handler.get_load()
         except RefusedError as refusal:
             await refuse(context, refusal)
 

@@ -235,7 +235,7 @@ def test_its_load_follows_its_work(engine: RunningEngine, gate: Gate) -> None:
     def expected_wait() -> float:
         engine.step_times.clear()
         engine.step_times.record_step(2, 100.0)
-        return engine.engine.load().expected_wait
+        return engine.engine.current_load().expected_wait
 
     async def test() -> None:
         gate.close()
@@ -244,7 +244,7 @@ def test_its_load_follows_its_work(engine: RunningEngine, gate: Gate) -> None:
             before = expected_wait()
             gate.let_pass(20)
             await asyncio.to_thread(gate.wait)
-            assert engine.engine.load().tokens_per_second > 0
+            assert engine.engine.current_load().tokens_per_second > 0
             assert before - 20 * 100 <= expected_wait() < before
 
     run(test)

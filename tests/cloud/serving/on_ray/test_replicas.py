@@ -179,7 +179,7 @@ def test_load_is_the_sum_over_replicas_that_answer() -> None:
     ]
     answers = [*(load.SerializeToString() for load in loads), ActorDiedError(), None]
     assert asyncio.run(
-        Replicas(ScriptedHandle(broadcast_answers=answers)).load()
+        Replicas(ScriptedHandle(broadcast_answers=answers)).get_load()
     ) == pb.GetLoadResponse(
         slots=8, running=7, queue=16, waiting=2, tokens_per_second=30, expected_wait=0
     )

@@ -103,6 +103,6 @@ def test_cancelling_frees_the_slot_within_one_step(
     until(lambda: len(service.outcomes) > ended)
     gate.let_pass(1)
     gate.wait()
-    assert service.on_engine.engine.load().waiting == 0
+    assert service.on_engine.engine.current_load().waiting == 0
     gate.let_pass(1)
     assert next(waiting).token_ids

@@ -8,7 +8,7 @@ import pytest
 
 from edgewise.errors import NoSourceError
 from edgewise.generation.attempt import Attempt
-from edgewise.generation.monitor import HandoffMonitor
+from edgewise.generation.handoff_monitor import HandoffMonitor
 from edgewise.generation.stream import TextStream
 from edgewise.policy.decide import decide, reconsider
 from edgewise.policy.types import (

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from edgewise_cloud.serving.model.programs import Programs
 
 
-def load_engine(source: str, settings: EngineSettings) -> "Engine":
-    """The model `source` names, running. Raises CheckpointError."""
-    model, programs = load_model(source, settings)
+def load_engine(checkpoint: str, settings: EngineSettings) -> "Engine":
+    """The model of `checkpoint`, running. Raises CheckpointError."""
+    model, programs = load_model(checkpoint, settings)
     from edgewise_cloud.serving.engine.engine import Engine
 
     engine = Engine(model, programs, settings)
@@ -24,8 +24,8 @@ def load_engine(source: str, settings: EngineSettings) -> "Engine":
     return engine
 
 
-def load_model(source: str, settings: EngineSettings) -> "tuple[ServedModel, Programs]":
-    """The model `source` names, and its programs, not compiled yet. Raises CheckpointError."""
+def load_model(checkpoint: str, settings: EngineSettings) -> "tuple[ServedModel, Programs]":
+    """The model of `checkpoint`, and its programs, not compiled yet. Raises CheckpointError."""
     import_tensorflow()
     from edgewise_cloud.keras_models.checkpoint import weights
     from edgewise_cloud.keras_models.load import load_keras
@@ -33,7 +33,7 @@ def load_model(source: str, settings: EngineSettings) -> "tuple[ServedModel, Pro
     from edgewise_cloud.serving.model.programs import CompiledPrograms
 
     with tempfile.TemporaryDirectory() as workspace:
-        model = load_keras(source, Path(workspace))
+        model = load_keras(checkpoint, Path(workspace))
     served = ServedModel(
         name=model.name,
         revision=model.revision,
