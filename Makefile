@@ -45,16 +45,16 @@ bench: .venv/ready  ## Run the benchmarks of the router
 	$(BIN)/python -m benchmarks.router.handoff
 	$(BIN)/python -m benchmarks.simulator --seeds 10
 
-bench-edge: .venv/ready .bench/llama/ready .bench/onnx/ready  ## Run llama.cpp, ONNX Runtime and CTranslate2 beside our edge runtime
+bench-edge: .venv/ready .bench/llama/ready .bench/onnx/ready  ## Compare our edge runtime with llama.cpp and ONNX Runtime
 	$(BIN)/python -m benchmarks.edge.peers
 
-bench-cloud: .venv/ready $(LLAMA_SERVER)  ## Run llama.cpp's server and KerasHub's generate() beside our service
+bench-cloud: .venv/ready $(LLAMA_SERVER)  ## Compare our service with llama.cpp's server and KerasHub's generate()
 	$(BIN)/python -m benchmarks.cloud.peers
 
-stubs: .venv/ready  ## Generate the gRPC stubs anew
+stubs: .venv/ready  ## Generate the gRPC stubs again
 	proto/generate-stubs $(BIN)/python proto
 
-lock: .venv/ready  ## Resolve the requirements anew
+lock: .venv/ready  ## Resolve the requirements again
 	$(COMPILE) --all-extras requirements/dev.in $(addsuffix /pyproject.toml,$(PARTS)) -o requirements/dev.txt
 	$(COMPILE) $(addsuffix /pyproject.toml,router edge proto) -c requirements/dev.txt -o requirements/device.txt
 	$(COMPILE) --extra otel $(addsuffix /pyproject.toml,cloud edge proto) -c requirements/dev.txt -o requirements/cloud.txt

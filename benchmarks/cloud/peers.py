@@ -1,7 +1,7 @@
-"""How our service compares with llama.cpp's server, on GPT-2 small.
+"""How our service compares with llama.cpp's server and KerasHub's generate(), on GPT-2 small.
 
 `make bench-cloud` makes what this needs. All servers stay loaded, and one at a time is asked: for 16
-answers at once, then for a single one. README.md says more.
+answers at once, then for a single one. docs/benchmarks.md says more.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.cloud import servers
-from benchmarks.cloud.servers import NEW, OURS, PROMPT, STREAMS, Ask, Prompt
+from benchmarks.cloud.servers import KERAS, NEW, OURS, PROMPT, STREAMS, Ask, Prompt
 from benchmarks.measure import add, arguments, markdown, medians, rotated, text
 from benchmarks.peers import workspace
 from benchmarks.peers.runtimes import LLAMA_CPP
@@ -27,6 +27,7 @@ _FIGURES |= dict.fromkeys(_LATENCIES, "ms")
 # Our throughput is compared with a figure of a server, and the ratio should reach a goal.
 _GOALS = (
     ("to one stream", OURS, "single throughput", 6),
+    (f"to {KERAS}", KERAS, "throughput", 8),
     ("to llama.cpp F32", "llama.cpp F32", "throughput", 1.2),
     ("to llama.cpp F16", "llama.cpp F16", "throughput", 1.2),
 )
@@ -39,12 +40,13 @@ def main() -> None:
     options = parser.parse_args()
     work = options.work.resolve()
     names = [name for name in names if name in options.peers]
-    source, versions = workspace.checkpoint(work), f"tensorflow {version('tensorflow')}"
-    if llamas := [model for name, model in servers.GGUF.items() if name in names]:
-        versions += f", {LLAMA_CPP.version(work)}"
-    for model in llamas:
-        model.make(work, source)
+    source = workspace.checkpoint(work)
+    for name in set(names) & servers.GGUF.keys():
+        servers.GGUF[name].make(work, source)
     found = asyncio.run(measured(work, names, options.rounds))
+    versions = f"keras-hub {version('keras-hub')}"
+    if set(names) & servers.GGUF.keys():
+        versions += f", {LLAMA_CPP.version(work)}"
     facts = {"streams": STREAMS, "prompt": PROMPT, "new": NEW}
     workspace.report(found, versions, [table(found), ratios(found)], **facts)
 
@@ -58,7 +60,7 @@ async def measured(work: Path, names: Sequence[str], rounds: int) -> Figures:
         for name in names:
             print(f"starting {name}", file=sys.stderr, flush=True)
             asks[name] = await running.enter_async_context(servers.SERVERS[name](work))
-            prompts = servers.random_prompts(vocabulary, STREAMS, seed=-1)
+            prompts = servers.random_prompts(vocabulary, 1 if name == KERAS else STREAMS, seed=-1)
             for some in (prompts, prompts[:1]):  # a warm-up as it will be asked
                 await answers(asks[name], some)
         for index, order in enumerate(rotated(names, rounds)):
@@ -92,11 +94,15 @@ async def answers(ask: Ask, prompts: Sequence[Prompt]) -> list[list[float]]:
 
 
 def table(found: Figures) -> str:
-    """Every server's figures."""
+    """Every server's figures; no gaps where all tokens come at once."""
     rows = []
     for name in (name for name in found if name != "machine"):
         middle = medians(found[name])
-        rows.append([name, *(text(middle[figure], unit) for figure, unit in _FIGURES.items())])
+        shown = [
+            text(middle[figure], unit) if middle.get(figure) else ""
+            for figure, unit in _FIGURES.items()
+        ]
+        rows.append([name, *shown])
     return markdown(["server", *(f"{figure}, {unit}" for figure, unit in _FIGURES.items())], rows)
 
 

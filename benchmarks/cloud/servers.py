@@ -111,15 +111,34 @@ async def llama(work: Path, model: Peer) -> AsyncIterator[Ask]:
         yield ask
 
 
+@asynccontextmanager
+async def keras_generate(work: Path) -> AsyncIterator[Ask]:
+    """KerasHub's generate(), which takes the next request when one is done."""
+    worker = [sys.executable, "-m", "benchmarks.peers.run", "keras", work / "source"]
+    turn = asyncio.Lock()
+    async with process([*worker, f"--threads={THREADS}"], work, asyncio.subprocess.PIPE) as child:
+        assert child.stdin
+        assert child.stdout
+
+        async def ask(prompt: Prompt, new_tokens: int) -> AsyncIterator[int]:
+            request = json.dumps({"prompt": list(prompt), "new_tokens": new_tokens})
+            async with turn:
+                child.stdin.write(f"{request}\n".encode())
+                yield len(json.loads(await child.stdout.readline())["tokens"])
+
+        yield ask
+
+
 GGUF = {
     f"llama.cpp {kind}": Peer(LLAMA_CPP, f"server {kind}", bits)
     for kind, bits in (("F32", 32), ("F16", 16))
 }
-OURS = "edgewise"
+OURS, KERAS = "edgewise", "KerasHub generate()"
 # How each is started with a work folder.
 SERVERS: dict[str, Callable[[Path], AbstractAsyncContextManager[Ask]]] = {
     OURS: edgewise,
     **{name: partial(llama, model=model) for name, model in GGUF.items()},
+    KERAS: keras_generate,
 }
 
 
@@ -152,15 +171,16 @@ def random_prompts(vocabulary: range, count: int, seed: int) -> list[Prompt]:
 
 @asynccontextmanager
 async def process(
-    command: Sequence[object], work: Path
+    command: Sequence[object], work: Path, pipe: int | None = None
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A child that is terminated at the end; its output goes to log.txt."""
+    """A child that is terminated at the end; `pipe` is for its input and output, not log.txt."""
     extra = {"TF_NUM_INTRAOP_THREADS": str(THREADS)}  # TensorFlow has no other option for it
     extra |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_LOG_TO_STDERR": "0"}
     with (work / "log.txt").open("ab") as log:
         child = await asyncio.create_subprocess_exec(
             *map(str, command),
-            stdout=log,
+            stdin=pipe,
+            stdout=pipe or log,
             stderr=log,
             cwd=ROOT,
             env=environment(work) | extra,

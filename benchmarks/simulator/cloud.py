@@ -11,7 +11,7 @@ from edgewise.policy.types import CloudState
 from .device import TOKEN_BYTES, Radio
 from .world import Clock, Health, Link, Process, Request, Step, World
 
-PREFILL = 0.6e-3  # seconds for a token of the prompt (benchmarks/README.md: 16 x 64 in 610 ms)
+PREFILL = 0.6e-3  # seconds for a token of the prompt (docs/benchmarks.md: 16 x 64 in 610 ms)
 NOISE = 0.2  # of a wait: the sigma of a log-normal factor
 TIMEOUTS = CloudTimeouts()
 ADDRESS = "cloud:1"

@@ -14,8 +14,8 @@ from edgewise import DeviceState
 
 from .world import Clock, Memory, Request, Step, World
 
-PREFILL_SPEED = 10  # times that of decode; 20 on a PC with wide vectors (benchmarks/README.md)
-LONG = 1500  # tokens there that double a step's time (benchmarks/README.md: 1.6 at 896)
+PREFILL_SPEED = 10  # times that of decode; 20 on a PC with wide vectors (docs/benchmarks.md)
+LONG = 1500  # tokens there that double a step's time (docs/benchmarks.md: 1.6 at 896)
 CHUNK = 64  # tokens of a prompt in one step
 NOISE = 0.15  # of a step's time: the sigma of a log-normal factor
 SCARCE_SLOWDOWN = 5

@@ -4,7 +4,7 @@ Chosen before anything was compared, and not tuned for any policy:
 
 - Requests arrive at random for three hours. A third has no budget, a third one for the first token, a
   third one for the whole answer. Most answers end before max_tokens, which no policy knows.
-- The cloud is this project's own service, as measured in benchmarks/README.md: 16 ms a token alone, 35
+- The cloud is this project's own service, as measured in docs/benchmarks.md: 16 ms a token alone, 35
   with 16 streams; 20 where its load is constant.
 - In each trace except the calm one a single thing goes wrong, often enough in three hours to matter.
 """
