@@ -79,7 +79,7 @@ def evaluate(
         typer.Option(help="The checkpoint MODEL was converted from; by default MODEL itself."),
     ] = None,
     most_tokens: Annotated[
-        int | None, typer.Option(min=8, help="Read only the first N tokens.")
+        int | None, typer.Option(min=8, help="Evaluate only the first N tokens.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -90,7 +90,7 @@ def evaluate(
 
     documents = read_documents([*text, *(more or [])])
     with Progress(*Progress.get_default_columns(), console=console, transient=True) as bar:
-        task = bar.add_task("reading", total=None)
+        task = bar.add_task("evaluating", total=None)
         evaluation = evaluate_model(
             model,
             keras or model,

@@ -1,13 +1,13 @@
 """GPT-2's step as a TensorFlow graph of TFLite builtin ops.
 
-A step reads T new tokens after C cached rows. It takes `tokens[T]`, `positions[T]`,
+A step processes T new tokens after C cached rows. It takes `tokens[T]`, `positions[T]`,
 `mask[T, T + C]` and per layer `key_i` and `value_i` [C, heads, head size], and returns per layer
 `new_key_i` and `new_value_i` [T, heads, head size], and `logits[vocabulary]` of the last token. The
 caller appends the new rows to the cached ones: the graph copies no cache. `mask` is added to the
 attention scores, those of the new tokens first: zero where a token may attend, edgewise_edge's
 MASKED elsewhere.
 
-C is dynamic, so that the cost of a step grows with the text: one signature serves every length.
+C is dynamic, so that the cost of a step grows with the sequence: one signature serves every length.
 There are two signatures, `decode` (T = 1) and `prefill` (T is dynamic), because attention of a
 single row and of a matrix are fastest when computed differently.
 """

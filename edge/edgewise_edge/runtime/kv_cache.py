@@ -1,4 +1,4 @@
-"""The keys and values of a text, in memory that the model reads in place."""
+"""The keys and values of a sequence, in memory that the model reads in place."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -64,7 +64,7 @@ class BoundStep:
         """Let a decode step attend to its own token and the first `rows` cached ones."""
         if self.visible == rows - 1:
             self.mask[0, rows] = 0
-        else:  # a longer text may have used this cache before
+        else:  # a longer sequence may have used this cache before
             self.mask[0, : 1 + rows] = 0
             self.mask[0, 1 + rows :] = MASKED
         self.visible = rows

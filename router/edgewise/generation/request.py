@@ -97,7 +97,7 @@ class Request:
     ) -> RoutingRequest:
         """The request to the policy for a source of the rest, `elapsed` seconds after the start.
 
-        `abandoned` are the sources that the generation has left, and why.
+        `abandoned` are the sources that the generation moved away from, and why.
         """
         return RoutingRequest(
             mode=self.mode,

@@ -40,7 +40,7 @@ class Timings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """A finished (or cancelled) answer, and how it was made."""
+    """A finished (or cancelled) answer, and how it came about."""
 
     text: str
     token_ids: tuple[int, ...]

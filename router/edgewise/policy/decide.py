@@ -39,7 +39,7 @@ def decide(
     """Choose a source. Vetoes come first, then the preferred source, unless it misses a budget.
 
     Where both sources have a veto, a soft one gives way: offline with a low battery, an answer is
-    better than none. In the same way a generation returns to a source that it left for a soft
+    better than none. In the same way a generation returns to a source that it abandoned for a soft
     reason once the other one fails.
     """
     found = {
@@ -73,7 +73,7 @@ def reconsider(
     cloud: CloudState,
     limits: Limits,
 ) -> Veto | None:
-    """Why the running source should hand over to the other one now; None to continue.
+    """Why the running source should hand off to the other one now; None to continue.
 
     `decision` is the current one and `request` describes the rest of the generation. It moves only
     to a source without a veto, at most once for slowness, and returns to a source only as a last

@@ -110,7 +110,7 @@ class RoutingRequest:
     first_token_budget: float | None = None  # seconds left until the first token
     latency_budget: float | None = None  # seconds left for the whole answer
     offline: bool = False
-    # Sources this generation has left, and why. It returns to one only if that veto is soft.
+    # Sources this generation has abandoned, and why. It returns to one only if that veto is soft.
     abandoned: Mapping[Source, Veto] = field(default_factory=dict)
 
 

@@ -113,21 +113,21 @@ def test_the_reported_load_expires(exact_folder: Path, exact_model: DeviceModel)
     cloud.expected_wait = 77.0
     with serving_scripted(cloud) as address, router_to(address, exact_folder) as router:
         assert router.generate(PROMPT, max_tokens=1).source is Source.IN_CLOUD
-        side = router.cloud_source
+        cloud_source = router.cloud_source
 
         def first_token() -> float:
-            return side.predict(position=3, max_tokens=1).first_token
+            return cloud_source.predict(position=3, max_tokens=1).first_token
 
-        side.read_load()
+        cloud_source.read_load()
         assert first_token() >= 77
-        side.load_read_at -= 60  # seconds
+        cloud_source.load_read_at -= 60  # seconds
         assert first_token() < 77
 
         def broken(_: float) -> None:
             raise CloudUnavailableError("made to fail")
 
-        side.client.get_load = broken
-        side.refresh_now()  # which puts off the next question
+        cloud_source.client.get_load = broken
+        cloud_source.refresh_now()  # which puts off the next question
         assert first_token() < 77
 
 
@@ -169,19 +169,19 @@ def test_a_budget_ends_the_wait_for_get_model(exact_folder: Path, exact_model: D
 def test_an_interrupted_trial_lets_another_request_try(exact_folder: Path) -> None:
     """Otherwise the permit would be lost, and no request would use the cloud again."""
     with router_to("127.0.0.1:9", exact_folder) as router:
-        side = router.cloud_source
+        cloud_source = router.cloud_source
         for _ in range(3):
-            side.breaker.failed()
-        side.breaker.allow_trial()
+            cloud_source.breaker.failed()
+        cloud_source.breaker.allow_trial()
 
         def interrupted(*_: object, **__: object) -> None:
             raise KeyboardInterrupt
 
-        side.client.model = interrupted
+        cloud_source.client.model = interrupted
         with pytest.raises(KeyboardInterrupt):
             router.generate(PROMPT, max_tokens=2)
-        assert side.breaker.state is Circuit.HALF_OPEN
-        assert not side.breaker.open
+        assert cloud_source.breaker.state is Circuit.HALF_OPEN
+        assert not cloud_source.breaker.open
 
 
 def test_a_request_during_a_trial_is_refused(exact_folder: Path) -> None:

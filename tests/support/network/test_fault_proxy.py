@@ -15,7 +15,7 @@ from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
 from tests.support.generate_requests import generation, until
 from tests.support.network.fault_proxy import FaultProxy, fault_proxy
-from tests.support.raw_http2 import connect
+from tests.support.network.raw_http2 import connect
 from tests.support.service import Running, serving
 
 Ending = Callable[..., None]

@@ -1,7 +1,7 @@
 """Tokens are found in the bytes of a connection."""
 
+from tests.support.network.raw_http2 import HEADERS, PREFACE, data, enveloped, frame
 from tests.support.network.token_boundaries import TokenBoundaries
-from tests.support.raw_http2 import HEADERS, PREFACE, data, enveloped, frame
 
 
 def test_tokens_are_found_however_the_bytes_are_divided() -> None:

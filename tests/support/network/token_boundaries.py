@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from tests.support.raw_http2 import DATA, PREFACE
+from tests.support.network.raw_http2 import DATA, PREFACE
 
 # A request to Generate holds a vocabulary fingerprint, so it is longer than any other.
 SHORTEST_REQUEST = 64

@@ -28,7 +28,7 @@ class Programs(Protocol):
         """The logits [rows, vocabulary] after one token in each of the first slots."""
 
     def prefill(self, tokens: list[int], slot: int, position: int, context: int) -> None:
-        """Read one chunk of a slot's prompt."""
+        """Prefill one chunk of a slot's prompt."""
 
     def copy(self, source: int, target: int) -> None:
         """Copy one slot's keys and values to another slot."""

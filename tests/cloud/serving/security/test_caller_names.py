@@ -11,7 +11,7 @@ from edgewise_proto import generation_pb2_grpc as pb_grpc
 from tests.support.certificates import Authority, Pair, tls_channel
 from tests.support.credentials import Headers, bearer
 from tests.support.generate_requests import generation, until
-from tests.support.raw_http2 import Http2, call, messages
+from tests.support.network.raw_http2 import Http2, call, messages
 from tests.support.service import Running, serving
 
 

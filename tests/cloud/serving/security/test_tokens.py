@@ -16,7 +16,7 @@ from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
 from tests.support.credentials import ADMITTED, REFUSED, Headers, bearer, get_model
 from tests.support.generate_requests import until
-from tests.support.raw_http2 import Http2, call
+from tests.support.network.raw_http2 import Http2, call
 from tests.support.service import Running, serving
 
 

@@ -14,7 +14,7 @@ import pytest
 from edgewise_cloud.serving.server.grpc_server import ConnectionLimits
 from edgewise_proto import generation_pb2_grpc as pb_grpc
 from tests.support.generate_requests import generation, received_tokens, until
-from tests.support.raw_http2 import (
+from tests.support.network.raw_http2 import (
     ACK,
     GOAWAY,
     HEADERS,

@@ -10,7 +10,7 @@ import pytest
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
 from tests.support.generate_requests import LONG, generation, until
-from tests.support.raw_http2 import INITIAL_WINDOW_SIZE, Http2, call
+from tests.support.network.raw_http2 import INITIAL_WINDOW_SIZE, Http2, call
 from tests.support.service import serving
 
 

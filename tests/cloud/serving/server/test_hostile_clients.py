@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from edgewise_proto import generation_pb2_grpc as pb_grpc
 from tests.support.generate_requests import INTERNALS, generation, received_tokens, refusal, until
-from tests.support.raw_http2 import Frame, Http2, call, data, enveloped, reset
+from tests.support.network.raw_http2 import Frame, Http2, call, data, enveloped, reset
 from tests.support.service import Running
 
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED

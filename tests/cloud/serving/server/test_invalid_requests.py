@@ -6,7 +6,7 @@ import pytest
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
 from tests.support.generate_requests import generation, received_tokens, refusal
-from tests.support.raw_http2 import GENERATE
+from tests.support.network.raw_http2 import GENERATE
 
 INVALID, EXHAUSTED = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED
 

@@ -7,7 +7,7 @@ from edgewise_cloud.serving.server.grpc_server import ConnectionLimits
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
 from tests.support.generate_requests import LONG, generation, received_tokens, until
-from tests.support.raw_http2 import INITIAL_WINDOW_SIZE, Http2, call, grant, messages
+from tests.support.network.raw_http2 import INITIAL_WINDOW_SIZE, Http2, call, grant, messages
 from tests.support.service import Running, serving
 
 
