@@ -20,7 +20,6 @@ from edgewise.cli.tables import seconds
 from edgewise.generation.request import RequestOptions
 from edgewise.generation.result import summary
 
-STARTUP_TIMEOUT = 300.0  # seconds; a busy machine compiles slowly
 REPORT_EVERY = 5.0  # seconds
 PROMPT = "Once upon a time"
 TOKENS = 60
@@ -59,7 +58,10 @@ def cloud_service() -> Iterator[tuple[str, Callable[[], None]]]:
 
 
 def wait_until_serving(address: str, process: "subprocess.Popen[bytes]") -> None:
-    """Wait for the service's health check, and report every few seconds. Exits if it fails."""
+    """Wait for the service's health check as long as its process lives; report every few seconds.
+
+    Exits if the process ends.
+    """
     started = reported = time.monotonic()
     options = [("grpc.enable_http_proxy", 0)]
     with grpc.insecure_channel(address, options=options) as channel:
@@ -70,8 +72,6 @@ def wait_until_serving(address: str, process: "subprocess.Popen[bytes]") -> None
                 if answer.status == health_pb2.HealthCheckResponse.SERVING:
                     return
             now = time.monotonic()
-            if now - started > STARTUP_TIMEOUT:
-                sys.exit(f"the cloud service did not start within {STARTUP_TIMEOUT:.0f} s")
             if now - reported >= REPORT_EVERY:
                 console.print(f"  waiting for the cloud service, for {now - started:.0f} s ...")
                 reported = now
