@@ -172,6 +172,7 @@ class DeviceSource:
         attempt.ready(uncached=uncached, load_time=load_time)
         try:
             with self._counted(attempt):
+                self.model = self.model or model  # it may have been unloaded since it was loaded
                 yield from model.stream_tokens(request, attempt.stop)
                 if attempt.handoff and attempt.handoff.code is VetoCode.MEMORY:
                     self.unload()  # frees the memory that the device is short of

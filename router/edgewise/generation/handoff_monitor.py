@@ -1,6 +1,7 @@
 """Watches a running attempt in a separate thread, so that no token waits for a check."""
 
 import logging
+import queue
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -23,7 +24,9 @@ class HandoffMonitor:
 
     def __init__(self, attempt: Attempt, check: Callable[[], Veto | None], interval: float) -> None:
         self._attempt, self._check, self._interval = attempt, check, interval
-        self._done = threading.Event()
+        # Not an Event: garbage collection may end a stream, and so its monitor, in the monitor's own
+        # thread while that holds an Event's lock. SimpleQueue.put is re-entrant.
+        self._done: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def __enter__(self) -> Self:
         """Start the thread."""
@@ -37,10 +40,10 @@ class HandoffMonitor:
         trace: TracebackType | None,
     ) -> None:
         """Stop the thread, without waiting for it."""
-        self._done.set()
+        self._done.put(None)
 
     def _watch(self) -> None:
-        while not self._done.wait(self._interval):
+        while not self._is_done():
             try:
                 veto = self._check()
             except Exception as error:  # noqa: BLE001  # the next check may succeed
@@ -49,3 +52,11 @@ class HandoffMonitor:
             if veto:
                 self._attempt.hand_off(veto)
                 return
+
+    def _is_done(self) -> bool:
+        """Wait for the next check; whether the attempt ended meanwhile."""
+        try:
+            self._done.get(timeout=self._interval)
+        except queue.Empty:
+            return False
+        return True

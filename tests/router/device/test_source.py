@@ -232,3 +232,19 @@ def test_concurrent_first_attempts_share_one_load(loads: list[object]) -> None:
     for thread in threads:
         thread.join()
     assert len(loads) == 1
+
+
+def test_model_unloaded_as_an_attempt_starts_stays_for_the_attempt(loads: list[object]) -> None:
+    """Otherwise its own memory would count as missing, and the next attempt would load a copy."""
+
+    class UnloadingLog(LatencyLog):
+        def add_load_time(self, key: str, seconds: float) -> None:
+            source.unload()
+
+    source = DeviceSource("tales", UnloadingLog())
+    with source.open(new_request()) as attempt:
+        next(attempt)
+        assert loaded(source)
+        assert source.state(PROMPT, 5).memory_needed == 0
+        generate(source)
+    assert len(loads) == 1

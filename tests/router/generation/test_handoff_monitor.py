@@ -1,6 +1,8 @@
 """The handoff monitor: when a running attempt hands off, and when the monitor's thread ends."""
 
+import gc
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
@@ -249,3 +251,34 @@ def test_monitor_continues_after_a_check_that_raises() -> None:
     with HandoffMonitor(attempt, check, 0.001):
         attempt.stop.wait()
     assert attempt.handoff is HANDOFF
+
+
+@pytest.fixture
+def eager_collection() -> Iterator[None]:
+    """Garbage is collected at nearly every allocation of a container, in whatever thread."""
+    thresholds = gc.get_threshold()
+    gc.collect()
+    gc.freeze()  # so that each collection is quick
+    yield
+    gc.set_threshold(*thresholds)
+    gc.enable()
+    gc.unfreeze()
+
+
+def test_stream_collected_in_its_monitor_thread_ends(eager_collection: None) -> None:
+    """The monitor's wait holds no lock that ending it needs."""
+    for _ in range(5):
+        source = FakeSource(IDS)
+        cycle: list[object] = []
+        gc.disable()
+        stream = new_monitored_stream({DEVICE: source, CLOUD: FakeSource(IDS)}, FakeAdvisor())
+        next(stream)
+        cycle += [cycle, stream]
+        del cycle, stream
+        time.sleep(0.12)  # the monitor checks twice, and nothing else runs
+        gc.set_threshold(1, 1, 1)
+        gc.enable()
+        time.sleep(0.06)  # the next allocations are the monitor's
+        gc.disable()
+        gc.collect()  # where the monitor did not run in that time
+        assert source.has_ended.wait(60)
