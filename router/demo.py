@@ -171,7 +171,7 @@ def router_for(cloud: str, state: DeviceState, latency: LatencyLog) -> Router:
 def main() -> None:
     """Show every scene."""
     console.print(
-        "[bold]edgewise[/]: starting the cloud service on loopback; it compiles its model first ..."
+        "[bold]edgewise[/]: starting the cloud service on loopback; it imports TensorFlow and compiles its model first, half a minute or two ..."
     )
     started = time.monotonic()
     with cloud_service() as (address, kill_cloud):
