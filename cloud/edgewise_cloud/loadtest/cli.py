@@ -76,7 +76,11 @@ def load_test(
         connections=connections,
         wait=wait,
     )
-    generator = LoadGenerator(plan)
+    _run_and_report(LoadGenerator(plan), json)
+
+
+def _run_and_report(generator: "LoadGenerator", json: Path | None) -> None:
+    """Run to the end or to Ctrl-C, then print what was measured."""
     with ExitStack() as stack:
         records = stack.enter_context(_writable(json)) if json else None
         interrupted = False

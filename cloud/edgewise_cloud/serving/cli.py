@@ -4,13 +4,16 @@ import asyncio
 import logging
 import signal
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgewise_cloud.console import say
 from edgewise_cloud.serving.engine.settings import EngineSettings, Precision
 from edgewise_cloud.serving.observe.logs import LogFormat, configure_logs
+
+if TYPE_CHECKING:
+    from edgewise_cloud.serving.server.server import ServerSettings
 
 log = logging.getLogger("edgewise_cloud.serving.cli")
 
@@ -66,7 +69,7 @@ def serve(
     """Serve a Keras GPT-2 over gRPC until SIGTERM or Ctrl-C."""
     from edgewise_cloud.serving.observe.observers import ObserverSettings
     from edgewise_cloud.serving.security.settings import Security
-    from edgewise_cloud.serving.server.server import ServerSettings, running_server
+    from edgewise_cloud.serving.server.server import ServerSettings
 
     configure_logs(log_format)
     security = Security(
@@ -87,19 +90,21 @@ def serve(
             metrics_host=metrics_host, metrics_port=metrics_port, traces=traces
         ),
     )
-
-    async def run() -> None:
-        stop = asyncio.Event()
-        async with running_server(settings) as bound:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                asyncio.get_running_loop().add_signal_handler(number, stop.set)
-            log.info("serving %s on %s:%d", model, host, bound)
-            await stop.wait()
-            log.info("draining")
-
     # While the model loads there is nothing to drain: Ctrl-C exits at once, like SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    asyncio.run(run())
+    asyncio.run(_serve_until_signal(settings))
+
+
+async def _serve_until_signal(settings: "ServerSettings") -> None:
+    from edgewise_cloud.serving.server.server import running_server
+
+    stop = asyncio.Event()
+    async with running_server(settings) as port:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        log.info("serving %s on %s:%d", settings.model, settings.host, port)
+        await stop.wait()
+        log.info("draining")
 
 
 def token(
