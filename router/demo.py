@@ -17,8 +17,8 @@ from rich.console import Console
 
 from edgewise import CloudTimeouts, DeviceState, LatencyLog, Measurement, PredictedTime, Router
 from edgewise.cli.tables import seconds
-from edgewise.generation.request import RequestOptions
 from edgewise.generation.result import summary
+from edgewise.options import RequestOptions
 
 REPORT_EVERY = 5.0  # seconds
 PROMPT = "Once upon a time"

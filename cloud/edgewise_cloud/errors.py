@@ -1,16 +1,19 @@
 """Errors of the cloud package.
 
-CloudError
-├── CheckpointError
-├── TextError
-├── TrainingError
-├── ConversionError
-├── ServeError
-└── LoadTestError
+EdgewiseError
+└── CloudError
+    ├── CheckpointError
+    ├── TextError
+    ├── TrainingError
+    ├── ConversionError
+    ├── ServeError
+    └── LoadTestError
 """
 
+from edgewise_edge.errors import EdgewiseError
 
-class CloudError(Exception):
+
+class CloudError(EdgewiseError):
     """Base class of every error that this package raises on purpose."""
 
 

@@ -6,8 +6,10 @@ from edgewise_edge.decoding.sampling import SamplingParams, sample
 from edgewise_edge.decoding.text import TextAssembler, Transcript
 from edgewise_edge.decoding.tokenizer import Tokenizer
 from edgewise_edge.errors import (
+    CacheMemoryError,
     ContextOverflowError,
     EdgeError,
+    EdgewiseError,
     ModelCorruptError,
     ModelError,
     ModelIncompatibleError,
@@ -20,10 +22,12 @@ from edgewise_edge.store.catalog import bundled_models, find_model
 from edgewise_edge.store.manifest import Manifest
 
 __all__ = [
+    "CacheMemoryError",
     "Completion",
     "ContextOverflowError",
     "DeviceModel",
     "EdgeError",
+    "EdgewiseError",
     "FinishReason",
     "Manifest",
     "ModelCorruptError",

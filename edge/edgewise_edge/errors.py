@@ -1,18 +1,36 @@
-"""Errors of the edge runtime.
+"""The base class of every error that edgewise raises, and the errors of the edge runtime.
 
-EdgeError
-├── ModelError
-│   ├── ModelNotFoundError
-│   ├── ModelCorruptError
-│   └── ModelIncompatibleError
-├── RequestError (also a ValueError)
-│   └── ContextOverflowError
-└── RuntimeFailedError
-    └── CacheMemoryError (also a MemoryError)
+EdgewiseError
+└── EdgeError
+    ├── ModelError
+    │   ├── ModelNotFoundError
+    │   ├── ModelCorruptError
+    │   └── ModelIncompatibleError
+    ├── RequestError (also a ValueError)
+    │   └── ContextOverflowError
+    └── RuntimeFailedError
+        └── CacheMemoryError (also a MemoryError)
 """
 
+from typing import Any
 
-class EdgeError(Exception):
+
+class EdgewiseError(Exception):
+    """Base class of everything that edgewise raises on purpose, on the device and in the cloud.
+
+    It survives copying and pickling, whatever its constructor takes.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By its message and attributes; by default, pickle would call the constructor again."""
+        return _restore, (type(self), self.args), self.__dict__
+
+
+def _restore(kind: type[EdgewiseError], args: tuple[object, ...]) -> EdgewiseError:
+    return BaseException.__new__(kind, *args)  # type: ignore[return-value]
+
+
+class EdgeError(EdgewiseError):
     """Base class of the errors of the edge runtime."""
 
 

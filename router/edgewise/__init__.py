@@ -8,6 +8,7 @@ with Router() as router:
 """
 
 from edgewise.cloud.config import CloudSecurity, CloudTimeouts
+from edgewise.device.limits import Limits
 from edgewise.device.source import ModelAvailability
 from edgewise.errors import (
     CloudAccessError,
@@ -15,10 +16,13 @@ from edgewise.errors import (
     CloudRefusedError,
     CloudUnavailableError,
     ConfigurationError,
-    EdgewiseError,
+    DeviceBusyError,
     NoSourceError,
     PrivacyError,
+    RouterClosedError,
     SourceFailedError,
+    StreamNotStartedError,
+    UnknownOptionError,
     VocabularyMismatchError,
 )
 from edgewise.generation.events import (
@@ -35,11 +39,11 @@ from edgewise.generation.result import Chunk, Generation, Segment, Timings
 from edgewise.generation.stream import AsyncTextStream, TextStream
 from edgewise.latency.log import LatencyLog
 from edgewise.latency.measurement import Measurement
+from edgewise.options import RequestOptions
 from edgewise.policy.types import (
     Availability,
     Decision,
     DeviceState,
-    Limits,
     Mode,
     PredictedTime,
     Privacy,
@@ -50,12 +54,24 @@ from edgewise.policy.types import (
 )
 from edgewise.router import Router
 from edgewise_edge.decoding.generate import FinishReason, Usage
-from edgewise_edge.errors import EdgeError, ModelError, RequestError
+from edgewise_edge.errors import (
+    CacheMemoryError,
+    ContextOverflowError,
+    EdgeError,
+    EdgewiseError,
+    ModelCorruptError,
+    ModelError,
+    ModelIncompatibleError,
+    ModelNotFoundError,
+    RequestError,
+    RuntimeFailedError,
+)
 
 __all__ = [
     "AsyncTextStream",
     "AttemptEnded",
     "Availability",
+    "CacheMemoryError",
     "Chunk",
     "CloudAccessError",
     "CloudBusyError",
@@ -65,8 +81,10 @@ __all__ = [
     "CloudUnavailableError",
     "Completed",
     "ConfigurationError",
+    "ContextOverflowError",
     "Decided",
     "Decision",
+    "DeviceBusyError",
     "DeviceState",
     "EdgeError",
     "EdgewiseError",
@@ -80,7 +98,10 @@ __all__ = [
     "Measurement",
     "Mode",
     "ModelAvailability",
+    "ModelCorruptError",
     "ModelError",
+    "ModelIncompatibleError",
+    "ModelNotFoundError",
     "NoSourceError",
     "Observer",
     "PredictedTime",
@@ -89,12 +110,17 @@ __all__ = [
     "Reason",
     "Refused",
     "RequestError",
+    "RequestOptions",
     "Router",
+    "RouterClosedError",
+    "RuntimeFailedError",
     "Segment",
     "Source",
     "SourceFailedError",
+    "StreamNotStartedError",
     "TextStream",
     "Timings",
+    "UnknownOptionError",
     "Usage",
     "Veto",
     "VetoCode",

@@ -1,55 +1,96 @@
 """Errors of the router.
 
-EdgewiseError
+EdgewiseError                       (of edgewise_edge: the base class of everything that is raised)
 ├── NoSourceError
-├── ConfigurationError (also a ValueError)
+├── ConfigurationError              (also a ValueError)
+│   └── UnknownOptionError          (also a RequestError and a TypeError)
 ├── PrivacyError
-└── SourceFailedError
-    ├── DeviceBusyError
-    ├── CloudUnavailableError
-    │   └── CloudBusyError
-    └── CloudRefusedError
-        ├── CloudAccessError
-        └── VocabularyMismatchError
-
-Errors of the edge runtime (ModelError, RequestError) pass through unchanged.
+├── RouterClosedError               (also a RuntimeError)
+├── StreamNotStartedError           (also a RuntimeError)
+├── SourceFailedError
+│   ├── DeviceBusyError
+│   ├── CloudUnavailableError
+│   │   └── CloudBusyError
+│   └── CloudRefusedError
+│       ├── CloudAccessError
+│       └── VocabularyMismatchError
+└── EdgeError                       (of edgewise_edge, unchanged)
+    ├── ModelError, with ModelNotFoundError, ModelCorruptError and ModelIncompatibleError
+    ├── RequestError, with ContextOverflowError
+    └── RuntimeFailedError, with CacheMemoryError
 """
 
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
 from typing import ClassVar
 
 from edgewise.policy.types import NoSource, Source, Veto, VetoCode
-from edgewise_edge import ModelError, RuntimeFailedError
+from edgewise_edge.errors import EdgewiseError as EdgewiseError  # noqa: PLC0414  # exported
+from edgewise_edge.errors import ModelError, RequestError, RuntimeFailedError
 
-# What to do about it; the first code that is found gives the advice.
+# What to do about a veto. Nothing where the veto says it, and never to give up privacy.
 _ADVICE = {
-    VetoCode.MODE: ". Choose another mode for this request, or lift the veto on the other source",
-    VetoCode.MEMORY: ". Free some memory, or set a cloud address for requests that are not private",
-    VetoCode.TEMPERATURE: ". Let the device cool down, or set a cloud address",
-    VetoCode.QUEUE_FULL: ". Retry when one of them has finished",
+    VetoCode.MODE: "choose another mode",
+    VetoCode.OFFLINE: "create the router without offline=True",
+    VetoCode.MEMORY: "free some memory",
+    VetoCode.BATTERY: "charge the device",
+    VetoCode.TEMPERATURE: "let the device cool down",
+    VetoCode.LOW_POWER: "turn low-power mode off",
+    VetoCode.QUEUE_FULL: "retry when one of them has ended, or raise Limits.queue_timeout",
+    VetoCode.NO_ADDRESS: "set a cloud address",
+    VetoCode.CIRCUIT_OPEN: "retry later",
+    VetoCode.BUSY: "retry later",
 }
 
 
-class EdgewiseError(Exception):
-    """Base class of the router's errors."""
-
-
 class NoSourceError(EdgewiseError):
-    """Neither source may answer this request; `vetoes` says why, for each."""
+    """Neither source may answer this request.
 
-    def __init__(self, refusal: NoSource) -> None:
+    `vetoes` says why, for each source. `failures` holds the error of each source that this
+    generation tried: what the cloud answered, for example.
+    """
+
+    def __init__(
+        self, refusal: NoSource, failures: Mapping[Source, Exception] | None = None
+    ) -> None:
         self.vetoes: dict[Source, Veto] = dict(refusal.vetoes)
+        self.failures: dict[Source, Exception] = dict(failures or {})
         reasons = "; ".join(f"{source}: {veto.detail}" for source, veto in self.vetoes.items())
-        codes = {veto.code for veto in self.vetoes.values()}
-        advice = next((text for code, text in _ADVICE.items() if code in codes), "")
-        super().__init__(f"no source can answer. {reasons}{advice}")
+        advice = dict.fromkeys(
+            _ADVICE[veto.code] for veto in self.vetoes.values() if veto.code in _ADVICE
+        )
+        end = f". To get an answer, {' or '.join(advice)}" if advice else ""
+        super().__init__(f"no source can answer. {reasons}{end}")
 
 
 class ConfigurationError(EdgewiseError, ValueError):
-    """Invalid settings."""
+    """Invalid settings of a router."""
+
+
+class UnknownOptionError(RequestError, ConfigurationError, TypeError):
+    """An option that does not exist. `option` is its name, `closest` a valid one or None."""
+
+    def __init__(self, option: str, valid: Collection[str]) -> None:
+        self.option = option
+        self.closest = next(iter(get_close_matches(option, valid, n=1)), None)
+        advice = (
+            f"did you mean '{self.closest}'?"
+            if self.closest
+            else f"the options are {', '.join(valid)}"
+        )
+        super().__init__(f"there is no option '{option}'; {advice}")
 
 
 class PrivacyError(EdgewiseError):
     """Something private was about to leave the device and was stopped. A bug in the program."""
+
+
+class RouterClosedError(EdgewiseError, RuntimeError):
+    """The router has been closed."""
+
+
+class StreamNotStartedError(EdgewiseError, RuntimeError):
+    """An asyncio stream has no result yet, because its first chunk was not awaited."""
 
 
 class SourceFailedError(EdgewiseError):

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self, Unpack
 
 from edgewise.cloud.config import CloudSecurity, CloudTimeouts
+from edgewise.device.limits import Limits
 from edgewise.device.source import DeviceSource, ModelAvailability
 from edgewise.device.state import CachedProbe, DeviceProbe, read_device_state
-from edgewise.errors import Failure, NoSourceError, failure_veto
+from edgewise.errors import ConfigurationError, Failure, NoSourceError, failure_veto
 from edgewise.generation.event_emitter import EventEmitter
 from edgewise.generation.events import Observer
 from edgewise.generation.loop import GenerationLoop
@@ -16,19 +17,17 @@ from edgewise.generation.partial_response import PartialResponse
 from edgewise.generation.request import (
     AllowCloudRequest,
     AnyRequest,
-    RequestOptions,
-    parse_choice,
 )
 from edgewise.generation.request_builder import Classify, RequestBuilder
 from edgewise.generation.result import Generation
 from edgewise.generation.source import OpenAttempt, opener
 from edgewise.generation.stream import AsyncTextStream, TextStream
 from edgewise.latency.log import LatencyLog, default_path
+from edgewise.options import ModeName, PrivacyName, RequestOptions, parse_choice
 from edgewise.policy.advisor import Advisor
 from edgewise.policy.types import (
     Decision,
     DeviceState,
-    Limits,
     Mode,
     NoSource,
     Privacy,
@@ -66,8 +65,8 @@ class Router:
         cloud: str | None = None,
         cloud_security: CloudSecurity | None = None,
         cloud_timeouts: CloudTimeouts | None = None,
-        mode: Mode | str = Mode.PREFER_ON_DEVICE,
-        default_privacy: Privacy | str = Privacy.ALLOW_CLOUD,
+        mode: Mode | ModeName = Mode.PREFER_ON_DEVICE,
+        default_privacy: Privacy | PrivacyName = Privacy.ALLOW_CLOUD,
         classify: Classify | None = None,
         limits: Limits | None = None,
         offline: bool = False,
@@ -77,12 +76,11 @@ class Router:
         device: DeviceProbe = read_device_state,
         latency: LatencyLog | None = None,
     ) -> None:
-        mode, privacy = parse_choice(Mode, mode), parse_choice(Privacy, default_privacy)
+        mode = parse_choice("mode", Mode, mode, ConfigurationError)
+        privacy = parse_choice("default_privacy", Privacy, default_privacy, ConfigurationError)
         limits = limits or Limits()
         self.latency = latency or LatencyLog(default_path())
-        self.device_source = DeviceSource(
-            model, self.latency, threads, keep_alive, limits.max_queue
-        )
+        self.device_source = DeviceSource(model, self.latency, threads, keep_alive, limits)
         self.cloud_source: CloudSource | None = None
         self._observers = tuple(observers)
         self._probe = device if isinstance(device, CachedProbe) else CachedProbe(device)

@@ -196,7 +196,7 @@ def test_grpc_is_imported_only_with_a_cloud_address() -> None:
 
 def test_queue_limit_holds_for_streams_that_were_decided_earlier(exact_folder: Path) -> None:
     """Three may be chosen while the device is idle, but only two run."""
-    with new_router(exact_folder, limits=Limits(max_queue=2)) as router:
+    with new_router(exact_folder, limits=Limits(max_queue=2, queue_timeout=0.01)) as router:
         streams = [router.stream("the", max_tokens=50) for _ in range(3)]
         for stream in streams[:2]:
             next(stream)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewise_edge.checks import Range
 from edgewise_edge.errors import RequestError, RuntimeFailedError
 
 MAX_SEED = 2**63 - 1
@@ -15,6 +16,16 @@ MAX_SEED = 2**63 - 1
 _MIN_TEMPERATURE = 1e-6
 _MASK_64 = 2**64 - 1
 _TOP_P_CANDIDATES = 256  # how many of the likeliest tokens are tried first for top_p
+
+
+# What each option may be. A seed is a key of the random generator.
+SAMPLING_RANGES: Mapping[str, Range] = {
+    "temperature": Range(0, 100),
+    "top_k": Range(0, 2**31 - 1, whole=True),
+    "top_p": Range(0, 1, above=True),
+    "repetition_penalty": Range(0.01, 100),
+    "seed": Range(0, MAX_SEED, whole=True),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,20 +39,9 @@ class SamplingParams:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Validate every value."""
-        for name in ("top_k", "seed"):
-            if not isinstance(getattr(self, name), int):
-                raise RequestError(f"{name} is {getattr(self, name)!r}; it must be a whole number")
-        _require(0 <= self.temperature <= 100, "temperature", self.temperature, "from 0 to 100")
-        _require(0 <= self.top_k <= 2**31 - 1, "top_k", self.top_k, "0 (no limit) or more")
-        _require(0 < self.top_p <= 1, "top_p", self.top_p, "above 0 and at most 1")
-        _require(
-            0.01 <= self.repetition_penalty <= 100,
-            "repetition_penalty",
-            self.repetition_penalty,
-            "from 0.01 to 100 (1: none)",
-        )
-        _require(0 <= self.seed <= MAX_SEED, "seed", self.seed, f"from 0 to {MAX_SEED}")
+        """Check."""
+        for name, allowed in SAMPLING_RANGES.items():
+            allowed.check(name, getattr(self, name), RequestError)
 
 
 def sampling_params(recommended: Mapping[str, float], chosen: Mapping[str, Any]) -> SamplingParams:
@@ -53,13 +53,7 @@ def sampling_params(recommended: Mapping[str, float], chosen: Mapping[str, Any])
     try:
         return SamplingParams(**{"seed": secrets.randbelow(MAX_SEED), **recommended, **given})
     except TypeError as error:
-        raise RequestError(f"a sampling setting is unknown or not a number: {error}") from error
-
-
-def _require(valid: bool, name: str, value: float, allowed: str) -> None:
-    # Comparisons with NaN are false, so NaN is refused too.
-    if not valid:
-        raise RequestError(f"{name} is {value}; it must be {allowed}")
+        raise RequestError(f"a sampling setting is unknown: {error}") from error
 
 
 def sample(

@@ -11,8 +11,8 @@ from edgewise.cli import options
 from edgewise.cli.tables import decision_table, doctor_table, profile_table
 from edgewise.device.state import read_device_state
 from edgewise.errors import EdgewiseError, NoSourceError
-from edgewise.generation.request import DEFAULT_MAX_TOKENS
 from edgewise.generation.result import decision_dict, refusal_dict, summary
+from edgewise.options import DEFAULT_MAX_TOKENS
 from edgewise.policy.types import Mode, Privacy
 from edgewise.router import Router
 from edgewise_edge import EdgeError

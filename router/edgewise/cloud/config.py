@@ -5,22 +5,31 @@ from os import PathLike
 from typing import TypeAlias
 
 from edgewise.errors import ConfigurationError
+from edgewise.options import known_options
+from edgewise_edge.checks import Range
 
 File: TypeAlias = str | PathLike[str]
 
 
+@known_options
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudSecurity:
     """How to connect to the cloud. Any certificate, or `tls` alone, enables TLS.
 
     Raises ConfigurationError for a certificate without its key and for an invalid token.
+
+    - `tls` (default False): connect with TLS.
+    - `root_certificates` (file, PEM; default: gRPC's public roots): the authorities to trust.
+    - `client_certificate`, `client_key` (files, PEM, the key unencrypted; default: none): for a cloud
+      that asks for a certificate.
+    - `token` (default: none): as `edgewise-cloud token` printed it. It is in no `repr`.
     """
 
     tls: bool = False
-    root_certificates: File | None = None  # PEM; None: gRPC's public roots
-    client_certificate: File | None = None  # PEM, for a cloud that asks for one
-    client_key: File | None = None  # PEM, unencrypted
-    token: str | None = field(default=None, repr=False)  # as `edgewise-cloud token` printed it
+    root_certificates: File | None = None
+    client_certificate: File | None = None
+    client_key: File | None = None
+    token: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Check what can be checked without reading files."""
@@ -44,24 +53,27 @@ def _printable(token: str) -> bool:
     return bool(token) and all("!" <= character <= "~" for character in token)
 
 
+_SECONDS = Range(0, 3600, above=True, unit="seconds")
+
+
+@known_options
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudTimeouts:
-    """Timeouts in seconds. Only tokens count as progress: keep-alive messages do not.
+    """Timeouts, each in seconds above 0 and at most 3600. Raises ConfigurationError for others.
 
-    Raises ConfigurationError for a value that is not above 0 and at most an hour.
+    - `connect` (default 2): to connect and learn what the cloud serves.
+    - `first_token` (default 10): from the request to the first token. Only tokens count: keep-alive
+      messages do not.
+    - `between_tokens` (default 10): from one token to the next.
+    - `probe_interval` (default 10): at most, between two probes of a cloud that failed.
     """
 
-    connect: float = 2.0  # to connect and learn what the cloud serves
+    connect: float = 2.0
     first_token: float = 10.0
     between_tokens: float = 10.0
-    probe_interval: float = 10.0  # at most, between two probes of a cloud that failed
+    probe_interval: float = 10.0
 
     def __post_init__(self) -> None:
         """Check."""
         for part in fields(self):
-            value = getattr(self, part.name)
-            if not 0 < value <= 3600:
-                raise ConfigurationError(
-                    f"{part.name} is {value}; it must be a number of seconds above 0 and at most "
-                    "3600"
-                )
+            _SECONDS.check(part.name, getattr(self, part.name), ConfigurationError)

@@ -59,6 +59,7 @@ class CloudSource:
         self.breaker = CircuitBreaker(cooldown=2 * self._timeouts.probe_interval)
         self.health_probe = HealthProbe(self._probe, self._timeouts.probe_interval)
         self._busy_until = 0.0
+        self._last_failure = ""  # for people
         self._load: pb.GetLoadResponse | None = None
         self.load_read_at = 0.0  # time.monotonic()
         self._reading_load = threading.Lock()
@@ -69,6 +70,7 @@ class CloudSource:
         return CloudState(
             address=self.address,
             circuit_open=self.breaker.open,
+            last_failure=self._last_failure,
             busy_for=max(0.0, self._busy_until - time.monotonic()),
             context_window=self.served_model.context_window if self.served_model else None,
             predicted=self.predict(position, max_tokens),
@@ -229,7 +231,8 @@ class CloudSource:
                 delay = error.retry_after * random.uniform(1, 1.5)  # noqa: S311  # not a secret
                 self._busy_until = time.monotonic() + delay
             raise
-        except CloudUnavailableError:
+        except CloudUnavailableError as error:
+            self._last_failure = str(error)
             self._fail()
             raise
         except VocabularyMismatchError:

@@ -9,12 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
+from edgewise.device.limits import Limits
 from edgewise.errors import ConfigurationError, DeviceBusyError
 from edgewise.generation.attempt import Attempt, AttemptOptions
 from edgewise.latency.log import LatencyLog
 from edgewise.latency.machine import machine
 from edgewise.latency.measurement import Measurement
-from edgewise.policy.types import Availability, EdgeState, Limits, PredictedTime, Source, VetoCode
+from edgewise.policy.types import Availability, EdgeState, PredictedTime, Source, VetoCode
 from edgewise_edge import (
     DeviceModel,
     Manifest,
@@ -23,12 +24,15 @@ from edgewise_edge import (
     TokenRequest,
     find_model,
 )
+from edgewise_edge.checks import Range
 from edgewise_edge.model import load_tokenizer
 from edgewise_edge.store.manifest import MODEL_FILE
 
 if TYPE_CHECKING:
     from edgewise_edge.profiling import Profile
 
+_THREADS = Range(1, 1024, whole=True)
+_KEEP_ALIVE = Range(0, 10**6, unit="seconds")
 _CALIBRATION_PROMPT = 65  # tokens
 _CALIBRATION_ANSWER = 8  # tokens
 
@@ -59,13 +63,13 @@ class DeviceSource:
         latency: LatencyLog,
         threads: int | None = None,
         keep_alive: float | None = None,
-        max_queue: int = Limits().max_queue,
+        limits: Limits | None = None,
     ) -> None:
-        if threads is not None and threads < 1:
-            raise ConfigurationError(f"threads is {threads}; it must be 1 or more")
-        if keep_alive is not None and not 0 <= keep_alive <= threading.TIMEOUT_MAX:
-            raise ConfigurationError(f"keep_alive is {keep_alive}; it must be 0 seconds or more")
-        self._max_queue = max_queue
+        if threads is not None:
+            _THREADS.check("threads", threads, ConfigurationError)
+        if keep_alive is not None:
+            _KEEP_ALIVE.check("keep_alive", keep_alive, ConfigurationError)
+        self._limits = limits or Limits()
         self._folder = find_model(model)
         self._threads, self._keep_alive, self._latency = threads, keep_alive, latency
         self.manifest = Manifest.read(self._folder)
@@ -77,6 +81,7 @@ class DeviceSource:
         self.loading = threading.Lock()  # held while the model is being loaded
         # Re-entrant: garbage collection may end a stream at any point, in any thread.
         self.lock = threading.RLock()  # guards `running` and the timer
+        self._place_free = threading.Condition(self.lock)
         self._unload_timer: threading.Timer | None = None
 
     def availability(self) -> ModelAvailability:
@@ -168,10 +173,10 @@ class DeviceSource:
         if not was_loaded:
             load_time = time.monotonic() - started
             self._latency.add_load_time(self.key, load_time)
-        uncached = request.position - model.cached_prefix(request.token_ids)
-        attempt.ready(uncached=uncached, load_time=load_time)
         try:
             with self._counted(attempt):
+                uncached = request.position - model.cached_prefix(request.token_ids)
+                attempt.ready(uncached=uncached, load_time=load_time)
                 self.model = self.model or model  # it may have been unloaded since it was loaded
                 yield from model.stream_tokens(request, attempt.stop)
                 if attempt.handoff and attempt.handoff.code is VetoCode.MEMORY:
@@ -223,10 +228,7 @@ class DeviceSource:
     @contextmanager
     def _counted(self, attempt: Attempt) -> Iterator[None]:
         with self.lock:
-            if len(self.running) >= self._max_queue:  # it has filled since the decision
-                raise DeviceBusyError(
-                    f"the device is already running {len(self.running)} generations"
-                )
+            self._await_place(attempt)
             self.running.append(attempt)
             if len(self.running) > 1:
                 for other in self.running:
@@ -237,7 +239,31 @@ class DeviceSource:
         finally:
             with self.lock:
                 self.running.remove(attempt)
+                self._place_free.notify()
                 self._schedule_unload()
+
+    def _await_place(self, attempt: Attempt) -> None:
+        """Wait until fewer than `max_queue` run, if it may. The caller holds the lock.
+
+        Raises DeviceBusyError.
+        """
+
+        def placed() -> bool:
+            return len(self.running) < self._limits.max_queue or attempt.stop.is_set()
+
+        if placed():
+            return
+        patience = self._limits.queue_timeout if attempt.may_wait else 0.0
+        attempt.stop.add_callback(self._wake)
+        if not self._place_free.wait_for(placed, patience):
+            waited = f" and none ended within {patience:g} s" if patience else ""
+            raise DeviceBusyError(
+                f"the device is already running {len(self.running)} generations{waited}"
+            )
+
+    def _wake(self) -> None:
+        with self.lock:
+            self._place_free.notify_all()
 
     def _schedule_unload(self) -> None:
         """Start the idle time now, unless an attempt is running."""

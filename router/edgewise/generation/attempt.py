@@ -45,6 +45,7 @@ class AttemptOptions(TypedDict, total=False):
     predicted: PredictedTime
     timeout: float | None  # seconds after which no more tokens are needed
     traceparent: str | None  # the W3C trace it belongs to
+    may_wait: bool  # for a place in a full queue: no other source may answer
 
 
 @dataclass(slots=True, eq=False)
@@ -63,6 +64,7 @@ class Attempt:
     predicted: PredictedTime = UNKNOWN
     timeout: float | None = None
     traceparent: str | None = None
+    may_wait: bool = False
     started: float = field(default_factory=time.monotonic)
     stop: StopSignal = field(default_factory=StopSignal)
     handoff: Veto | None = None  # why it was stopped, if the other source is to continue

@@ -38,6 +38,7 @@ class GenerationLoop:
         self.request, self._response = response.request, response
         self._advisor, self._sources, self._emitter = advisor, sources, emitter
         self._abandoned: dict[Source, Veto] = {}
+        self._failures: dict[Source, Exception] = {}  # the last of each source
         self._completed = False
         self._emit_decision()
 
@@ -90,7 +91,8 @@ class GenerationLoop:
         finally:
             self._emitter.attempt_ended(attempt, outcome, error)
         if error:
-            self._abandon(attempt.source, failure_veto(error), error)
+            self._failures[attempt.source] = error
+            self._abandon(attempt.source, failure_veto(error))
         elif attempt.handoff and not self._ended():
             self._abandon(attempt.source, attempt.handoff)
 
@@ -114,6 +116,7 @@ class GenerationLoop:
             predicted=decision.predicted[decision.source],
             timeout=self._timeout(decision),
             traceparent=self._emitter.traceparent(),
+            may_wait=not self._has_other or decision.source.other in decision.vetoes,
         )
         self.cancelled.add_callback(attempt.stop.set)
         return attempt
@@ -139,6 +142,7 @@ class GenerationLoop:
                 outcome, error = Outcome.LOST, None
             if error:
                 self._abandoned[attempt.source] = failure_veto(error)
+                self._failures[attempt.source] = error
             self._emitter.attempt_ended(attempt, outcome, error)
 
         with self._monitored(first):
@@ -159,14 +163,14 @@ class GenerationLoop:
         self._emitter.hedged(outcome.source, after)
         return outcome
 
-    def _abandon(self, source: Source, why: Veto, cause: Exception | None = None) -> None:
+    def _abandon(self, source: Source, why: Veto) -> None:
         """Choose the source that continues. Raises NoSourceError if none may."""
         self._abandoned[source] = why
         outcome, generated = self._decide(), len(self._response.token_ids)
         if isinstance(outcome, NoSource):
             self._emitter.refused(outcome.vetoes, generated)
             self.end(FinishReason.ERROR)
-            raise NoSourceError(outcome) from cause
+            raise NoSourceError(outcome, self._failures) from self._failures.get(source)
         self.decision = outcome
         self._emitter.handed_over(outcome.source, self._response.position, generated, why)
         self._emit_decision()

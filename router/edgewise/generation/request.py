@@ -1,35 +1,13 @@
-"""The request of an app: its options, and what they become once checked."""
+"""The request of an app, once its options are checked."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypedDict, TypeVar
+from typing import Any, ClassVar
 
-from edgewise.errors import ConfigurationError
+from edgewise.options import REQUEST_RANGES
 from edgewise.policy.types import Mode, Privacy, RoutingRequest, Source, Veto
 from edgewise_edge import RequestError, SamplingParams, TokenRequest
 from edgewise_edge.decoding.text import TextAssembler
-
-DEFAULT_MAX_TOKENS = 128
-MAX_TOKENS_LIMIT = 2**31 - 1
-SECONDS_LIMIT = 10**6  # what clocks and gRPC can wait for
-
-
-class RequestOptions(TypedDict, total=False):
-    """Options of one request. All may be left out; None means the default."""
-
-    max_tokens: int | None
-    temperature: float | None
-    top_k: int | None
-    top_p: float | None
-    repetition_penalty: float | None
-    seed: int | None
-    stop: Sequence[str] | str | None
-    mode: Mode | str | None
-    privacy: Privacy | str | None
-    first_token_budget: float | None  # seconds
-    latency_budget: float | None  # seconds
-    hedge_after: float | None  # seconds without a token until the other source is started too
-    sliding_window: bool | None  # continue past the device's context window, dropping the start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,21 +44,14 @@ class Request:
         """Check."""
         if not self.prompt_ids:
             raise RequestError("the prompt is empty; give at least one character")
-        if not isinstance(self.max_tokens, int):
-            raise RequestError(f"max_tokens is {self.max_tokens!r}; it must be a whole number")
-        if not 1 <= self.max_tokens <= MAX_TOKENS_LIMIT:
+        for name, allowed in REQUEST_RANGES.items():
+            value = getattr(self, name)
+            if value is not None or name == "max_tokens":
+                allowed.check(name, value, RequestError)
+        if not isinstance(self.sliding_window, bool):
             raise RequestError(
-                f"max_tokens is {self.max_tokens}; it must be from 1 to {MAX_TOKENS_LIMIT}"
+                f"sliding_window is {self.sliding_window!r}; it must be True or False"
             )
-        for name in ("first_token_budget", "latency_budget", "hedge_after"):
-            seconds = getattr(self, name)
-            if seconds is not None and not (
-                isinstance(seconds, int | float) and 0 < seconds <= SECONDS_LIMIT
-            ):
-                raise RequestError(
-                    f"{name} is {seconds!r}; it must be a number of seconds above 0 and at most "
-                    f"{SECONDS_LIMIT}"
-                )
         TextAssembler(self.stop)  # raises for an invalid stop string
 
     @property
@@ -141,18 +112,6 @@ class AllowCloudRequest(Request):
 
 
 AnyRequest = PrivateRequest | AllowCloudRequest
-
-Choice = TypeVar("Choice", Mode, Privacy)
-
-
-def parse_choice(kind: type[Choice], value: str) -> Choice:
-    """The enum member with that value. Raises ConfigurationError with the valid values."""
-    try:
-        return kind(value)
-    except ValueError as error:
-        raise ConfigurationError(
-            f"'{value}' is not a valid {kind.__name__.lower()}; choose one of {', '.join(kind)}"
-        ) from error
 
 
 def _rest(budget: float | None, elapsed: float) -> float | None:

@@ -1,19 +1,22 @@
 """Builds a request from an app's options: classified first, then tokenized and checked."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgewise.generation.request import (
+import numpy as np
+
+from edgewise.generation.request import AllowCloudRequest, AnyRequest, PrivateRequest
+from edgewise.options import (
     DEFAULT_MAX_TOKENS,
-    AllowCloudRequest,
-    AnyRequest,
-    PrivateRequest,
+    Choice,
+    RequestOptions,
     parse_choice,
+    require_known,
 )
 from edgewise.policy.types import Mode, Privacy
-from edgewise_edge import ContextOverflowError, Manifest, Tokenizer
+from edgewise_edge import ContextOverflowError, Manifest, RequestError, Tokenizer
 from edgewise_edge.decoding.sampling import sampling_params
 
 log = logging.getLogger("edgewise")
@@ -37,11 +40,14 @@ class RequestBuilder:
 
     def build(self, prompt: str, options: Mapping[str, Any]) -> AnyRequest:
         """`options` are RequestOptions. Raises RequestError for what no source could serve."""
-        given = {name: value for name, value in options.items() if value is not None}
+        require_known(options, tuple(RequestOptions.__annotations__))
+        if not isinstance(prompt, str):
+            raise RequestError(f"the prompt is of type {type(prompt).__name__}; it must be text")
+        given = {name: _plain(value) for name, value in options.items() if value is not None}
         requested = given.pop("privacy", None)
         privacy = resolve_privacy(  # before anything else
             prompt,
-            None if requested is None else parse_choice(Privacy, requested),
+            None if requested is None else _choice("privacy", Privacy, requested),
             self.classify,
             self.default_privacy,
         )
@@ -49,7 +55,7 @@ class RequestBuilder:
             self.manifest.sampling,
             {name: given.pop(name) for name in _SAMPLING if name in given},
         )
-        stop = given.pop("stop", ())
+        stop = _stop_strings(given.pop("stop", ()))
         prompt_ids = tuple(self.tokenizer.encode(prompt))
         window = self.manifest.architecture.context_window
         if given.get("sliding_window") and len(prompt_ids) >= window:
@@ -59,12 +65,30 @@ class RequestBuilder:
             prompt_ids=prompt_ids,
             max_tokens=given.pop("max_tokens", DEFAULT_MAX_TOKENS),
             sampling=sampling,
-            stop=(stop,) if isinstance(stop, str) else tuple(stop),
+            stop=stop,
             end_ids=self.tokenizer.end_ids,
-            mode=parse_choice(Mode, given.pop("mode", self.mode)),
+            mode=_choice("mode", Mode, given.pop("mode", self.mode)),
             offline=self.offline,
-            **given,  # the rest has Request's names; any other is a TypeError
+            **given,  # the rest has Request's names
         )
+
+
+def _choice(name: str, kind: type[Choice], value: str) -> Choice:
+    return parse_choice(name, kind, value, RequestError)
+
+
+def _plain(value: Any) -> Any:
+    """A NumPy number as Python's, which JSON and gRPC take."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _stop_strings(stop: object) -> tuple[Any, ...]:
+    """Request checks each of them."""
+    if isinstance(stop, str):
+        return (stop,)
+    if isinstance(stop, Iterable) and not isinstance(stop, bytes):
+        return tuple(stop)
+    raise RequestError(f"stop is of type {type(stop).__name__}; it must be text, or several texts")
 
 
 def resolve_privacy(

@@ -38,7 +38,7 @@ class Timings:
     tokens_per_second: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Generation:
     """A finished (or cancelled) answer, and how it came about."""
 
@@ -52,6 +52,15 @@ class Generation:
     usage: Usage
     timings: Timings
     seed: int
+
+    def __str__(self) -> str:
+        """The text."""
+        return self.text
+
+    def __repr__(self) -> str:
+        """The start of the text and the summary, for notebooks and debuggers."""
+        start = self.text if len(self.text) <= 200 else f"{self.text[:200]}…"
+        return f"Generation({start!r}, {summary(self)})"
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; the keys are this class's field names."""

@@ -8,8 +8,8 @@ from edgewise.policy.types import (
     Decision,
     DeviceState,
     EdgeState,
-    Limits,
     NoSource,
+    PolicyLimits,
     Privacy,
     Progress,
     RoutingRequest,
@@ -31,7 +31,7 @@ class Advisor:
         device_state: Callable[[], DeviceState],
         edge_state: Callable[[Sequence[int], int], EdgeState],
         cloud_state: Callable[[int, int], CloudState] | None,
-        limits: Limits,
+        limits: PolicyLimits,
     ) -> None:
         self._device_state, self._edge_state = device_state, edge_state
         self._cloud_state, self._limits = cloud_state, limits
@@ -52,7 +52,7 @@ class Advisor:
 
     def _inputs(
         self, request: RoutingRequest, token_ids: Sequence[int]
-    ) -> tuple[DeviceState, EdgeState, CloudState, Limits]:
+    ) -> tuple[DeviceState, EdgeState, CloudState, PolicyLimits]:
         return (
             self._device_state(),
             self._edge_state(token_ids, request.max_tokens),

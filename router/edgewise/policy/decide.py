@@ -11,9 +11,9 @@ from edgewise.policy.types import (
     Decision,
     DeviceState,
     EdgeState,
-    Limits,
     Mode,
     NoSource,
+    PolicyLimits,
     PredictedTime,
     Progress,
     Reason,
@@ -34,7 +34,7 @@ def decide(
     device: DeviceState,
     edge: EdgeState,
     cloud: CloudState,
-    limits: Limits,
+    limits: PolicyLimits,
 ) -> Decision | NoSource:
     """Choose a source. Vetoes come first, then the preferred source, unless it misses a budget.
 
@@ -71,7 +71,7 @@ def reconsider(
     device: DeviceState,
     edge: EdgeState,
     cloud: CloudState,
-    limits: Limits,
+    limits: PolicyLimits,
 ) -> Veto | None:
     """Why the running source should hand off to the other one now; None to continue.
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Protocol
 
 
 class Mode(StrEnum):
@@ -144,20 +145,38 @@ class CloudState:
 
     address: str | None
     circuit_open: bool = False
+    last_failure: str = ""  # for people; may quote the cloud's error message
     busy_for: float = 0.0  # seconds that it asked clients to wait
     context_window: int | None = None  # tokens; None until the cloud has said
     predicted: PredictedTime = UNKNOWN
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """Limits beyond which the device gets a veto."""
+class PolicyLimits(Protocol):
+    """Limits beyond which the device gets a veto: device.limits.Limits, which says their units."""
 
-    min_battery: float = 0.2  # charge from 0 to 1; ignored while charging
-    memory_reserve: int = 64 * 2**20  # bytes to keep free beyond what the model needs
-    max_memory_pressure: float = 0.4  # share of time
-    max_temperature: float = 90.0  # degrees Celsius
-    max_queue: int = 8  # generations that the device runs concurrently
+    @property
+    def min_battery(self) -> float:
+        """Charge from 0 to 1."""
+
+    @property
+    def memory_reserve(self) -> int:
+        """Bytes."""
+
+    @property
+    def max_memory_pressure(self) -> float:
+        """Share of time."""
+
+    @property
+    def max_temperature(self) -> float:
+        """Degrees Celsius."""
+
+    @property
+    def max_queue(self) -> int:
+        """Generations at once."""
+
+    @property
+    def queue_timeout(self) -> float:
+        """Seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

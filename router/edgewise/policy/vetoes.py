@@ -5,8 +5,8 @@ from edgewise.policy.types import (
     CloudState,
     DeviceState,
     EdgeState,
-    Limits,
     Mode,
+    PolicyLimits,
     Privacy,
     RoutingRequest,
     Source,
@@ -30,8 +30,10 @@ def cloud_veto(request: RoutingRequest, cloud: CloudState) -> Veto | None:
     if cloud.address is None:
         return Veto(VetoCode.NO_ADDRESS, "no cloud address is set")
     if cloud.circuit_open:
+        last = f"; the last time: {cloud.last_failure}" if cloud.last_failure else ""
         return Veto(
-            VetoCode.CIRCUIT_OPEN, f"{cloud.address} failed repeatedly and is retried after a pause"
+            VetoCode.CIRCUIT_OPEN,
+            f"{cloud.address} failed repeatedly and is retried after a pause{last}",
         )
     if cloud.context_window is not None and tokens > cloud.context_window:
         return Veto(VetoCode.CONTEXT_WINDOW, _too_long(request, cloud.context_window))
@@ -43,7 +45,7 @@ def cloud_veto(request: RoutingRequest, cloud: CloudState) -> Veto | None:
 
 
 def device_veto(
-    request: RoutingRequest, device: DeviceState, edge: EdgeState, limits: Limits
+    request: RoutingRequest, device: DeviceState, edge: EdgeState, limits: PolicyLimits
 ) -> Veto | None:
     """Why the device may not answer."""
     if request.mode is Mode.ONLY_IN_CLOUD:
@@ -59,7 +61,9 @@ def device_veto(
         return veto
     if edge.queue_length >= limits.max_queue:
         return Veto(
-            VetoCode.QUEUE_FULL, f"the device is already running {edge.queue_length} generations"
+            VetoCode.QUEUE_FULL,
+            f"the device is already running {edge.queue_length} generations",
+            soft=limits.queue_timeout > 0,  # it waits for a place
         )
     # Soft vetoes come last: they must not hide a hard one.
     fits = request.prompt_tokens + request.max_tokens <= edge.context_window
@@ -69,7 +73,7 @@ def device_veto(
     return _power_veto(device, limits) or _pressure_veto(device, limits) or abandoned
 
 
-def device_state_veto(device: DeviceState, edge: EdgeState, limits: Limits) -> Veto | None:
+def device_state_veto(device: DeviceState, edge: EdgeState, limits: PolicyLimits) -> Veto | None:
     """Why the device should not continue a generation that is running on it."""
     return (
         _memory_veto(device, edge, limits)
@@ -79,7 +83,7 @@ def device_state_veto(device: DeviceState, edge: EdgeState, limits: Limits) -> V
     )
 
 
-def _memory_veto(device: DeviceState, edge: EdgeState, limits: Limits) -> Veto | None:
+def _memory_veto(device: DeviceState, edge: EdgeState, limits: PolicyLimits) -> Veto | None:
     needed = edge.memory_needed + limits.memory_reserve if edge.memory_needed else 0
     if device.available_memory is None or device.available_memory >= needed:
         return None
@@ -90,7 +94,7 @@ def _memory_veto(device: DeviceState, edge: EdgeState, limits: Limits) -> Veto |
     )
 
 
-def _pressure_veto(device: DeviceState, limits: Limits) -> Veto | None:
+def _pressure_veto(device: DeviceState, limits: PolicyLimits) -> Veto | None:
     """Soft, unlike too little memory: a slow answer is better than none."""
     if device.memory_pressure is None or device.memory_pressure <= limits.max_memory_pressure:
         return None
@@ -102,7 +106,7 @@ def _pressure_veto(device: DeviceState, limits: Limits) -> Veto | None:
     )
 
 
-def _temperature_veto(device: DeviceState, limits: Limits) -> Veto | None:
+def _temperature_veto(device: DeviceState, limits: PolicyLimits) -> Veto | None:
     if device.temperature is None or device.temperature <= limits.max_temperature:
         return None
     return Veto(
@@ -111,7 +115,7 @@ def _temperature_veto(device: DeviceState, limits: Limits) -> Veto | None:
     )
 
 
-def _power_veto(device: DeviceState, limits: Limits) -> Veto | None:
+def _power_veto(device: DeviceState, limits: PolicyLimits) -> Veto | None:
     if device.battery is not None and device.battery < limits.min_battery and not device.charging:
         return Veto(
             VetoCode.BATTERY,

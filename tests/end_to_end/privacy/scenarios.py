@@ -17,7 +17,9 @@ from edgewise import (
     NoSourceError,
     RequestError,
     Router,
+    Source,
 )
+from edgewise.generation.attempt import Attempt
 from edgewise.generation.events import Observer
 from edgewise_edge import RuntimeFailedError
 from edgewise_edge.errors import CacheMemoryError
@@ -92,6 +94,12 @@ def damage(folder: Path) -> None:
     model.write_bytes(model.read_bytes()[::-1])
 
 
+def fill_queue(router: Router) -> None:
+    """Take the device's only place."""
+    attempt = Attempt(Source.ON_DEVICE, 1, 1, run=lambda _: iter(()))
+    router.device_source.running.append(attempt)
+
+
 def open_circuit(router: Router) -> None:
     """Record three failures of the cloud."""
     if router.cloud_source:
@@ -127,7 +135,12 @@ TROUBLES = [
     Trouble(name="little memory", device=DeviceState(available_memory=0), refused=True),
     Trouble(name="memory pressure", device=DeviceState(memory_pressure=0.9)),
     Trouble(name="heat", device=DeviceState(temperature=99.0), refused=True),
-    Trouble(name="a full queue", settings={"limits": Limits(max_queue=0)}, refused=True),
+    Trouble(
+        name="a full queue",
+        settings={"limits": Limits(max_queue=1, queue_timeout=0)},
+        harm=fill_queue,
+        refused=True,
+    ),
     Trouble(
         name="no model", harm_model=lambda folder: (folder / MODEL_FILE).unlink(), refused=True
     ),

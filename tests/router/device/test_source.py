@@ -3,10 +3,11 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from edgewise import Availability, ConfigurationError, LatencyLog, ModelError, VetoCode
+from edgewise import Availability, ConfigurationError, LatencyLog, Limits, ModelError, VetoCode
 from edgewise.device.source import DeviceSource
 from edgewise.errors import DeviceBusyError
 from edgewise.policy.types import Veto
@@ -189,7 +190,7 @@ def test_attempt_allows_as_many_tokens_as_fit_the_context_window(sliding_window:
 
 def test_attempt_over_the_queue_limit_fails() -> None:
     """The attempts that run are not affected, and the next one after them may run."""
-    source = new_source(max_queue=2)
+    source = new_source(limits=Limits(max_queue=2))
     tokens = generate(source)
     running = [source.open(new_request()) for _ in range(2)]
     first_tokens = [next(attempt) for attempt in running]
@@ -199,6 +200,26 @@ def test_attempt_over_the_queue_limit_fails() -> None:
     for first, attempt in zip(first_tokens, running, strict=True):
         assert [first, *attempt] == tokens
     assert generate(source) == tokens
+
+
+def test_attempt_that_may_wait_runs_when_another_ends() -> None:
+    """Stopped while it waits, it ends without a token; without a place in time, it fails."""
+    source = new_source(limits=Limits(max_queue=1, queue_timeout=60))
+    tokens = generate(source)
+    running = source.open(new_request())
+    next(running)
+    waiting, stopped = (source.open(new_request(), may_wait=True) for _ in range(2))
+    with ThreadPoolExecutor() as pool:
+        answers = [pool.submit(list, attempt) for attempt in (waiting, stopped)]
+        stopped.stop.set()
+        assert answers[1].result(60) == []
+        assert not answers[0].done()
+        running.close()
+        assert answers[0].result(60) == tokens
+    hasty = new_source(limits=Limits(max_queue=1, queue_timeout=0.01))
+    next(hasty.open(new_request()))
+    with pytest.raises(DeviceBusyError, match=r"none ended within 0\.01 s"):
+        next(hasty.open(new_request(), may_wait=True))
 
 
 def test_concurrent_attempts_are_not_measured() -> None:

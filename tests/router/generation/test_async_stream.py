@@ -236,7 +236,7 @@ def test_streams_over_the_queue_limit_are_refused(exact_folder: Path) -> None:
     """The streams that run continue, and the next one after them may run."""
 
     async def fill_the_queue() -> None:
-        with new_router(exact_folder, limits=Limits(max_queue=2)) as router:
+        with new_router(exact_folder, limits=Limits(max_queue=2, queue_timeout=0.01)) as router:
             streams = [router.astream(PROMPT, **LONG) for _ in range(2)]
             for stream in streams:
                 await anext(stream)

@@ -8,6 +8,7 @@ from itertools import islice
 
 import pytest
 
+from edgewise.device.limits import Limits
 from edgewise.errors import NoSourceError
 from edgewise.generation.attempt import Attempt
 from edgewise.generation.handoff_monitor import HandoffMonitor
@@ -16,7 +17,6 @@ from edgewise.policy.decide import decide, reconsider
 from edgewise.policy.types import (
     Decision,
     DeviceState,
-    Limits,
     NoSource,
     Progress,
     Reason,

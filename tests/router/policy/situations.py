@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from edgewise.device.limits import Limits
 from edgewise.policy.decide import decide, reconsider
 from edgewise.policy.types import (
     Availability,
@@ -11,7 +12,6 @@ from edgewise.policy.types import (
     Decision,
     DeviceState,
     EdgeState,
-    Limits,
     Mode,
     NoSource,
     Privacy,
@@ -24,7 +24,7 @@ from edgewise.policy.types import (
 )
 
 ON_DEVICE, IN_CLOUD = Source.ON_DEVICE, Source.IN_CLOUD
-LIMITS = Limits()
+LIMITS = Limits(queue_timeout=0)  # so that a full queue is a hard veto
 RESERVE = LIMITS.memory_reserve
 
 

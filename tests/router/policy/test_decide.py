@@ -213,6 +213,15 @@ def test_soft_veto_of_the_device_gives_way_if_the_cloud_cannot_answer(
     assert veto_codes(decision) == {ON_DEVICE: code, IN_CLOUD: clouds_code}
 
 
+def test_full_queue_gives_way_if_a_request_may_wait_and_the_cloud_cannot_answer():
+    """The device makes it wait for `queue_timeout`; a cloud that may answer is asked instead."""
+    changes = {"edge": {"queue_length": 8}, "limits": {"queue_timeout": 1}}
+    decision = outcome(cloud={"address": None}, **changes)
+    assert (decision.source, decision.reason) == (ON_DEVICE, Reason.LAST_RESORT)
+    assert decision.vetoes[ON_DEVICE].code is VetoCode.QUEUE_FULL
+    assert outcome(**changes).source is IN_CLOUD
+
+
 @pytest.mark.parametrize(("code", "changes"), SOFT_CLOUD_VETOES)
 @pytest.mark.parametrize(("devices_code", "devices"), HARD_DEVICE_VETOES)
 def test_generation_returns_to_a_cloud_it_left_for_a_soft_reason(

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from edgewise.device.limits import Limits
 from edgewise.policy import decide as policy
 from edgewise.policy import types as plain_data
 from edgewise.policy import vetoes
@@ -20,7 +21,6 @@ from edgewise.policy.types import (
     Decision,
     DeviceState,
     EdgeState,
-    Limits,
     Mode,
     NoSource,
     PredictedTime,
@@ -86,11 +86,12 @@ clouds = st.builds(
 )
 some_limits = st.builds(
     Limits,
-    min_battery=st.floats(),
-    memory_reserve=sizes,
-    max_memory_pressure=st.floats(),
-    max_temperature=st.floats(),
-    max_queue=st.integers(0, 16),
+    min_battery=st.floats(0, 1),
+    memory_reserve=st.integers(0, 2**63 - 1),
+    max_memory_pressure=st.floats(0, 1),
+    max_temperature=st.floats(0, 1000),
+    max_queue=st.integers(1, 16),
+    queue_timeout=st.sampled_from([0.0, 1.0]),
 )
 situations = st.builds(
     Situation, request=requests, device=devices, edge=edges, cloud=clouds, limits=some_limits

@@ -1,0 +1,105 @@
+"""The options of a request, and checks that the options of routers share."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
+
+from edgewise.errors import UnknownOptionError
+from edgewise.policy.types import Mode, Privacy
+from edgewise_edge.checks import Range
+
+DEFAULT_MAX_TOKENS = 128
+
+ModeName: TypeAlias = Literal[
+    "prefer_on_device", "only_on_device", "prefer_in_cloud", "only_in_cloud"
+]
+PrivacyName: TypeAlias = Literal["private", "allow_cloud"]
+
+
+class RequestOptions(TypedDict, total=False):
+    """Options of one request. Leave one out, or pass None, for its default.
+
+    - `max_tokens` (1 or more; default 128): new tokens at most. The answer also ends with the
+      context window, unless it slides.
+    - `temperature` (0 to 100; default: the model's): 0 always takes the most likely token.
+    - `top_k` (0 or more; default: the model's): choose among this many tokens; 0: no limit.
+    - `top_p` (above 0, at most 1; default: the model's): choose among the most likely tokens that
+      together have this probability; 1: no limit.
+    - `repetition_penalty` (0.01 to 100; default: the model's): above 1 avoids tokens that were used
+      before; 1: none.
+    - `seed` (0 to 2**63 - 1; default: random): the same seed gives the same text on one source.
+    - `stop` (text, or several; default: none): the answer ends before the first of these texts.
+    - `mode` (default: the router's): which source to use or prefer.
+    - `privacy` (default: what `classify` says, or the router's): "private" keeps prompt and answer
+      on the device.
+    - `first_token_budget` (seconds above 0; default: none): the time to the first token, which
+      decides the source, and hands off when it is missed.
+    - `latency_budget` (seconds above 0; default: none): the same for the whole answer.
+    - `hedge_after` (seconds above 0; default: never): start the other source too when there is no
+      token for that long; the first to answer wins.
+    - `sliding_window` (True or False; default: False): continue on the device past its context
+      window, dropping the start of the text.
+    """
+
+    max_tokens: int | None
+    temperature: float | None
+    top_k: int | None
+    top_p: float | None
+    repetition_penalty: float | None
+    seed: int | None
+    stop: Sequence[str] | str | None
+    mode: Mode | ModeName | None
+    privacy: Privacy | PrivacyName | None
+    first_token_budget: float | None
+    latency_budget: float | None
+    hedge_after: float | None
+    sliding_window: bool | None
+
+
+# What clocks, threads and gRPC can wait for is the limit of seconds.
+REQUEST_RANGES: Mapping[str, Range] = {
+    "max_tokens": Range(1, 2**31 - 1, whole=True),
+    "first_token_budget": Range(0, 10**6, above=True, unit="seconds"),
+    "latency_budget": Range(0, 10**6, above=True, unit="seconds"),
+    "hedge_after": Range(0, 10**6, above=True, unit="seconds"),
+}
+
+Choice = TypeVar("Choice", Mode, Privacy)
+Type = TypeVar("Type", bound=type)
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def parse_choice(name: str, kind: type[Choice], value: str, error: type[Exception]) -> Choice:
+    """The enum member with that value. Raises `error`, with the valid values."""
+    try:
+        return kind(value)
+    except ValueError as invalid:
+        raise error(f"{name} is {value!r}; it must be one of {', '.join(kind)}") from invalid
+
+
+def require_known(options: Mapping[str, object], valid: Sequence[str]) -> None:
+    """Raise UnknownOptionError for the first name that is not `valid`."""
+    for name in options:
+        if name not in valid:
+            raise UnknownOptionError(name, valid)
+
+
+def known_options(kind: Type) -> Type:
+    """Class decorator: a misspelt keyword of the constructor is an UnknownOptionError."""
+    construct = kind.__init__  # type: ignore[misc]
+    valid = [name for name in inspect.signature(construct).parameters if name != "self"]
+
+    @wraps(construct)
+    def init(self: object, *values: object, **options: object) -> None:
+        require_known(options, valid)
+        construct(self, *values, **options)
+
+    kind.__init__ = init  # type: ignore[misc]
+    return kind
+
+
+def documents_options(function: Function) -> Function:
+    """Decorator: add the list of RequestOptions to the docstring."""
+    function.__doc__ = f"{inspect.getdoc(function)}\n\n{inspect.getdoc(RequestOptions)}"
+    return function

@@ -1,0 +1,148 @@
+"""Options: their documentation, their ranges, and what is said about a mistake."""
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgewise import (
+    CloudSecurity,
+    CloudTimeouts,
+    ConfigurationError,
+    Limits,
+    RequestError,
+    RequestOptions,
+    Router,
+    UnknownOptionError,
+)
+from tests.router.routers import new_router
+
+REQUEST_OPTIONS = list(RequestOptions.__annotations__)
+
+
+def options_of(kind: type) -> list[str]:
+    """The keyword options of its constructor."""
+    parameters = inspect.signature(kind).parameters.values()
+    return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+
+
+def documented(docstring: str) -> list[str]:
+    """The options in its list: those before the bracket that holds range and default."""
+    lines = re.findall(r"^- (`.*?) \(", docstring, re.MULTILINE)
+    return [name for line in lines for name in re.findall(r"`(\w+)`", line)]
+
+
+@pytest.mark.parametrize("kind", [Router, Limits, CloudTimeouts, CloudSecurity])
+def test_every_option_of_a_constructor_is_documented(kind: type) -> None:
+    """In the order of the signature, with its default."""
+    docstring = inspect.getdoc(kind)
+    assert [name for name in documented(docstring) if name != "model"] == options_of(kind)
+    assert docstring.count("default") >= len(options_of(kind)) - 1  # two may share a line
+
+
+@pytest.mark.parametrize("method", [Router.stream, Router.generate, Router.astream, Router.route])
+def test_help_of_the_router_lists_every_option_of_a_request(method: Callable[..., object]) -> None:
+    """`help(Router.stream)` is where an app's developer looks."""
+    assert documented(inspect.getdoc(method)) == REQUEST_OPTIONS
+    assert documented(inspect.getdoc(RequestOptions)) == REQUEST_OPTIONS
+
+
+INVALID_SETTINGS = [
+    (Limits, {"min_battery": 30}, "min_battery is 30; .* from 0 to 1. For 30 % write 0.3"),
+    (Limits, {"max_memory_pressure": 40.0}, "For 40.0 % write 0.4"),
+    (Limits, {"min_battery": -0.1}, "from 0 to 1$"),
+    (Limits, {"min_battery": float("nan")}, "min_battery is nan"),
+    (Limits, {"min_battery": True}, "min_battery is True; it must be a number"),
+    (Limits, {"min_battery": "20%"}, "min_battery is '20%'"),
+    (Limits, {"max_queue": 0}, "max_queue is 0; it must be a whole number .* from 1"),
+    (Limits, {"max_queue": 1.5}, "whole number"),
+    (Limits, {"memory_reserve": -1}, "number of bytes, from 0"),
+    (Limits, {"queue_timeout": -1}, "number of seconds, from 0"),
+    (CloudTimeouts, {"connect": 0}, "connect is 0; .* seconds, above 0 and at most 3600"),
+    (CloudTimeouts, {"first_token": "10"}, "first_token is '10'"),
+    (Router, {"threads": 0}, "threads is 0"),
+    (Router, {"keep_alive": -1.0}, "keep_alive is -1.0"),
+    (Router, {"mode": "on_device"}, "mode is 'on_device'; it must be one of prefer_on_device"),
+    (Router, {"default_privacy": "secret"}, "default_privacy is 'secret'"),
+]
+
+
+@pytest.mark.parametrize(("kind", "options", "message"), INVALID_SETTINGS)
+def test_setting_out_of_range_is_refused(
+    kind: type, options: Mapping[str, Any], message: str
+) -> None:
+    """At construction, with what it may be; a percentage for a fraction with a hint."""
+    with pytest.raises(ConfigurationError, match=message):
+        kind(**options)
+
+
+INVALID_REQUESTS = [
+    ({"max_tokens": 0}, "max_tokens is 0; it must be a whole number, from 1"),
+    ({"max_tokens": True}, "max_tokens is True"),
+    ({"max_tokens": "9"}, "max_tokens is '9'"),
+    ({"temperature": "hot"}, "temperature is 'hot'; it must be a number, from 0 to 100"),
+    ({"top_p": 95}, "For 95 % write 0.95"),
+    ({"top_p": 0}, "above 0 and at most 1"),
+    ({"top_k": 1.5}, "top_k is 1.5"),
+    ({"seed": -1}, "seed is -1"),
+    ({"stop": 5}, "stop is of type int; it must be text"),
+    ({"stop": b"x"}, "stop is of type bytes"),
+    ({"stop": ["a", 5]}, "a stop string"),
+    ({"mode": "cloud"}, "mode is 'cloud'; it must be one of"),
+    ({"privacy": "public"}, "privacy is 'public'; it must be one of"),
+    ({"latency_budget": 0}, "latency_budget is 0"),
+    ({"hedge_after": "soon"}, "hedge_after is 'soon'"),
+    ({"sliding_window": 1}, "sliding_window is 1; it must be True or False"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), INVALID_REQUESTS)
+def test_request_option_out_of_range_is_refused(
+    exact_folder: Path, options: Mapping[str, Any], message: str
+) -> None:
+    """By the call, before anything runs."""
+    with new_router(exact_folder) as router, pytest.raises(RequestError, match=message):
+        router.stream("the", **options)
+
+
+def test_prompt_that_is_not_text_is_refused(exact_folder: Path) -> None:
+    """The message names the type and no content."""
+    with new_router(exact_folder) as router, pytest.raises(RequestError, match="of type bytes"):
+        router.stream(b"the")
+
+
+@pytest.mark.parametrize(
+    ("make", "wrong", "closest"),
+    [
+        (lambda option: Router(**option), "mdoe", "mode"),
+        (lambda option: Limits(**option), "min_batery", "min_battery"),
+        (lambda option: CloudTimeouts(**option), "conect", "connect"),
+        (lambda option: CloudSecurity(**option), "tokn", "token"),
+        (lambda option: Router().stream("the", **option), "temprature", "temperature"),
+        (lambda option: Router().route("the", **option), "zzz", None),
+    ],
+)
+def test_misspelt_option_is_named_with_the_closest_valid_one(
+    make: Callable[[dict[str, int]], object], wrong: str, closest: str | None
+) -> None:
+    """As a TypeError, which Python raises for one, and as our own."""
+    with pytest.raises(UnknownOptionError, match=f"no option '{wrong}'") as raised:
+        make({wrong: 1})
+    assert (raised.value.option, raised.value.closest) == (wrong, closest)
+    assert isinstance(raised.value, TypeError)
+    assert f"did you mean '{closest}'" in str(raised.value) or closest is None
+
+
+def test_numbers_of_numpy_are_taken_as_numbers(exact_folder: Path) -> None:
+    """And become Python's, so that a Generation can be written as JSON."""
+    import numpy as np
+
+    with new_router(exact_folder) as router:
+        generation = router.generate(
+            "the", max_tokens=np.int64(2), seed=np.int32(7), top_p=np.float32(1)
+        )
+    assert generation.usage.completion_tokens <= 2
+    assert type(generation.seed) is int
