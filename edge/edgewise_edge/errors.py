@@ -27,7 +27,7 @@ class EdgewiseError(Exception):
 
 
 def _restore(kind: type[EdgewiseError], args: tuple[object, ...]) -> EdgewiseError:
-    return BaseException.__new__(kind, *args)  # type: ignore[return-value]
+    return BaseException.__new__(kind, *args)
 
 
 class EdgeError(EdgewiseError):
