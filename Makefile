@@ -10,7 +10,12 @@ OURS := $(foreach name,edgewise edgewise-cloud edgewise-edge edgewise-proto,--no
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header $(OURS)
 
-.PHONY: help demo test soak check format bench bench-edge bench-cloud stubs lock clean
+# The public modules. The cloud's interface is its command line and its protocol.
+API := edgewise edgewise.metrics edgewise.tracing $(if $(wildcard router/edgewise/testing*),edgewise.testing) \
+	edgewise_edge edgewise_edge.profiling edgewise_edge.trial
+DIST := dist
+
+.PHONY: help demo test soak check format wheels docs bench bench-edge bench-cloud stubs lock clean
 
 help:  ## Say what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -39,6 +44,19 @@ format: .venv/ready  ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# hatchling writes the same bytes for the same files; nothing is fetched.
+wheels: .venv/ready  ## Build the four wheels into dist/, and the versions to install with them as constraints
+	@rm -f $(DIST)/edgewise*.whl
+	@for part in $(PARTS); do $(BIN)/uv build --quiet --offline --no-build-isolation --python $(BIN)/python \
+		--wheel --no-create-gitignore --out-dir $(DIST) $$part || exit; done
+	@for file in device cloud; do sed -n '/^[a-z]/s/ \\$$//p' requirements/$$file.txt > $(DIST)/$$file.txt || exit; done
+	@ls -l $(DIST)
+
+docs: .venv/ready  ## Make the API reference in build/docs
+	@rm -rf build/docs
+	$(BIN)/python -W error -m pdoc --docformat markdown --no-show-source --output-directory build/docs $(API)
+	@echo "open build/docs/index.html"
+
 bench: .venv/ready  ## Run the benchmarks of the router
 	$(BIN)/python -m benchmarks.router.overhead
 	$(BIN)/python -m benchmarks.router.predictions
@@ -63,8 +81,8 @@ lock: .venv/ready  ## Resolve the requirements again
 	$(COMPILE) requirements/bench-onnx.in -o requirements/bench-onnx.txt
 	$(COMPILE) --no-annotate requirements/tools.in -o requirements/tools.txt
 
-clean:  ## Remove the environment, and what bench-edge and bench-cloud made
-	rm -rf .venv .bench
+clean:  ## Remove the environment, the wheels, the API reference, and what bench-edge and bench-cloud made
+	rm -rf .venv .bench build dist
 
 # The environment is whole when `ready` is newer than all that defines it.
 .venv/ready: requirements/dev.txt requirements/tools.txt $(addsuffix /pyproject.toml,$(PARTS))

@@ -1,1 +1,15 @@
 """edgewise_cloud: the full Keras GPT-2 behind gRPC, and the pipeline that feeds devices."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    __version__: str
+else:
+
+    def __getattr__(name: str) -> str:
+        """Read the version when it is asked for: an import would take longer by a tenth."""
+        if name != "__version__":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib.metadata import version
+
+        return version("edgewise-cloud")

@@ -1,5 +1,7 @@
 """edgewise_edge: GPT-2 as TFLite on the device, with no network and no TensorFlow."""
 
+from typing import TYPE_CHECKING
+
 from edgewise_edge.completion import Completion, complete
 from edgewise_edge.decoding.generate import FinishReason, TokenRequest, Usage
 from edgewise_edge.decoding.sampling import SamplingParams, sample
@@ -47,3 +49,15 @@ __all__ = [
     "find_model",
     "sample",
 ]
+
+if TYPE_CHECKING:
+    __version__: str
+else:
+
+    def __getattr__(name: str) -> str:
+        """Read the version when it is asked for: an import would take longer by a tenth."""
+        if name != "__version__":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib.metadata import version
+
+        return version("edgewise-edge")

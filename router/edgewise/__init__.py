@@ -7,6 +7,8 @@ with Router() as router:
         print(chunk.text, end="", flush=True)
 """
 
+from typing import TYPE_CHECKING
+
 from edgewise.cloud.config import CloudSecurity, CloudTimeouts
 from edgewise.device.limits import Limits
 from edgewise.device.source import ModelAvailability
@@ -126,3 +128,15 @@ __all__ = [
     "VetoCode",
     "VocabularyMismatchError",
 ]
+
+if TYPE_CHECKING:
+    __version__: str
+else:
+
+    def __getattr__(name: str) -> str:
+        """Read the version when it is asked for: an import would take longer by a tenth."""
+        if name != "__version__":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib.metadata import version
+
+        return version("edgewise")

@@ -61,8 +61,11 @@ def test_the_copied_files_build_the_service(tmp_path: Path) -> None:
     """The paths exist, and contain everything the packages are built from."""
     for word, rest in instructions():
         if word == "COPY" and not rest.startswith("--from"):
-            source, target = rest.split()
-            shutil.copytree(ROOT / source, tmp_path / "source" / target)
+            source, target = (path.strip("/") for path in rest.split())
+            if (ROOT / source).is_dir():
+                shutil.copytree(ROOT / source, tmp_path / "source" / target, symlinks=True)
+            else:
+                shutil.copy(ROOT / source, tmp_path / "source" / target)
     shutil.rmtree(tmp_path / "source/cloud/deploy")  # as .dockerignore says
     runs = " ".join(rest for word, rest in instructions() if word == "RUN")
     for file in re.findall(r"requirements/\S+", runs):
