@@ -47,7 +47,7 @@ def serve_ray(
         if error.name != "ray":
             raise
         raise ServeError(
-            "Ray is not installed; install it with: pip install 'edgewise-cloud[ray]'"
+            "Ray is not installed; install it with: pip install './cloud[ray]'"
         ) from error
     from edgewise_cloud.serving.on_ray.replica import application
     from edgewise_cloud.serving.server.server import ServerSettings
