@@ -1,6 +1,6 @@
 """The public API as an app uses it: checked by mypy, never run."""
 
-from edgewise import Decision, Generation, Limits, Mode, Router
+from edgewise import Decision, Generation, Limits, Mode, RequestOptions, Router
 
 with Router("tales", cloud="127.0.0.1:50051", limits=Limits(min_battery=0.1)) as router:
     for chunk in router.stream("Once upon a time", max_tokens=10, stop=["\n"]):
@@ -10,3 +10,12 @@ with Router("tales", cloud="127.0.0.1:50051", limits=Limits(min_battery=0.1)) as
     decision: Decision = router.route("Once", latency_budget=1.5)
     router.generate("Once", max_token=10)  # type: ignore[call-arg]  # misspelled
     router.generate("Once", temperature="hot")  # type: ignore[arg-type]
+    router.generate("Once", mode="on_device")  # type: ignore[arg-type]  # no such mode
+    router.route("Once", privacy="secret")  # type: ignore[arg-type]
+    options: RequestOptions = {"max_tokens": 10, "mode": "only_on_device"}
+    router.generate("Once", **options)
+
+Router(mode="prefer_in_cloud", default_privacy="private")
+Router(mode="prefer_cloud")  # type: ignore[arg-type]
+Router(default_privacy="Private")  # type: ignore[arg-type]
+Limits(min_batery=0.1)  # type: ignore[call-arg]  # misspelled
