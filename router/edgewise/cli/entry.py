@@ -1,0 +1,48 @@
+"""What `edgewise` starts: the commands, and how they end when something is wrong."""
+
+import re
+import sys
+from dataclasses import fields
+
+from edgewise import EdgeError, EdgewiseError
+from edgewise.cli.commands import app
+from edgewise.cli.config import load_config
+from edgewise.cli.exit_codes import ExitCode, exit_code
+from edgewise.cli.output import notes
+from edgewise.cli.request_options import AssumedDevice, GenerateOptions
+from edgewise.cli.router_options import RouterOptions
+from edgewise.cli.values import option_name
+
+_OPTIONS = {
+    part.name for group in (RouterOptions, GenerateOptions, AssumedDevice) for part in fields(group)
+}
+
+
+def main() -> None:
+    """Run the command line. An error is one sentence on standard error and an ExitCode."""
+    try:
+        app()
+    except (EdgewiseError, EdgeError) as error:
+        _fail(explain(str(error)), exit_code(error))
+    except OSError as error:
+        _fail(str(error), ExitCode.FAILED)
+    except KeyboardInterrupt:
+        sys.exit(ExitCode.INTERRUPTED)
+
+
+def explain(message: str) -> str:
+    """The message, in which an option of the API is called what the command line calls it."""
+    start = re.match(r"(?:--)?([a-z_-]+) is ", message)
+    field = start[1].replace("-", "_") if start else ""
+    if not start or field not in _OPTIONS:
+        return message
+    config = load_config()  # again, and so without an error
+    origin = (
+        f" (set in {config.file}, unless on the command line)" if field in config.values else ""
+    )
+    return f"{option_name(field)} is {message[start.end() :]}{origin}"
+
+
+def _fail(message: str, status: ExitCode) -> None:
+    notes.print(f"error: {message}", style="red")
+    sys.exit(status)
