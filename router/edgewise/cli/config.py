@@ -1,5 +1,6 @@
 """The config file: TOML whose keys are the long options of a router."""
 
+import json
 import os
 import tomllib
 from collections.abc import Mapping
@@ -79,7 +80,9 @@ def parse_config(text: str, file: Path) -> dict[str, Any]:
             raise ConfigurationError(f"{file}: unknown key '{key}'; {_closest(key, kinds)}")
         problem = _problem(value, kinds[key])
         if problem:
-            raise ConfigurationError(f"{file}: {key} is {value!r}; it must be {problem}")
+            raise ConfigurationError(
+                f"{file}: {key} is {json.dumps(value, default=str)}; it must be {problem}"
+            )
         is_path = kinds[key] is Path or (key == "model" and "/" in value)
         name = key.replace("-", "_")
         values[name] = str(file.parent / Path(value).expanduser()) if is_path else value

@@ -31,16 +31,18 @@ def main() -> None:
 
 
 def explain(message: str) -> str:
-    """The message, in which an option of the API is called what the command line calls it."""
-    start = re.match(r"(?:--)?([a-z_-]+) is ", message)
-    field = start[1].replace("-", "_") if start else ""
-    if not start or field not in _OPTIONS:
+    """The message, in which an option of the API is called what the command line calls it.
+
+    It names the config file if that is where the value is from.
+    """
+    found = re.match(r"(?:--)?([a-z_-]+) is '?([^';]*)", message)
+    field = found[1].replace("-", "_") if found else ""
+    if not found or field not in _OPTIONS:
         return message
     config = load_config()  # again, and so without an error
-    origin = (
-        f" (set in {config.file}, unless on the command line)" if field in config.values else ""
-    )
-    return f"{option_name(field)} is {message[start.end() :]}{origin}"
+    value = config.values.get(field)
+    origin = f" (set in {config.file})" if found[2] in {str(value), f"{value}.0"} else ""
+    return f"{option_name(field)}{message[found.end(1) :]}{origin}"
 
 
 def _fail(message: str, status: ExitCode) -> None:

@@ -48,7 +48,9 @@ def doctor_table(report: Report) -> Table:
         "battery": _battery(state.battery, state.charging),
         "temperature": UNKNOWN if state.temperature is None else f"{state.temperature:.0f} °C",
         "low-power mode": {None: UNKNOWN, True: "on", False: "off"}[state.low_power_mode],
-        "cloud": _finding(report.cloud) if report.cloud else "no address set (--cloud HOST:PORT)",
+        "cloud": _finding(report.cloud)
+        if report.cloud
+        else "none: no address set (--cloud HOST:PORT), or --offline",
     }
     table = Table(show_header=False)
     for name, value in rows.items():
