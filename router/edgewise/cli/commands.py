@@ -1,4 +1,4 @@
-"""`edgewise`: generate text, explain where it would be generated, and inspect this device."""
+"""The commands of `edgewise`."""
 
 import sys
 from dataclasses import asdict
@@ -30,7 +30,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help=__doc__,
 )
 
 
@@ -62,7 +61,7 @@ def read_config(
 def generate(
     router: RouterOptions, request: GenerateOptions, prompt: Prompt = None, json_: Json = False
 ) -> None:
-    """Continue PROMPT and stream the text; a summary goes to standard error."""
+    """Continue PROMPT and stream the text. A summary goes to standard error."""
     text, interrupted, said = read_prompt(prompt), False, False
     with (
         waiting("waiting for the first token") as stop_waiting,
@@ -101,7 +100,7 @@ def route(
     prompt: Prompt = None,
     json_: Json = False,
 ) -> None:
-    """Show where PROMPT would be answered and why, on this device or an assumed one."""
+    """Show which source would answer, and why. The device may be an assumed one."""
     text, state = read_prompt(prompt), assumed.over(read_device_state())
     try:
         with waiting("measuring the device"), router.router(lambda: state) as running:
@@ -119,7 +118,7 @@ def route(
 @app.command(epilog=ExitCode.explain())
 @with_option_groups
 def bench(model: Model = "tales", threads: Threads = None, json_: Json = False) -> None:
-    """Measure the model on this device; the router then predicts its times from the result."""
+    """Measure the model on this device. Predicted times then follow the result."""
     with waiting("measuring; takes some seconds"), Router(model, threads=threads) as router:
         profile = router.measure()
     if json_:
@@ -133,7 +132,7 @@ def bench(model: Model = "tales", threads: Threads = None, json_: Json = False) 
 def doctor(
     context: typer.Context, cloud: CloudOptions, model: Model = "tales", json_: Json = False
 ) -> None:
-    """Check the model byte for byte, this device, and the cloud if one is set."""
+    """Check the model, the device and the cloud. The model is compared byte for byte."""
     address = None if cloud.offline else cloud.cloud
     with waiting("reading the model and asking the cloud"):
         report = examine(context.obj.file, model, address, cloud.security())

@@ -90,8 +90,12 @@ def parse_config(text: str, file: Path) -> dict[str, Any]:
 
 
 def config_keys() -> dict[str, type]:
-    """Each key with the type of its value: bool, int, float, str, Path or an enum."""
-    return {part.name.replace("_", "-"): _kind(part.type) for part in fields(RouterOptions)}
+    """Each key with the type of its value: bool, int, float, str, Path or an enum.
+
+    `offline` is none: a file without a cloud says the same.
+    """
+    parts = (part for part in fields(RouterOptions) if part.name != "offline")
+    return {part.name.replace("_", "-"): _kind(part.type) for part in parts}
 
 
 def _kind(annotation: Any) -> type:

@@ -3,6 +3,7 @@
 import re
 import sys
 from dataclasses import fields
+from shutil import get_terminal_size
 
 from edgewise import EdgeError, EdgewiseError
 from edgewise.cli.commands import app
@@ -13,6 +14,8 @@ from edgewise.cli.request_options import AssumedDevice, GenerateOptions
 from edgewise.cli.router_options import RouterOptions
 from edgewise.cli.values import option_name
 
+NARROW = 72  # columns
+
 _OPTIONS = {
     part.name for group in (RouterOptions, GenerateOptions, AssumedDevice) for part in fields(group)
 }
@@ -20,6 +23,8 @@ _OPTIONS = {
 
 def main() -> None:
     """Run the command line. An error is one sentence on standard error and an ExitCode."""
+    # In a narrow terminal Rich would cut the names of options.
+    app.rich_markup_mode = "rich" if get_terminal_size().columns >= NARROW else None
     try:
         app()
     except (EdgewiseError, EdgeError) as error:

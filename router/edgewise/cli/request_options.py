@@ -15,7 +15,9 @@ _MODELS = "the model's"
 Prompt = Annotated[
     str | None,
     typer.Argument(
-        help="The text to continue; '-' reads standard input.", show_default="standard input"
+        metavar="PROMPT",
+        help="The text to continue; '-' reads standard input.",
+        show_default="standard input",
     ),
 ]
 Json = Annotated[
@@ -107,7 +109,7 @@ class GenerateOptions(RouteOptions):
     top_p: Annotated[
         float | None,
         typer.Option(
-            metavar="FRACTION",
+            metavar="0..1",
             help="Choose among the likeliest tokens that make up this probability, "
             "above 0; 1: all.",
             show_default=_MODELS,
@@ -152,8 +154,8 @@ class AssumedDevice:
     battery: Annotated[
         float | None,
         typer.Option(
-            metavar="FRACTION",
-            help="Its charge, from 0 to 1.",
+            metavar="0..1",
+            help="Its charge.",
             callback=fraction,
             show_default="this device's",
             rich_help_panel=ASSUMED,

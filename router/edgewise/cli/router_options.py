@@ -65,7 +65,8 @@ class CloudOptions:
     cloud_tls: Annotated[
         bool,
         typer.Option(
-            "--cloud-tls/--no-cloud-tls",
+            "--cloud-tls",
+            show_default="off",
             help="Connect with TLS; --cloud-ca and --cloud-certificate imply it.",
             rich_help_panel=CLOUD,
         ),
@@ -109,7 +110,8 @@ class CloudOptions:
     offline: Annotated[
         bool,
         typer.Option(
-            "--offline/--no-offline",
+            "--offline",
+            show_default="off",
             help="Never connect, even if a cloud is set.",
             rich_help_panel=CLOUD,
         ),
@@ -133,8 +135,8 @@ class LimitOptions:
     min_battery: Annotated[
         float,
         typer.Option(
-            metavar="FRACTION",
-            help="Charge to keep, from 0 to 1; ignored while charging.",
+            metavar="0..1",
+            help="Charge to keep; ignored while charging.",
             callback=fraction,
             rich_help_panel=LIMITS,
         ),
@@ -150,8 +152,8 @@ class LimitOptions:
     max_memory_pressure: Annotated[
         float,
         typer.Option(
-            metavar="FRACTION",
-            help="Share of time that programs may wait for memory, from 0 to 1.",
+            metavar="0..1",
+            help="Share of time that programs may wait for memory.",
             callback=fraction,
             rich_help_panel=LIMITS,
         ),
@@ -198,7 +200,7 @@ class RouterOptions(LimitOptions, CloudOptions):
         float | None,
         typer.Option(
             metavar="SECONDS",
-            help="Unload the model when it has been idle this long, as while the cloud answers.",
+            help="Unload the model after this time without work, such as while the cloud answers.",
             show_default="keep it",
             rich_help_panel=MODEL,
         ),
