@@ -1,14 +1,13 @@
 """The options of one request, and of the device that it is tried on."""
 
 from dataclasses import asdict, dataclass, replace
-from typing import Annotated, cast
+from typing import Annotated, Any
 
 import typer
 
 from edgewise import DeviceState, Privacy
 from edgewise.cli.option_groups import ASSUMED, ROUTING, SAMPLING
 from edgewise.cli.values import fraction, parse_size
-from edgewise.generation.request import DEFAULT_MAX_TOKENS, RequestOptions
 
 _MODELS = "the model's"
 
@@ -31,7 +30,7 @@ class RouteOptions:
 
     max_tokens: Annotated[
         int, typer.Option("-n", "--max-tokens", metavar="N", help="New tokens at most, 1 or more.")
-    ] = DEFAULT_MAX_TOKENS
+    ] = 128
     private: Annotated[
         bool,
         typer.Option(
@@ -66,11 +65,11 @@ class RouteOptions:
         ),
     ] = False
 
-    def request(self) -> RequestOptions:
-        """For Router.stream and Router.route."""
+    def request(self) -> dict[str, Any]:
+        """The RequestOptions of Router.stream and Router.route."""
         options = asdict(self)
         options["privacy"] = Privacy.PRIVATE if options.pop("private") else None
-        return cast(RequestOptions, options)
+        return options
 
 
 @dataclass(frozen=True, kw_only=True)
