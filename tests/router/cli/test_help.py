@@ -56,7 +56,7 @@ def test_no_help_page_cuts_a_name(edgewise, monkeypatch, command, columns):
     done = edgewise(*arguments, "-h")
     assert done == edgewise(*arguments, "--help")
     assert done.returncode == 0
-    assert "Exit status: 0 ok" in done.stdout
+    assert "Exit codes: 0 ok" in done.stdout
     assert "…" not in done.stdout
     assert "..." not in done.stdout.replace("[ARGS]...", "")
 
@@ -76,7 +76,7 @@ def test_docs_list_every_command():
 
 def test_docs_list_every_exit_status():
     """In the words of --help."""
-    assert rows("Exit status") == [[str(code.value), code.meaning] for code in ExitCode]
+    assert rows("Exit codes") == [[str(code.value), code.meaning] for code in ExitCode]
 
 
 def test_docs_list_every_key_of_the_config_file():
