@@ -36,5 +36,6 @@ class Range:
     def _hint(self, value: object) -> str:
         """For a percentage where a fraction is expected."""
         if self.high == 1 and not self.whole and value in Range(1, 100, above=True):
-            return f". For {value} % write {float(str(value)) / 100:g}"
+            percentage = float(str(value))
+            return f". For {percentage:g} % write {percentage / 100:g}"
         return ""

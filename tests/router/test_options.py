@@ -52,7 +52,7 @@ def test_help_of_the_router_lists_every_option_of_a_request(method: Callable[...
 
 INVALID_SETTINGS = [
     (Limits, {"min_battery": 30}, "min_battery is 30; .* from 0 to 1. For 30 % write 0.3"),
-    (Limits, {"max_memory_pressure": 40.0}, "For 40.0 % write 0.4"),
+    (Limits, {"max_memory_pressure": 40.0}, "For 40 % write 0.4"),
     (Limits, {"min_battery": -0.1}, "from 0 to 1$"),
     (Limits, {"min_battery": float("nan")}, "min_battery is nan"),
     (Limits, {"min_battery": True}, "min_battery is True; it must be a number"),

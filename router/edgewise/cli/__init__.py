@@ -1,5 +1,6 @@
 """The command line, `edgewise`."""
 
-from edgewise.cli.commands import app, main
+from edgewise.cli.commands import app
+from edgewise.cli.entry import main
 
 __all__ = ["app", "main"]

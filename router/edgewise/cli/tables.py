@@ -1,12 +1,13 @@
 """Decisions, devices and profiles as tables for people."""
 
+from dataclasses import replace
+
 from rich.markup import escape
 from rich.table import Table
 
-from edgewise.errors import SourceFailedError
-from edgewise.policy.types import Decision, PredictedTime, Source
-from edgewise.router import Router
-from edgewise_edge import ModelError
+from edgewise import Decision, PredictedTime, Source
+from edgewise.cli.config import default_file
+from edgewise.cli.doctor import Finding, Report
 from edgewise_edge.profiling import Profile
 
 UNKNOWN = "unknown"
@@ -36,21 +37,20 @@ def seconds(time: float | None) -> str:
     return f"{time * 1000:.0f} ms" if time < 1 else f"{time:.1f} s"
 
 
-def doctor_table(router: Router) -> Table:
-    """The device's state, its model, and the cloud."""
-    state, model = router.device_state(), router.model
-    shape = model.architecture
+def doctor_table(report: Report) -> Table:
+    """The config file, the device's state, its model, and the cloud."""
+    state = report.device
     rows = {
-        "model": f"{model.name}@{model.revision}, {_model(router)}",
-        "size": f"{shape.layers} layers of {shape.width}, vocabulary of {shape.vocabulary_size:,} tokens, "
-        f"context window of {shape.context_window}",
-        "memory needed": _megabytes(model.memory),
+        "config file": str(report.config or f"none (it would be {default_file()})"),
+        **_model_rows(report),
         "memory available": _megabytes(state.available_memory),
         "memory pressure": _percent(state.memory_pressure),
         "battery": _battery(state.battery, state.charging),
         "temperature": UNKNOWN if state.temperature is None else f"{state.temperature:.0f} °C",
         "low-power mode": {None: UNKNOWN, True: "on", False: "off"}[state.low_power_mode],
-        "cloud": _cloud(router),
+        "cloud": _finding(report.cloud)
+        if report.cloud
+        else "none: no address set (--cloud HOST:PORT), or --offline",
     }
     table = Table(show_header=False)
     for name, value in rows.items():
@@ -80,20 +80,22 @@ def profile_table(profile: Profile) -> Table:
     return table
 
 
-def _model(router: Router) -> str:
-    try:
-        router.verify_model()
-    except ModelError as error:
-        return f"not usable: {error}"
-    return str(router.availability())
+def _model_rows(report: Report) -> dict[str, str]:
+    found, manifest = report.model, report.manifest
+    if manifest is None:
+        return {"model": _finding(found)}
+    shape = manifest.architecture
+    named = replace(found, name=f"{found.name}@{manifest.revision}")
+    return {
+        "model": _finding(named),
+        "size": f"{shape.layers} layers of {shape.width}, vocabulary of "
+        f"{shape.vocabulary_size:,} tokens, context window of {shape.context_window}",
+        "memory needed": _megabytes(manifest.memory),
+    }
 
 
-def _cloud(router: Router) -> str:
-    try:
-        description = router.describe_cloud()
-    except SourceFailedError as error:
-        return f"not usable: {error}"
-    return f"serves {description}" if description else "no address set (--cloud HOST:PORT)"
+def _finding(found: Finding) -> str:
+    return f"{found.name}, {'' if found.usable else 'not usable: '}{found.detail}"
 
 
 def _battery(charge: float | None, charging: bool | None) -> str:

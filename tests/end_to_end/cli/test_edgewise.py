@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from edgewise.cli.exit_codes import ExitCode
 from edgewise_edge import DeviceModel, find_model
 from tests.support.command_line import BIN, run
 from tests.support.network.fault_proxy import fault_proxy
@@ -19,9 +20,12 @@ from tests.support.service import Running, serving
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the measurements of tiny models out of the user's cache."""
+def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the measurements of tiny models out of the user's cache, and the user's settings out."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    for name in ("CLOUD", "CLOUD_TOKEN", "CONFIG"):
+        monkeypatch.delenv(f"EDGEWISE_{name}", raising=False)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +85,7 @@ def test_route_shows_a_table() -> None:
 def test_route_without_a_source_fails() -> None:
     """In JSON too: no source, and both vetoes."""
     done = run("route", "Once", "--available-memory", "1MB", "--json")
-    assert done.returncode == 2
+    assert done.returncode == ExitCode.REFUSED
     vetoes = json.loads(done.stdout)["vetoes"]
     assert {source: veto["code"] for source, veto in vetoes.items()} == {
         "on_device": "memory",
@@ -95,7 +99,6 @@ def test_doctor_reports_the_device_and_the_cloud(service: Running, exact_folder:
     assert done.returncode == 0
     for word in ("exact@", "available", "battery", "memory", "serves exact@"):
         assert word in done.stdout
-    assert "not usable" in run("doctor", "--cloud", "127.0.0.1:1").stdout
 
 
 def test_generate_in_the_cloud(service: Running, exact_folder: Path) -> None:
@@ -183,15 +186,6 @@ def test_invalid_input_is_one_sentence_and_status_2(tmp_path: Path) -> None:
         ("generate", "a", "--model", str(models["truncated"])): "cut short",
         ("generate", "a", "--model", str(models["changed"])): "sha256 differs",
         ("generate", "a", "--cloud", "nonsense"): "HOST:PORT",
-        (
-            "generate",
-            "a",
-            "--cloud",
-            "127.0.0.1:1",
-            "--mode",
-            "only_in_cloud",
-        ): "edgewise-cloud serve",
-        ("generate", "a", "--mode", "only_in_cloud", "--private"): "Choose another mode",
         ("route", "a", "--available-memory", "lots"): "200MB",
         ("generate", "a", "--mode", "sometimes"): "prefer_on_device",
     }
@@ -216,12 +210,73 @@ def test_input_that_is_not_utf8_is_rejected() -> None:
     assert b"not UTF-8" in done.stderr
 
 
+def test_refused_and_unreachable_are_told_apart() -> None:
+    """By the exit status; each says what to do."""
+    only_in_cloud = ("generate", "a", "--mode", "only_in_cloud")
+    refused = run(*only_in_cloud, "--private")
+    assert refused.returncode == ExitCode.REFUSED
+    assert "Choose another mode" in refused.stderr
+    unreachable = run(*only_in_cloud, "--cloud", "127.0.0.1:1")
+    assert unreachable.returncode == ExitCode.CLOUD
+    assert "edgewise-cloud serve" in unreachable.stderr
+
+
 def test_doctor_verifies_the_model(tmp_path: Path) -> None:
-    """Byte for byte."""
+    """Byte for byte; one that cannot be used makes it fail."""
     models = broken_models(tmp_path)
     for name, words in {"changed": "sha256 differs", "truncated": "cut short"}.items():
         done = run("doctor", "--model", models[name])
+        assert done.returncode == ExitCode.INVALID
         assert words in " ".join(done.stdout.replace("│", " ").split())
+
+
+def test_doctor_reports_what_a_broken_model_leaves(service: Running, tmp_path: Path) -> None:
+    """The device and the cloud, in JSON."""
+    model = broken_models(tmp_path)["unnamed"]
+    done = run("doctor", "--json", "--model", model, "--cloud", service.address)
+    assert done.returncode == ExitCode.INVALID
+    report = json.loads(done.stdout)
+    assert not report["model"]["usable"]
+    assert report["device"]["available_memory"] > 0
+    assert report["cloud"]["usable"]
+    assert "slots taken" in report["cloud"]["detail"]
+
+
+def test_doctor_fails_for_a_cloud_that_does_not_answer(tmp_path: Path) -> None:
+    """If one is set, as in the config file, which it names."""
+    file = tmp_path / "config.toml"
+    file.write_text('cloud = "127.0.0.1:1"')
+    done = run("doctor", "--json", EDGEWISE_CONFIG=str(file))
+    assert done.returncode == ExitCode.CLOUD
+    report = json.loads(done.stdout)
+    assert report["config"] == str(file)
+    assert report["model"]["usable"]
+    assert not report["cloud"]["usable"]
+    assert run("doctor", "--offline", EDGEWISE_CONFIG=str(file)).returncode == ExitCode.OK
+
+
+def test_closed_pipe_ends_quietly() -> None:
+    """As in `edgewise generate ... | head -c 1`."""
+    with subprocess.Popen(
+        [BIN / "edgewise", "generate", "Once upon a time", "--max-tokens", "400"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        process.stdout.read(1)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == ExitCode.PIPE_CLOSED
+
+
+def test_full_disk_is_one_sentence() -> None:
+    """For standard output that takes nothing more."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [BIN / "edgewise", "generate", "Once"], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert done.returncode == ExitCode.FAILED
+    assert done.stderr.startswith(b"error: ")
+    assert done.stderr.count(b"\n") == 1
 
 
 def test_http_proxy_is_ignored(service: Running, exact_folder: Path) -> None:
@@ -243,5 +298,5 @@ def test_cloud_with_another_vocabulary_is_reported(exact_model: DeviceModel) -> 
     cloud.vocabulary = "0" * 64
     with serving_scripted(cloud) as address:
         done = run("generate", "a", "--cloud", address, "--mode", "only_in_cloud")
-    assert done.returncode == 2
+    assert done.returncode == ExitCode.CLOUD
     assert "use the same model on the device and in the cloud" in done.stderr

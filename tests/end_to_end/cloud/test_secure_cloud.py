@@ -19,6 +19,7 @@ from edgewise import (
     Source,
     VetoCode,
 )
+from edgewise.cli.exit_codes import ExitCode
 from edgewise_cloud.serving.security.settings import Security
 from edgewise_cloud.serving.security.tokens import append_line, new_token
 from tests.support.certificates import Authority, Pair
@@ -228,7 +229,7 @@ def test_doctor_describes_a_secure_cloud(
     assert "serves exact" in run("doctor", *secured, "--cloud-token-file", file).stdout
     assert "serves exact" in run("doctor", *secured, EDGEWISE_CLOUD_TOKEN=token).stdout
     refused = run("doctor", *secured)
-    assert refused.returncode == 0
+    assert refused.returncode == ExitCode.CLOUD
     assert "UNAUTHENTICATED" in refused.stdout
 
 

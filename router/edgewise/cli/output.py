@@ -1,0 +1,67 @@
+"""Writing: results to standard output, everything else to standard error."""
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from edgewise.cli.exit_codes import ExitCode
+
+notes = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+
+PATIENCE = 1.0  # seconds without output until `waiting` shows something
+
+
+def write(text: str, end: str = "\n") -> None:
+    """Print at once. Exits quietly when the reader has closed the pipe, as `| head` does."""
+    try:
+        print(text, end=end, flush=True)
+    except OSError as error:
+        # Or Python tries again when it exits, and complains.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            sys.exit(ExitCode.PIPE_CLOSED)
+        raise
+
+
+def write_json(value: dict[str, Any]) -> None:
+    """One JSON object."""
+    write(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def write_table(table: Table) -> None:
+    """A table as wide as the terminal allows."""
+    console = Console(highlight=False)
+    with console.capture() as capture:
+        console.print(table)
+    write(capture.get(), end="")
+
+
+@contextmanager
+def waiting(words: str) -> Iterator[Callable[[], None]]:
+    """Show `words` and a spinner on a terminal's standard error if the block takes over a second.
+
+    The block calls what it is given once it prints something itself.
+    """
+    status = notes.status(words)
+    timer = threading.Timer(PATIENCE, status.start)
+    timer.daemon = True
+
+    def stop() -> None:
+        timer.cancel()
+        if timer.is_alive():
+            timer.join()
+        status.stop()
+
+    if notes.is_terminal:
+        timer.start()
+    try:
+        yield stop
+    finally:
+        stop()

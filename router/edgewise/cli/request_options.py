@@ -1,0 +1,192 @@
+"""The options of one request, and of the device that it is tried on."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any
+
+import typer
+
+from edgewise import DeviceState, Privacy
+from edgewise.cli.option_groups import ASSUMED, ROUTING, SAMPLING
+from edgewise.cli.values import fraction, parse_size
+from edgewise.options import DEFAULT_MAX_TOKENS
+
+_MODELS = "the model's"
+
+Prompt = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="PROMPT",
+        help="The text to continue; '-' reads standard input.",
+        show_default="standard input",
+    ),
+]
+Json = Annotated[
+    bool, typer.Option("-j", "--json", help="Print one JSON object.", show_default="text")
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouteOptions:
+    """What decides about one request."""
+
+    max_tokens: Annotated[
+        int, typer.Option("-n", "--max-tokens", metavar="N", help="New tokens at most, 1 or more.")
+    ] = DEFAULT_MAX_TOKENS
+    private: Annotated[
+        bool,
+        typer.Option(
+            "--private", help="Never leave the device.", show_default="off", rich_help_panel=ROUTING
+        ),
+    ] = False
+    first_token_budget: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="Prefer a source that has the first token by then; above 0.",
+            show_default="none",
+            rich_help_panel=ROUTING,
+        ),
+    ] = None
+    latency_budget: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="Prefer a source that has the whole answer by then; above 0.",
+            show_default="none",
+            rich_help_panel=ROUTING,
+        ),
+    ] = None
+    sliding_window: Annotated[
+        bool,
+        typer.Option(
+            "--sliding-window",
+            show_default="off",
+            help="Let the device continue past its context window, forgetting the start.",
+            rich_help_panel=ROUTING,
+        ),
+    ] = False
+
+    def request(self) -> dict[str, Any]:
+        """The RequestOptions of Router.stream and Router.route."""
+        options = asdict(self)
+        options["privacy"] = Privacy.PRIVATE if options.pop("private") else None
+        return options
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateOptions(RouteOptions):
+    """What a request for text takes."""
+
+    hedge_after: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="Start the other source too if there is no token by then; above 0.",
+            show_default="never",
+            rich_help_panel=ROUTING,
+        ),
+    ] = None
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            "-t",
+            "--temperature",
+            metavar="NUMBER",
+            help="From 0 (always the likeliest token) to 100; 1 samples as the model predicts.",
+            show_default=_MODELS,
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None
+    top_k: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Choose among the N likeliest tokens; 0: all.",
+            show_default=_MODELS,
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None
+    top_p: Annotated[
+        float | None,
+        typer.Option(
+            metavar="0..1",
+            help="Choose among the likeliest tokens that make up this probability, "
+            "above 0; 1: all.",
+            show_default=_MODELS,
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None
+    repetition_penalty: Annotated[
+        float | None,
+        typer.Option(
+            metavar="NUMBER",
+            help="Above 1 makes earlier tokens less likely, from 0.01 to 100; 1: none.",
+            show_default=_MODELS,
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            "-s",
+            "--seed",
+            metavar="N",
+            help="The same seed gives the same text; 0 or more.",
+            show_default="random",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None
+    stop: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT",
+            help="End before this text; may be given several times.",
+            show_default="none",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssumedDevice:
+    """A device other than this one."""
+
+    battery: Annotated[
+        float | None,
+        typer.Option(
+            metavar="0..1",
+            help="Its charge.",
+            callback=fraction,
+            show_default="this device's",
+            rich_help_panel=ASSUMED,
+        ),
+    ] = None
+    on_battery: Annotated[
+        bool,
+        typer.Option(
+            "--on-battery",
+            help="No charger is connected.",
+            show_default="this device's",
+            rich_help_panel=ASSUMED,
+        ),
+    ] = False
+    available_memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Its free memory, such as 200MB or 1.5GiB.",
+            show_default="this device's",
+            rich_help_panel=ASSUMED,
+        ),
+    ] = None
+
+    def over(self, state: DeviceState) -> DeviceState:
+        """`state` with these assumptions. Raises ConfigurationError for an invalid size."""
+        if self.battery is not None:
+            state = replace(state, battery=self.battery)
+        if self.on_battery:
+            state = replace(state, charging=False)
+        if self.available_memory is not None:
+            size = parse_size("available_memory", self.available_memory)
+            state = replace(state, available_memory=size)
+        return state

@@ -1,0 +1,63 @@
+"""How the values of options are read."""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import typer
+
+from edgewise import ConfigurationError, RequestError
+
+TOKEN_VARIABLE = "EDGEWISE_CLOUD_TOKEN"  # noqa: S105  # not an argument, which `ps` would show
+
+
+def option_name(field: str) -> str:
+    """The long option of a parameter: --max-tokens for max_tokens."""
+    return "--" + field.rstrip("_").replace("_", "-")
+
+
+def read_prompt(argument: str | None) -> str:
+    """The argument, or standard input. Raises RequestError if there is neither."""
+    if argument is not None and argument != "-":
+        return argument
+    if sys.stdin is None or sys.stdin.isatty():
+        raise RequestError("no prompt; give one as an argument or on standard input")
+    try:
+        return sys.stdin.buffer.read().decode().rstrip("\n")
+    except UnicodeDecodeError as error:
+        raise RequestError(f"standard input is not UTF-8: {error}") from error
+
+
+def fraction(_: typer.Context, option: typer.CallbackParam, value: float | None) -> float | None:
+    """An option's callback. Raises ConfigurationError for a value not from 0 to 1."""
+    if value is None or 0 <= value <= 1:
+        return value
+    hint = f". For {value:g} % write {value / 100:g}" if 1 < value <= 100 else ""
+    name = option_name(option.name or "")
+    raise ConfigurationError(f"{name} is {value:g}; it must be a number, from 0 to 1{hint}")
+
+
+def parse_size(field: str, text: str) -> int:
+    """Bytes of '200MB', '1.5 GiB' or '4096'. Raises ConfigurationError for anything else."""
+    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?(?:([kKMGT])(i?)B?|B)?", text.strip())
+    if not match:
+        raise ConfigurationError(
+            f"{option_name(field)} is '{text}'; write a size like 200MB or 1.5GiB"
+        )
+    number, prefix, binary = match.groups()
+    unit: int = (1024 if binary else 1000) ** " KMGT".index((prefix or " ").upper())
+    return round(float(number) * unit)
+
+
+def read_token(file: Path | None) -> str | None:
+    """The token in a file, or else in the environment. Raises ConfigurationError."""
+    if file is None:
+        return os.environ.get(TOKEN_VARIABLE) or None
+    try:
+        return file.read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {file}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        # Without its cause, which would quote the file.
+        raise ConfigurationError(f"{file} is not a token file: it is not ASCII") from None

@@ -1,0 +1,106 @@
+"""The values of options."""
+
+import pytest
+
+from edgewise import ConfigurationError, Limits
+from edgewise.cli.router_options import RouterOptions
+from edgewise.cli.values import parse_size
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("0", 0),
+        ("4096", 4096),
+        ("4096B", 4096),
+        ("1kB", 1_000),
+        ("1KB", 1_000),
+        ("1k", 1_000),
+        ("1KiB", 1_024),
+        ("200MB", 200_000_000),
+        ("200M", 200_000_000),
+        ("200MiB", 200 * 2**20),
+        ("200Mi", 200 * 2**20),
+        ("2GB", 2_000_000_000),
+        ("1.5GB", 1_500_000_000),
+        ("1.5GiB", 3 * 2**29),
+        ("0.5GiB", 2**29),
+        ("1.5 GiB", 3 * 2**29),
+        ("  200 MB  ", 200_000_000),
+        ("007kB", 7_000),
+    ],
+)
+def test_size_is_in_bytes(text, size):
+    """With or without a unit, decimal or binary."""
+    assert parse_size("memory_reserve", text) == size
+
+
+def test_size_is_a_whole_number():
+    """Also if it is written with a fraction."""
+    assert isinstance(parse_size("memory_reserve", "1.5kB"), int)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "MB",
+        "much",
+        "-200MB",
+        "+200MB",
+        "1,5GB",
+        "1.2.3MB",
+        "1.MB",
+        ".5GB",
+        "1e9",
+        "0x10",
+        "200XB",
+        "200MBB",
+        "200MB 5",
+        "20 0MB",
+        "200M B",
+        "nan",
+        "inf",
+    ],
+)
+def test_invalid_size_is_rejected(text):
+    """The error names the option, repeats the value and shows a valid one."""
+    with pytest.raises(ConfigurationError) as caught:
+        parse_size("memory_reserve", text)
+    assert str(caught.value) == f"--memory-reserve is '{text}'; write a size like 200MB or 1.5GiB"
+
+
+def test_limits_have_the_defaults_of_the_api():
+    """Also the one that is written as a size; each limit is an option."""
+    assert RouterOptions().limits() == Limits()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ("route", "a", "--battery", "30"),
+            "--battery is 30; it must be a number, from 0 to 1. For 30 % write 0.3",
+        ),
+        (
+            ("route", "a", "--min-battery", "20"),
+            "--min-battery is 20.0; it must be a number, from 0 to 1. For 20 % write 0.2",
+        ),
+        (
+            ("route", "a", "--max-memory-pressure", "101"),
+            "--max-memory-pressure is 101.0; it must be a number, from 0 to 1\n",
+        ),
+        (
+            ("route", "a", "--battery", "nan"),
+            "--battery is nan; it must be a number, from 0 to 1\n",
+        ),
+        (("route", "a", "--max-tokens", "0"), "--max-tokens is 0; it must be "),
+        (("bench", "--threads", "0"), "--threads is 0; it must be "),
+    ],
+)
+def test_value_out_of_range_is_refused(edgewise, arguments, words):
+    """With the option as it was typed, and a hint where a percentage stands for a fraction."""
+    done = edgewise(*arguments)
+    assert done.returncode == 2
+    assert words in done.stderr
