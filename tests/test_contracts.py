@@ -2,12 +2,15 @@
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 import edgewise
+import edgewise_cloud
 import edgewise_edge
+import edgewise_proto
 from edgewise_proto import generation_pb2 as pb
 
 ROOT = Path(__file__).parents[1]
@@ -18,6 +21,48 @@ def test_all_is_sorted_and_complete(package: object) -> None:
     """Every name in `__all__` exists."""
     assert package.__all__ == sorted(package.__all__)
     assert all(hasattr(package, name) for name in package.__all__)
+
+
+def project(part: str) -> dict[str, object]:
+    """What a part's pyproject.toml says of it."""
+    return tomllib.loads((ROOT / part / "pyproject.toml").read_text())["project"]
+
+
+def test_the_four_parts_have_one_version() -> None:
+    """The edge's, by SemVer."""
+    version = project("edge")["version"]
+    parts = (edgewise, edgewise_cloud, edgewise_edge, edgewise_proto)
+    assert {part.__version__ for part in parts} == {version}
+    assert all("version" in project(part)["dynamic"] for part in ("proto", "cloud", "router"))
+    assert [number.isdigit() for number in version.split(".")] == [True] * 3
+
+
+def test_a_part_takes_the_others_of_its_minor_version() -> None:
+    """They use each other's internals."""
+    series = project("edge")["version"].rpartition(".")[0]
+    ours = {
+        name
+        for part in ("proto", "edge", "cloud", "router")
+        for name in project(part)["dependencies"]
+        if name.startswith("edgewise")
+    }
+    assert ours == {f"edgewise-edge=={series}.*", f"edgewise-proto=={series}.*"}
+
+
+def test_an_unknown_name_of_a_part_is_an_attribute_error() -> None:
+    """Only the version is read late."""
+    for part in (edgewise, edgewise_cloud, edgewise_edge, edgewise_proto):
+        assert not hasattr(part, "__versoin__")
+
+
+def test_the_api_reference_builds(tmp_path: Path) -> None:
+    """Without warnings; every public module has a page."""
+    variables = [f"BIN={Path(sys.executable).parent}", f"DOCS={tmp_path / 'docs'}"]
+    subprocess.run(
+        ["make", "--silent", "-o", ".venv/ready", "docs", *variables], check=True, cwd=ROOT
+    )
+    pages = {str(path.relative_to(tmp_path / "docs")) for path in tmp_path.rglob("*.html")}
+    assert {"edgewise.html", "edgewise/metrics.html", "edgewise_edge/trial.html"} <= pages
 
 
 PUBLIC = [

@@ -21,7 +21,7 @@ try:
     from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 except ImportError as error:
     raise ConfigurationError(
-        "metrics need prometheus-client: pip install './router[metrics]'"
+        "metrics need prometheus-client: pip install prometheus-client"
     ) from error
 
 

@@ -26,7 +26,7 @@ try:
     )
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 except ImportError as error:
-    raise ConfigurationError("traces need OpenTelemetry: pip install './router[otel]'") from error
+    raise ConfigurationError("traces need OpenTelemetry: pip install opentelemetry-api") from error
 
 OPERATION = "text_completion"
 MAX_OPEN = 1024  # generations; those that are never finished would leak
