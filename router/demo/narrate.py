@@ -67,10 +67,7 @@ def show(
 def explain(generation: Generation) -> list[str]:
     """Why which source answered, and how fast: a few sentences."""
     parts = _handoffs(generation) or _reasons(generation.decision)
-    *others, last = parts
-    return [
-        f"{part[0].upper()}{part[1:]}." for part in (*others, f"{last}: {_figures(generation)}")
-    ]
+    return [f"{part[0].upper()}{part[1:]}." for part in (*parts, _figures(generation))]
 
 
 def _handoffs(generation: Generation) -> list[str]:

@@ -108,15 +108,15 @@ def play(scene: Scene, cloud: CloudService, log: LatencyLog) -> None:
 
 def wait_until_serving(cloud: CloudService) -> None:
     """Wait as long as it runs, with a clock; a line every few seconds where none can be shown."""
-    started, reported = time.monotonic(), 0.0
+    reported = 0.0
     console.print()
     with Router(cloud=cloud.address) as router, console.status("") as clock:
         while cloud.exit_status is None:
             with suppress(SourceFailedError):
                 router.describe_cloud()
-                console.print(f"The cloud serves, after {time.monotonic() - started:.0f} s.")
+                console.print(f"The cloud serves, after {cloud.age:.0f} s.")
                 return
-            elapsed = time.monotonic() - started
+            elapsed = cloud.age
             line = f"The cloud starts, {elapsed:.0f} s: {cloud.phase or 'importing TensorFlow'}"
             clock.update(Text(line, no_wrap=True, overflow="ellipsis"))
             if not console.is_interactive and elapsed - reported >= REPORT_EVERY:

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -32,6 +33,7 @@ class CloudService:
         """Start it; this does not wait until it serves."""
         self._folder = tempfile.TemporaryDirectory(prefix="edgewise-demo-")
         self._log = Path(self._folder.name) / "log"
+        self._started = time.monotonic()
         with self._log.open("w") as log:
             self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
         return self
@@ -52,6 +54,11 @@ class CloudService:
         """End it at once, in the middle of what it does."""
         self._process.kill()
         self._process.wait()
+
+    @property
+    def age(self) -> float:
+        """Seconds since its start."""
+        return time.monotonic() - self._started
 
     @property
     def exit_status(self) -> int | None:
