@@ -1,4 +1,8 @@
-"""The scenes: a router in a situation, and a story that it continues. Each docstring is a title."""
+"""The scenes: a router in a situation, and a story that it continues. Each docstring is a title.
+
+The seeds were chosen, out of about sixty each, for paragraphs that read well; unselected samples are
+in the model card.
+"""
 
 import time
 from collections.abc import Callable, Sequence
