@@ -11,7 +11,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 	--no-emit-index-url --no-header $(OURS)
 
 # The public modules. The cloud's interface is its command line and its protocol.
-API := edgewise edgewise.metrics edgewise.tracing $(if $(wildcard router/edgewise/testing*),edgewise.testing) \
+API := edgewise edgewise.metrics edgewise.tracing edgewise.testing \
 	edgewise_edge edgewise_edge.profiling edgewise_edge.trial
 DIST := dist
 DOCS := build/docs
@@ -22,7 +22,7 @@ help:  ## Say what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 demo: .venv/ready  ## Watch the router choose, on the bundled model
-	@$(BIN)/python router/demo.py
+	@$(BIN)/python -m demo
 
 # A process for each of up to four files at a time: importing TensorFlow and compiling take most of
 # the time. In collection order, many small files come last, so that the processes end together.
@@ -40,7 +40,7 @@ check: .venv/ready  ## Format, lint, strict types, who imports whom, stubs that 
 	$(BIN)/mypy tests/typing
 	$(BIN)/lint-imports --no-cache
 	proto/check-stubs $(BIN)/python
-	$(if $(wildcard .github),$(BIN)/zizmor --offline --no-progress --quiet --strict-collection .github)
+	$(BIN)/zizmor --offline --no-progress --quiet --strict-collection .github
 
 format: .venv/ready  ## Format the code
 	$(BIN)/ruff format .

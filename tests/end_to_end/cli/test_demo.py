@@ -1,29 +1,77 @@
 """`make demo`."""
 
-import re
+import signal
 import subprocess
 import sys
 
+import psutil
 import pytest
+
+from demo.scenes import WITH_CLOUD, main
+from demo.service import CloudService
+
+DEMO = [sys.executable, "-m", "demo"]
 
 
 @pytest.mark.timeout(900)
 def test_demo_shows_every_decision() -> None:
     """Readable when piped, each scene with its decision, and no process left running."""
-    done = subprocess.run(
-        [sys.executable, "router/demo.py"], capture_output=True, text=True, check=True
-    )
-    decisions = [line.partition("→")[2] for line in done.stdout.splitlines() if "  → " in line]
-    *others, handoff = [" · ".join(line.split(" · ")[:2]).strip() for line in decisions]
-    assert others == [
-        "on_device · preferred",
-        "in_cloud · other_vetoed",
-        "on_device · last_resort",
-        "in_cloud · budget",
+    done = subprocess.run(DEMO, capture_output=True, text=True, check=True)
+    shown = [line for line in done.stdout.splitlines() if line.startswith("→ ")]
+    answers = [line for line in shown if "answered" in line or "continued" in line]
+    assert answers == [
+        "→ The device answered, as preferred.",
+        "→ The device answered as a last resort.",
+        "→ The cloud answered instead.",
+        "→ The cloud answered instead.",
+        "→ The device answered as a last resort.",
+        "→ The device continued at the very next token (the |).",
     ]
-    # The cloud may have sent some tokens more before it was killed.
-    found = re.fullmatch(r"in_cloud \((\d+)\) → on_device \((\d+)\) · last_resort", handoff)
-    assert found, handoff
-    assert sum(map(int, found.groups())) == 60
+    assert shown.count("→ The battery is at 3%; the minimum is 20%.") == 3
+    assert done.stdout.count("|") == 2  # the mark, and its explanation
     assert "\x1b" not in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
     assert done.stderr == ""
+
+
+def test_a_service_that_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    """The device's scenes are shown, then the service's last words and what is missing."""
+    dies = "import sys; print('compiling 3 of 7'); sys.exit('no space left on device')"
+    assert main([sys.executable, "-c", dies]) == 1
+    shown = capsys.readouterr().out
+    *scenes, failure = shown.partition("The cloud service failed (exit status 1)")
+    assert "The device answered as a last resort." in scenes[0]
+    assert "compiling 3 of 7\n" in failure
+    assert "no space left on device\n" in failure
+    assert all(str(scene.__doc__) in failure for scene in WITH_CLOUD)
+    assert "Traceback" not in shown
+
+
+def test_the_phase_is_the_service_s_own_line() -> None:
+    """The last line of its log, without time and level; nothing before it has said anything."""
+    line = "2026-01-01T00:00:00.000Z INFO compiling 3 of 7"
+    with CloudService([sys.executable, "-c", f"print({line!r})"]) as cloud:
+        while cloud.exit_status is None:
+            assert cloud.phase in {"", "compiling 3 of 7"}
+        assert cloud.phase == "compiling 3 of 7"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_it_and_its_service(number: signal.Signals) -> None:
+    """Without a traceback, with the exit status of an interrupt."""
+    with subprocess.Popen(
+        DEMO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        line = ""
+        while "The device answered, as preferred" not in line:  # the service has started
+            line = process.stdout.readline()
+            assert line
+        started = psutil.Process(process.pid).children()
+        process.send_signal(number)
+        rest, errors = process.communicate()
+    assert process.returncode == 130
+    assert rest.endswith("Interrupted; the cloud service has been stopped.\n")
+    assert errors == ""
+    assert started
+    assert not any(child.is_running() for child in started)

@@ -1,0 +1,1 @@
+"""`make demo`: how the router chooses, with real prompts and a real cloud service on loopback."""
