@@ -8,7 +8,6 @@ with Router() as router:
 """
 
 from edgewise.cloud.config import CloudSecurity, CloudTimeouts
-from edgewise.device.source import ModelAvailability
 from edgewise.errors import (
     CloudAccessError,
     CloudBusyError,
@@ -18,7 +17,9 @@ from edgewise.errors import (
     EdgewiseError,
     NoSourceError,
     PrivacyError,
+    RouterClosedError,
     SourceFailedError,
+    StreamNotStartedError,
     VocabularyMismatchError,
 )
 from edgewise.generation.events import (
@@ -32,6 +33,7 @@ from edgewise.generation.events import (
     Refused,
 )
 from edgewise.generation.result import Chunk, Generation, Segment, Timings
+from edgewise.generation.source import ModelAvailability
 from edgewise.generation.stream import AsyncTextStream, TextStream
 from edgewise.latency.log import LatencyLog
 from edgewise.latency.measurement import Measurement
@@ -90,9 +92,11 @@ __all__ = [
     "Refused",
     "RequestError",
     "Router",
+    "RouterClosedError",
     "Segment",
     "Source",
     "SourceFailedError",
+    "StreamNotStartedError",
     "TextStream",
     "Timings",
     "Usage",

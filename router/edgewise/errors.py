@@ -4,6 +4,8 @@ EdgewiseError
 ├── NoSourceError
 ├── ConfigurationError (also a ValueError)
 ├── PrivacyError
+├── RouterClosedError (also a RuntimeError)
+├── StreamNotStartedError (also a RuntimeError)
 └── SourceFailedError
     ├── DeviceBusyError
     ├── CloudUnavailableError
@@ -91,6 +93,22 @@ class CloudAccessError(CloudRefusedError):
 
 class VocabularyMismatchError(CloudRefusedError):
     """The cloud serves a model with another vocabulary."""
+
+
+class RouterClosedError(EdgewiseError, RuntimeError):
+    """The router was used after it was closed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the router is closed; create another one, or call it inside its 'with' block"
+        )
+
+
+class StreamNotStartedError(EdgewiseError, RuntimeError):
+    """An AsyncTextStream has no decision and no generation before its first chunk is requested."""
+
+    def __init__(self) -> None:
+        super().__init__("the stream has not started; await its first chunk")
 
 
 # The errors of one source after which the other may still answer.

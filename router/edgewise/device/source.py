@@ -4,13 +4,14 @@ import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from edgewise.errors import ConfigurationError, DeviceBusyError
 from edgewise.generation.attempt import Attempt, AttemptOptions
+from edgewise.generation.source import ModelAvailability
 from edgewise.latency.log import LatencyLog
 from edgewise.latency.machine import machine
 from edgewise.latency.measurement import Measurement
@@ -31,19 +32,6 @@ if TYPE_CHECKING:
 
 _CALIBRATION_PROMPT = 65  # tokens
 _CALIBRATION_ANSWER = 8  # tokens
-
-
-@dataclass(frozen=True, slots=True)
-class ModelAvailability:
-    """Whether the model is on the device, and whether it is loaded."""
-
-    status: Availability
-    loaded: bool
-    detail: str = ""  # why it is not available
-
-    def __str__(self) -> str:
-        """One phrase for people."""
-        return f"{self.status}, {'loaded' if self.loaded else 'not loaded'}"
 
 
 class DeviceSource:
