@@ -63,8 +63,9 @@ def hangs_after(count: int, hanging: threading.Event | None = None) -> Script:
     """Generate `count` tokens, set `hanging`, then wait until the attempt is stopped.
 
     That is when the stream is closed from another thread, when the other source is faster
-    (`hedge_after`), or when the router hands off: since a budget is at risk, or since a cloud whose
-    `gap` is set is silent for a second. Raises TimeoutError if nothing stops it in 30 seconds.
+    (`hedge_after`), or when the router hands off: if both sources have predicted times, since a
+    budget is at risk, or since the cloud is silent for a second. Raises TimeoutError if nothing
+    stops it in 30 seconds.
     """
 
     def script(tokens: Iterator[int], attempt: Attempt) -> Iterator[int]:
