@@ -69,6 +69,7 @@ PUBLIC = [
     "edgewise.Router",
     "edgewise.cli.main",
     "edgewise.metrics.Metrics",
+    "edgewise.testing.ScriptedDevice",
     "edgewise.tracing.Tracing",
     "edgewise_cloud.cli.main",
     "edgewise_cloud.serving.on_ray.proxy.add_for_all",

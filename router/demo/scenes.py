@@ -22,6 +22,7 @@ from edgewise import (
     Router,
     SourceFailedError,
 )
+from edgewise.device.source import DeviceSource
 
 CHARGED = DeviceState(battery=0.8)
 LOW = DeviceState(battery=0.03, charging=False)
@@ -53,6 +54,7 @@ def low_battery(cloud: CloudService, log: LatencyLog) -> None:
 def slow_device(cloud: CloudService, log: LatencyLog) -> None:
     """A slow device (pretended: one token a second), and 30 s to answer"""
     with router_with(cloud, CHARGED, log) as router:
+        assert isinstance(router.device_source, DeviceSource)  # noqa: S101  # not one for tests
         log.add(router.device_source.key, ONE_A_SECOND)
         show(router, "High in the mountains lived a dragon who", seed=41, latency_budget=30.0)
 
@@ -60,7 +62,12 @@ def slow_device(cloud: CloudService, log: LatencyLog) -> None:
 def private(cloud: CloudService, log: LatencyLog) -> None:
     """The battery almost empty, and a private prompt"""
     with router_with(cloud, LOW, log) as router:
-        show(router, "At the bottom of the garden lived a rabbit who", seed=39, privacy=Privacy.PRIVATE)
+        show(
+            router,
+            "At the bottom of the garden lived a rabbit who",
+            seed=39,
+            privacy=Privacy.PRIVATE,
+        )
 
 
 def dying_cloud(cloud: CloudService, log: LatencyLog) -> None:

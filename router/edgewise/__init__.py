@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from edgewise.cloud.config import CloudSecurity, CloudTimeouts
 from edgewise.device.limits import Limits
-from edgewise.device.source import ModelAvailability
 from edgewise.errors import (
     CloudAccessError,
     CloudBusyError,
@@ -38,6 +37,7 @@ from edgewise.generation.events import (
     Refused,
 )
 from edgewise.generation.result import Chunk, Generation, Segment, Timings
+from edgewise.generation.source import ModelAvailability
 from edgewise.generation.stream import AsyncTextStream, TextStream
 from edgewise.latency.log import LatencyLog
 from edgewise.latency.measurement import Measurement

@@ -86,11 +86,19 @@ class PrivacyError(EdgewiseError):
 
 
 class RouterClosedError(EdgewiseError, RuntimeError):
-    """The router has been closed."""
+    """The router was used after it was closed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the router is closed; create another one, or call it inside its 'with' block"
+        )
 
 
 class StreamNotStartedError(EdgewiseError, RuntimeError):
-    """An asyncio stream has no result yet, because its first chunk was not awaited."""
+    """An AsyncTextStream has no decision and no generation before its first chunk is requested."""
+
+    def __init__(self) -> None:
+        super().__init__("the stream has not started; await its first chunk")
 
 
 class SourceFailedError(EdgewiseError):

@@ -7,9 +7,15 @@ from typing import TYPE_CHECKING, Self, Unpack
 
 from edgewise.cloud.config import CloudSecurity, CloudTimeouts
 from edgewise.device.limits import Limits
-from edgewise.device.source import DeviceSource, ModelAvailability
+from edgewise.device.source import DeviceSource
 from edgewise.device.state import CachedProbe, DeviceProbe, read_device_state
-from edgewise.errors import ConfigurationError, Failure, NoSourceError, failure_veto
+from edgewise.errors import (
+    ConfigurationError,
+    Failure,
+    NoSourceError,
+    RouterClosedError,
+    failure_veto,
+)
 from edgewise.generation.event_emitter import EventEmitter
 from edgewise.generation.events import Observer
 from edgewise.generation.loop import GenerationLoop
@@ -20,10 +26,25 @@ from edgewise.generation.request import (
 )
 from edgewise.generation.request_builder import Classify, RequestBuilder
 from edgewise.generation.result import Generation
-from edgewise.generation.source import OpenAttempt, opener
+from edgewise.generation.source import (
+    CloudTokenSource,
+    DeviceTokenSource,
+    ModelAvailability,
+    OpenAttempt,
+    opener,
+    require_cloud_source,
+    require_device_source,
+)
 from edgewise.generation.stream import AsyncTextStream, TextStream
 from edgewise.latency.log import LatencyLog, default_path
-from edgewise.options import ModeName, PrivacyName, RequestOptions, parse_choice
+from edgewise.options import (
+    ModeName,
+    PrivacyName,
+    RequestOptions,
+    documents_options,
+    known_options,
+    parse_choice,
+)
 from edgewise.policy.advisor import Advisor
 from edgewise.policy.types import (
     Decision,
@@ -36,33 +57,49 @@ from edgewise.policy.types import (
 from edgewise_edge import Manifest
 
 if TYPE_CHECKING:
-    from edgewise.cloud.source import CloudSource
     from edgewise_edge.profiling import Profile
 
 
+@known_options
 class Router:
     """Generates on the device or in the cloud, as the policy decides, by default preferring the device.
 
-    `model` is a bundled model's name or a model folder; `cloud` the HOST:PORT of an
-    `edgewise-cloud serve` of the same model, `cloud_security` what that service requires. The
-    device's model is loaded when first needed and unloaded after `keep_alive` seconds without a
-    generation (None: never). Raises ModelError for an invalid model and ConfigurationError for
-    invalid settings.
+    Raises ModelError for an invalid model and ConfigurationError for invalid options, which are:
 
-    A request's privacy is its own, or what `classify(prompt)` returns, or `default_privacy`; a
-    private one stays on the device, whichever of request and `classify` says so. `observers` are
-    called with events (generation/events.py), which hold no content. `device` and `latency` are
-    seams: a scripted device state for a test or demo, and a latency log kept elsewhere than in the
-    cache folder.
+    - `model` (default "tales"): a bundled model's name or a model folder. It is loaded when first
+      needed.
+    - `cloud` (HOST:PORT; default None): an `edgewise-cloud serve` of the same model.
+    - `cloud_security` (CloudSecurity; default: plain text, no token): what that service requires.
+    - `cloud_timeouts` (CloudTimeouts; default: its defaults): how long to wait for it.
+    - `mode` (default "prefer_on_device"): of requests that name none.
+    - `default_privacy` (default "allow_cloud"): of prompts for which neither the request nor
+      `classify` says more.
+    - `classify` (function; default None): called with each prompt, on the device; returns "private"
+      or "allow_cloud". A request is private if either it or `classify` says so.
+    - `limits` (Limits; default: its defaults): when the device is not to answer.
+    - `offline` (True or False; default False): never contact the cloud, even if an address is set.
+    - `threads` (1 to 1024; default: all cores, up to 4): processor threads of the device's runtime.
+    - `keep_alive` (seconds, 0 or more; default: never): unload the model after this time without a
+      generation.
+    - `observers` (functions; default none): called with events (generation/events.py), which hold no
+      content.
+    - `device` (function; default: reads this machine): returns the DeviceState, for tests and demos.
+    - `latency` (LatencyLog; default: one in the cache folder): what was measured, for predictions.
+
+    For tests, `model` and `cloud` may be sources themselves, as those of `edgewise.testing` or any
+    other with the methods of DeviceTokenSource and CloudTokenSource (generation/source.py). The
+    options of the source they replace are then unused. With such a model the default of `device`
+    is a state in which nothing is known instead of this machine's, and with only such sources
+    nothing is kept in the cache folder.
 
     `device_source` and `cloud_source` (None without a cloud) are its two sources, for diagnosis.
     """
 
     def __init__(
         self,
-        model: str | Path = "tales",
+        model: str | Path | DeviceTokenSource = "tales",
         *,
-        cloud: str | None = None,
+        cloud: str | CloudTokenSource | None = None,
         cloud_security: CloudSecurity | None = None,
         cloud_timeouts: CloudTimeouts | None = None,
         mode: Mode | ModeName = Mode.PREFER_ON_DEVICE,
@@ -73,15 +110,23 @@ class Router:
         threads: int | None = None,
         keep_alive: float | None = None,
         observers: Iterable[Observer] = (),
-        device: DeviceProbe = read_device_state,
+        device: DeviceProbe | None = None,
         latency: LatencyLog | None = None,
     ) -> None:
         mode = parse_choice("mode", Mode, mode, ConfigurationError)
         privacy = parse_choice("default_privacy", Privacy, default_privacy, ConfigurationError)
         limits = limits or Limits()
-        self.latency = latency or LatencyLog(default_path())
-        self.device_source = DeviceSource(model, self.latency, threads, keep_alive, limits)
-        self.cloud_source: CloudSource | None = None
+        measures = isinstance(model, str | Path) or isinstance(cloud, str)
+        self.latency = latency or LatencyLog(default_path() if measures else None)
+        self.device_source: DeviceTokenSource
+        if isinstance(model, str | Path):
+            self.device_source = DeviceSource(model, self.latency, threads, keep_alive, limits)
+            device = device or read_device_state
+        else:
+            self.device_source = require_device_source(model)
+            device = device or DeviceState
+        self.cloud_source: CloudTokenSource | None = None
+        self._closed = False
         self._observers = tuple(observers)
         self._probe = device if isinstance(device, CachedProbe) else CachedProbe(device)
         self._request_builder = RequestBuilder(
@@ -104,13 +149,15 @@ class Router:
             limits,
         )
 
+    @documents_options
     def stream(self, prompt: str, **options: Unpack[RequestOptions]) -> TextStream:
         """Start a generation; iterate over the result for chunks of text.
 
-        Options are those of RequestOptions. Defaults come from this router and the model's
-        manifest; the seed is random. This call, not the first chunk, raises RequestError for
-        a request that no source could serve and NoSourceError when no source may.
+        This call, not the first chunk, raises RequestError for
+        a request that no source could serve, NoSourceError when no source may, and
+        RouterClosedError.
         """
+        self._require_open()
         started = time.monotonic()
         request, manifest = self._request_builder.build(prompt, options), self.model
         model = f"{manifest.name}@{manifest.revision}"
@@ -136,6 +183,7 @@ class Router:
             )
         )
 
+    @documents_options
     def generate(self, prompt: str, **options: Unpack[RequestOptions]) -> Generation:
         """Generate the whole answer; see `stream`."""
         with self.stream(prompt, **options) as stream:
@@ -143,6 +191,7 @@ class Router:
                 pass
             return stream.generation
 
+    @documents_options
     def astream(self, prompt: str, **options: Unpack[RequestOptions]) -> AsyncTextStream:
         """As `stream`, for asyncio: `async for chunk in router.astream(prompt)`.
 
@@ -150,6 +199,7 @@ class Router:
         """
         return AsyncTextStream(lambda: self.stream(prompt, **options))
 
+    @documents_options
     async def agenerate(self, prompt: str, **options: Unpack[RequestOptions]) -> Generation:
         """As `generate`, for asyncio; cancelling the task stops the work."""
         async with self.astream(prompt, **options) as stream:
@@ -157,14 +207,17 @@ class Router:
                 pass
             return stream.generation
 
+    @documents_options
     async def aroute(self, prompt: str, **options: Unpack[RequestOptions]) -> Decision:
         """As `route`, for asyncio."""
         import asyncio  # takes 30 ms, so only for apps that use it
 
         return await asyncio.to_thread(self.route, prompt, **options)
 
+    @documents_options
     def route(self, prompt: str, **options: Unpack[RequestOptions]) -> Decision:
         """Which source would be chosen now, and why. Generates no answer; raises as `stream`."""
+        self._require_open()
         request = self._request_builder.build(prompt, options)
         return self._decide(request, calibrate_for=set(Source))
 
@@ -184,45 +237,71 @@ class Router:
     def measure(self) -> "Profile":
         """Profile the device's model in a child process; predictions then follow the result.
 
-        Takes several seconds. Raises ModelError or RuntimeFailedError.
+        Takes several seconds. Raises ModelError, RuntimeFailedError or RouterClosedError.
         """
+        self._require_open()
         return self.device_source.measure()
 
     def describe_cloud(self) -> str | None:
         """What the cloud serves and how busy it is; None without a cloud.
 
-        Raises SourceFailedError.
+        Raises SourceFailedError or RouterClosedError.
         """
+        self._require_open()
         if self.cloud_source is None:
             return None
-        served, load = self.cloud_source.describe(), self.cloud_source.read_load()
-        return (
-            f"{served.name}@{served.revision}, context window {served.context_window}; "
-            f"{load.running} of {load.slots} slots taken, {load.waiting} waiting"
-        )
+        return self.cloud_source.describe_service()
 
     def device_state(self) -> DeviceState:
         """The state of the device as this router sees it, at most a second old."""
         return self._probe()
 
     def warm_up(self) -> None:
-        """Load the device's model before the first request; the idle time starts here."""
+        """Load the device's model before the first request; the idle time starts here.
+
+        Raises ModelError or RouterClosedError.
+        """
+        self._require_open()
         self.device_source.warm_up()
 
     def close(self) -> None:
-        """Unload the model and close the connection; the router must not be used afterwards."""
+        """Unload the model and close the connection. Closing again does nothing.
+
+        New requests then raise RouterClosedError. A stream that was started before goes on: on the
+        device it keeps the model until it ends; one in the cloud loses its connection, which is a
+        failure of the cloud, so it continues on the device if it may and raises NoSourceError if
+        not. Close the streams first to stop them.
+        """
+        if self._closed:
+            return
+        self._closed = True
         self.device_source.unload()
         if self.cloud_source:
             self.cloud_source.close()
         self.latency.save()
 
+    async def aclose(self) -> None:
+        """As `close`, for asyncio."""
+        import asyncio  # takes 30 ms, so only for apps that use it
+
+        await asyncio.to_thread(self.close)
+
     def __enter__(self) -> Self:
-        """Use as a context manager to have it closed."""
+        """Use as a context manager to have it closed. Raises RouterClosedError."""
+        self._require_open()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Close."""
         self.close()
+
+    async def __aenter__(self) -> Self:
+        """As `with`, for asyncio: `async with Router() as router`."""
+        return self.__enter__()
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close, without blocking the event loop."""
+        await self.aclose()
 
     def sources_for(self, request: AnyRequest) -> dict[Source, OpenAttempt]:
         """The sources that a request may use: for a private one, never the cloud."""
@@ -241,18 +320,24 @@ class Router:
 
     def _connect(
         self,
-        address: str,
+        cloud: str | CloudTokenSource,
         security: CloudSecurity | None,
         timeouts: CloudTimeouts | None,
         *,
         background: bool,
-    ) -> "CloudSource":
+    ) -> CloudTokenSource:
+        if not isinstance(cloud, str):
+            return require_cloud_source(cloud)
         from edgewise.cloud.source import CloudSource  # imports gRPC: only where an address is set
 
         vocabulary = self.device_source.tokenizer.fingerprint
         return CloudSource(
-            address, vocabulary, self.latency, security, timeouts, background=background
+            cloud, vocabulary, self.latency, security, timeouts, background=background
         )
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise RouterClosedError
 
     def _decide(self, request: AnyRequest, *, calibrate_for: set[Source]) -> Decision:
         """Decide; if a source of `calibrate_for` is chosen and the device may run, time it first."""

@@ -1,4 +1,4 @@
-"""The router without a cloud that answers: its decisions, settings and errors, with a tiny model."""
+"""The router: its decisions, settings and errors, with a tiny model or scripted sources."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ from edgewise import (
     Source,
     VetoCode,
 )
-from tests.router.routers import DRAINED, SHORT_OF_MEMORY, UNREACHABLE, new_router
+from tests.router.routers import DRAINED, SHORT_OF_MEMORY, UNREACHABLE, new_router, scripted_router
 
 
 def test_three_lines_are_enough() -> None:
@@ -90,18 +90,18 @@ def test_model_is_unloaded_on_close_and_after_keep_alive(exact_folder: Path) -> 
             time.sleep(0.01)
 
 
-def test_offline_router_ignores_the_cloud(exact_folder: Path) -> None:
-    """Despite an address and a low battery."""
-    with new_router(exact_folder, DRAINED, cloud=UNREACHABLE, offline=True) as router:
+def test_offline_router_ignores_the_cloud() -> None:
+    """Despite one that answers and a low battery."""
+    with scripted_router(DRAINED, offline=True) as router:
         generation = router.generate("the", max_tokens=3)
     assert generation.decision.reason is Reason.LAST_RESORT
     assert generation.decision.vetoes[Source.IN_CLOUD].code is VetoCode.OFFLINE
 
 
-def test_limits_are_a_setting(exact_folder: Path) -> None:
+def test_limits_are_a_setting() -> None:
     """A minimum battery of 95 % sends a device at 90 % to the cloud."""
     limits = Limits(min_battery=0.95)
-    with new_router(exact_folder, limits=limits, cloud=UNREACHABLE) as router:
+    with scripted_router(limits=limits) as router:
         assert router.route("the").source is Source.IN_CLOUD
 
 
@@ -132,9 +132,9 @@ def test_invalid_options_are_refused(exact_folder: Path, options: dict[str, obje
                 call("the", **options)
 
 
-def test_empty_prompt_is_refused(exact_folder: Path) -> None:
+def test_empty_prompt_is_refused() -> None:
     """There is nothing to continue."""
-    with new_router(exact_folder) as router, pytest.raises(RequestError, match="empty"):
+    with scripted_router() as router, pytest.raises(RequestError, match="empty"):
         router.generate("")
 
 
@@ -166,20 +166,17 @@ def test_unknown_model_is_refused() -> None:
         Router("no-such-model")
 
 
-def test_private_request_cannot_be_only_in_cloud(exact_folder: Path) -> None:
+def test_private_request_cannot_be_only_in_cloud() -> None:
     """The error holds both vetoes."""
-    with (
-        new_router(exact_folder, cloud=UNREACHABLE) as router,
-        pytest.raises(NoSourceError) as error,
-    ):
+    with scripted_router() as router, pytest.raises(NoSourceError) as error:
         router.generate("the", mode=Mode.ONLY_IN_CLOUD, privacy="private")
     codes = {source: veto.code for source, veto in error.value.vetoes.items()}
     assert codes == {Source.ON_DEVICE: VetoCode.MODE, Source.IN_CLOUD: VetoCode.PRIVATE}
 
 
-def test_default_privacy_applies_unless_the_request_sets_it(exact_folder: Path) -> None:
+def test_default_privacy_applies_unless_the_request_sets_it() -> None:
     """A private default keeps a drained device from using the cloud."""
-    with new_router(exact_folder, DRAINED, default_privacy="private", cloud=UNREACHABLE) as router:
+    with scripted_router(DRAINED, default_privacy="private") as router:
         assert router.route("the").source is Source.ON_DEVICE
         assert router.route("the", privacy="allow_cloud").source is Source.IN_CLOUD
 

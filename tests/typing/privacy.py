@@ -8,7 +8,8 @@ from edgewise.generation.request import (
     PrivateRequest,
     Request,
 )
-from edgewise.generation.source import TokenSource, opener
+from edgewise.generation.source import CloudTokenSource, TokenSource, opener
+from edgewise.testing import ScriptedCloud
 from edgewise_edge import TokenRequest
 
 
@@ -35,6 +36,16 @@ def pass_to_cloud(
     accepts_all: TokenSource[TokenRequest] = cloud  # type: ignore[assignment]
     accepts_cloud: TokenSource[CloudTokenRequest] = cloud
     print(accepts_all, accepts_cloud)
+
+
+def pass_to_any_cloud(
+    cloud: CloudTokenSource, scripted: ScriptedCloud, private: PrivateRequest
+) -> None:
+    """Nor does the protocol, or the scripted cloud."""
+    cloud.open(private.after(()))  # type: ignore[arg-type]
+    opener(cloud, private.after)  # type: ignore[arg-type]
+    scripted.open(private.after(()))  # type: ignore[arg-type]
+    opener(scripted, private.after)  # type: ignore[arg-type]
 
 
 def pass_to_device(

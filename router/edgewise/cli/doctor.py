@@ -6,7 +6,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from edgewise import CloudSecurity, DeviceState, ModelError, Router, SourceFailedError
+from edgewise import (
+    CloudSecurity,
+    DeviceState,
+    ModelError,
+    Router,
+    SourceFailedError,
+    VocabularyMismatchError,
+)
 from edgewise.cli.exit_codes import ExitCode
 from edgewise.device.state import read_device_state
 from edgewise_edge import Manifest
@@ -65,7 +72,7 @@ def examine(config: Path | None, model: str, cloud: str | None, security: CloudS
             model=Finding(model, usable=False, detail=str(error)),
             manifest=None,
             device=read_device_state(),
-            cloud=_check_cloud(cloud, lambda: _busyness(cloud, security)),
+            cloud=_check_cloud(cloud, lambda: _answers(cloud, security)),
         )
     with router:
         return Report(
@@ -94,9 +101,10 @@ def _check_cloud(address: str | None, describe: Callable[[], str]) -> Finding | 
         return Finding(address, usable=False, detail=str(error))
 
 
-def _busyness(cloud: str | None, security: CloudSecurity) -> str:
-    """Without the device's model: the bundled one stands in, and vocabularies are not compared."""
+def _answers(cloud: str | None, security: CloudSecurity) -> str:
+    """Without the device's model: the bundled one stands in."""
     with Router(cloud=cloud, cloud_security=security) as router:
-        assert router.cloud_source  # noqa: S101  # as there is an address
-        load = router.cloud_source.read_load()
-    return f"answers; {load.running} of {load.slots} slots taken, {load.waiting} waiting"
+        try:
+            return router.describe_cloud() or ""
+        except VocabularyMismatchError:
+            return "answers; its model could not be compared with the device's"

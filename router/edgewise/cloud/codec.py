@@ -1,14 +1,8 @@
 """Encodes requests for the cloud and validates its responses."""
 
-from edgewise.errors import CloudUnavailableError, PrivacyError
+from edgewise.errors import CloudUnavailableError
 from edgewise.generation.request import CloudTokenRequest
 from edgewise_proto import generation_pb2 as pb
-
-
-def require_cloud_allowed(request: object) -> None:
-    """Raise PrivacyError for a request that may not leave the device; mypy prevents it, too."""
-    if not isinstance(request, CloudTokenRequest):
-        raise PrivacyError("a request that may not leave the device was about to be sent")
 
 
 def encode_request(request: CloudTokenRequest, vocabulary: str) -> pb.GenerateRequest:

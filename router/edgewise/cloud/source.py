@@ -12,7 +12,7 @@ import grpc
 
 from edgewise.cloud.circuit_breaker import Circuit, CircuitBreaker
 from edgewise.cloud.client import CloudClient
-from edgewise.cloud.codec import encode_request, require_cloud_allowed, validate_response
+from edgewise.cloud.codec import encode_request, validate_response
 from edgewise.cloud.config import CloudSecurity, CloudTimeouts
 from edgewise.cloud.health_probe import HealthProbe
 from edgewise.cloud.stall_timer import StallTimer
@@ -25,6 +25,7 @@ from edgewise.errors import (
 )
 from edgewise.generation.attempt import Attempt, AttemptOptions
 from edgewise.generation.request import CloudTokenRequest
+from edgewise.generation.source import require_cloud_allowed
 from edgewise.latency.log import LatencyLog
 from edgewise.policy.types import CloudState, PredictedTime, Source, VetoCode
 from edgewise_proto import generation_pb2 as pb
@@ -118,6 +119,14 @@ class CloudSource:
         load = self.client.get_load(self._timeouts.connect)
         self._load, self.load_read_at = load, time.monotonic()
         return load
+
+    def describe_service(self) -> str:
+        """For people: what it serves and how busy it is. Raises SourceFailedError."""
+        served, load = self.describe(), self.read_load()
+        return (
+            f"{served.name}@{served.revision}, context window {served.context_window}; "
+            f"{load.running} of {load.slots} slots taken, {load.waiting} waiting"
+        )
 
     def refresh(self) -> None:
         """Read the service's load in the background for the next decision, unless it is recent."""

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Unpack
 from edgewise.device.limits import Limits
 from edgewise.errors import ConfigurationError, DeviceBusyError
 from edgewise.generation.attempt import Attempt, AttemptOptions
+from edgewise.generation.source import ModelAvailability
 from edgewise.latency.log import LatencyLog
 from edgewise.latency.machine import machine
 from edgewise.latency.measurement import Measurement
@@ -35,19 +36,6 @@ _THREADS = Range(1, 1024, whole=True)
 _KEEP_ALIVE = Range(0, 10**6, unit="seconds")
 _CALIBRATION_PROMPT = 65  # tokens
 _CALIBRATION_ANSWER = 8  # tokens
-
-
-@dataclass(frozen=True, slots=True)
-class ModelAvailability:
-    """Whether the model is on the device, and whether it is loaded."""
-
-    status: Availability
-    loaded: bool
-    detail: str = ""  # why it is not available
-
-    def __str__(self) -> str:
-        """One phrase for people."""
-        return f"{self.status}, {'loaded' if self.loaded else 'not loaded'}"
 
 
 class DeviceSource:

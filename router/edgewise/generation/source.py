@@ -1,20 +1,140 @@
-"""What the loop needs from a source, and the types that keep a private request from the cloud."""
+"""What the router needs of its two sources, and what keeps a private request from the cloud."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar, Unpack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeVar, Unpack, runtime_checkable
 
+from edgewise.errors import ConfigurationError, PrivacyError
 from edgewise.generation.attempt import Attempt, AttemptOptions
-from edgewise_edge import TokenRequest
+from edgewise.generation.request import CloudTokenRequest
+from edgewise.policy.types import Availability, CloudState, EdgeState
+from edgewise_edge import Manifest, Tokenizer, TokenRequest
+
+if TYPE_CHECKING:
+    from edgewise_edge.profiling import Profile
 
 Accepted = TypeVar("Accepted", bound=TokenRequest)
 Accepted_contra = TypeVar("Accepted_contra", bound=TokenRequest, contravariant=True)
 
 
 class TokenSource(Protocol[Accepted_contra]):
-    """Generates tokens: device.source.DeviceSource, cloud.source.CloudSource, or a test's fake."""
+    """Generates tokens."""
 
     def open(self, request: Accepted_contra, /, **options: Unpack[AttemptOptions]) -> Attempt:
         """An attempt at `request`, which may allow fewer tokens; nothing runs yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAvailability:
+    """Whether the model is on the device, and whether it is loaded."""
+
+    status: Availability
+    loaded: bool
+    detail: str = ""  # why it is not available
+
+    def __str__(self) -> str:
+        """One phrase for people."""
+        return f"{self.status}, {'loaded' if self.loaded else 'not loaded'}"
+
+
+@runtime_checkable
+class DeviceTokenSource(TokenSource[TokenRequest], Protocol):
+    """The device: device.source.DeviceSource, testing.ScriptedDevice, or another of this shape.
+
+    Its attempts may raise one of errors.Failure. All members may be used from any thread.
+    """
+
+    @property
+    def manifest(self) -> Manifest:
+        """The model's name, context window and recommended sampling."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's vocabulary, which the cloud must have too."""
+
+    @property
+    def measured(self) -> bool:
+        """Whether its speed is known. If not, `calibrate` is called where a budget needs it."""
+
+    def calibrate(self) -> None:
+        """Measure its speed."""
+
+    def state(self, token_ids: Sequence[int], max_tokens: int, /) -> EdgeState:
+        """What the policy needs to know, for `max_tokens` more tokens after `token_ids`.
+
+        It is called while tokens are generated, and must return at once.
+        """
+
+    def availability(self) -> ModelAvailability:
+        """Whether the model is on the device, and whether it is loaded; cheap."""
+
+    def warm_up(self) -> None:
+        """Load the model."""
+
+    def unload(self) -> None:
+        """Unload the model once the running attempts have ended."""
+
+    def verify(self) -> None:
+        """Compare the model with its manifest. Raises ModelError."""
+
+    def measure(self) -> "Profile":
+        """Profile the model. Raises ModelError or RuntimeFailedError."""
+
+
+@runtime_checkable
+class CloudTokenSource(TokenSource[CloudTokenRequest], Protocol):
+    """The cloud: cloud.source.CloudSource, testing.ScriptedCloud, or another of this shape.
+
+    Its attempts may raise SourceFailedError. All members may be used from any thread.
+    """
+
+    def open(self, request: CloudTokenRequest, /, **options: Unpack[AttemptOptions]) -> Attempt:
+        """As TokenSource.open. Raises PrivacyError unless the request may leave the device.
+
+        mypy rejects such a call; `require_cloud_allowed` is for calls that nobody type-checked.
+        """
+
+    def state(self, position: int, max_tokens: int, /) -> CloudState:
+        """What is known without a call, for `max_tokens` more tokens at `position`.
+
+        It is called while tokens are generated, and must return at once. It is never called for a
+        private request.
+        """
+
+    def refresh(self) -> None:
+        """A decision needs a recent state: read it in the background, unless it is recent."""
+
+    def describe_service(self) -> str:
+        """For people: what it serves and how busy it is. Raises SourceFailedError."""
+
+    def close(self) -> None:
+        """Close the connection."""
+
+
+def require_device_source(source: object) -> DeviceTokenSource:
+    """The same source. Raises ConfigurationError for what is none; mypy prevents it, too."""
+    if isinstance(source, DeviceTokenSource):
+        return source
+    raise ConfigurationError(
+        f"model is {source!r}; give a bundled model's name, a model folder, or a DeviceTokenSource "
+        "such as edgewise.testing.ScriptedDevice"
+    )
+
+
+def require_cloud_source(source: object) -> CloudTokenSource:
+    """The same source. Raises ConfigurationError for what is none; mypy prevents it, too."""
+    if isinstance(source, CloudTokenSource):
+        return source
+    raise ConfigurationError(
+        f"cloud is {source!r}; give HOST:PORT, or a CloudTokenSource such as "
+        "edgewise.testing.ScriptedCloud"
+    )
+
+
+def require_cloud_allowed(request: object) -> None:
+    """Raise PrivacyError for a request that may not leave the device; mypy prevents it, too."""
+    if not isinstance(request, CloudTokenRequest):
+        raise PrivacyError("a request that may not leave the device was about to be sent")
 
 
 class OpenAttempt(Protocol):

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
+from edgewise.errors import StreamNotStartedError
 from edgewise.generation.loop import GenerationLoop
 from edgewise.generation.request import Request
 from edgewise.generation.result import Chunk, Generation
@@ -118,12 +119,12 @@ class AsyncTextStream(AsyncIterator[Chunk]):
 
     @property
     def decision(self) -> Decision:
-        """The decision in force. Raises RuntimeError before the first chunk is requested."""
+        """The decision in force. Raises StreamNotStartedError before the first chunk is requested."""
         return self._started().decision
 
     @property
     def generation(self) -> Generation:
-        """The result so far. Raises RuntimeError before the first chunk is requested."""
+        """The result so far. Raises StreamNotStartedError before the first chunk is requested."""
         return self._started().generation
 
     def _next(self) -> Chunk | None:
@@ -144,5 +145,5 @@ class AsyncTextStream(AsyncIterator[Chunk]):
 
     def _started(self) -> TextStream:
         if self._stream is None:
-            raise RuntimeError("the stream has not started; await its first chunk")
+            raise StreamNotStartedError
         return self._stream

@@ -1,14 +1,10 @@
-"""Scripted sources and a scripted advisor, to test the generation loop without a model."""
+"""A scripted advisor, and generations on scripted sources, to test the loop without a policy."""
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from functools import partial
 from itertools import islice
-from typing import Any, Unpack
+from typing import Any
 
-from edgewise.errors import SourceFailedError
-from edgewise.generation.attempt import Attempt, AttemptOptions
+from edgewise.generation.attempt import Attempt
 from edgewise.generation.event_emitter import EventEmitter
 from edgewise.generation.events import Event, Observer
 from edgewise.generation.loop import GenerationLoop
@@ -29,11 +25,13 @@ from edgewise.policy.types import (
     Veto,
     VetoCode,
 )
-from edgewise_edge import SamplingParams, Tokenizer, TokenRequest
+from edgewise.testing import Script, ScriptedCloud, ScriptedDevice
+from edgewise_edge import SamplingParams, Tokenizer
 from edgewise_edge.decoding.tokenizer import END_OF_TEXT
 
 DEVICE, CLOUD = Source.ON_DEVICE, Source.IN_CLOUD
-HANDOFF = Veto(VetoCode.TEMPERATURE, "a scripted handoff", soft=True)
+HANDOFF = Veto(VetoCode.TEMPERATURE, "a scripted handoff", soft=True)  # of hands_off_after
+Sources = dict[Source, ScriptedDevice | ScriptedCloud]
 
 _MERGES = [b"th", b"the", b" the"]
 END_ID = 256 + len(_MERGES)
@@ -43,105 +41,31 @@ TOKENIZER = Tokenizer(
 )
 PROMPT = tuple(TOKENIZER.encode("Once"))
 
-# One attempt: the tokens that it generates, given all remaining tokens of the answer.
-Script = Callable[[Iterator[int], Attempt], Iterator[int]]
+
+def new_device(text: str, *scripts: Script, **options: Any) -> ScriptedDevice:
+    """A device with the vocabulary of TOKENIZER."""
+    return ScriptedDevice(text, *scripts, tokenizer=TOKENIZER, **options)
 
 
-def completes(tokens: Iterator[int], attempt: Attempt) -> Iterator[int]:
-    """Generate all tokens, unless stopped."""
-    for token in tokens:
-        if attempt.stop.is_set():
-            return
-        yield token
+def new_cloud(text: str, *scripts: Script) -> ScriptedCloud:
+    """A cloud with the vocabulary of TOKENIZER."""
+    return ScriptedCloud(text, *scripts, tokenizer=TOKENIZER)
 
 
-def fails_after(count: int, error: Exception | None = None) -> Script:
-    """Generate `count` tokens, then raise."""
-
-    def script(tokens: Iterator[int], _attempt: Attempt) -> Iterator[int]:
-        yield from islice(tokens, count)
-        raise error or SourceFailedError("a scripted failure")
-
-    return script
+def new_source(source: Source, text: str, *scripts: Script) -> ScriptedDevice | ScriptedCloud:
+    """Either of them."""
+    return (new_device if source is DEVICE else new_cloud)(text, *scripts)
 
 
-def ends_after(count: int) -> Script:
-    """Generate `count` tokens, then end without an error."""
-    return lambda tokens, _attempt: islice(tokens, count)
-
-
-def hands_off_after(count: int, *, during_step: bool = False) -> Script:
-    """Generate `count` tokens, then hand off: between two steps, or in one, whose token counts."""
+def hands_off_during_step(count: int) -> Script:
+    """Generate `count` tokens, then hand off in a step, whose token counts."""
 
     def script(tokens: Iterator[int], attempt: Attempt) -> Iterator[int]:
         yield from islice(tokens, count)
         attempt.hand_off(HANDOFF)
-        yield from islice(tokens, int(during_step))
+        yield from islice(tokens, 1)
 
     return script
-
-
-def hangs_after(count: int, hanging: threading.Event | None = None) -> Script:
-    """Generate `count` tokens, set `hanging`, then wait to be stopped."""
-
-    def script(tokens: Iterator[int], attempt: Attempt) -> Iterator[int]:
-        yield from islice(tokens, count)
-        if hanging:
-            hanging.set()
-        attempt.stop.wait()
-
-    return script
-
-
-def waits_for(event: threading.Event, then: Script = completes) -> Script:
-    """Wait for `event`, then run another script."""
-
-    def script(tokens: Iterator[int], attempt: Attempt) -> Iterator[int]:
-        event.wait()
-        yield from then(tokens, attempt)
-
-    return script
-
-
-class FakeSource:
-    """A source that knows the whole answer; it runs one script per attempt, then `completes`.
-
-    An attempt generates the tokens of `answer` from its position on, and an end token after them,
-    up to its max_tokens and the `context_window`.
-    """
-
-    def __init__(
-        self, answer: Sequence[int], *scripts: Script, context_window: int | None = None
-    ) -> None:
-        self.context_window = context_window
-        self.source = DEVICE
-        self.requests: list[TokenRequest] = []  # of the attempts that ran
-        self.attempts: list[Attempt] = []  # those that were opened
-        self.ended: list[Attempt] = []
-        self.has_ended = threading.Event()
-        self._answer, self._scripts = (*answer, END_ID), iter(scripts)
-
-    def open(self, request: TokenRequest, /, **options: Unpack[AttemptOptions]) -> Attempt:
-        """See TokenSource."""
-        if self.context_window is not None and not request.sliding_window:
-            room = self.context_window - request.position
-            request = replace(request, max_tokens=min(request.max_tokens, room))
-        run = partial(self.run, request)
-        attempt = Attempt(self.source, request.position, request.max_tokens, run, **options)
-        self.attempts.append(attempt)
-        return attempt
-
-    def run(self, request: TokenRequest, attempt: Attempt) -> Iterator[int]:
-        """Attempt.run: the next script."""
-        self.requests.append(request)
-        start = request.position - request.prompt_tokens
-        tokens = iter(self._answer[start : start + request.max_tokens])
-        attempt.ready(uncached=request.position)
-        try:
-            yield from next(self._scripts, completes)(tokens, attempt)
-        finally:
-            self.ended.append(attempt)
-            self.has_ended.set()
 
 
 def decision_for(source: Source, reason: Reason = Reason.OTHER_VETOED, **fields: Any) -> Decision:
@@ -206,7 +130,7 @@ def new_request(kind: type[Request] = AllowCloudRequest, **options: Any) -> Requ
 
 
 def new_stream(
-    sources: dict[Source, FakeSource],
+    sources: Sources,
     advisor: FakeAdvisor | Advisor,
     decision: Source | Decision = DEVICE,
     observers: Sequence[Observer] = (),
@@ -214,8 +138,6 @@ def new_stream(
 ) -> TextStream:
     """A generation on these sources that starts with `decision`; options are new_request's."""
     request = new_request(**options)
-    for name, source in sources.items():
-        source.source = name
     loop = GenerationLoop(
         decision_for(decision, Reason.PREFERRED) if isinstance(decision, Source) else decision,
         PartialResponse(request, TOKENIZER, "tiny@1", 0.0),
@@ -227,7 +149,7 @@ def new_stream(
 
 
 def new_stream_with_events(
-    sources: dict[Source, FakeSource], advisor: FakeAdvisor, **options: Any
+    sources: Sources, advisor: FakeAdvisor, **options: Any
 ) -> tuple[TextStream, list[Event]]:
     """A new stream, and the list to which its events are added."""
     events: list[Event] = []

@@ -6,33 +6,35 @@ from collections.abc import Iterator
 from edgewise.errors import SourceFailedError
 from edgewise.generation.attempt import Attempt
 from edgewise.generation.events import AttemptEnded, Outcome
-from edgewise_edge import FinishReason, TokenRequest
+from edgewise.testing import completes, hangs_after
+from edgewise_edge import FinishReason
 from tests.router.generation.fakes import (
     CLOUD,
     DEVICE,
     TOKENIZER,
     FakeAdvisor,
-    FakeSource,
-    hangs_after,
     names_of,
+    new_cloud,
+    new_device,
     new_stream,
     new_stream_with_events,
     read,
     tokens_of,
 )
 
-IDS = tokens_of("the end comes early")
+TEXT = "the end comes early"
+IDS = tokens_of(TEXT)
 
 
 def test_closing_early_stops_the_source_and_keeps_the_answer_so_far() -> None:
     """The finish reason is `cancelled`; closing twice changes nothing."""
-    source = FakeSource(IDS)
-    stream, events = new_stream_with_events({DEVICE: source, CLOUD: FakeSource(IDS)}, FakeAdvisor())
+    source = new_device(TEXT)
+    stream, events = new_stream_with_events({DEVICE: source, CLOUD: new_cloud(TEXT)}, FakeAdvisor())
     next(stream)
     stream.close()
     stream.close()
-    assert source.ended == source.attempts
-    assert source.attempts[0].stop.is_set()
+    assert len(source.requests) == 1
+    assert not source.running
     assert names_of(events) == ["Decided", "AttemptEnded", "Completed"]
     assert isinstance(events[1], AttemptEnded)
     assert events[1].outcome is Outcome.CANCELLED
@@ -41,33 +43,33 @@ def test_closing_early_stops_the_source_and_keeps_the_answer_so_far() -> None:
     assert list(stream) == []
 
 
-def test_closing_before_the_first_chunk_opens_no_attempt() -> None:
+def test_closing_before_the_first_chunk_runs_nothing() -> None:
     """The generation is reported as completed all the same."""
-    source = FakeSource(IDS)
+    source = new_device(TEXT)
     stream, events = new_stream_with_events({DEVICE: source}, FakeAdvisor())
     stream.close()
     assert list(stream) == []
-    assert not source.attempts
+    assert not source.requests
     assert names_of(events) == ["Decided", "Completed"]
     assert stream.generation.finish_reason is FinishReason.CANCELLED
 
 
 def test_dropping_the_last_reference_stops_the_source() -> None:
     """The monitor's thread does not keep the stream alive."""
-    source = FakeSource(IDS)
-    stream, events = new_stream_with_events({DEVICE: source, CLOUD: FakeSource(IDS)}, FakeAdvisor())
+    source = new_device(TEXT)
+    stream, events = new_stream_with_events({DEVICE: source, CLOUD: new_cloud(TEXT)}, FakeAdvisor())
     next(stream)
-    assert not source.ended
+    assert source.running
     del stream
-    assert source.ended
+    assert not source.running
     assert names_of(events) == ["Decided", "AttemptEnded", "Completed"]
 
 
 def test_closing_from_another_thread_ends_the_iteration() -> None:
     """A source that hangs is woken, and the reader gets the end without an error."""
     hanging = threading.Event()
-    device = FakeSource(IDS, hangs_after(3, hanging))
-    stream, events = new_stream_with_events({DEVICE: device, CLOUD: FakeSource(IDS)}, FakeAdvisor())
+    device = new_device(TEXT, hangs_after(3, hanging))
+    stream, events = new_stream_with_events({DEVICE: device, CLOUD: new_cloud(TEXT)}, FakeAdvisor())
     texts: list[str] = []
     reader = threading.Thread(target=lambda: texts.append(read(stream)))
     reader.start()
@@ -77,7 +79,7 @@ def test_closing_from_another_thread_ends_the_iteration() -> None:
     assert texts == [TOKENIZER.decode(list(IDS[:3]))]
     assert stream.generation.finish_reason is FinishReason.CANCELLED
     assert names_of(events) == ["Decided", "AttemptEnded", "Completed"]
-    assert device.ended == device.attempts
+    assert not device.running
 
 
 def test_source_that_fails_because_it_was_closed_is_cancelled() -> None:
@@ -88,9 +90,9 @@ def test_source_that_fails_because_it_was_closed_is_cancelled() -> None:
         yield from hangs_after(2, hanging)(tokens, attempt)
         raise SourceFailedError("stopped")
 
-    cloud = FakeSource(IDS)
+    cloud = new_cloud(TEXT)
     stream, events = new_stream_with_events(
-        {DEVICE: FakeSource(IDS, fails_when_stopped), CLOUD: cloud}, FakeAdvisor(CLOUD)
+        {DEVICE: new_device(TEXT, fails_when_stopped), CLOUD: cloud}, FakeAdvisor(CLOUD)
     )
     reader = threading.Thread(target=read, args=(stream,))
     reader.start()
@@ -107,15 +109,14 @@ def test_reading_while_another_thread_closes_is_no_error() -> None:
     """The reader waits until the stream is closed, and gets its end."""
     closing, may_close = threading.Event(), threading.Event()
 
-    class ClosesSlowly(FakeSource):
-        def run(self, request: TokenRequest, attempt: Attempt) -> Iterator[int]:
-            try:
-                yield from super().run(request, attempt)
-            finally:
-                closing.set()
-                may_close.wait()
+    def closes_slowly(tokens: Iterator[int], attempt: Attempt) -> Iterator[int]:
+        try:
+            yield from completes(tokens, attempt)
+        finally:
+            closing.set()
+            may_close.wait()
 
-    stream = new_stream({DEVICE: ClosesSlowly(IDS)}, FakeAdvisor())
+    stream = new_stream({DEVICE: new_device(TEXT, closes_slowly)}, FakeAdvisor())
     next(stream)
     closer = threading.Thread(target=stream.close)
     closer.start()

@@ -16,6 +16,7 @@ from edgewise.generation.events import (
 )
 from edgewise.generation.request import PrivateRequest
 from edgewise.policy.types import VetoCode
+from edgewise.testing import Script, ends_after, fails_after, hands_off_after
 from edgewise_edge import FinishReason, RequestError
 from tests.router.generation.fakes import (
     CLOUD,
@@ -23,24 +24,22 @@ from tests.router.generation.fakes import (
     HANDOFF,
     PROMPT,
     FakeAdvisor,
-    FakeSource,
-    Script,
-    ends_after,
-    fails_after,
-    hands_off_after,
     names_of,
+    new_cloud,
+    new_device,
     new_stream,
     new_stream_with_events,
     tokens_of,
 )
 
-IDS = tokens_of("an answer in several attempts")
+TEXT = "an answer in several attempts"
+IDS = tokens_of(TEXT)
 
 
 def test_events_of_two_handoffs() -> None:
     """In order and once each; together the attempts account for every token."""
     stream, events = new_stream_with_events(
-        {DEVICE: FakeSource(IDS, hands_off_after(4)), CLOUD: FakeSource(IDS, fails_after(3))},
+        {DEVICE: new_device(TEXT, hands_off_after(4)), CLOUD: new_cloud(TEXT, fails_after(3))},
         FakeAdvisor(CLOUD, DEVICE),
         max_tokens=len(IDS),
     )
@@ -54,7 +53,7 @@ def test_events_of_two_handoffs() -> None:
         Outcome.FAILED,
         Outcome.FINISHED,
     ]
-    assert [event.error for event in attempts] == [None, "SourceFailedError", None]
+    assert [event.error for event in attempts] == [None, "CloudUnavailableError", None]
     assert [event.tokens for event in attempts] == [4, 3, len(IDS) - 7]
     assert [event.position for event in attempts] == [len(PROMPT) + n for n in (0, 4, 7)]
     handed_over = [event for event in events if isinstance(event, HandedOver)]
@@ -79,23 +78,23 @@ def test_source_is_closed_before_its_attempt_is_reported_as_ended(
     script: Script, chunks: int
 ) -> None:
     """Whether the stream is closed early or read to the end."""
-    device, ended = FakeSource(IDS, script), []
+    device, running = new_device(TEXT, script), []
 
     def observe(event: Event) -> None:
         if isinstance(event, AttemptEnded) and event.source is DEVICE:
-            ended.append(list(device.ended))
+            running.append(list(device.running))
 
-    sources = {DEVICE: device, CLOUD: FakeSource(IDS)}
+    sources = {DEVICE: device, CLOUD: new_cloud(TEXT)}
     stream = new_stream(sources, FakeAdvisor(CLOUD), observers=[observe])
     list(islice(stream, chunks))
     stream.close()
-    assert ended == [device.attempts]
+    assert running == [[]]
 
 
 def test_events_of_a_generation_without_a_source_to_continue() -> None:
     """The refusal holds the number of tokens so far; Completed follows once."""
     stream, events = new_stream_with_events(
-        {DEVICE: FakeSource(IDS, fails_after(2)), CLOUD: FakeSource(IDS)}, FakeAdvisor()
+        {DEVICE: new_device(TEXT, fails_after(2)), CLOUD: new_cloud(TEXT)}, FakeAdvisor()
     )
     with pytest.raises(NoSourceError):
         list(stream)
@@ -110,7 +109,7 @@ def test_events_of_a_generation_without_a_source_to_continue() -> None:
 def test_events_of_an_error_that_is_raised() -> None:
     """The attempt failed, and the generation ended with an error."""
     stream, events = new_stream_with_events(
-        {DEVICE: FakeSource(IDS, fails_after(1, RequestError("no")))}, FakeAdvisor()
+        {DEVICE: new_device(TEXT, fails_after(1, RequestError("no")))}, FakeAdvisor()
     )
     with pytest.raises(RequestError):
         list(stream)
@@ -125,7 +124,7 @@ def test_events_of_an_error_that_is_raised() -> None:
 def test_events_hold_the_privacy_of_the_request(kind: type | None) -> None:
     """Observers need it: traces leave private generations out."""
     options = {"kind": kind} if kind else {}
-    stream, events = new_stream_with_events({DEVICE: FakeSource(IDS)}, FakeAdvisor(), **options)
+    stream, events = new_stream_with_events({DEVICE: new_device(TEXT)}, FakeAdvisor(), **options)
     list(stream)
     privacy = {event.privacy for event in events}
     assert privacy == {"private" if kind else "allow_cloud"}

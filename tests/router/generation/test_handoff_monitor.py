@@ -25,20 +25,20 @@ from edgewise.policy.types import (
     Veto,
     VetoCode,
 )
+from edgewise.testing import completes, fails_after, hangs_after, waits_for
 from edgewise_edge import FinishReason
 from tests.router.generation.fakes import (
     CLOUD,
     DEVICE,
     HANDOFF,
     FakeAdvisor,
-    FakeSource,
-    completes,
-    fails_after,
-    hangs_after,
+    Sources,
+    new_cloud,
+    new_device,
+    new_source,
     new_stream,
     read,
     tokens_of,
-    waits_for,
 )
 from tests.router.policy.situations import CLOUD as CLOUD_STATE
 from tests.router.policy.situations import EDGE as EDGE_STATE
@@ -87,7 +87,7 @@ class RealPolicyAdvisor:
 
 
 def new_monitored_stream(
-    sources: dict[Source, FakeSource], advisor: FakeAdvisor | RealPolicyAdvisor, **options: object
+    sources: Sources, advisor: FakeAdvisor | RealPolicyAdvisor, **options: object
 ) -> TextStream:
     """A new stream with a budget that is never missed: the monitor then checks more often."""
     return new_stream(sources, advisor, latency_budget=3600.0, **options)
@@ -105,7 +105,10 @@ def new_attempt() -> Attempt:
 @pytest.mark.parametrize("after", [0, 1, 9])
 def test_veto_of_the_monitor_moves_the_generation(first: Source, after: int) -> None:
     """A source that hangs is stopped, and the other continues at the next token."""
-    sources = {first: FakeSource(IDS, hangs_after(after)), first.other: FakeSource(IDS)}
+    sources = {
+        first: new_source(first, TEXT, hangs_after(after)),
+        first.other: new_source(first.other, TEXT),
+    }
 
     def check(_progress: Progress, generated: Sequence[int]) -> Veto | None:
         on_first = sources[first].requests and not sources[first.other].requests
@@ -129,8 +132,8 @@ def test_generation_that_left_a_hot_device_does_not_return() -> None:
         yield from hangs_after(4)(tokens, attempt)
 
     sources = {
-        DEVICE: FakeSource(IDS, overheats),
-        CLOUD: FakeSource(IDS, advisor.completes_after_two_checks),
+        DEVICE: new_device(TEXT, overheats),
+        CLOUD: new_cloud(TEXT, advisor.completes_after_two_checks),
     }
     stream = new_monitored_stream(sources, advisor)
     assert read(stream) == TEXT
@@ -147,8 +150,8 @@ def test_generation_returns_to_a_low_battery_only_as_a_last_resort() -> None:
         yield from hangs_after(4)(tokens, attempt)
 
     sources = {
-        DEVICE: FakeSource(IDS, drains, advisor.completes_after_two_checks),
-        CLOUD: FakeSource(IDS, fails_after(5)),
+        DEVICE: new_device(TEXT, drains, advisor.completes_after_two_checks),
+        CLOUD: new_cloud(TEXT, fails_after(5)),
     }
     stream = new_monitored_stream(sources, advisor)
     assert read(stream) == TEXT
@@ -163,7 +166,7 @@ def test_generation_returns_to_a_low_battery_only_as_a_last_resort() -> None:
 def test_single_source_is_not_monitored() -> None:
     """There is no other source to hand off to."""
     before = monitor_threads()
-    stream = new_monitored_stream({DEVICE: FakeSource(IDS)}, FakeAdvisor())
+    stream = new_monitored_stream({DEVICE: new_device(TEXT)}, FakeAdvisor())
     next(stream)
     assert not monitor_threads() - before
 
@@ -174,7 +177,7 @@ def test_monitor_ends_with_the_attempt(ending: str) -> None:
     script = fails_after(3) if ending == "failed" else completes
     before = monitor_threads()
     stream = new_monitored_stream(
-        {DEVICE: FakeSource(IDS, script), CLOUD: FakeSource(IDS)}, FakeAdvisor()
+        {DEVICE: new_device(TEXT, script), CLOUD: new_cloud(TEXT)}, FakeAdvisor()
     )
     next(stream)
     (monitor,) = monitor_threads() - before
@@ -199,13 +202,19 @@ def test_veto_after_the_end_changes_nothing() -> None:
         return HANDOFF
 
     before = monitor_threads()
-    sources = {DEVICE: FakeSource(IDS, waits_for(checking)), CLOUD: FakeSource(IDS)}
+    attempts = []
+
+    def waits_for_check(tokens: Iterator[int], attempt: Attempt) -> Iterator[int]:
+        attempts.append(attempt)
+        yield from waits_for(checking)(tokens, attempt)
+
+    sources = {DEVICE: new_device(TEXT, waits_for_check), CLOUD: new_cloud(TEXT)}
     stream = new_monitored_stream(sources, FakeAdvisor(check=check))
     assert read(stream) == TEXT
     finished.set()
     for monitor in monitor_threads() - before:
         monitor.join()
-    assert sources[DEVICE].attempts[0].handoff is HANDOFF
+    assert attempts[0].handoff is HANDOFF
     assert stream.generation.finish_reason is FinishReason.STOP
     assert [part.source for part in stream.generation.segments] == [DEVICE]
 
@@ -220,7 +229,7 @@ def test_closed_stream_is_not_handed_off() -> None:
         attempt.hand_off(HANDOFF)
 
     advisor = FakeAdvisor(CLOUD)
-    sources = {DEVICE: FakeSource(IDS, closed_and_handed_off), CLOUD: FakeSource(IDS)}
+    sources = {DEVICE: new_device(TEXT, closed_and_handed_off), CLOUD: new_cloud(TEXT)}
     streams.append(new_monitored_stream(sources, advisor))
     assert read(streams[0]) == TEXT[:2]
     assert streams[0].generation.finish_reason is FinishReason.CANCELLED
@@ -268,10 +277,10 @@ def eager_collection() -> Iterator[None]:
 def test_stream_collected_in_its_monitor_thread_ends(eager_collection: None) -> None:
     """The monitor's wait holds no lock that ending it needs."""
     for _ in range(5):
-        source = FakeSource(IDS)
+        source = new_device(TEXT)
         cycle: list[object] = []
         gc.disable()
-        stream = new_monitored_stream({DEVICE: source, CLOUD: FakeSource(IDS)}, FakeAdvisor())
+        stream = new_monitored_stream({DEVICE: source, CLOUD: new_cloud(TEXT)}, FakeAdvisor())
         next(stream)
         cycle += [cycle, stream]
         del cycle, stream
@@ -281,4 +290,4 @@ def test_stream_collected_in_its_monitor_thread_ends(eager_collection: None) -> 
         time.sleep(0.06)  # the next allocations are the monitor's
         gc.disable()
         gc.collect()  # where the monitor did not run in that time
-        assert source.has_ended.wait(60)
+        source.wait_until_idle(60)

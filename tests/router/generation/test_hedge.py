@@ -11,6 +11,16 @@ from edgewise.generation.events import AttemptEnded, Decided, Event, Hedged, Out
 from edgewise.generation.hedge import HedgedAttempt
 from edgewise.generation.request import PrivateRequest
 from edgewise.policy.types import Decision, NoSource, Reason, Source, VetoCode
+from edgewise.testing import (
+    Script,
+    ScriptedCloud,
+    ScriptedDevice,
+    completes,
+    ends_after,
+    fails_after,
+    hangs_after,
+    waits_for,
+)
 from edgewise_edge import FinishReason
 from tests.router.generation.fakes import (
     CLOUD,
@@ -18,18 +28,13 @@ from tests.router.generation.fakes import (
     HANDOFF,
     PROMPT,
     FakeAdvisor,
-    FakeSource,
-    Script,
-    completes,
     decision_for,
-    ends_after,
-    fails_after,
-    hangs_after,
+    new_cloud,
+    new_device,
     new_request,
     new_stream,
     read,
     tokens_of,
-    waits_for,
 )
 
 TEXT = "first come, first served"
@@ -41,7 +46,11 @@ class HedgedGeneration:
     """A generation that starts on the device and may be hedged in the cloud."""
 
     def __init__(
-        self, device: FakeSource, cloud: FakeSource, advisor: FakeAdvisor, after: float = SOON
+        self,
+        device: ScriptedDevice,
+        cloud: ScriptedCloud,
+        advisor: FakeAdvisor,
+        after: float = SOON,
     ) -> None:
         self.device, self.cloud, self.advisor = device, cloud, advisor
         self.events: list[Event] = []
@@ -112,10 +121,10 @@ class SignallingAdvisor(FakeAdvisor):
 
 
 def test_first_token_in_time_starts_no_hedge() -> None:
-    """No attempt is opened on the other source."""
-    hedged = HedgedGeneration(FakeSource(IDS), FakeSource(IDS), FakeAdvisor(CLOUD), after=NEVER)
+    """The other source gets no request."""
+    hedged = HedgedGeneration(new_device(TEXT), new_cloud(TEXT), FakeAdvisor(CLOUD), after=NEVER)
     assert read(hedged.stream) == TEXT
-    assert not hedged.cloud.attempts
+    assert not hedged.cloud.requests
     assert not hedged.hedges
     assert hedged.outcomes == [(DEVICE, Outcome.FINISHED)]
     assert hedged.stream.decision.reason is Reason.PREFERRED
@@ -123,14 +132,13 @@ def test_first_token_in_time_starts_no_hedge() -> None:
 
 def test_hedge_that_has_the_first_token_wins() -> None:
     """It generates the whole answer; the first attempt is stopped and closed."""
-    hedged = HedgedGeneration(FakeSource(IDS, hangs_after(0)), FakeSource(IDS), FakeAdvisor(CLOUD))
+    hedged = HedgedGeneration(new_device(TEXT, hangs_after(0)), new_cloud(TEXT), FakeAdvisor(CLOUD))
     assert read(hedged.stream) == TEXT
     generation = hedged.stream.generation
     assert [(part.source, part.tokens) for part in generation.segments] == [(CLOUD, len(IDS))]
     assert (generation.decision.source, generation.decision.reason) == (CLOUD, Reason.HEDGED)
-    assert hedged.cloud.requests[0].token_ids == PROMPT
-    assert hedged.device.attempts[0].stop.is_set()
-    hedged.device.has_ended.wait()
+    assert hedged.cloud.requests[0].tokens.token_ids == PROMPT
+    hedged.device.wait_until_idle()
     assert hedged.hedges == [CLOUD]
     assert hedged.outcomes == [(DEVICE, Outcome.LOST), (CLOUD, Outcome.FINISHED)]
     assert hedged.reasons == [Reason.PREFERRED, Reason.HEDGED]
@@ -141,14 +149,13 @@ def test_first_attempt_may_still_win_after_the_hedge_has_started() -> None:
     """The hedge is stopped and closed, and the decision stays."""
     hedge = AttemptThread()
     hedged = HedgedGeneration(
-        FakeSource(IDS, waits_for(hedge.started)),
-        FakeSource(IDS, hedge.running(hangs_after(0))),
+        new_device(TEXT, waits_for(hedge.started)),
+        new_cloud(TEXT, hedge.running(hangs_after(0))),
         FakeAdvisor(CLOUD),
     )
     assert read(hedged.stream) == TEXT
     assert [part.source for part in hedged.stream.generation.segments] == [DEVICE]
-    assert hedged.cloud.attempts[0].stop.is_set()
-    hedged.cloud.has_ended.wait()
+    hedged.cloud.wait_until_idle()
     assert hedged.outcomes == [(CLOUD, Outcome.LOST), (DEVICE, Outcome.FINISHED)]
     assert hedged.stream.decision.reason is Reason.PREFERRED
 
@@ -156,7 +163,7 @@ def test_first_attempt_may_still_win_after_the_hedge_has_started() -> None:
 def test_failure_before_the_hedge_starts_is_a_fallback() -> None:
     """The policy decides, as without hedging."""
     hedged = HedgedGeneration(
-        FakeSource(IDS, fails_after(0)), FakeSource(IDS), FakeAdvisor(CLOUD), after=NEVER
+        new_device(TEXT, fails_after(0)), new_cloud(TEXT), FakeAdvisor(CLOUD), after=NEVER
     )
     assert read(hedged.stream) == TEXT
     assert not hedged.hedges
@@ -168,8 +175,8 @@ def test_failure_of_the_first_attempt_leaves_the_hedge_running() -> None:
     """The hedge wins as soon as it has a token."""
     first, hedge = AttemptThread(), AttemptThread()
     hedged = HedgedGeneration(
-        FakeSource(IDS, first.running(waits_for(hedge.started, fails_after(0)))),
-        FakeSource(IDS, hedge.running(first.ended(completes))),
+        new_device(TEXT, first.running(waits_for(hedge.started, fails_after(0)))),
+        new_cloud(TEXT, hedge.running(first.ended(completes))),
         FakeAdvisor(CLOUD),
     )
     assert read(hedged.stream) == TEXT
@@ -181,8 +188,8 @@ def test_source_whose_hedge_failed_is_not_tried_again() -> None:
     """If the first attempt fails later, no source is left."""
     hedge = AttemptThread()
     hedged = HedgedGeneration(
-        FakeSource(IDS, hedge.ended(fails_after(3))),
-        FakeSource(IDS, hedge.running(fails_after(0))),
+        new_device(TEXT, hedge.ended(fails_after(3))),
+        new_cloud(TEXT, hedge.running(fails_after(0))),
         FakeAdvisor(CLOUD),
     )
     with pytest.raises(NoSourceError):
@@ -203,7 +210,7 @@ def test_generation_fails_if_both_attempts_fail(last: Source) -> None:
         return threads[source].running(fails_in_order)
 
     hedged = HedgedGeneration(
-        FakeSource(IDS, script(DEVICE)), FakeSource(IDS, script(CLOUD)), FakeAdvisor(CLOUD)
+        new_device(TEXT, script(DEVICE)), new_cloud(TEXT, script(CLOUD)), FakeAdvisor(CLOUD)
     )
     with pytest.raises(NoSourceError):
         read(hedged.stream)
@@ -223,16 +230,18 @@ def test_no_hedge_where_the_policy_does_not_choose_the_other_source(
 ) -> None:
     """A last resort is for failures, not for speed. The first attempt is awaited."""
     advisor = SignallingAdvisor(*decisions)
-    hedged = HedgedGeneration(FakeSource(IDS, waits_for(advisor.asked)), FakeSource(IDS), advisor)
+    hedged = HedgedGeneration(new_device(TEXT, waits_for(advisor.asked)), new_cloud(TEXT), advisor)
     assert read(hedged.stream) == TEXT
-    assert not hedged.cloud.attempts
+    assert not hedged.cloud.requests
     assert not hedged.hedges
 
 
 def test_source_that_lost_may_continue_when_the_winner_fails() -> None:
     """Losing is no failure: only the winner is abandoned."""
     hedged = HedgedGeneration(
-        FakeSource(IDS, hangs_after(0)), FakeSource(IDS, fails_after(5)), FakeAdvisor(CLOUD, DEVICE)
+        new_device(TEXT, hangs_after(0)),
+        new_cloud(TEXT, fails_after(5)),
+        FakeAdvisor(CLOUD, DEVICE),
     )
     assert read(hedged.stream) == TEXT
     assert [(part.source, part.tokens) for part in hedged.stream.generation.segments] == [
@@ -247,8 +256,8 @@ def test_closing_from_another_thread_stops_all_attempts(after: float) -> None:
     """Whether one runs or both, the reader gets the end without an error."""
     device_runs, cloud_runs = threading.Event(), threading.Event()
     hedged = HedgedGeneration(
-        FakeSource(IDS, hangs_after(0, device_runs)),
-        FakeSource(IDS, hangs_after(0, cloud_runs)),
+        new_device(TEXT, hangs_after(0, device_runs)),
+        new_cloud(TEXT, hangs_after(0, cloud_runs)),
         FakeAdvisor(CLOUD),
         after=after,
     )
@@ -261,22 +270,21 @@ def test_closing_from_another_thread_stops_all_attempts(after: float) -> None:
     assert texts == [""]
     assert hedged.stream.generation.finish_reason is FinishReason.CANCELLED
     for source in (hedged.device, hedged.cloud):
-        for attempt in source.attempts:
-            assert attempt.stop.is_set()
-        assert source.ended == source.attempts
+        source.wait_until_idle()
 
 
 @pytest.mark.parametrize("has_token", [True, False])
 def test_stopped_attempt_is_closed_without_waiting_for_garbage_collection(has_token: bool) -> None:
     """Immediately if it has its token, else in its own thread when it has it."""
-    source = FakeSource(IDS, ends_after(5))
+    source = new_device(TEXT, ends_after(5))
     attempt = source.open(new_request().after(()))
     hedged = HedgedAttempt(attempt)
     steps = [hedged.run, hedged.stop] if has_token else [hedged.stop, hedged.run]
-    for step in steps:
-        assert not source.ended
-        step()
-    assert source.ended == [attempt]
+    steps[0]()
+    assert source.running == ([attempt] if has_token else [])
+    steps[1]()
+    assert len(source.requests) == 1
+    assert not source.running
     assert attempt.stop.is_set()
 
 
@@ -289,7 +297,7 @@ def test_private_request_is_never_hedged() -> None:
         yield from completes(tokens, attempt)
 
     advisor = FakeAdvisor(CLOUD)
-    sources = {DEVICE: FakeSource(IDS, records_thread)}
+    sources = {DEVICE: new_device(TEXT, records_thread)}
     stream = new_stream(sources, advisor, kind=PrivateRequest, hedge_after=SOON)
     assert read(stream) == TEXT
     assert threads == [threading.current_thread()]
@@ -298,7 +306,7 @@ def test_private_request_is_never_hedged() -> None:
 
 def test_attempt_that_is_not_yet_hedged_is_monitored() -> None:
     """If it stalls before its first token it hands off, long before the hedge would start."""
-    device, cloud = FakeSource(IDS, hangs_after(0)), FakeSource(IDS)
+    device, cloud = new_device(TEXT, hangs_after(0)), new_cloud(TEXT)
     advisor = FakeAdvisor(
         CLOUD, check=lambda _progress, _generated: HANDOFF if device.requests else None
     )
@@ -315,8 +323,8 @@ def test_attempt_is_reported_once_if_the_decision_on_the_hedge_raises() -> None:
         def decide(self, *_: object) -> Decision:
             raise OSError("a probe failed")
 
-    hedged = HedgedGeneration(FakeSource(IDS, hangs_after(0)), FakeSource(IDS), FailingAdvisor())
+    hedged = HedgedGeneration(new_device(TEXT, hangs_after(0)), new_cloud(TEXT), FailingAdvisor())
     with pytest.raises(OSError, match="a probe failed"):
         read(hedged.stream)
     assert hedged.outcomes == [(DEVICE, Outcome.FAILED)]
-    hedged.device.has_ended.wait()
+    hedged.device.wait_until_idle()

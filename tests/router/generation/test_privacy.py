@@ -19,7 +19,7 @@ from edgewise.generation.request import (
     Request,
 )
 from edgewise_edge import SamplingParams, TokenRequest
-from tests.router.routers import new_router
+from tests.router.routers import scripted_router
 
 
 def new_request(kind: type[Request], mode: Mode = Mode.PREFER_IN_CLOUD) -> Request:
@@ -80,10 +80,10 @@ def test_private_request_cannot_be_changed_to_allow_the_cloud() -> None:
 
 @pytest.mark.parametrize("mode", Mode)
 def test_private_request_may_not_use_the_cloud_in_any_mode(
-    exact_folder: Path, cloud: CloudSource, listener: socket.socket, mode: Mode
+    cloud: CloudSource, listener: socket.socket, mode: Mode
 ) -> None:
     """Even if the router has one."""
-    with new_router(exact_folder, cloud=cloud.address) as router:
+    with scripted_router(cloud=cloud.address, latency=LatencyLog()) as router:
         assert Source.IN_CLOUD not in router.sources_for(new_request(PrivateRequest, mode))
         allowed = Source.IN_CLOUD in router.sources_for(new_request(AllowCloudRequest, mode))
         assert allowed is (mode is not Mode.ONLY_ON_DEVICE)
