@@ -74,12 +74,13 @@ def convert(
         )
     sampling_params({}, sampling or {})
     find_checkpoint(checkpoint)
-    with _atomic_folder(out) as folder:
-        import_tensorflow(progress)
-        from edgewise_cloud.convert.graph import float32_tflite
-        from edgewise_cloud.keras_models.checkpoint import save_checkpoint, weights
-        from edgewise_cloud.keras_models.load import load_keras
+    _require_new(out)
+    import_tensorflow(progress)
+    from edgewise_cloud.convert.graph import float32_tflite
+    from edgewise_cloud.keras_models.checkpoint import save_checkpoint, weights
+    from edgewise_cloud.keras_models.load import load_keras
 
+    with _atomic_folder(out) as folder:
         progress.step(f"reading {checkpoint}")
         model = load_keras(checkpoint, folder)
         _require_convertible(model, quantization)
@@ -157,18 +158,28 @@ def _require_agreement(evaluation: Evaluation, quantization: Quantization) -> No
         )
 
 
+def _require_new(out: Path) -> None:
+    if out.exists():
+        raise ConversionError(f"{out} exists already; give a new folder, or remove it first")
+    with _write_errors(out):
+        require_writable(out)
+
+
 @contextmanager
 def _atomic_folder(out: Path) -> Iterator[Path]:
     """Yield a temporary folder next to `out`, and rename it to `out` when the block succeeds."""
-    try:
-        if out.exists():
-            raise ConversionError(f"{out} exists already; give a new folder, or remove it first")
-        require_writable(out)
+    with _write_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:
             partial = Path(folder) / out.name
             partial.mkdir()
             yield partial
             partial.rename(out)
+
+
+@contextmanager
+def _write_errors(out: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise ConversionError(f"{out} cannot be written: {error.strerror or error}") from error

@@ -39,11 +39,15 @@ class TrainingState:
         """
         state = cls(out / STATE_FOLDER, json.dumps(plan, indent=2) + "\n")
         if not state.saved:
-            with state.write_errors():
+            try:
                 require_writable(out)
                 # With a folder `training`, the files are from a failed attempt, not the user's.
                 if out.exists() and not state.folder.exists() and any(out.iterdir()):
                     raise TrainingError(f"{out} is not empty; give a new folder")
+            except OSError as error:
+                raise TrainingError(
+                    f"{out} cannot be written to: {error.strerror or error}"
+                ) from error
             return state
         if not resume:
             raise TrainingError(
