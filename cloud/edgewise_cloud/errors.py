@@ -5,9 +5,12 @@ EdgewiseError
     ├── CheckpointError
     ├── TextError
     ├── TrainingError
+    │   └── TrainingFailedError
     ├── ConversionError
+    │   └── ConversionFailedError
     ├── ServeError
     └── LoadTestError
+        └── ServiceUnreachableError
 """
 
 from edgewise_edge.errors import EdgewiseError
@@ -26,11 +29,19 @@ class TextError(CloudError):
 
 
 class TrainingError(CloudError):
-    """A training cannot be started, resumed or saved."""
+    """A training cannot be started or resumed with these options."""
+
+
+class TrainingFailedError(TrainingError):
+    """A training diverged, or cannot be saved."""
 
 
 class ConversionError(CloudError):
-    """A checkpoint could not be converted to a working device model."""
+    """A checkpoint cannot be converted with these options."""
+
+
+class ConversionFailedError(ConversionError):
+    """The converted model does not work, or computes something else than the checkpoint."""
 
 
 class ServeError(CloudError):
@@ -38,4 +49,8 @@ class ServeError(CloudError):
 
 
 class LoadTestError(CloudError):
-    """A load test cannot be run with these options, or finds no service."""
+    """A load test cannot be run with these options."""
+
+
+class ServiceUnreachableError(LoadTestError):
+    """A load test finds no service that is ready to answer."""

@@ -1,12 +1,33 @@
-"""Command-line options that several commands share."""
+"""Command-line options that several commands share, and what all commands have in common."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
+ARGUMENTS_HELP = "More files for --text, so that --text *.txt works."
 MoreTexts = Annotated[
     list[Path] | None,
-    typer.Argument(metavar="[FILE]...", help="More files for --text, so that --text *.txt works."),
+    typer.Argument(metavar="FILE", help=ARGUMENTS_HELP, show_default=False),
 ]
-CHECKPOINT_HELP = "Bundled model, folder, KerasHub preset or hf://USER/MODEL."
+CHECKPOINT_HELP = (
+    "A bundled model, a folder (Hugging Face's or Keras's GPT-2 layout), a KerasHub preset such as "
+    "gpt2_base_en, or hf://USER/MODEL."
+)
+
+# Former names of options, still accepted, and not shown.
+FORMER = {"--preset": "--checkpoint", "--keras": "--checkpoint"}
+
+
+class Command(TyperCommand):
+    """A command that knows the former names of its options."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse them as their present names."""
+        return super().parse_args(ctx, [_present(argument) for argument in args])
+
+
+def _present(argument: str) -> str:
+    option, equals, value = argument.partition("=")
+    return f"{FORMER.get(option, option)}{equals}{value}"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edgewise_cloud.files import atomic_write
+from edgewise_cloud.files import atomic_write, require_writable
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -24,3 +24,12 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         partial.write_text("new")
         assert path.read_text() == "old"
     assert [one.read_text() for one in tmp_path.iterdir()] == ["new"]
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    """Below a file; nothing is made while checking."""
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        require_writable(tmp_path / "file" / "below")
+    require_writable(tmp_path / "new" / "below")
+    assert not (tmp_path / "new").exists()

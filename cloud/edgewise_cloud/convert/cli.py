@@ -2,48 +2,102 @@
 
 from json import dumps
 from pathlib import Path
+from shlex import join
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import Progress
 
-from edgewise_cloud.console import console
+from edgewise_cloud.console import say, shown_progress, without_native_logs
 from edgewise_cloud.convert.quantization import Quantization, Target
-from edgewise_cloud.keras_models.import_tensorflow import import_tensorflow
+from edgewise_cloud.corpus import read_documents
 from edgewise_cloud.options import CHECKPOINT_HELP, MoreTexts
-from edgewise_edge.runtime.stderr import captured_stderr
 from edgewise_edge.store.manifest import MODEL_FILE
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a command line that only prints its help need not import them
+    from edgewise_cloud.convert.convert import Conversion
     from edgewise_cloud.convert.evaluate import Evaluation
+
+SAMPLING = "Recommended sampling, for requests that set none"
+FROM_CHECKPOINT = "the checkpoint's"
 
 
 def convert(
-    checkpoint: Annotated[str, typer.Argument(help=CHECKPOINT_HELP)],
-    out: Annotated[Path, typer.Argument(help="New folder for the device model.")],
+    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT", help=CHECKPOINT_HELP)],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="New folder for the device model.")],
     more: MoreTexts = None,
-    quantize: Annotated[Quantization, typer.Option(help="How weights are stored.")] = (
-        Quantization.INT8
-    ),
-    target: Annotated[Target, typer.Option(help="The runtime to convert for.")] = Target.LITERT,
+    quantize: Annotated[
+        Quantization,
+        typer.Option(
+            "--quantize", "-q", help="How weights are stored: 32, 16, 8 or 4 bits for each."
+        ),
+    ] = Quantization.INT8,
+    target: Annotated[
+        Target, typer.Option(help="The runtime to convert for; tflite-runtime is the older one.")
+    ] = Target.LITERT,
     name: Annotated[
-        str | None, typer.Option(help="The model's name; by default the folder's.")
+        str | None, typer.Option(help="The model's name.", show_default="the folder's")
     ] = None,
     text: Annotated[
-        list[Path] | None, typer.Option(help="UTF-8 text to measure the loss of quality on.")
+        list[Path] | None,
+        typer.Option(
+            "--text",
+            "-t",
+            help="UTF-8 files to measure the loss of quality on: their first 4,096 tokens.",
+            show_default="1,024 tokens of a fairy tale",
+        ),
     ] = None,
     keras_weights: Annotated[
-        bool, typer.Option(help="Add the Keras weights, so that the cloud can serve the folder.")
+        bool,
+        typer.Option(
+            "--keras-weights",
+            help="Add the Keras weights (float16), so that 'serve' and 'evaluate' take the folder.",
+            show_default="off",
+        ),
     ] = False,
-    temperature: Annotated[float | None, typer.Option(help="Recommended temperature.")] = None,
-    top_k: Annotated[int | None, typer.Option(help="Recommended top_k.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Recommended top_p.")] = None,
-    repetition_penalty: Annotated[float | None, typer.Option(help="Recommended penalty.")] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=100,
+            help="0: always the likeliest token.",
+            show_default=FROM_CHECKPOINT,
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None,
+    top_k: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Draw from the K likeliest tokens; 0: from all.",
+            show_default=FROM_CHECKPOINT,
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(
+            max=1,
+            help="Draw from the likeliest tokens that make up this share, above 0; 1: from all.",
+            show_default=FROM_CHECKPOINT,
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None,
+    repetition_penalty: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01,
+            max=100,
+            help="Above 1, tokens that the text has already become less likely; 1: no penalty.",
+            show_default=FROM_CHECKPOINT,
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None,
 ) -> None:
-    """Convert a Keras GPT-2 to a device model, and measure the loss of quality."""
-    import_tensorflow()
+    """Convert a Keras GPT-2 to a device model, and measure the loss of quality.
+
+    Example: edgewise-cloud convert my-checkpoint my-model --quantize int8
+    """
     from edgewise_cloud.convert.convert import convert
-    from edgewise_cloud.corpus import read_documents
 
     recommended = {
         "temperature": temperature,
@@ -51,9 +105,9 @@ def convert(
         "top_p": top_p,
         "repetition_penalty": repetition_penalty,
     }
-    documents = read_documents([*text, *(more or [])]) if text else None
-    with console.status("converting"), captured_stderr():
-        manifest, evaluation = convert(
+    documents = read_documents([*(text or []), *(more or [])]) or None
+    with shown_progress() as progress, without_native_logs():
+        made = convert(
             checkpoint,
             out,
             quantize,
@@ -62,49 +116,69 @@ def convert(
             keras_weights=keras_weights,
             sampling={key: value for key, value in recommended.items() if value is not None},
             documents=documents,
+            progress=progress,
         )
-    model_file = manifest.files[MODEL_FILE]
-    print(
-        f"{out}: {model_file.size / 1e6:.1f} MB, needs {manifest.memory / 1e6:.0f} MB of memory\n"
-        f"{_summary(evaluation)}"
-    )
+    print(f"{_sizes(out, quantize, made)}\n{_summary(made.evaluation)}")
+    _say_next(checkpoint, out, keras_weights=keras_weights)
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Bundled model or device model folder.")],
-    text: Annotated[list[Path], typer.Option(help="UTF-8 text to predict.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Bundled model or device model folder.")
+    ],
+    text: Annotated[list[Path], typer.Option("--text", "-t", help="UTF-8 files to predict.")],
     more: MoreTexts = None,
-    keras: Annotated[
+    checkpoint: Annotated[
         str | None,
-        typer.Option(help="The checkpoint MODEL was converted from; by default MODEL itself."),
+        typer.Option(
+            "--checkpoint",
+            "-c",
+            help="The checkpoint that MODEL was converted from.",
+            show_default="MODEL itself, if it has Keras weights",
+        ),
     ] = None,
     most_tokens: Annotated[
-        int | None, typer.Option(min=8, help="Evaluate only the first N tokens.")
+        int | None,
+        typer.Option(
+            "--most-tokens",
+            "-n",
+            min=8,
+            help="Predict only the first N tokens.",
+            show_default="all",
+        ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object.", show_default="off")
+    ] = False,
 ) -> None:
-    """Measure how well a model predicts a text, in Keras and on the device, and how they agree."""
-    import_tensorflow()
+    """Measure how well a model predicts a text, in Keras and on the device, and how they agree.
+
+    Example: edgewise-cloud evaluate my-model --text other.txt
+    """
     from edgewise_cloud.convert.evaluate import evaluate_model
-    from edgewise_cloud.corpus import read_documents
 
     documents = read_documents([*text, *(more or [])])
-    with Progress(*Progress.get_default_columns(), console=console, transient=True) as bar:
-        task = bar.add_task("evaluating", total=None)
-        evaluation = evaluate_model(
-            model,
-            keras or model,
-            documents,
-            most_tokens,
-            lambda done, total: bar.update(task, completed=done, total=total),
-        )
+    with shown_progress() as progress:
+        evaluation = evaluate_model(model, checkpoint or model, documents, most_tokens, progress)
     print(dumps(evaluation.as_dict(), indent=2) if json else _summary(evaluation))
+
+
+def _sizes(out: Path, quantize: Quantization, made: "Conversion") -> str:
+    before, after = 4 * made.parameters, made.manifest.files[MODEL_FILE].size
+    form = "float32" if quantize is Quantization.NONE else quantize
+    settings = ", ".join(f"{name} {value:g}" for name, value in made.manifest.sampling.items())
+    return (
+        f"{out}: {made.parameters:,} weights, {before / 1e6:.1f} MB as float32 → "
+        f"{after / 1e6:.1f} MB as {form}, {before / after:.1f} times smaller; "
+        f"needs {made.manifest.memory / 1e6:.0f} MB of memory\n"
+        f"recommended sampling: {settings or 'none'}"
+    )
 
 
 def _summary(evaluation: "Evaluation") -> str:
     keras, device = evaluation.keras, evaluation.device
     return (
-        f"over {evaluation.tokens:,} tokens, {evaluation.text_bytes:,} bytes:\n"
+        f"measured on {evaluation.tokens:,} tokens, {evaluation.text_bytes:,} bytes:\n"
         f"  Keras   {keras.bits_per_byte:.3f} bits per byte, perplexity {keras.perplexity:.2f}\n"
         f"  device  {device.bits_per_byte:.3f} bits per byte, perplexity {device.perplexity:.2f} "
         f"({evaluation.bits_increase:+.2%} bits)\n"
@@ -112,3 +186,13 @@ def _summary(evaluation: "Evaluation") -> str:
         f"{evaluation.largest_logit_difference:.3g} "
         f"(standard deviation of the logits: {evaluation.logit_spread:.3g})"
     )
+
+
+def _say_next(checkpoint: str, out: Path, *, keras_weights: bool) -> None:
+    model = str(out)
+    evaluate = ["edgewise-cloud", "evaluate", model, "--text", "FILE"]
+    evaluate += [] if keras_weights else ["--checkpoint", checkpoint]
+    say(f"try it:          {join(['edgewise', 'generate', 'Once upon a time', '--model', model])}")
+    say(f"on your text:    {join(evaluate)}")
+    if keras_weights:
+        say(f"in the cloud:    {join(['edgewise-cloud', 'serve', '--model', model])}")

@@ -2,34 +2,28 @@
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewise_cloud.console import SILENT, Progress
 from edgewise_cloud.corpus import tokenized
 from edgewise_cloud.errors import CheckpointError, TextError
-from edgewise_cloud.keras_models.load import KerasModel, load_keras
+from edgewise_cloud.keras_models.find import find_checkpoint
+from edgewise_cloud.keras_models.import_tensorflow import import_tensorflow
 from edgewise_edge.model import DeviceModel
 from edgewise_edge.runtime.session import Runtime
 
-# From "The Tale of the Fisherman and his Wife" (Grimm, translated by Margaret Hunt, 1884).
-PASSAGE = (
-    "There was once upon a time a fisherman who lived with his wife in a miserable hovel close by "
-    "the sea, and every day he went out fishing. And once as he was sitting with his rod, looking "
-    "at the clear water, his line suddenly went down, far down below, and when he drew it up "
-    "again, he brought out a large flounder. Then the flounder said to him, 'Hark, you fisherman, "
-    "I pray you, let me live, I am no flounder really, but an enchanted prince. What good will it "
-    "do you to kill me? I should not be good to eat, put me in the water again, and let me go.'"
-)
+if TYPE_CHECKING:  # it imports TensorFlow
+    from edgewise_cloud.keras_models.load import KerasModel
+
+# From "The Fisherman and his Wife" (Grimm, after Margaret Hunt's translation of 1884).
+PASSAGE = Path(__file__).with_name("passage.txt").read_text(encoding="utf-8")
 MIN_TOKENS = 8
-
-
-def _no_progress(_done: int, _total: int) -> None:
-    """Show no progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +82,14 @@ def evaluate_model(
     checkpoint: str,
     documents: list[str],
     most_tokens: int | None = None,
-    progress: Callable[[int, int], None] = _no_progress,
+    progress: Progress = SILENT,
 ) -> Evaluation:
     """Compare the device model `model` with the Keras model `checkpoint`, both given by name.
 
     Raises CheckpointError where the two do not belong together, TextError, and what loading raises.
     """
     device = DeviceModel.load(model)
-    try:
-        with tempfile.TemporaryDirectory() as workspace:
-            keras = load_keras(checkpoint, Path(workspace))
-    except CheckpointError as error:
-        raise CheckpointError(f"{error}; name the model it was made from with --keras") from error
+    keras = _keras_model(checkpoint, progress)
     manifest = device.manifest
     for what, ours, theirs in (
         ("vocabularies", manifest.vocabulary, keras.tokenizer.fingerprint),
@@ -110,35 +100,51 @@ def evaluate_model(
     return evaluate(keras, device.runtime, documents, most_tokens=most_tokens, progress=progress)
 
 
+def _keras_model(checkpoint: str, progress: Progress) -> "KerasModel":
+    try:
+        find_checkpoint(checkpoint)  # before TensorFlow is imported
+        import_tensorflow(progress)
+        from edgewise_cloud.keras_models.load import load_keras
+
+        progress.step(f"reading {checkpoint}")
+        with tempfile.TemporaryDirectory() as workspace:
+            return load_keras(checkpoint, Path(workspace))
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{error}; name the model it was made from with --checkpoint"
+        ) from error
+
+
 def evaluate(
-    model: KerasModel,
+    model: "KerasModel",
     runtime: Runtime,
     documents: list[str],
     *,
     most_tokens: int | None = None,
-    progress: Callable[[int, int], None] = _no_progress,
+    progress: Progress = SILENT,
 ) -> Evaluation:
     """Predict every token of `documents`, or only the first `most_tokens`, with both models.
 
     The text is read in windows that overlap by half, so that each token but those at the very
     start is predicted from at least half a context window. The device reads the first half of a
-    window by prefill, in chunks, and the rest by decode, as when it generates. `progress` is called
-    with the number of tokens done and the total. Raises TextError for a text of a few tokens.
+    window by prefill, in chunks, and the rest by decode, as when it generates. Raises TextError for
+    a text of a few tokens.
     """
     # As in training, a text begins after the end of another one.
     start = sorted(model.tokenizer.end_ids)[:1]
     tokens = np.array([*start, *tokenized(documents, model.tokenizer)[:most_tokens]], np.int32)
     if len(tokens) < MIN_TOKENS:
         raise TextError(f"the text to evaluate on has fewer than {MIN_TOKENS} tokens; give more")
+    progress.step("predicting tokens")
     totals = _Totals()
     for keras, device, position in _logit_pairs(model, runtime, tokens):
         totals.add(keras, device, int(tokens[position + 1]))
-        progress(position + 1, len(tokens) - 1)
+        progress.count(position + 1, len(tokens) - 1)
     return _evaluation(totals, len(tokens) - 1, _byte_count(model, tokens[1:]))
 
 
 def _logit_pairs(
-    model: KerasModel, runtime: Runtime, tokens: NDArray[np.int32]
+    model: "KerasModel", runtime: Runtime, tokens: NDArray[np.int32]
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32], int]]:
     """The logits of Keras and of the device at each position but the last."""
     window = model.architecture.context_window
@@ -155,7 +161,9 @@ def _logit_pairs(
             yield keras[position - scored], session.forward([int(tokens[position])]), position
 
 
-def _keras_logits(model: KerasModel, tokens: NDArray[np.int32], first: int) -> NDArray[np.float32]:
+def _keras_logits(
+    model: "KerasModel", tokens: NDArray[np.int32], first: int
+) -> NDArray[np.float32]:
     """Keras's logits (positions, vocabulary) from position `first` on."""
     ids = tokens[None]
     hidden = model.backbone({"token_ids": ids, "padding_mask": np.ones_like(ids)})
@@ -169,7 +177,7 @@ def _nats(logits: NDArray[np.float32], token: int) -> float:
     return float(largest + np.log(np.exp(logits - largest).sum()) - logits[token])
 
 
-def _byte_count(model: KerasModel, tokens: NDArray[np.int32]) -> int:
+def _byte_count(model: "KerasModel", tokens: NDArray[np.int32]) -> int:
     return sum(len(model.tokenizer.token_bytes(token)) for token in tokens.tolist())
 
 

@@ -13,10 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from edgewise_cloud.files import atomic_write
-
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
-CHECKPOINT_FILES = (CONFIG_FILE, WEIGHTS_FILE)
+from edgewise_cloud.keras_models.find import CONFIG_FILE, WEIGHTS_FILE
 
 
 def save_checkpoint(backbone: GPT2Backbone, folder: Path, dtype: str = "float32") -> None:

@@ -1,17 +1,43 @@
 """Importing TensorFlow and Keras late, when a command needs them, and without their banners."""
 
 import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from edgewise_edge.runtime.stderr import captured_stderr
+from edgewise_cloud.console import SILENT, Progress, exit_interrupted, without_native_logs
 
 
-def import_tensorflow() -> None:
-    """Import both; their warnings about missing GPUs stay off standard error."""
+def import_tensorflow(progress: Progress = SILENT) -> None:
+    """Import both; their warnings about missing GPUs stay off standard error.
+
+    It takes several seconds, and Ctrl-C exits at once meanwhile.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with captured_stderr():
+    if not {"tensorflow", "keras_hub"} <= sys.modules.keys():
+        progress.step("importing TensorFlow")
+    with without_native_logs(), _exiting_on_interrupt():
         import keras
         import keras_hub  # noqa: F401
         import tensorflow as tf
 
         if keras.backend.backend() == "tensorflow":
             tf.constant(0)  # lists the devices
+
+
+@contextmanager
+def _exiting_on_interrupt() -> Iterator[None]:
+    """Leave alone a handler that is not Python's own, and threads, which cannot set one."""
+    ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if ours:
+        signal.signal(signal.SIGINT, exit_interrupted)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)

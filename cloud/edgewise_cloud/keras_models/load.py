@@ -7,17 +7,11 @@ from pathlib import Path
 from keras_hub.models import GPT2Backbone, GPT2Tokenizer
 
 from edgewise_cloud.errors import CheckpointError
-from edgewise_cloud.keras_models.checkpoint import CHECKPOINT_FILES, CONFIG_FILE
-from edgewise_edge import find_model
-from edgewise_edge.decoding.tokenizer import (
-    MERGES_FILE,
-    TOKENIZER_FILES,
-    VOCABULARY_FILE,
-    Tokenizer,
-)
+from edgewise_cloud.keras_models.find import find_checkpoint, read_manifest
+from edgewise_cloud.keras_models.generation_config import read_sampling
+from edgewise_edge.decoding.tokenizer import MERGES_FILE, VOCABULARY_FILE, Tokenizer
 from edgewise_edge.errors import EdgeError
-from edgewise_edge.store.catalog import bundled_models
-from edgewise_edge.store.manifest import MANIFEST_FILE, Architecture, Manifest
+from edgewise_edge.store.manifest import Architecture, Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +23,11 @@ class KerasModel:
     backbone: GPT2Backbone
     tokenizer: Tokenizer
     sampling: dict[str, float]  # what its makers recommend
+
+    @property
+    def parameters(self) -> int:
+        """The number of weights."""
+        return int(self.backbone.count_params())
 
     @property
     def architecture(self) -> Architecture:
@@ -48,9 +47,13 @@ def load_keras(checkpoint: str, workspace: Path, *, dtype: str = "float32") -> K
 
     The vocabulary's files are written to `workspace`. Raises CheckpointError.
     """
-    folder = _folder(checkpoint)
+    folder = find_checkpoint(checkpoint)
     preset = str(folder) if folder else checkpoint
-    manifest = _check_folder(folder) if folder else None
+    if not folder and "://" not in checkpoint and checkpoint not in GPT2Backbone.presets:
+        raise CheckpointError(
+            f"'{checkpoint}' is no GPT-2 preset; presets are {', '.join(GPT2Backbone.presets)}"
+        )
+    manifest = read_manifest(folder) if folder else None
     try:
         backbone = GPT2Backbone.from_preset(preset, dtype=dtype)
         keras_tokenizer = GPT2Tokenizer.from_preset(preset)
@@ -74,46 +77,14 @@ def load_keras(checkpoint: str, workspace: Path, *, dtype: str = "float32") -> K
         revision=manifest.revision if manifest else "unversioned",
         backbone=backbone,
         tokenizer=tokenizer,
-        sampling=manifest.sampling if manifest else {},
+        sampling=_sampling(folder, manifest),
     )
 
 
-def _folder(checkpoint: str) -> Path | None:
-    if checkpoint in bundled_models() or Path(checkpoint).expanduser().is_dir():
-        return find_model(checkpoint)
-    if "://" in checkpoint or checkpoint in GPT2Backbone.presets:
-        return None
-    raise CheckpointError(
-        f"'{checkpoint}' is no bundled model ({', '.join(bundled_models())}), no folder, and no "
-        f"GPT-2 preset; presets are {', '.join(GPT2Backbone.presets)}, or hf://USER/MODEL"
-    )
-
-
-def _check_folder(folder: Path) -> Manifest | None:
-    """Raise CheckpointError before KerasHub fails less clearly; return the manifest, if any."""
-    try:
-        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{folder} holds no Keras model: it has no readable {CONFIG_FILE} (a device model "
-            "alone cannot be served or converted again)"
-        ) from error
-    if not isinstance(config, dict):
-        raise CheckpointError(
-            f"{folder} holds no Keras model: its {CONFIG_FILE} is not a JSON object"
-        )
-    if config.get("model_type", "gpt2") != "gpt2":
-        raise CheckpointError(
-            f"{folder} holds a '{config['model_type']}' model; only GPT-2 is supported"
-        )
-    if not (folder / MANIFEST_FILE).exists():
-        return None
-    try:
-        manifest = Manifest.read(folder)
-        manifest.verify(folder, [*CHECKPOINT_FILES, *TOKENIZER_FILES])
-    except EdgeError as error:
-        raise CheckpointError(str(error)) from error
-    return manifest
+def _sampling(folder: Path | None, manifest: Manifest | None) -> dict[str, float]:
+    if manifest:
+        return manifest.sampling
+    return read_sampling(folder) if folder else {}
 
 
 def _write_vocabulary(tokenizer: GPT2Tokenizer, folder: Path) -> None:

@@ -11,49 +11,153 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 import typer
 from rich.live import Live
 
-from edgewise_cloud.console import console, say
+from edgewise_cloud.console import INTERRUPTED, console, say
 from edgewise_cloud.errors import LoadTestError
 
 if TYPE_CHECKING:
     from edgewise_cloud.loadtest.generator import LoadGenerator, LoadTestResult
 
 REFRESH_INTERVAL = 0.5  # seconds
+REQUESTS, CONNECTION = "The requests", "The connection"
+TOKEN_VARIABLE = "EDGEWISE_CLOUD_TOKEN"  # noqa: S105  # not an argument, which `ps` would show
 
 
 def load_test(
-    target: Annotated[str, typer.Option(help="HOST:PORT of a running service.")],
-    streams: Annotated[int, typer.Option(help="Concurrent requests.")] = 16,
-    duration: Annotated[str | None, typer.Option(help="Like 60s or 2m; by default 60s.")] = None,
+    target: Annotated[
+        str,
+        typer.Option("--target", "--cloud", metavar="HOST:PORT", help="The running service."),
+    ],
+    streams: Annotated[int, typer.Option("--streams", "-s", help="Concurrent requests.")] = 16,
+    duration: Annotated[
+        str | None,
+        typer.Option("--duration", "-d", help="Like 500ms, 60s or 2m.", show_default="60s"),
+    ] = None,
     requests: Annotated[
-        int | None, typer.Option(help="Stop after N requests instead, when all have ended.")
+        int | None,
+        typer.Option(
+            "--requests",
+            "-n",
+            help="Stop after N requests instead, when all have ended.",
+            show_default="until --duration is over",
+        ),
     ] = None,
     rate: Annotated[
         float | None,
         typer.Option(
-            help="Open loop: requests per second, at random times; at most --streams at once."
+            "--rate",
+            "-r",
+            help="Open loop: requests per second, at random times; at most --streams at once.",
+            show_default="closed loop",
         ),
     ] = None,
-    prompt_tokens: Annotated[str, typer.Option(help="A number, or a range like 16-256.")] = "64",
-    max_tokens: Annotated[str, typer.Option(help="The same for new tokens.")] = "128",
-    temperature: Annotated[float, typer.Option(help="0: always the likeliest token.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="The same seed sends the same requests.")] = 1,
-    shared_prefix: Annotated[int, typer.Option(help="Tokens that all prompts begin with.")] = 0,
-    deadline: Annotated[float | None, typer.Option(help="Seconds a request may take.")] = None,
-    cancel_rate: Annotated[float, typer.Option(help="Share to cancel halfway, 0 to 1.")] = 0.0,
-    warm_up: Annotated[
-        int | None, typer.Option(help="Short requests sent first; by default one per stream.")
-    ] = None,
-    connections: Annotated[int | None, typer.Option(help="By default one per 16 streams.")] = None,
     wait: Annotated[float, typer.Option(help="Seconds to wait while the model loads.")] = 30.0,
     json: Annotated[
-        Path | None, typer.Option(help="Write the record of each request as a line of JSON.")
+        Path | None,
+        typer.Option(
+            help="Write the record of each request to this file, as a line of JSON.",
+            show_default="no file",
+        ),
+    ] = None,
+    prompt_tokens: Annotated[
+        str,
+        typer.Option(help="Tokens of a prompt: a number or a range.", rich_help_panel=REQUESTS),
+    ] = "64",
+    max_tokens: Annotated[
+        str,
+        typer.Option(help="New tokens: a number or a range like 16-256.", rich_help_panel=REQUESTS),
+    ] = "128",
+    temperature: Annotated[
+        float,
+        typer.Option(
+            help="From 0 to 100; 0: always the likeliest token.", rich_help_panel=REQUESTS
+        ),
+    ] = 0.0,
+    seed: Annotated[
+        int,
+        typer.Option(help="The same seed sends the same requests.", rich_help_panel=REQUESTS),
+    ] = 1,
+    shared_prefix: Annotated[
+        int, typer.Option(help="Tokens that all prompts begin with.", rich_help_panel=REQUESTS)
+    ] = 0,
+    deadline: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds a request may take.", show_default="none", rich_help_panel=REQUESTS
+        ),
+    ] = None,
+    cancel_rate: Annotated[
+        float,
+        typer.Option(
+            help="Share of requests to cancel halfway, from 0 to 1.", rich_help_panel=REQUESTS
+        ),
+    ] = 0.0,
+    warm_up: Annotated[
+        int | None,
+        typer.Option(
+            help="Short requests sent first, and not counted.",
+            show_default="one per stream",
+            rich_help_panel=REQUESTS,
+        ),
+    ] = None,
+    connections: Annotated[
+        int | None,
+        typer.Option(
+            help="Connections that the streams share.",
+            show_default="one per 16 streams",
+            rich_help_panel=CONNECTION,
+        ),
+    ] = None,
+    cloud_tls: Annotated[
+        bool,
+        typer.Option(
+            "--cloud-tls",
+            help="Connect with TLS, trusting public authorities.",
+            show_default="off",
+            rich_help_panel=CONNECTION,
+        ),
+    ] = False,
+    cloud_ca: Annotated[
+        Path | None,
+        typer.Option(
+            help="PEM file; connect with TLS, trusting only this authority.",
+            show_default="public authorities",
+            rich_help_panel=CONNECTION,
+        ),
+    ] = None,
+    cloud_certificate: Annotated[
+        Path | None,
+        typer.Option(
+            help="PEM file; connect with TLS and this client certificate.",
+            show_default="none",
+            rich_help_panel=CONNECTION,
+        ),
+    ] = None,
+    cloud_key: Annotated[
+        Path | None,
+        typer.Option(
+            help="PEM file; the client certificate's key.",
+            show_default="none",
+            rich_help_panel=CONNECTION,
+        ),
+    ] = None,
+    cloud_token_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with the token for the service.",
+            show_default=f"the variable {TOKEN_VARIABLE}",
+            rich_help_panel=CONNECTION,
+        ),
     ] = None,
 ) -> None:
-    """Load-test a running service: a table while it runs, and one line of JSON at the end."""
+    """Load-test a running service: a table while it runs, and one line of JSON at the end.
+
+    Example: edgewise-cloud load --target 127.0.0.1:50051 --streams 64 --duration 60s
+    """
     # Read when gRPC is imported. It would log every connection that the service closes.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     from edgewise_cloud.loadtest.generator import LoadGenerator
     from edgewise_cloud.loadtest.plan import LoadPlan, parse_duration, parse_token_range
+    from edgewise_cloud.loadtest.security import ClientSecurity
 
     if duration is not None and requests is not None:
         raise LoadTestError(
@@ -75,8 +179,27 @@ def load_test(
         warm_up=warm_up,
         connections=connections,
         wait=wait,
+        security=ClientSecurity(
+            tls=cloud_tls,
+            root_certificates=cloud_ca,
+            client_certificate=cloud_certificate,
+            client_key=cloud_key,
+            token=_read_token(cloud_token_file),
+        ),
     )
     _run_and_report(LoadGenerator(plan), json)
+
+
+def _read_token(file: Path | None) -> str | None:
+    if file is None:
+        return os.environ.get(TOKEN_VARIABLE) or None
+    try:
+        return file.read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise LoadTestError(f"cannot read {file}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        # Without its cause, which would quote the file.
+        raise LoadTestError(f"{file} is not a token file: it is not ASCII") from None
 
 
 def _run_and_report(generator: "LoadGenerator", json: Path | None) -> None:
@@ -93,7 +216,7 @@ def _run_and_report(generator: "LoadGenerator", json: Path | None) -> None:
         else:
             _report(generator.result(), records)
     if interrupted:
-        raise typer.Exit(130)
+        raise typer.Exit(INTERRUPTED)
 
 
 async def _run(generator: "LoadGenerator") -> None:

@@ -2,10 +2,11 @@
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from edgewise_cloud.errors import LoadTestError
+from edgewise_cloud.loadtest.security import ClientSecurity
 
 STREAMS_PER_CONNECTION = 16
 MAX_TEMPERATURE = 100.0  # that the service accepts
@@ -49,6 +50,7 @@ class LoadPlan:
     warm_up: int | None = None  # short requests sent first, not counted; None: one per stream
     connections: int | None = None  # None: one per 16 streams
     wait: float = 30.0  # seconds to wait while the model loads
+    security: ClientSecurity = field(default_factory=ClientSecurity)
 
     def __post_init__(self) -> None:
         """Check every option."""
@@ -83,6 +85,7 @@ class LoadPlan:
             f"shared_prefix is {self.shared_prefix}, but the shortest prompt has "
             f"{self.prompt_tokens.low} tokens; make prompt_tokens longer",
         )
+        self.security.check(self.target)
 
     @property
     def loop(self) -> str:

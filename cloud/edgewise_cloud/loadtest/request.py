@@ -18,7 +18,7 @@ async def send_request(
     stub = service.stubs[record.stream % len(service.stubs)]
     check = ResponseCheck(request.message, service.model.vocabulary_size)
     record.sent = time.perf_counter()
-    call = stub.Generate(request.message, timeout=deadline)
+    call = stub.Generate(request.message, timeout=deadline, metadata=service.metadata)
     try:
         async for response in call:
             now = time.perf_counter()

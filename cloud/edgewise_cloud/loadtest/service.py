@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import grpc
 
-from edgewise_cloud.errors import LoadTestError
+from edgewise_cloud.errors import LoadTestError, ServiceUnreachableError
 from edgewise_cloud.loadtest.plan import LoadPlan
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
@@ -20,42 +20,48 @@ POLL_INTERVAL = 0.5  # seconds, while the model loads
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A service that is ready: its model, and a stub per connection."""
+    """A service that is ready: its model, a stub per connection, and the headers of each call."""
 
     model: pb.GetModelResponse
     stubs: "tuple[pb_grpc.GeneratorAsyncStub, ...]"
-
-
-def open_channel(target: str) -> grpc.aio.Channel:
-    """Open a channel with a connection of its own, without proxies and retries."""
-    return grpc.aio.insecure_channel(
-        target,
-        options=[
-            ("grpc.enable_http_proxy", 0),
-            ("grpc.enable_retries", 0),  # every error is to be counted
-            # Otherwise channels to the same target share one connection.
-            ("grpc.use_local_subchannel_pool", 1),
-        ],
-    )
+    metadata: tuple[tuple[str, str], ...]
 
 
 @asynccontextmanager
 async def connect(plan: LoadPlan) -> AsyncIterator[Service]:
-    """Open the plan's connections and wait until the model is loaded. Raises LoadTestError."""
+    """Open the plan's connections and wait until the model is loaded. Raises LoadTestError.
+
+    A ServiceUnreachableError where nothing answers, or the model is not loaded in time.
+    """
     async with AsyncExitStack() as stack:
         channels = [
-            await stack.enter_async_context(open_channel(plan.target)) for _ in range(plan.channels)
+            await stack.enter_async_context(plan.security.open_channel(plan.target))
+            for _ in range(plan.channels)
         ]
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await asyncio.gather(*(channel.channel_ready() for channel in channels))
         except TimeoutError:
-            raise LoadTestError(
-                f"nothing answers at {plan.target} within {CONNECT_TIMEOUT:.0f} s; is the service "
-                "running? `edgewise-cloud serve` starts one"
-            ) from None
+            raise ServiceUnreachableError(await _why_unreachable(channels[0], plan)) from None
         stubs = tuple(pb_grpc.GeneratorStub(channel) for channel in channels)
-        yield Service(await _wait_for_model(stubs[0], plan), stubs)
+        yield Service(await _wait_for_model(stubs[0], plan), stubs, plan.security.metadata)
+
+
+async def _why_unreachable(channel: grpc.aio.Channel, plan: LoadPlan) -> str:
+    reason = ""
+    try:  # only a call says what is wrong with the connection
+        await pb_grpc.GeneratorStub(channel).GetModel(pb.GetModelRequest(), timeout=1)
+    except grpc.aio.AioRpcError as error:
+        reason = (error.details() or "").rpartition("; ")[2]
+    hint = (
+        "does it serve with TLS, with a certificate for this host that --cloud-ca signed?"
+        if plan.security.encrypted
+        else "`edgewise-cloud serve` starts one; if it serves with TLS, add --cloud-ca"
+    )
+    return (
+        f"nothing answers at {plan.target} within {CONNECT_TIMEOUT:.0f} s ({reason}); "
+        f"is the service running? {hint}"
+    )
 
 
 async def _wait_for_model(
@@ -64,14 +70,23 @@ async def _wait_for_model(
     give_up = time.monotonic() + plan.wait
     while True:
         try:
-            model = await stub.GetModel(pb.GetModelRequest(), timeout=GET_MODEL_TIMEOUT)
+            model = await stub.GetModel(
+                pb.GetModelRequest(), timeout=GET_MODEL_TIMEOUT, metadata=plan.security.metadata
+            )
             break
         except grpc.aio.AioRpcError as error:
             code, message = error.code(), error.details()
-            if code is not grpc.StatusCode.UNAVAILABLE:
-                raise LoadTestError(f"{plan.target} answers {code.name}: {message}") from None
-            if time.monotonic() + POLL_INTERVAL > give_up:
+            if code is grpc.StatusCode.UNAUTHENTICATED:
                 raise LoadTestError(
+                    f"{plan.target} refuses the token: {message}; give one that 'edgewise-cloud "
+                    "token' made for it, with --cloud-token-file"
+                ) from None
+            if code is not grpc.StatusCode.UNAVAILABLE:
+                raise ServiceUnreachableError(
+                    f"{plan.target} answers {code.name}: {message}"
+                ) from None
+            if time.monotonic() + POLL_INTERVAL > give_up:
+                raise ServiceUnreachableError(
                     f"{plan.target} is not ready after {plan.wait:g} s ({message}); raise --wait"
                 ) from None
         await asyncio.sleep(POLL_INTERVAL)

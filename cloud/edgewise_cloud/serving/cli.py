@@ -3,12 +3,17 @@
 import asyncio
 import logging
 import signal
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
+from shlex import join
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgewise_cloud.console import say
+from edgewise_cloud.console import exit_interrupted, say, shown_progress
+from edgewise_cloud.keras_models.find import find_checkpoint
 from edgewise_cloud.serving.engine.settings import EngineSettings, Precision
 from edgewise_cloud.serving.observe.logs import LogFormat, configure_logs
 
@@ -18,55 +23,132 @@ if TYPE_CHECKING:
 log = logging.getLogger("edgewise_cloud.serving.cli")
 
 ENGINE = EngineSettings()  # defaults of the command line
-Slots = Annotated[int, typer.Option(min=1, help="Requests running at once.")]
-Queue = Annotated[int, typer.Option(min=0, help="Requests waiting for a slot.")]
+LIMITS, SECURITY = "Limits", "Security"
+OBSERVING = "Logs, metrics and traces"
+
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model", "-m", help="Bundled model, folder with Keras weights, KerasHub preset or hf://."
+    ),
+]
+Slots = Annotated[
+    int,
+    typer.Option(
+        min=1, help="Requests running at once; each takes memory.", rich_help_panel=LIMITS
+    ),
+]
+Queue = Annotated[
+    int, typer.Option(min=0, help="Requests waiting for a slot.", rich_help_panel=LIMITS)
+]
 PerCaller = Annotated[
     int | None,
-    typer.Option(min=1, help="Running and waiting requests of one caller; no limit by default."),
+    typer.Option(
+        min=1,
+        help="Requests of one caller, running and waiting.",
+        show_default="no limit",
+        rich_help_panel=LIMITS,
+    ),
 ]
-Dtype = Annotated[Precision, typer.Option(help="Type of weights and caches.")]
+Dtype = Annotated[
+    Precision,
+    typer.Option(help="Type of weights and caches; bfloat16 halves memory, for accelerators."),
+]
 Grace = Annotated[
-    float, typer.Option(min=0, help="Seconds for open requests to finish at shutdown.")
+    float,
+    typer.Option(
+        min=0, help="Seconds for open requests to finish at shutdown.", rich_help_panel=LIMITS
+    ),
 ]
-Logs = Annotated[LogFormat, typer.Option(help="Format of log lines.")]
+Logs = Annotated[
+    LogFormat,
+    typer.Option(
+        help="Lines for people, or a JSON object on each, with the progress at start.",
+        rich_help_panel=OBSERVING,
+    ),
+]
 
 
 def serve(
-    model: Annotated[
-        str, typer.Option(help="Bundled model, folder, or KerasHub preset.")
-    ] = "tales",
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 50051,
+    model: Model = "tales",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; other than loopback needs TLS and tokens.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", "-p", min=0, max=65535, help="0 takes any free port.")
+    ] = 50051,
+    dtype: Dtype = ENGINE.dtype,
     slots: Slots = ENGINE.slots,
     queue: Queue = ENGINE.queue,
     per_caller: PerCaller = ENGINE.per_caller,
-    dtype: Dtype = ENGINE.dtype,
     grace: Grace = 10.0,
-    tls_certificate: Annotated[Path | None, typer.Option(help="PEM; serve over TLS.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="PEM; the certificate's key.")] = None,
+    tls_certificate: Annotated[
+        Path | None,
+        typer.Option(
+            help="PEM file; serve over TLS.", show_default="no TLS", rich_help_panel=SECURITY
+        ),
+    ] = None,
+    tls_key: Annotated[
+        Path | None,
+        typer.Option(
+            help="PEM file; the certificate's key, not encrypted.",
+            show_default="no TLS",
+            rich_help_panel=SECURITY,
+        ),
+    ] = None,
     tls_client_ca: Annotated[
-        Path | None, typer.Option(help="PEM; admit only clients with a certificate signed by it.")
+        Path | None,
+        typer.Option(
+            help="PEM file; admit only clients with a certificate signed by it.",
+            show_default="any client",
+            rich_help_panel=SECURITY,
+        ),
     ] = None,
     tokens: Annotated[
-        Path | None, typer.Option(help="Admit only callers with a token listed here; see 'token'.")
+        Path | None,
+        typer.Option(
+            help="Admit only callers with a token listed in this file; 'token' makes them.",
+            show_default="any caller",
+            rich_help_panel=SECURITY,
+        ),
     ] = None,
     insecure: Annotated[
         bool,
         typer.Option(
-            "--insecure-i-know", help="Allow other addresses than loopback without TLS and tokens."
+            "--insecure-i-know",
+            help="Allow other addresses than loopback without TLS and tokens.",
+            show_default="off",
+            rich_help_panel=SECURITY,
         ),
     ] = False,
     metrics_port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Serve Prometheus metrics on this port.")
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            help="Serve Prometheus metrics on this port; 0 takes any free one.",
+            show_default="no metrics",
+            rich_help_panel=OBSERVING,
+        ),
     ] = None,
-    metrics_host: Annotated[str, typer.Option(help="Address to serve metrics on.")] = "127.0.0.1",
+    metrics_host: Annotated[
+        str, typer.Option(help="Address to serve metrics on.", rich_help_panel=OBSERVING)
+    ] = "127.0.0.1",
     traces: Annotated[
         bool,
-        typer.Option("--traces", help="Send OpenTelemetry traces, set by the OTEL_* variables."),
+        typer.Option(
+            "--traces",
+            help="Send OpenTelemetry traces, set by the OTEL_* variables.",
+            show_default="off",
+            rich_help_panel=OBSERVING,
+        ),
     ] = False,
     log_format: Logs = LogFormat.TEXT,
 ) -> None:
-    """Serve a Keras GPT-2 over gRPC until SIGTERM or Ctrl-C."""
+    """Serve a Keras GPT-2 over gRPC until SIGTERM or Ctrl-C.
+
+    Example: edgewise-cloud serve --model tales --port 50051
+    """
     from edgewise_cloud.serving.observe.observers import ObserverSettings
     from edgewise_cloud.serving.security.settings import Security
     from edgewise_cloud.serving.server.server import ServerSettings
@@ -90,30 +172,73 @@ def serve(
             metrics_host=metrics_host, metrics_port=metrics_port, traces=traces
         ),
     )
+    find_checkpoint(model)
     # While the model loads there is nothing to drain: Ctrl-C exits at once, like SIGTERM.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    asyncio.run(_serve_until_signal(settings))
+    signal.signal(signal.SIGINT, exit_interrupted)
+    asyncio.run(_serve_until_signal(settings, teller(log_format)))
 
 
-async def _serve_until_signal(settings: "ServerSettings") -> None:
+def teller(log_format: LogFormat) -> Callable[[str], None]:
+    """What writes progress: a line on standard error or, where every line is JSON, a log record."""
+    return log.info if log_format is LogFormat.JSON else say
+
+
+async def _serve_until_signal(settings: "ServerSettings", tell: Callable[[str], None]) -> None:
     from edgewise_cloud.serving.server.server import running_server
 
-    stop = asyncio.Event()
-    async with running_server(settings) as port:
+    started, stop = time.monotonic(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    async with AsyncExitStack() as stack:
+        with shown_progress(None if tell is say else tell) as progress:
+            port = await stack.enter_async_context(running_server(settings, progress))
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        log.info("serving %s on %s:%d", settings.model, settings.host, port)
+            loop.add_signal_handler(number, stop.set)
+        tell(f"ready in {time.monotonic() - started:.0f} s on {settings.host}:{port}")
+        tell(f"try: {_example(settings, port)}")
         await stop.wait()
-        log.info("draining")
+        loop.add_signal_handler(signal.SIGINT, exit_interrupted)
+        log.info(
+            "draining: open requests have %g s to finish; Ctrl-C stops at once", settings.grace
+        )
+
+
+def _example(settings: "ServerSettings", port: int) -> str:
+    """A command that asks this service, as a device would."""
+    from edgewise_cloud.serving.security.settings import is_loopback
+
+    host = settings.host if is_loopback(settings.host) else "THIS-HOST"
+    model = [] if settings.model == "tales" else ["--model", settings.model]
+    command = ["edgewise", "generate", "Once upon a time", *model, "--mode", "only_in_cloud"]
+    command += ["--cloud", f"[{host}]:{port}" if ":" in host else f"{host}:{port}"]
+    if settings.security.certificate:
+        command += ["--cloud-ca", str(settings.security.certificate)]
+    if settings.security.tokens:
+        command += ["--cloud-token-file", "FILE"]
+    return join(command)
 
 
 def token(
-    name: Annotated[str, typer.Argument(help="The token's owner; limits apply per name.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="The token's owner: letters, digits and . _ @ -; limits apply per name.",
+        ),
+    ],
     append: Annotated[
-        Path | None, typer.Option(help="Append its line to this file, created if missing.")
+        Path | None,
+        typer.Option(
+            "--append",
+            "-a",
+            help="Append its line to this token file, created if missing.",
+            show_default="the line is printed to standard error",
+        ),
     ] = None,
 ) -> None:
-    """Make a token and print it once, to standard output; a token file holds only its hash."""
+    """Make a token and print it once, to standard output; a token file holds only its hash.
+
+    Example: edgewise-cloud token phone-1 --append tokens > phone-1.token
+    """
     from edgewise_cloud.serving.security.tokens import append_line, new_token
 
     secret, line = new_token(name)

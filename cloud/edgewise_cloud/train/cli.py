@@ -3,40 +3,58 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import join
 from typing import Annotated
 
 import typer
 
-from edgewise_cloud.console import say
-from edgewise_cloud.keras_models.import_tensorflow import import_tensorflow
+from edgewise_cloud.console import INTERRUPTED, Progress, say, shown_progress
 from edgewise_cloud.options import CHECKPOINT_HELP, MoreTexts
 from edgewise_cloud.train.schedule import Schedule
 
-Out = Annotated[Path, typer.Option(help="Folder for the model.")]
-Texts = Annotated[
-    list[Path], typer.Option(help="UTF-8 text files; <|endoftext|> separates documents.")
+SIZE = "The new model's size"
+
+Out = Annotated[
+    Path, typer.Option("--out", "-o", help="Folder for the checkpoint, and for resuming.")
 ]
-Steps = Annotated[int, typer.Option(min=1)]
-BatchTokens = Annotated[int, typer.Option(min=1, help="Tokens per step.")]
-LearningRate = Annotated[float, typer.Option(min=0, help="Peak learning rate.")]
-HeldOut = Annotated[float, typer.Option(min=1e-6, max=0.5, help="Share of the text to hold out.")]
+Texts = Annotated[
+    list[Path],
+    typer.Option("--text", "-t", help="UTF-8 text files; <|endoftext|> separates documents."),
+]
+Steps = Annotated[
+    int, typer.Option("--steps", "-s", min=1, help="Steps of training; each reads one batch.")
+]
+BatchTokens = Annotated[int, typer.Option(min=1, help="Tokens in the batch of a step.")]
+LearningRate = Annotated[
+    float, typer.Option(min=0, help="The peak; it rises first, and then falls along a cosine.")
+]
+HeldOut = Annotated[
+    float,
+    typer.Option(
+        min=1e-6, max=0.5, help="Share of the text that is never trained on, to measure with."
+    ),
+]
 BFloat16 = Annotated[
     bool,
-    typer.Option("--bfloat16", help="Compute in bfloat16, for processors that are fast at it."),
+    typer.Option(
+        "--bfloat16",
+        help="Compute in bfloat16, for processors that are fast at it.",
+        show_default="off",
+    ),
 ]
-Seed = Annotated[int, typer.Option(min=0)]
-Resume = Annotated[bool, typer.Option("--resume", help="Resume the training in --out.")]
+Seed = Annotated[
+    int, typer.Option(min=0, help="The same seed and text give the same batches and weights.")
+]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", "-r", help="Continue the training in --out.", show_default="off"),
+]
 
 
 def train(
     out: Out,
     text: Texts,
     more: MoreTexts = None,
-    vocabulary_size: Annotated[int, typer.Option(min=300, max=65535)] = 4096,
-    layers: Annotated[int, typer.Option(min=1)] = 6,
-    width: Annotated[int, typer.Option(min=8)] = 256,
-    heads: Annotated[int, typer.Option(min=1)] = 4,
-    context_window: Annotated[int, typer.Option(min=16)] = 512,
     steps: Steps = 6000,
     batch_tokens: BatchTokens = 4096,
     learning_rate: LearningRate = 4e-3,
@@ -44,9 +62,32 @@ def train(
     bfloat16: BFloat16 = False,
     seed: Seed = 1,
     resume: Resume = False,
+    vocabulary_size: Annotated[
+        int, typer.Option(min=300, max=65535, help="Tokens to learn.", rich_help_panel=SIZE)
+    ] = 4096,
+    layers: Annotated[
+        int, typer.Option(min=1, help="Transformer layers.", rich_help_panel=SIZE)
+    ] = 6,
+    width: Annotated[
+        int,
+        typer.Option(
+            min=8,
+            help="Numbers per token between layers; a multiple of --heads.",
+            rich_help_panel=SIZE,
+        ),
+    ] = 256,
+    heads: Annotated[
+        int, typer.Option(min=1, help="Attention heads per layer.", rich_help_panel=SIZE)
+    ] = 4,
+    context_window: Annotated[
+        int,
+        typer.Option(min=16, help="Tokens of prompt and answer together.", rich_help_panel=SIZE),
+    ] = 512,
 ) -> None:
-    """Train a small GPT-2 and its vocabulary from scratch."""
-    import_tensorflow()
+    """Train a small GPT-2 and its vocabulary from scratch.
+
+    Example: edgewise-cloud train --text books/*.txt --out my-checkpoint
+    """
     from edgewise_cloud.train.pretrain import ModelSize, pretrain
 
     size = ModelSize(
@@ -65,17 +106,30 @@ def train(
         bfloat16=bfloat16,
         seed=seed,
     )
-    with _interruptible():
-        pretrain([*text, *(more or [])], out, size, schedule, resume=resume, report=say)
+    with _training(out) as progress:
+        pretrain(
+            [*text, *(more or [])],
+            out,
+            size,
+            schedule,
+            resume=resume,
+            report=say,
+            progress=progress,
+        )
 
 
 def finetune(
-    preset: Annotated[str, typer.Option(help=CHECKPOINT_HELP)],
+    checkpoint: Annotated[str, typer.Option("--checkpoint", "-c", help=CHECKPOINT_HELP)],
     out: Out,
     text: Texts,
     more: MoreTexts = None,
     lora: Annotated[
-        int | None, typer.Option(min=1, help="Train a LoRA of this rank, and merge it.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Train a LoRA of this rank, and merge it: less memory, smaller changes.",
+            show_default="all weights",
+        ),
     ] = None,
     steps: Steps = 500,
     batch_tokens: BatchTokens = 2048,
@@ -85,8 +139,10 @@ def finetune(
     seed: Seed = 1,
     resume: Resume = False,
 ) -> None:
-    """Fine-tune a pretrained GPT-2 on your own text."""
-    import_tensorflow()
+    """Fine-tune a pretrained GPT-2 on your own text.
+
+    Example: edgewise-cloud finetune -c tales --text notes/*.txt --out my-checkpoint
+    """
     from edgewise_cloud.train.finetune import finetune
 
     schedule = Schedule(
@@ -99,14 +155,27 @@ def finetune(
         seed=seed,
     )
     texts = [*text, *(more or [])]
-    with _interruptible():
-        finetune(preset, texts, out, schedule, lora_rank=lora, resume=resume, report=say)
+    with _training(out) as progress:
+        finetune(
+            checkpoint,
+            texts,
+            out,
+            schedule,
+            lora_rank=lora,
+            resume=resume,
+            report=say,
+            progress=progress,
+        )
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def _training(out: Path) -> Iterator[Progress]:
+    """Show progress, and say how to go on: after Ctrl-C, or with the checkpoint."""
     try:
-        yield
+        with shown_progress() as progress:
+            yield progress
     except KeyboardInterrupt:
         say("interrupted; run the command again with --resume to continue from the last checkpoint")
-        raise typer.Exit(130) from None
+        raise typer.Exit(INTERRUPTED) from None
+    say(f"saved to {out}")
+    say(f"for a device: {join(['edgewise-cloud', 'convert', str(out), f'{out}-device'])}")

@@ -6,21 +6,18 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-import keras
-
+from edgewise_cloud.console import SILENT, Progress
 from edgewise_cloud.corpus import read_corpus
-from edgewise_cloud.keras_models.checkpoint import save_checkpoint
-from edgewise_cloud.keras_models.load import load_keras
-from edgewise_cloud.train.data import TokenizedCorpus
-from edgewise_cloud.train.loop import fit
-from edgewise_cloud.train.optimizers import adamw
+from edgewise_cloud.keras_models.find import find_checkpoint
+from edgewise_cloud.keras_models.generation_config import save_sampling
+from edgewise_cloud.keras_models.import_tensorflow import import_tensorflow
 from edgewise_cloud.train.resume import TrainingState
 from edgewise_cloud.train.schedule import Schedule
 from edgewise_edge.decoding.tokenizer import TOKENIZER_FILES
 
 
 def finetune(
-    preset: str,
+    checkpoint: str,
     texts: list[Path],
     out: Path,
     schedule: Schedule,
@@ -28,35 +25,50 @@ def finetune(
     lora_rank: int | None = None,
     resume: bool = False,
     report: Callable[[str], None] = print,
+    progress: Progress = SILENT,
 ) -> None:
-    """Train the GPT-2 named `preset` on `texts`, and save a checkpoint in the folder `out`.
+    """Train the GPT-2 named `checkpoint` on `texts`, and save a checkpoint in the folder `out`.
 
     With `lora_rank`, only a low-rank addition to the attention's query and value kernels, and their
-    biases, are trained (LoRA, arXiv:2106.09685), and merged before saving. Interruption is as in
-    pretrain(). Raises CheckpointError for a model that cannot be loaded, TextError, and
+    biases, are trained (LoRA, arXiv:2106.09685), and merged before saving. The sampling settings
+    that the checkpoint recommends are kept. Interruption is as in pretrain(). Raises CheckpointError for a model that cannot be loaded, TextError, and
     TrainingError.
     """
+    progress.step("reading the text")
     corpus = read_corpus(texts, schedule.held_out, schedule.seed)
     plan = {
-        "preset": preset,
+        "checkpoint": checkpoint,
         "lora_rank": lora_rank,
         "schedule": asdict(schedule),
         "text": corpus.fingerprint,
     }
     state = TrainingState.open(out, plan, resume=resume)
+    find_checkpoint(checkpoint)
+    import_tensorflow(progress)
+    import keras
+
+    from edgewise_cloud.keras_models.checkpoint import save_checkpoint
+    from edgewise_cloud.keras_models.load import load_keras
+    from edgewise_cloud.train.data import TokenizedCorpus
+    from edgewise_cloud.train.loop import fit
+    from edgewise_cloud.train.optimizers import adamw
+
     keras.utils.set_random_seed(schedule.seed)
+    progress.step(f"reading {checkpoint}")
     with tempfile.TemporaryDirectory() as workspace:
-        model = load_keras(preset, Path(workspace), dtype=schedule.dtype)
+        model = load_keras(checkpoint, Path(workspace), dtype=schedule.dtype)
         with state.write_errors():
             state.make_folder()
             for name in TOKENIZER_FILES:
                 shutil.copy(Path(workspace) / name, out / name)
+            save_sampling(model.sampling, out)
             corpus.write_held_out(out)
+    progress.step("tokenizing the text")
     tokens = TokenizedCorpus.of(corpus, model.tokenizer)
     report(f"{len(tokens.train):,} tokens to train on, {len(tokens.held_out):,} held out")
     if lora_rank:
         model.backbone.enable_lora(lora_rank)
-    fit(model.backbone, adamw(schedule), model.tokenizer, tokens, schedule, state, report)
+    fit(model.backbone, adamw(schedule), model.tokenizer, tokens, schedule, state, report, progress)
     # Keras returns a kernel with LoRA as the sum of both, so saving merges them.
     with state.write_errors():
         save_checkpoint(model.backbone, out, dtype="float32")

@@ -6,10 +6,11 @@ from collections.abc import Callable
 import keras
 from keras_hub.models import GPT2Backbone
 
-from edgewise_cloud.errors import TrainingError
+from edgewise_cloud.console import Progress
+from edgewise_cloud.errors import TrainingFailedError
 from edgewise_cloud.train.data import RandomRows, TokenizedCorpus
 from edgewise_cloud.train.preview import report_preview
-from edgewise_cloud.train.progress import Progress
+from edgewise_cloud.train.progress import TrainingProgress
 from edgewise_cloud.train.resume import TrainingState
 from edgewise_cloud.train.schedule import Schedule
 from edgewise_edge.decoding.tokenizer import Tokenizer
@@ -25,10 +26,11 @@ def fit(
     schedule: Schedule,
     state: TrainingState,
     report: Callable[[str], None],
+    progress: Progress,
 ) -> None:
     """Train the trainable weights of `backbone`, continuing from the checkpoint in `state`, if any.
 
-    Raises TextError for a text shorter than one row, TrainingError where the loss diverges or a
+    Raises TextError for a text shorter than one row, TrainingFailedError where the loss diverges or a
     checkpoint cannot be written.
     """
     row = min(schedule.row, backbone.max_sequence_length)
@@ -39,30 +41,31 @@ def fit(
     if steps_done:
         report(f"resuming after step {steps_done:,}")
     first_round = -(-steps_done // schedule.round_steps)
-    with Progress(schedule, first_round, report) as progress:
-        for round_ in range(first_round, schedule.rounds):
-            length = schedule.row_length(round_, window)
-            rows = max(1, schedule.batch_tokens // length)
-            progress.step_tokens = rows * length
-            steps = schedule.steps_in_round(round_)
-            history = model.fit(
-                RandomRows(corpus.train, length, rows, steps, schedule.seed, round_),
-                initial_epoch=round_,
-                epochs=round_ + 1,
-                shuffle=False,  # it would use the process's random state, which is not saved
-                verbose=0,
-                callbacks=[progress],
+    shown = TrainingProgress(schedule, first_round, report, progress)
+    progress.step("compiling the training step")
+    for round_ in range(first_round, schedule.rounds):
+        length = schedule.row_length(round_, window)
+        rows = max(1, schedule.batch_tokens // length)
+        shown.step_tokens = rows * length
+        steps = schedule.steps_in_round(round_)
+        history = model.fit(
+            RandomRows(corpus.train, length, rows, steps, schedule.seed, round_),
+            initial_epoch=round_,
+            epochs=round_ + 1,
+            shuffle=False,  # it would use the process's random state, which is not saved
+            verbose=0,
+            callbacks=[shown],
+        )
+        loss = history.history["loss"][-1]
+        if not math.isfinite(loss):
+            raise TrainingFailedError(
+                f"the loss is no longer a number after step {int(optimizer.iterations):,}; give "
+                "a new folder and a lower --learning-rate"
             )
-            loss = history.history["loss"][-1]
-            if not math.isfinite(loss):
-                raise TrainingError(
-                    f"the loss is no longer a number after step {int(optimizer.iterations):,}; give "
-                    "a new folder and a lower --learning-rate"
-                )
-            state.save(model)
-            progress.report_round(round_, loss)
-            if round_ % PREVIEW_EVERY == PREVIEW_EVERY - 1 or round_ + 1 == schedule.rounds:
-                report_preview(model, tokenizer, corpus, row=row, window=window, report=report)
+        state.save(model)
+        shown.report_round(round_, loss)
+        if round_ % PREVIEW_EVERY == PREVIEW_EVERY - 1 or round_ + 1 == schedule.rounds:
+            report_preview(model, tokenizer, corpus, row=row, window=window, report=report)
 
 
 def compiled(

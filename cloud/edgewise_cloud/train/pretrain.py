@@ -4,18 +4,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import keras
-from keras_hub.models import GPT2Backbone
-
+from edgewise_cloud.console import SILENT, Progress
 from edgewise_cloud.corpus import read_corpus
 from edgewise_cloud.errors import TrainingError
-from edgewise_cloud.keras_models.checkpoint import save_checkpoint
-from edgewise_cloud.train.data import TokenizedCorpus
-from edgewise_cloud.train.loop import fit
-from edgewise_cloud.train.optimizers import muon
+from edgewise_cloud.keras_models.import_tensorflow import import_tensorflow
 from edgewise_cloud.train.resume import TrainingState
 from edgewise_cloud.train.schedule import Schedule
-from edgewise_cloud.train.vocabulary import train_vocabulary
 from edgewise_edge.decoding.tokenizer import Tokenizer
 
 
@@ -38,6 +32,7 @@ def pretrain(
     *,
     resume: bool = False,
     report: Callable[[str], None] = print,
+    progress: Progress = SILENT,
 ) -> None:
     """Train on `texts`, and save a checkpoint and its vocabulary in the folder `out`.
 
@@ -50,6 +45,7 @@ def pretrain(
         raise TrainingError(
             f"a width of {size.width} is not divisible by {size.heads} heads; give a multiple"
         )
+    progress.step("reading the text")
     corpus = read_corpus(texts, schedule.held_out, schedule.seed)
     plan = {"size": asdict(size), "schedule": asdict(schedule), "text": corpus.fingerprint}
     state = TrainingState.open(out, plan, resume=resume)
@@ -59,7 +55,20 @@ def pretrain(
         if state.saved:
             tokenizer = Tokenizer.from_folder(out)
         else:
+            from edgewise_cloud.train.vocabulary import train_vocabulary
+
+            progress.step(f"learning a vocabulary of {size.vocabulary_size:,} tokens")
             tokenizer = train_vocabulary(corpus.train, size.vocabulary_size, out)
+    import_tensorflow(progress)
+    import keras
+    from keras_hub.models import GPT2Backbone
+
+    from edgewise_cloud.keras_models.checkpoint import save_checkpoint
+    from edgewise_cloud.train.data import TokenizedCorpus
+    from edgewise_cloud.train.loop import fit
+    from edgewise_cloud.train.optimizers import muon
+
+    progress.step("tokenizing the text")
     tokens = TokenizedCorpus.of(corpus, tokenizer)
     report(f"{len(tokens.train):,} tokens to train on, {len(tokens.held_out):,} held out")
     keras.utils.set_random_seed(schedule.seed)
@@ -73,6 +82,6 @@ def pretrain(
         max_sequence_length=size.context_window,
         dtype=schedule.dtype,
     )
-    fit(backbone, muon(schedule), tokenizer, tokens, schedule, state, report)
+    fit(backbone, muon(schedule), tokenizer, tokens, schedule, state, report, progress)
     with state.write_errors():
         save_checkpoint(backbone, out, dtype="float16")

@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
-import keras
 import numpy as np
 
-from edgewise_cloud.errors import TrainingError
-from edgewise_cloud.files import atomic_write
+from edgewise_cloud.errors import TrainingError, TrainingFailedError
+from edgewise_cloud.files import atomic_write, require_writable
+
+if TYPE_CHECKING:  # what is refused is refused before it is imported
+    import keras
 
 STATE_FOLDER = "training"
 PLAN_FILE = "plan.json"
@@ -32,14 +34,20 @@ class TrainingState:
         """The state of a new training in `out` or, with `resume`, of the one saved there.
 
         Writes nothing. Raises TrainingError if `out` is not empty and holds no training, if it
-        holds one and `resume` is false, or if that one was started with another plan.
+        holds one and `resume` is false, if that one was started with another plan, or if `out`
+        cannot be written to.
         """
         state = cls(out / STATE_FOLDER, json.dumps(plan, indent=2) + "\n")
         if not state.saved:
-            with state.write_errors():
+            try:
+                require_writable(out)
                 # With a folder `training`, the files are from a failed attempt, not the user's.
                 if out.exists() and not state.folder.exists() and any(out.iterdir()):
                     raise TrainingError(f"{out} is not empty; give a new folder")
+            except OSError as error:
+                raise TrainingError(
+                    f"{out} cannot be written to: {error.strerror or error}"
+                ) from error
             return state
         if not resume:
             raise TrainingError(
@@ -63,17 +71,17 @@ class TrainingState:
 
     @contextmanager
     def write_errors(self) -> Iterator[None]:
-        """Turn an OSError into a TrainingError that says whether the last checkpoint is intact."""
+        """Turn an OSError into a TrainingFailedError that says whether the last checkpoint is intact."""
         try:
             yield
         except OSError as error:
             intact = "; the last checkpoint is intact, --resume continues from it"
-            raise TrainingError(
+            raise TrainingFailedError(
                 f"{self.folder.parent} cannot be written to: {error.strerror or error}"
                 f"{intact if self.saved else ''}"
             ) from error
 
-    def save(self, model: keras.Model) -> None:
+    def save(self, model: "keras.Model") -> None:
         """Write plan, weights and optimizer, each file atomically."""
         with self.write_errors():
             self.make_folder()
@@ -82,7 +90,7 @@ class TrainingState:
             with atomic_write(self.folder / STATE_FILE) as partial:
                 np.savez(partial, *map(np.asarray, _variables(model)))
 
-    def restore(self, model: keras.Model) -> int:
+    def restore(self, model: "keras.Model") -> int:
         """Load the checkpoint into `model`, if there is one; return the number of steps done."""
         if not self.saved:
             return 0
@@ -108,7 +116,7 @@ class TrainingState:
         )
 
 
-def _variables(model: keras.Model) -> list[keras.Variable]:
+def _variables(model: "keras.Model") -> "list[keras.Variable]":
     """Everything the next step depends on.
 
     Keras's save_weights() omits the seeds of dropout and merges a LoRA permanently, and its HDF5

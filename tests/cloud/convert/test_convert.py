@@ -15,6 +15,7 @@ from edgewise_cloud.convert.convert import convert
 from edgewise_cloud.convert.evaluate import PASSAGE, Evaluation, evaluate
 from edgewise_cloud.convert.quantization import Quantization
 from edgewise_cloud.errors import CheckpointError, ConversionError, TextError
+from edgewise_cloud.keras_models.generation_config import save_sampling
 from edgewise_cloud.keras_models.load import load_keras
 from edgewise_edge import DeviceModel, Manifest
 from edgewise_edge.errors import RequestError, RuntimeFailedError
@@ -25,7 +26,7 @@ def compared(checkpoint: Path, folder: Path) -> Evaluation:
     """Evaluate the Keras model `checkpoint` and the device model in `folder` on a passage."""
     with tempfile.TemporaryDirectory() as workspace:
         model = load_keras(str(checkpoint), Path(workspace))
-    return evaluate(model, DeviceModel.load(folder).runtime, [PASSAGE])
+    return evaluate(model, DeviceModel.load(folder).runtime, [PASSAGE], most_tokens=500)
 
 
 def test_the_unquantized_model_agrees_with_keras(checkpoint: Path, exact_folder: Path) -> None:
@@ -41,14 +42,16 @@ def test_the_unquantized_model_agrees_with_keras(checkpoint: Path, exact_folder:
 
 def test_int8_changes_logits_a_little(checkpoint: Path, tmp_path: Path) -> None:
     """The manifest has the evaluation."""
-    manifest, evaluation = convert(str(checkpoint), tmp_path / "int8", Quantization.INT8)
+    made = convert(str(checkpoint), tmp_path / "int8", Quantization.INT8)
+    evaluation = made.evaluation
     assert 0 < evaluation.largest_logit_difference < evaluation.logit_spread / 2
-    made = Manifest.read(tmp_path / "int8").conversion
-    assert made["quantize"] == "int8"
-    assert made["target"] == "litert"
-    assert made["lost"] == evaluation.bits_increase
-    assert made["device"]["bits_per_byte"] == evaluation.device.bits_per_byte
-    assert manifest.memory > 0
+    written = Manifest.read(tmp_path / "int8").conversion
+    assert written["quantize"] == "int8"
+    assert written["target"] == "litert"
+    assert written["lost"] == evaluation.bits_increase
+    assert written["device"]["bits_per_byte"] == evaluation.device.bits_per_byte
+    assert written["tokens"] == 1024
+    assert made.manifest.memory > 0
 
 
 def test_weights_out_of_float16_s_range_are_refused(tmp_path: Path) -> None:
@@ -85,9 +88,9 @@ def test_a_keras_preset_folder_can_be_converted(checkpoint: Path, tmp_path: Path
     preset = tmp_path / "preset"
     GPT2Backbone.from_preset(str(checkpoint)).save_to_preset(str(preset))
     GPT2Tokenizer.from_preset(str(checkpoint)).save_to_preset(str(preset))
-    manifest, evaluation = convert(str(preset), tmp_path / "device", Quantization.NONE)
-    assert evaluation.top1_agreement > 0.99  # two tokens may be equal but for rounding
-    assert manifest.architecture.context_window == CONTEXT
+    made = convert(str(preset), tmp_path / "device", Quantization.NONE)
+    assert made.evaluation.top1_agreement > 0.99  # two tokens may be equal but for rounding
+    assert made.manifest.architecture.context_window == CONTEXT
 
 
 def test_a_short_context_window_can_be_used_to_its_end(tmp_path: Path) -> None:
@@ -134,15 +137,20 @@ def test_a_failed_conversion_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_recommended_sampling_settings_are_kept(exact_folder: Path, tmp_path: Path) -> None:
-    """Settings given to convert() override those of the checkpoint."""
-    folder = Path(shutil.copytree(exact_folder, tmp_path / "source"))
-    manifest = Manifest.read(folder)
-    replace(manifest, sampling={"top_k": 5, "temperature": 0.5}).write(folder)
-    made, _ = convert(
-        str(folder), tmp_path / "out", Quantization.NONE, sampling={"temperature": 0.9}
-    )
-    assert made.sampling == {"top_k": 5, "temperature": 0.9}
+@pytest.mark.parametrize("kind", ["a checkpoint", "a device model with Keras weights"])
+def test_recommended_sampling_settings_are_kept(
+    checkpoint: Path, exact_folder: Path, tmp_path: Path, kind: str
+) -> None:
+    """Settings given to convert() override those of what it converts."""
+    recommended = {"top_k": 5, "temperature": 0.5}
+    if kind == "a checkpoint":
+        folder = Path(shutil.copytree(checkpoint, tmp_path / "source"))
+        save_sampling(recommended, folder)
+    else:
+        folder = Path(shutil.copytree(exact_folder, tmp_path / "source"))
+        replace(Manifest.read(folder), sampling=recommended).write(folder)
+    made = convert(str(folder), tmp_path / "out", Quantization.NONE, sampling={"temperature": 0.9})
+    assert made.manifest.sampling == {"top_k": 5, "temperature": 0.9}
 
 
 def test_a_text_too_short_to_evaluate_on_is_refused(checkpoint: Path, tmp_path: Path) -> None:

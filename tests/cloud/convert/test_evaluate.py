@@ -15,6 +15,7 @@ from edgewise_cloud.keras_models.load import KerasModel, load_keras
 from edgewise_edge import DeviceModel
 from tests.conftest import CONTEXT, write_checkpoint
 from tests.support.command_line import RunCommand
+from tests.support.progress import Recorded
 
 
 @pytest.fixture(scope="module")
@@ -68,16 +69,12 @@ def test_documents_are_read_as_one_text(keras: KerasModel, exact_model: DeviceMo
 
 
 def test_progress_is_reported_for_every_token(keras: KerasModel, exact_model: DeviceModel) -> None:
-    """The last call reports the total."""
-    reported: list[tuple[int, int]] = []
+    """The last count is the total."""
+    progress = Recorded()
     evaluate(
-        keras,
-        exact_model.runtime,
-        ["the king and the hen"],
-        most_tokens=12,
-        progress=lambda done, total: reported.append((done, total)),
+        keras, exact_model.runtime, ["the king and the hen"], most_tokens=12, progress=progress
     )
-    assert reported == [(done, 12) for done in range(1, 13)]
+    assert progress.counts == [(done, 12) for done in range(1, 13)]
 
 
 def test_a_text_of_a_few_tokens_is_refused(keras: KerasModel, exact_model: DeviceModel) -> None:
@@ -128,4 +125,4 @@ def test_a_device_model_without_keras_weights_needs_a_checkpoint(
     done = run_command("evaluate", alone, "--text", text)
     assert done.returncode == 2
     assert "holds no Keras model" in done.stderr
-    assert "--keras" in done.stderr
+    assert "--checkpoint" in done.stderr

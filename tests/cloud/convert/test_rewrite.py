@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from edgewise_cloud.convert import convert as converting
+from edgewise_cloud.convert import graph
+from edgewise_cloud.convert.convert import convert
 from edgewise_cloud.convert.flatbuffer import parsed
 from edgewise_cloud.convert.graph import float32_tflite
 from edgewise_cloud.convert.quantization import Quantization
@@ -36,9 +37,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[Quantization, Path
         return made[0]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(converting, "float32_tflite", made_once)
+        patch.setattr(graph, "float32_tflite", made_once)
         for quantization in Quantization:
-            converting.convert("tales", out / quantization, quantization)
+            convert("tales", out / quantization, quantization)
     return {quantization: out / quantization for quantization in Quantization}
 
 

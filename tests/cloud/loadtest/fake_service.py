@@ -8,12 +8,14 @@ from queue import SimpleQueue
 
 import grpc
 
+from edgewise_cloud.serving.security.settings import Security
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
 
 MODEL = pb.GetModelResponse(
     name="fake", vocabulary="v" * 64, vocabulary_size=50, context_window=100
 )
+OPEN = Security()
 Responses = list[pb.GenerateResponse]
 
 
@@ -74,11 +76,14 @@ class FakeService(pb_grpc.GeneratorServicer):
 
 
 @asynccontextmanager
-async def serving_fake(fake: FakeService) -> AsyncIterator[str]:
-    """Serve `fake` on a real socket; yields HOST:PORT."""
-    server = grpc.aio.server()
+async def serving_fake(fake: FakeService, security: Security = OPEN) -> AsyncIterator[str]:
+    """Serve `fake` on a real socket, secured as our service is; yields HOST:PORT."""
+    server = grpc.aio.server(interceptors=security.interceptors())
     pb_grpc.add_GeneratorServicer_to_server(fake, server)
-    port = server.add_insecure_port("127.0.0.1:0")
+    if credentials := security.credentials():
+        port = server.add_secure_port("127.0.0.1:0", credentials)
+    else:
+        port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
         yield f"127.0.0.1:{port}"
@@ -87,13 +92,13 @@ async def serving_fake(fake: FakeService) -> AsyncIterator[str]:
 
 
 @contextmanager
-def fake_in_thread(fake: FakeService) -> Iterator[str]:
+def fake_in_thread(fake: FakeService, security: Security = OPEN) -> Iterator[str]:
     """The same for a client in another process."""
     started: SimpleQueue[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]] = SimpleQueue()
 
     async def serve() -> None:
         stop = asyncio.Event()
-        async with serving_fake(fake) as address:
+        async with serving_fake(fake, security) as address:
             started.put((address, asyncio.get_running_loop(), stop))
             await stop.wait()
 

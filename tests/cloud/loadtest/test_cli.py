@@ -88,9 +88,9 @@ def test_ctrl_c_prints_what_was_measured(target: str) -> None:
 
 
 def test_an_unreachable_service_is_an_error_in_one_line() -> None:
-    """Without gRPC's own log, in a process that no test has imported gRPC into."""
+    """With status 4, and without gRPC's own log, in a process that has not imported gRPC yet."""
     done = command("--target", "127.0.0.1:1", COLUMNS="400")
-    assert (done.returncode, done.stdout) == (2, "")
+    assert (done.returncode, done.stdout) == (4, "")
     (line,) = done.stderr.splitlines()
     assert "nothing answers at 127.0.0.1:1" in line
 
@@ -103,6 +103,11 @@ def test_an_unreachable_service_is_an_error_in_one_line() -> None:
         (["--target", "127.0.0.1:1", "--duration", "5s", "--requests", "5"], "one of them"),
         (["--target", "127.0.0.1:1", "--max-tokens", "few"], "no number of tokens"),
         (["--target", "127.0.0.1:1", "--json", "/nowhere/at/all"], "cannot write"),
+        (["--target", "127.0.0.1:1", "--cloud-key", "/none"], "give both"),
+        (["--target", "127.0.0.1:1", "--cloud-ca", "/none"], "cannot read /none"),
+        (["--target", "127.0.0.1:1", "--cloud-ca", __file__], "no certificate in PEM"),
+        (["--target", "127.0.0.1:1", "--cloud-token-file", "/dev/null"], "token is empty"),
+        (["--target", "192.0.2.1:1"], "not encrypted; add --cloud-ca"),
     ],
 )
 def test_an_invalid_option_is_an_error_in_one_line(
@@ -110,6 +115,7 @@ def test_an_invalid_option_is_an_error_in_one_line(
 ) -> None:
     """With exit status 2."""
     monkeypatch.setenv("GRPC_VERBOSITY", "ERROR")  # as the command sets it, for this process
+    monkeypatch.setenv("EDGEWISE_CLOUD_TOKEN", "secret")
     done = run_command("load", *options)
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()

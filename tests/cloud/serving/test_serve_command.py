@@ -73,9 +73,14 @@ def life(exact_folder: Path, vocabulary: str) -> Life:
         vocabulary=vocabulary,
     )
     with started(exact_folder) as process:
-        lines = [process.stderr.readline() for _ in ("metrics", "serving")]
-        seen.messages = [json.loads(line)["message"] for line in lines]
-        metrics_port, port = (message.rpartition(":")[2] for message in seen.messages)
+        while not seen.messages or not seen.messages[-1].startswith("try: "):
+            seen.messages.append(json.loads(process.stderr.readline())["message"])
+        ports = [
+            message.rpartition(":")[2]
+            for message in seen.messages
+            if message.startswith(("metrics", "ready"))
+        ]
+        metrics_port, port = ports
         with urlopen(f"http://127.0.0.1:{metrics_port}/metrics") as scraped:
             seen.metrics = scraped.read()
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -106,9 +111,10 @@ def test_sigterm_lets_admitted_requests_finish(life: Life) -> None:
 
 
 def test_it_logs_only_json(life: Life) -> None:
-    """Each line is an object: the ports first, then requests and the drain, without tokens."""
-    assert [message.split()[0] for message in life.messages] == ["metrics", "serving"]
-    messages = [json.loads(line)["message"] for line in life.rest.splitlines()]
+    """Each line is an object: the start's steps, then requests and the drain, without tokens."""
+    steps = list(dict.fromkeys(message.split()[0] for message in life.messages))
+    assert steps == ["metrics", "importing", "loading", "compiling", "ready", "try:"]
+    messages = [json.loads(line)["message"].split(":")[0] for line in life.rest.splitlines()]
     assert set(messages) == {"draining", "request"}
     assert messages.count("draining") == 1
     assert messages.count("request") == 1 + 8 + 1

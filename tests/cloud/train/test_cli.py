@@ -1,17 +1,17 @@
 """`edgewise-cloud train` and `edgewise-cloud finetune`."""
 
 import json
-import sys
+import shutil
 from pathlib import Path
 
 import pytest
 
 from edgewise_cloud.corpus import read_corpus
+from edgewise_cloud.keras_models.generation_config import read_sampling, save_sampling
 from tests.cloud.conftest import STORIES
 from tests.conftest import write_checkpoint
 from tests.support.command_line import RunCommand
 
-COMMAND = Path(sys.executable).with_name("edgewise-cloud")
 TINY = ("--vocabulary-size=300", "--layers=1", "--width=16", "--heads=2", "--context-window=16")
 BRIEF = ("--steps=1", "--batch-tokens=64", "--held-out=0.1")
 
@@ -26,10 +26,10 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def assert_refused(run_command: RunCommand, *arguments: str | Path, message: str) -> None:
-    """The command prints one line with `message`, and exits with status 2."""
+    """The command's last line has `message`, and it exits with status 2."""
     done = run_command(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
-    (line,) = done.stderr.splitlines()
+    line = done.stderr.splitlines()[-1]
     assert line.startswith("error: ")
     assert message in line
 
@@ -43,23 +43,34 @@ def test_train_takes_the_files_of_a_pattern(
     assert (tmp_path / "model.safetensors").exists()
     plan = json.loads((tmp_path / "training" / "plan.json").read_text())
     assert plan["text"] == read_corpus(texts, 0.1, 1).fingerprint
-    tokens, step, loss, sample = done.stderr.splitlines()
-    assert "tokens to train on" in tokens
-    assert step.startswith("step 1/1 · loss ")
-    assert "bits per byte" in loss
-    assert sample.strip().startswith("Once upon")
+    said = (
+        "reading the text",
+        "tokens to train on",
+        "compiling",
+        "step 1/1 · loss ",
+        "bits per byte",
+        "Once upon",
+        "saved to",
+        "edgewise-cloud convert",
+    )
+    found = [done.stderr.index(words) for words in said]
+    assert found == sorted(found)
 
 
 def test_finetune_takes_the_files_of_a_pattern(
     texts: list[Path], checkpoint: Path, tmp_path: Path, run_command: RunCommand
 ) -> None:
-    """With LoRA and bfloat16; the result is a checkpoint."""
-    options = ("--preset", checkpoint, "--out", tmp_path, "--lora", "2", "--bfloat16", *BRIEF)
+    """With LoRA and bfloat16; the result is a checkpoint with the same recommended sampling."""
+    source = Path(shutil.copytree(checkpoint, tmp_path / "source"))
+    save_sampling({"temperature": 0.5, "top_k": 7}, source)
+    out = tmp_path / "out"
+    options = ("--checkpoint", source, "--out", out, "--lora", "2", "--bfloat16", *BRIEF)
     done = run_command("finetune", *options, "--text", *texts)
     assert done.returncode == 0
     assert "step 1/1 · loss " in done.stderr
-    assert (tmp_path / "model.safetensors").exists()
-    plan = json.loads((tmp_path / "training" / "plan.json").read_text())
+    assert (out / "model.safetensors").exists()
+    assert read_sampling(out) == {"temperature": 0.5, "top_k": 7}
+    plan = json.loads((out / "training" / "plan.json").read_text())
     assert plan["text"] == read_corpus(texts, 0.1, 1).fingerprint
     assert plan["lora_rank"] == 2
 
@@ -96,6 +107,7 @@ def test_finetune_reports_an_error_in_one_line(
         str(other): "'llama' model; only GPT-2 is supported",
     }
     for preset, message in cases.items():
+        # By the option's former name, which is still accepted.
         arguments = ("--preset", preset, "--out", tmp_path / "out", "--text", *texts)
         assert_refused(run_command, "finetune", *arguments, message=message)
 
@@ -105,7 +117,7 @@ def test_options_out_of_range_are_refused(
 ) -> None:
     """The message names the option."""
     for option, value in {"--steps": "0", "--held-out": "0.6", "--lora": "0"}.items():
-        arguments = ("--preset", "tales", "--out", tmp_path, "--text", *texts, option, value)
+        arguments = ("--checkpoint", "tales", "--out", tmp_path, "--text", *texts, option, value)
         done = run_command("finetune", *arguments)
         assert done.returncode == 2
         assert f"Invalid value for '{option}'" in done.stderr

@@ -12,10 +12,10 @@ from safetensors.numpy import load_file
 
 from edgewise_cloud.corpus import HELD_OUT_FILE, read_documents, tokenized
 from edgewise_cloud.errors import CheckpointError, TextError, TrainingError
+from edgewise_cloud.keras_models import checkpoint as checkpoints
 from edgewise_cloud.keras_models.load import KerasModel, load_keras
-from edgewise_cloud.train import finetune as finetuning
 from edgewise_cloud.train.finetune import finetune
-from edgewise_cloud.train.progress import Progress
+from edgewise_cloud.train.progress import TrainingProgress
 from edgewise_cloud.train.schedule import Schedule
 from tests.conftest import LAYERS, WIDTH, write_checkpoint
 
@@ -45,14 +45,14 @@ def tuned(
     """A fine-tuning that was not interrupted."""
     folder = tmp_path_factory.mktemp("tuned") / "model"
     backbones: list[GPT2Backbone] = []
-    save = finetuning.save_checkpoint
+    save = checkpoints.save_checkpoint
 
     def keep(backbone: GPT2Backbone, *arguments: object, **options: object) -> None:
         backbones.append(backbone)
         save(backbone, *arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finetuning, "save_checkpoint", keep)
+        patch.setattr(checkpoints, "save_checkpoint", keep)
         finetune(str(checkpoint), [text], folder, SCHEDULE, lora_rank=request.param, report=_silent)
     return Tuned(folder, request.param, *backbones)
 
@@ -129,12 +129,12 @@ def test_a_resumed_finetuning_ends_with_the_same_weights(
             report=reports.append,
         )
 
-    def stop(progress: Progress, batch: int, logs: object = None) -> None:
+    def stop(progress: TrainingProgress, batch: int, logs: object = None) -> None:
         if "step 4/8" in reports[-1]:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Progress, "on_train_batch_end", stop)
+        patch.setattr(TrainingProgress, "on_train_batch_end", stop)
         with pytest.raises(KeyboardInterrupt):
             tune(resume=False)
     tune(resume=True)
@@ -148,7 +148,7 @@ def test_resuming_with_another_plan_is_refused(tuned: Tuned, checkpoint: Path, t
     rank = 3
     with pytest.raises(TrainingError, match=f"plan: lora_rank was {tuned.rank}, is 3; give"):
         finetune(str(checkpoint), [text], tuned.folder, SCHEDULE, lora_rank=rank, resume=True)
-    with pytest.raises(TrainingError, match=r"plan: preset was .*tiny, is tales; give"):
+    with pytest.raises(TrainingError, match=r"plan: checkpoint was .*tiny, is tales; give"):
         finetune("tales", [text], tuned.folder, SCHEDULE, lora_rank=tuned.rank, resume=True)
 
 

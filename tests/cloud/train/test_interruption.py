@@ -8,7 +8,7 @@ import pytest
 
 from edgewise_cloud.errors import TrainingError
 from edgewise_cloud.train.pretrain import pretrain
-from edgewise_cloud.train.progress import Progress
+from edgewise_cloud.train.progress import TrainingProgress
 from tests.cloud.conftest import STORIES, FullDisk
 from tests.cloud.train.conftest import SCHEDULE, SIZE, Trained, files, weights
 
@@ -26,12 +26,12 @@ def test_a_resumed_training_ends_with_the_same_weights(
     out = tmp_path / "model"
     reports: list[str] = []
 
-    def stop(progress: Progress, batch: int, logs: object = None) -> None:
+    def stop(progress: TrainingProgress, batch: int, logs: object = None) -> None:
         if "step 4/8" in reports[-1]:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Progress, "on_train_batch_end", stop)
+        patch.setattr(TrainingProgress, "on_train_batch_end", stop)
         with pytest.raises(KeyboardInterrupt):
             pretrain([text], out, SIZE, SCHEDULE, report=reports.append)
     before = files(out)

@@ -22,9 +22,9 @@ pytestmark = pytest.mark.usefixtures("uncompiled")
 
 def test_a_trained_checkpoint_can_be_converted(trained: Trained, tmp_path: Path) -> None:
     """To a device model that agrees with it."""
-    manifest, evaluation = convert(str(trained.folder), tmp_path / "device", Quantization.NONE)
-    assert manifest.architecture.vocabulary_size == 270
-    assert evaluation.top1_agreement > 0.99
+    made = convert(str(trained.folder), tmp_path / "device", Quantization.NONE)
+    assert made.manifest.architecture.vocabulary_size == 270
+    assert made.evaluation.top1_agreement > 0.99
 
 
 def test_each_round_is_reported(trained: Trained) -> None:

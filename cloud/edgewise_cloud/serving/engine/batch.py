@@ -6,11 +6,14 @@ No threads and no sockets: the engine calls `step` while there are sequences.
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewise_cloud.console import SILENT, Progress
 from edgewise_cloud.serving.engine.slots import Slot, SlotCopy, Slots
 from edgewise_cloud.serving.model.programs import Programs
 from edgewise_edge.decoding.generate import TokenRequest
@@ -77,15 +80,28 @@ class Batch:
         """The running ones."""
         return [*self._prefilling, *self._decoding]
 
-    def warm_up(self) -> list[tuple[int, float]]:
+    def warm_up(self, progress: Progress = SILENT) -> list[tuple[int, float]]:
         """Compile every program; (batch size, seconds) of a few steps."""
-        for context in self._contexts:
-            for size in self._sizes:
-                self._programs.decode([0] * size, [0] * size, context)
-        for context in self._prefill_contexts:
-            self._programs.prefill([0] * self._chunk, 0, 0, context)
-        self._programs.copy(0, 0)
+        compilations = self._compilations()
+        for number, compile_ in enumerate(compilations, start=1):
+            progress.count(number, len(compilations))
+            compile_()
         return [(size, self._timed(size)) for size in self._sizes for _ in range(3)]
+
+    def _compilations(self) -> list[Callable[[], object]]:
+        programs = self._programs
+        return [
+            *(
+                partial(programs.decode, [0] * size, [0] * size, context)
+                for context in self._contexts
+                for size in self._sizes
+            ),
+            *(
+                partial(programs.prefill, [0] * self._chunk, 0, 0, context)
+                for context in self._prefill_contexts
+            ),
+            partial(programs.copy, 0, 0),
+        ]
 
     def _timed(self, size: int) -> float:
         started = time.perf_counter()

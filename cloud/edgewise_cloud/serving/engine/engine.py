@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 
 import grpc
 
+from edgewise_cloud.console import SILENT, Progress
 from edgewise_cloud.serving.engine.batch import Batch, StepOutput
 from edgewise_cloud.serving.engine.request import EngineLoad, EngineRequest, Event, ServedModel
 from edgewise_cloud.serving.engine.settings import EngineSettings
@@ -46,9 +47,9 @@ class Engine:
         self._loop: asyncio.AbstractEventLoop | None = None  # of the callers
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
-    def start(self) -> None:
+    def start(self, progress: Progress = SILENT) -> None:
         """Compile all programs, and start the thread."""
-        for size, seconds in self._batch.warm_up():
+        for size, seconds in self._batch.warm_up(progress):
             self._step_times.record_step(size, seconds)
         self._thread.start()
 

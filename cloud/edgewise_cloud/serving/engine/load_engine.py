@@ -5,6 +5,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgewise_cloud.console import SILENT, Progress
+from edgewise_cloud.keras_models.find import find_checkpoint
 from edgewise_cloud.keras_models.import_tensorflow import import_tensorflow
 from edgewise_cloud.serving.engine.settings import EngineSettings
 
@@ -14,24 +16,29 @@ if TYPE_CHECKING:
     from edgewise_cloud.serving.model.programs import Programs
 
 
-def load_engine(checkpoint: str, settings: EngineSettings) -> "Engine":
+def load_engine(checkpoint: str, settings: EngineSettings, progress: Progress = SILENT) -> "Engine":
     """The model of `checkpoint`, running. Raises CheckpointError."""
-    model, programs = load_model(checkpoint, settings)
+    model, programs = load_model(checkpoint, settings, progress)
     from edgewise_cloud.serving.engine.engine import Engine
 
     engine = Engine(model, programs, settings)
-    engine.start()
+    progress.step("compiling")
+    engine.start(progress)
     return engine
 
 
-def load_model(checkpoint: str, settings: EngineSettings) -> "tuple[ServedModel, Programs]":
+def load_model(
+    checkpoint: str, settings: EngineSettings, progress: Progress = SILENT
+) -> "tuple[ServedModel, Programs]":
     """The model of `checkpoint`, and its programs, not compiled yet. Raises CheckpointError."""
-    import_tensorflow()
+    find_checkpoint(checkpoint)
+    import_tensorflow(progress)
     from edgewise_cloud.keras_models.checkpoint import weights
     from edgewise_cloud.keras_models.load import load_keras
     from edgewise_cloud.serving.engine.request import ServedModel
     from edgewise_cloud.serving.model.programs import CompiledPrograms
 
+    progress.step(f"loading {checkpoint}")
     with tempfile.TemporaryDirectory() as workspace:
         model = load_keras(checkpoint, Path(workspace))
     served = ServedModel(

@@ -8,6 +8,7 @@ from enum import StrEnum
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO, TypeAlias
 
+from edgewise_cloud.console import console, say
 from edgewise_cloud.serving.redact import redacted_traceback
 
 if TYPE_CHECKING:  # a command line that only configures logs need not import gRPC
@@ -42,12 +43,22 @@ class RequestLog:
 
 def configure_logs(form: LogFormat, stream: TextIO | None = None) -> None:
     """Send only this package's records to `stream`; None is standard error."""
-    handler = logging.StreamHandler(stream)
+    # On a terminal through the console, which may show a live line there.
+    live = form is LogFormat.TEXT and stream is None and console.is_terminal
+    handler = ConsoleHandler() if live else logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter() if form is LogFormat.JSON else TextFormatter())
     logger = logging.getLogger("edgewise_cloud")
     logger.handlers = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
+
+
+class ConsoleHandler(logging.Handler):
+    """Prints records above the console's live line."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See logging.Handler."""
+        say(self.format(record))
 
 
 class _RedactingFormatter(logging.Formatter):

@@ -16,7 +16,9 @@ try:
     from opentelemetry.trace import SpanKind, StatusCode
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 except ImportError as error:
-    raise ServeError("traces need OpenTelemetry: pip install './cloud[otel]'") from error
+    raise ServeError(
+        "traces need OpenTelemetry: pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-grpc"
+    ) from error
 
 if TYPE_CHECKING:
     from edgewise_cloud.serving.engine.engine import Engine

@@ -40,7 +40,7 @@ class Security:
             )
             if not given
         )
-        if missing and not self.insecure and not _is_loopback(host):
+        if missing and not self.insecure and not is_loopback(host):
             raise ServeError(
                 f"refusing to listen on {host} without {missing}: only loopback addresses need "
                 "neither, such as 127.0.0.1 behind a proxy that authenticates"
@@ -77,7 +77,8 @@ def _address(peer: str) -> str:
     return rest.rpartition(":")[0].strip("[]") if kind in {"ipv4", "ipv6"} else kind
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only callers on this machine reach `host`."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from edgewise_cloud.console import SILENT, Progress
 from edgewise_cloud.errors import ServeError
 from edgewise_cloud.serving.engine.load_engine import load_engine
 from edgewise_cloud.serving.engine.settings import EngineSettings
@@ -53,7 +54,7 @@ class Server:
         self,
         settings: ServerSettings,
         *,
-        load_engine: "Callable[[str, EngineSettings], Engine]" = load_engine,
+        load_engine: "Callable[[str, EngineSettings, Progress], Engine]" = load_engine,
         observers: Sequence[Observer] = (),
     ) -> None:
         settings.security.check(settings.host)
@@ -89,10 +90,10 @@ class Server:
         await self._server.start()
         return port
 
-    async def load_model(self) -> None:
+    async def load_model(self, progress: Progress = SILENT) -> None:
         """Load and warm up the model, then serve. Raises CheckpointError."""
         self.handler.engine = await asyncio.to_thread(
-            self._load_engine, self._settings.model, self._settings.engine
+            self._load_engine, self._settings.model, self._settings.engine, progress
         )
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
 
@@ -123,12 +124,14 @@ class Server:
 
 
 @asynccontextmanager
-async def running_server(settings: ServerSettings) -> AsyncIterator[int]:
+async def running_server(
+    settings: ServerSettings, progress: Progress = SILENT
+) -> AsyncIterator[int]:
     """A server with its model loaded, until the block ends; yields its port."""
     server = Server(settings)
     port = await server.start()
     try:
-        await server.load_model()
+        await server.load_model(progress)
         yield port
     finally:
         await server.drain()

@@ -1,0 +1,67 @@
+"""The commands of `edgewise-cloud`, and how their errors end."""
+
+import importlib.metadata
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from edgewise_cloud.cli import exit_codes
+from edgewise_cloud.console import say
+from edgewise_cloud.convert.cli import convert, evaluate
+from edgewise_cloud.errors import CloudError
+from edgewise_cloud.loadtest.cli import load_test
+from edgewise_cloud.options import Command
+from edgewise_cloud.serving.cli import serve, token
+from edgewise_cloud.serving.on_ray.cli import serve_ray
+from edgewise_cloud.train.cli import finetune, train
+from edgewise_edge.errors import EdgeError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    epilog=exit_codes.EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+PANELS: dict[str, dict[str, Callable[..., None]]] = {
+    "The service": {"serve": serve, "serve-ray": serve_ray, "token": token, "load": load_test},
+    "Models": {"train": train, "finetune": finetune, "convert": convert, "evaluate": evaluate},
+}
+for panel, commands in PANELS.items():
+    for name, command in commands.items():
+        app.command(name, cls=Command, rich_help_panel=panel)(command)
+
+
+def _show_version(show: bool) -> None:
+    if show:
+        print(f"edgewise-cloud {importlib.metadata.version('edgewise-cloud')}")
+        raise typer.Exit
+
+
+@app.callback()
+def edgewise_cloud(
+    version: Annotated[  # its callback prints it
+        bool,
+        typer.Option(
+            "--version",
+            "-V",
+            is_eager=True,
+            callback=_show_version,
+            help="Print the version and exit.",
+            show_default=False,
+        ),
+    ] = False,
+) -> None:
+    """The edgewise cloud: serve a GPT-2 over gRPC, and make models for devices."""
+
+
+def run() -> int:
+    """Run the command line; the exit status. An error is one line on standard error."""
+    try:
+        app()
+    except (CloudError, EdgeError, OSError) as error:
+        say(f"error: {error}", style="red")
+        return exit_codes.of(error)
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(bool(ended.code))
+    return 0

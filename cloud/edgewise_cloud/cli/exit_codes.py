@@ -1,0 +1,28 @@
+"""The exit codes of `edgewise-cloud`; those of `edgewise` are the same."""
+
+from edgewise_cloud.errors import (
+    CloudError,
+    ConversionFailedError,
+    ServiceUnreachableError,
+    TrainingFailedError,
+)
+from edgewise_edge.errors import EdgeError, RuntimeFailedError
+
+FAILED, INVALID, UNREACHABLE = 1, 2, 4
+EPILOG = (
+    "Exit codes: 0 success; 1 failure; 2 invalid usage or input; 4 the service cannot be reached "
+    "(load); 130 interrupted."
+)
+
+
+def of(error: Exception) -> int:
+    """The exit code for an error that ends a command."""
+    match error:
+        case ServiceUnreachableError():
+            return UNREACHABLE
+        case ConversionFailedError() | TrainingFailedError() | RuntimeFailedError():
+            return FAILED
+        case CloudError() | EdgeError():
+            return INVALID
+        case _:
+            return FAILED
