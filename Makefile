@@ -88,7 +88,7 @@ clean:  ## Remove the environment, the wheels, the API reference, and what bench
 
 # The environment is whole when `ready` is newer than all that defines it.
 .venv/ready: requirements/dev.txt requirements/tools.txt $(addsuffix /pyproject.toml,$(PARTS))
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=...")'
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "Python 3.11 to 3.13 is needed (TensorFlow has no wheels for 3.14 yet), and this is " + sys.version.split()[0] + "; name one: make PYTHON=...")'
 	@echo "Setting up .venv, once: it downloads 1.1 GB of packages and takes 3.4 GB of disk."
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/tools.txt
