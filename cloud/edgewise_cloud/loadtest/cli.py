@@ -27,7 +27,9 @@ def load_test(
         str,
         typer.Option("--target", "--cloud", metavar="HOST:PORT", help="The running service."),
     ],
-    streams: Annotated[int, typer.Option("--streams", "-s", help="Concurrent requests.")] = 16,
+    streams: Annotated[
+        int, typer.Option("--streams", "-s", min=1, help="Concurrent requests.")
+    ] = 16,
     duration: Annotated[
         str | None,
         typer.Option("--duration", "-d", help="Like 500ms, 60s or 2m.", show_default="60s"),
@@ -37,6 +39,7 @@ def load_test(
         typer.Option(
             "--requests",
             "-n",
+            min=1,
             help="Stop after N requests instead, when all have ended.",
             show_default="until --duration is over",
         ),
@@ -50,7 +53,9 @@ def load_test(
             show_default="closed loop",
         ),
     ] = None,
-    wait: Annotated[float, typer.Option(help="Seconds to wait while the model loads.")] = 30.0,
+    wait: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait while the model loads.")
+    ] = 30.0,
     json: Annotated[
         Path | None,
         typer.Option(
@@ -69,15 +74,18 @@ def load_test(
     temperature: Annotated[
         float,
         typer.Option(
-            help="From 0 to 100; 0: always the likeliest token.", rich_help_panel=REQUESTS
+            min=0, max=100, help="0: always the likeliest token.", rich_help_panel=REQUESTS
         ),
     ] = 0.0,
     seed: Annotated[
         int,
-        typer.Option(help="The same seed sends the same requests.", rich_help_panel=REQUESTS),
+        typer.Option(
+            min=0, help="The same seed sends the same requests.", rich_help_panel=REQUESTS
+        ),
     ] = 1,
     shared_prefix: Annotated[
-        int, typer.Option(help="Tokens that all prompts begin with.", rich_help_panel=REQUESTS)
+        int,
+        typer.Option(min=0, help="Tokens that all prompts begin with.", rich_help_panel=REQUESTS),
     ] = 0,
     deadline: Annotated[
         float | None,
@@ -88,12 +96,13 @@ def load_test(
     cancel_rate: Annotated[
         float,
         typer.Option(
-            help="Share of requests to cancel halfway, from 0 to 1.", rich_help_panel=REQUESTS
+            min=0, max=1, help="Share of requests to cancel halfway.", rich_help_panel=REQUESTS
         ),
     ] = 0.0,
     warm_up: Annotated[
         int | None,
         typer.Option(
+            min=0,
             help="Short requests sent first, and not counted.",
             show_default="one per stream",
             rich_help_panel=REQUESTS,
@@ -102,6 +111,7 @@ def load_test(
     connections: Annotated[
         int | None,
         typer.Option(
+            min=1,
             help="Connections that the streams share.",
             show_default="one per 16 streams",
             rich_help_panel=CONNECTION,
@@ -143,8 +153,8 @@ def load_test(
     cloud_token_file: Annotated[
         Path | None,
         typer.Option(
-            help="File with the token for the service.",
-            show_default=f"the variable {TOKEN_VARIABLE}",
+            help=f"File with the token for the service; else {TOKEN_VARIABLE} holds it.",
+            show_default="that variable",
             rich_help_panel=CONNECTION,
         ),
     ] = None,

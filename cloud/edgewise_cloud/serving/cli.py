@@ -29,7 +29,9 @@ OBSERVING = "Logs, metrics and traces"
 Model = Annotated[
     str,
     typer.Option(
-        "--model", "-m", help="Bundled model, folder with Keras weights, KerasHub preset or hf://."
+        "--model",
+        "-m",
+        help="Bundled model, folder with Keras weights, KerasHub preset, or hf://USER/MODEL.",
     ),
 ]
 Slots = Annotated[
@@ -75,7 +77,7 @@ def serve(
         str, typer.Option(help="Address to listen on; other than loopback needs TLS and tokens.")
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option("--port", "-p", min=0, max=65535, help="0 takes any free port.")
+        int, typer.Option("--port", "-p", min=0, max=65535, help="Port; 0 takes any free one.")
     ] = 50051,
     dtype: Dtype = ENGINE.dtype,
     slots: Slots = ENGINE.slots,

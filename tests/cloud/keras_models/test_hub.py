@@ -77,8 +77,10 @@ def test_a_checkpoint_is_fetched_from_a_hub(hub: str, tmp_path: Path) -> None:
         # Read when huggingface_hub is imported.
         env=os.environ | {"HF_ENDPOINT": hub, "HF_HOME": str(tmp_path / "cache")},
     )
-    first, error, second = done.stderr.splitlines()
-    assert first == "exit status 0"
+    lines = done.stderr.splitlines()
+    assert "reading hf://someone/tiny" in lines
+    assert "exit status 0" in lines
+    *_, error, second = lines
     assert Manifest.read(tmp_path / "tiny").architecture.layers == 2
     assert second == "exit status 2"
     assert "cannot be fetched" in error
