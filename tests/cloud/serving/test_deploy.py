@@ -13,7 +13,7 @@ import typer
 import yaml
 from compose_spec import PyCompose
 
-from edgewise_cloud.cli import app
+from edgewise_cloud.cli.app import app
 from edgewise_cloud.serving.observe.metrics import Metrics
 from edgewise_cloud.serving.observe.observers import ObserverSettings
 from tests.support.service import serving
