@@ -79,7 +79,7 @@ def test_the_copied_files_build_the_service(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    for file in ("edgewise_cloud/cli.py", "edgewise_edge/models/tales/model.safetensors"):
+    for file in ("edgewise_cloud/cli/app.py", "edgewise_edge/models/tales/model.safetensors"):
         assert (tmp_path / "made" / file).is_file()
 
 
