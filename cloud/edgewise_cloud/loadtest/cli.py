@@ -1,23 +1,13 @@
 """`edgewise-cloud load`."""
 
-import asyncio
 import os
-import time
-from contextlib import ExitStack, suppress
-from json import dumps
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.live import Live
 
-from edgewise_cloud.console import INTERRUPTED, console, say
 from edgewise_cloud.errors import LoadTestError
 
-if TYPE_CHECKING:
-    from edgewise_cloud.loadtest.generator import LoadGenerator, LoadTestResult
-
-REFRESH_INTERVAL = 0.5  # seconds
 REQUESTS, CONNECTION = "The requests", "The connection"
 TOKEN_VARIABLE = "EDGEWISE_CLOUD_TOKEN"  # noqa: S105  # not an argument, which `ps` would show
 
@@ -167,6 +157,7 @@ def load_test(
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     from edgewise_cloud.loadtest.generator import LoadGenerator
     from edgewise_cloud.loadtest.plan import LoadPlan, parse_duration, parse_token_range
+    from edgewise_cloud.loadtest.report import run_and_report
     from edgewise_cloud.loadtest.security import ClientSecurity
 
     if duration is not None and requests is not None:
@@ -197,7 +188,7 @@ def load_test(
             token=_read_token(cloud_token_file),
         ),
     )
-    _run_and_report(LoadGenerator(plan), json)
+    run_and_report(LoadGenerator(plan), json)
 
 
 def _read_token(file: Path | None) -> str | None:
@@ -210,85 +201,3 @@ def _read_token(file: Path | None) -> str | None:
     except UnicodeDecodeError:
         # Without its cause, which would quote the file.
         raise LoadTestError(f"{file} is not a token file: it is not ASCII") from None
-
-
-def _run_and_report(generator: "LoadGenerator", json: Path | None) -> None:
-    """Run to the end or to Ctrl-C, then print what was measured."""
-    with ExitStack() as stack:
-        records = stack.enter_context(_writable(json)) if json else None
-        interrupted = False
-        try:
-            asyncio.run(_run(generator))
-        except KeyboardInterrupt:
-            interrupted = True
-        if generator.started is None:
-            say("stopped before anything was measured")
-        else:
-            _report(generator.result(), records)
-    if interrupted:
-        raise typer.Exit(INTERRUPTED)
-
-
-async def _run(generator: "LoadGenerator") -> None:
-    from edgewise_cloud.loadtest.table import live_table
-
-    async def watch() -> None:
-        with Live(console=console, auto_refresh=False, transient=True) as live:
-            while True:
-                await asyncio.sleep(REFRESH_INTERVAL)
-                if generator.started is not None:
-                    elapsed = time.perf_counter() - generator.started
-                    live.update(live_table(generator, elapsed), refresh=True)
-
-    watcher = asyncio.create_task(watch()) if console.is_terminal else None
-    try:
-        await generator.run()
-    finally:
-        if watcher:
-            watcher.cancel()
-            with suppress(asyncio.CancelledError):
-                await watcher
-
-
-def _report(result: "LoadTestResult", records: IO[str] | None) -> None:
-    from edgewise_cloud.loadtest.table import final_table
-
-    console.print(final_table(result))
-    for kind, text in _first_messages(result).items():
-        say(f"{kind}: {text}")
-    print(dumps(_rounded(result.as_dict())), flush=True)
-    if records:
-        try:
-            records.writelines(
-                dumps(_rounded(record.as_dict(result.started))) + "\n" for record in result.records
-            )
-            records.close()
-        except OSError as error:
-            raise LoadTestError(f"cannot write {records.name}: {error.strerror}") from error
-
-
-def _first_messages(result: "LoadTestResult") -> dict[str, str]:
-    """The message of the first error of each status code, and of the first wrong answer."""
-    messages: dict[str, str] = {}
-    for record in result.records:
-        if record.text:
-            messages.setdefault(record.code or record.outcome, record.text)
-    return messages
-
-
-def _writable(path: Path) -> IO[str]:
-    try:
-        return path.open("w", encoding="utf-8")
-    except OSError as error:
-        raise LoadTestError(f"cannot write {path}: {error.strerror}") from error
-
-
-def _rounded(value: Any) -> Any:
-    """Round floats to six decimals: microseconds, where they are times."""
-    if isinstance(value, float):
-        return round(value, 6)
-    if isinstance(value, dict):
-        return {key: _rounded(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_rounded(inner) for inner in value]
-    return value

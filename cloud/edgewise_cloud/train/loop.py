@@ -65,6 +65,7 @@ def fit(
         state.save(model)
         shown.report_round(round_, loss)
         if round_ % PREVIEW_EVERY == PREVIEW_EVERY - 1 or round_ + 1 == schedule.rounds:
+            progress.step("measuring on held-out text, and writing a sample")
             report_preview(model, tokenizer, corpus, row=row, window=window, report=report)
 
 

@@ -34,7 +34,7 @@ class TrainingProgress(keras.callbacks.Callback):  # type: ignore[misc]  # Keras
         """Count the step."""
         self._done += 1
         loss = (logs or {}).get("loss", 0.0)
-        self._progress.step("training: step")
+        self._progress.step("training")
         self._progress.count(
             self._done,
             self._schedule.steps,

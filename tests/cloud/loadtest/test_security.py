@@ -31,7 +31,7 @@ class Guarded:
             "--cloud-key": self.client.key,
             "--cloud-token-file": self.token,
         }
-        options = ["--target", self.address, "--requests", "2", "--streams", "1"]
+        options = ["--target", self.address, "--requests=2", "--streams=1", "--max-tokens=9"]
         for name, value in given.items():
             options += [] if name in left_out else [name, str(value)]
         return options

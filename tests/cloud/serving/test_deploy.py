@@ -13,7 +13,7 @@ import typer
 import yaml
 from compose_spec import PyCompose
 
-from edgewise_cloud.cli import app
+from edgewise_cloud.cli.app import app
 from edgewise_cloud.serving.observe.metrics import Metrics
 from edgewise_cloud.serving.observe.observers import ObserverSettings
 from tests.support.service import serving
@@ -82,7 +82,7 @@ def test_the_copied_files_build_the_service(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    for file in ("edgewise_cloud/cli.py", "edgewise_edge/models/tales/model.safetensors"):
+    for file in ("edgewise_cloud/cli/app.py", "edgewise_edge/models/tales/model.safetensors"):
         assert (tmp_path / "made" / file).is_file()
 
 

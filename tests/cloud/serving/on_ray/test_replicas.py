@@ -9,7 +9,7 @@ import grpc
 import pytest
 from typer.testing import CliRunner
 
-from edgewise_cloud.cli import app
+from edgewise_cloud.cli.app import app
 from edgewise_cloud.errors import ServeError
 from edgewise_cloud.serving.server.server import ServerSettings
 from edgewise_cloud.serving.types import Caller, RefusedError
