@@ -264,4 +264,4 @@ def test_without_ray_the_command_says_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "ray", None)
     result = CliRunner().invoke(app, ["serve-ray"])
     assert isinstance(result.exception, ServeError)
-    assert "edgewise-cloud[ray]" in str(result.exception)
+    assert "ray[serve]" in str(result.exception)

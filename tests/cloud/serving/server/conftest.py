@@ -56,7 +56,7 @@ def ask(
         before = service.held
         request = generation(vocabulary, token_ids=[token], prompt_tokens=1, max_tokens=max_tokens)
         calls.append(stub.Generate(request, timeout=timeout))
-        until(lambda: service.held > before)
+        until(lambda: service.held > before or calls[-1].done())  # past its deadline
         return calls[-1]
 
     yield send
