@@ -36,9 +36,9 @@ def test_int4_is_no_worse_than_rounding_to_the_largest_weight(matrix: np.ndarray
     plain = np.maximum(np.abs(blocks).max(-1, keepdims=True) / 7, np.finfo(np.float16).tiny)
     plain_error = np.square(np.round(blocks / plain) * plain - blocks).sum()
     error = np.square(quantize_int4_blockwise(matrix).dequantized() - matrix).sum()
-    # These scales have 8 bits of mantissa, the simple ones 24.
+    # These scales have 8 bits of mantissa, the simple ones 24: each weight moves by that much more.
     rounding = np.square(matrix / 2**8).sum()
-    assert error <= 1.1 * plain_error + rounding + 1e-6
+    assert np.sqrt(error) <= 1.01 * (np.sqrt(plain_error) + np.sqrt(rounding)) + 1e-6
 
 
 @given(matrices)
