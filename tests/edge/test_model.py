@@ -1,8 +1,6 @@
-"""Generating tokens with a device model, and completing a prompt in one call."""
+"""Generating tokens with a device model."""
 
 import dataclasses
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +14,6 @@ from edgewise_edge import (
     RequestError,
     SamplingParams,
     TokenRequest,
-    complete,
 )
 from tests.conftest import CONTEXT, token_request
 
@@ -115,36 +112,3 @@ def test_too_few_threads_are_refused(exact_folder: Path, threads: int) -> None:
     """Before anything is loaded."""
     with pytest.raises(RequestError, match=f"threads is {threads}"):
         DeviceModel.load(exact_folder, threads=threads)
-
-
-def test_complete_is_one_call() -> None:
-    """The bundled model, a seed, a text: the same again when asked again."""
-    first = complete("Once upon a time", max_tokens=12, seed=1)
-    again = complete("Once upon a time", max_tokens=12, seed=1)
-    assert first.text == again.text
-    assert first.usage.completion_tokens == len(first.token_ids) == 12
-    assert 0 < first.time_to_first_token <= first.duration
-
-
-def test_complete_stops_at_a_stop_string() -> None:
-    """The stop string and what follows are not part of the text."""
-    whole = complete("Once upon a time", max_tokens=40, seed=1).text
-    stop = whole[10:14]
-    short = complete("Once upon a time", max_tokens=40, seed=1, stop=stop)
-    assert short.text == whole[: whole.index(stop)]
-    assert short.finish_reason == "stop"
-
-
-def test_no_network_stack_is_imported() -> None:
-    """Completing a prompt opens no socket, and LiteRT's log lines stay off standard error."""
-    code = (
-        "import sys;"
-        "events = []; sys.addaudithook(lambda event, _: events.append(event));"
-        "import edgewise_edge; edgewise_edge.complete('Once', max_tokens=2);"
-        "print([m for m in ('grpc', 'ssl', 'http.client', 'urllib3', 'requests',"
-        " 'tensorflow', 'keras') if m in sys.modules]"
-        " + [event for event in events if event.startswith('socket.')])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-    assert done.stderr == ""

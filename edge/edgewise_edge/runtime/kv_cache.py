@@ -24,15 +24,18 @@ def bytes_per_token(shape: Architecture) -> int:
 
 
 class KVCache:
-    """Space for a whole context window; the system commits memory as rows are written.
+    """Space for `tokens` tokens, rounded up as decode needs it (None: for a whole context window).
 
-    `rows` is (layers x key | value, tokens, heads, head size).
+    `rows` is (layers x key | value, tokens, heads, head size). It reserves `nbytes` bytes, which the
+    system commits as rows are written.
     """
 
-    def __init__(self, shape: Architecture) -> None:
+    def __init__(self, shape: Architecture, tokens: int | None = None) -> None:
         self._names = cache_names(shape)
-        size = (padded(shape.context_window), shape.heads, shape.head_size)
+        self.tokens = padded(shape.context_window if tokens is None else tokens)
+        size = (self.tokens, shape.heads, shape.head_size)
         self.rows: NDArray[np.float32] = stacked(shape.layers * 2, size, np.float32)
+        self.nbytes = self.rows.nbytes
         # Binding takes time, so it is kept for the next decode step, in this session or another.
         self.decode_step: BoundStep | None = None
 

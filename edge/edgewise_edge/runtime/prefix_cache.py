@@ -3,19 +3,20 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from itertools import takewhile
+from contextlib import contextmanager, suppress
 
 from edgewise_edge.errors import CacheMemoryError
 from edgewise_edge.memory import available_memory
-from edgewise_edge.runtime.kv_cache import KVCache, bytes_per_token
+from edgewise_edge.runtime.kv_cache import KVCache, bytes_per_token, padded
+from edgewise_edge.runtime.prefix_index import PrefixIndex
 from edgewise_edge.runtime.session import Runtime, Session
 
 PREFIX_MEMORY = 64 * 2**20  # bytes: 870 tokens of GPT-2 small
+MAX_SESSIONS = 64  # each takes some memory besides its cache: its tokens and its decode step
 
 
 class PrefixCache:
-    """Released sessions, most recently used last. Their caches hold at most `limit` bytes.
+    """At most MAX_SESSIONS released sessions, whose caches reserve at most `limit` bytes.
 
     A session in use counts towards `limit` too. A request that shares a prefix with a released
     session continues from there. Its tokens are the same as without the prefix cache, since keys and
@@ -33,29 +34,36 @@ class PrefixCache:
         self._runtime = runtime
         self._limit = limit
         self._token_bytes = bytes_per_token(runtime.architecture)
-        self._sessions: list[Session] = []
-        self._released: deque[Session] = deque()  # not in `_sessions` yet
+        self._index = PrefixIndex()
+        self._released: deque[Session] = deque()  # not in the index yet
         self._lock = threading.Lock()
 
     def acquire(self, tokens: Sequence[int], length: int) -> Session:
         """A session that has processed a prefix of `tokens`, but not the last one.
 
-        It will grow to `length` tokens: raises CacheMemoryError, before any memory is taken, if
-        the system has not enough left for them.
+        It may grow to `length` tokens. Released sessions are evicted until there is memory for them;
+        raises CacheMemoryError, before any is taken, if that is not enough.
         """
         with self._locked():
-            found, shared = self._longest_match(tokens)
-            if found and found.position - shared <= shared:  # reusing it gains more than it loses
-                self._sessions.remove(found)
-                self._reserve(length, found)
+            found, shared = self._index.longest_match(list(tokens))
+            if found is None:
+                return Session(self._runtime, self._new_cache(length), [])
+            self._index.remove(found)
+            worth_losing = found.position - shared <= shared
+            if worth_losing and found.cache.tokens >= length:
+                self._evict(self._limit - found.cache.nbytes)
+                self._await_memory(length - found.position)
                 return Session(self._runtime, found.cache, found.tokens[:shared])
-            if found:
-                self._sessions.append(self._sessions.pop(self._sessions.index(found)))
-            cache = self._reserve(length) or self._new_cache(length)
-            if found:
-                cache.copy_from(found.cache, shared)
-                return Session(self._runtime, cache, found.tokens[:shared])
-            return Session(self._runtime, cache, [])
+            try:
+                cache = self._new_cache(length)
+            except CacheMemoryError:  # there may be enough without the session to copy
+                del found
+                return Session(self._runtime, self._new_cache(length), [])
+            cache.copy_from(found.cache, shared)
+            if not worth_losing:
+                self._index.add(found)
+                self._evict(self._limit - cache.nbytes)
+            return Session(self._runtime, cache, found.tokens[:shared])
 
     def release(self, session: Session) -> None:
         """Keep a session for later requests; the caller must not use it any more.
@@ -63,6 +71,7 @@ class PrefixCache:
         The garbage collector may close an abandoned stream, and call this, at any point, even
         inside another method of this object. So it never waits for the lock.
         """
+        self._trim(session)
         self._released.append(session)
         if self._lock.acquire(blocking=False):
             try:
@@ -73,13 +82,18 @@ class PrefixCache:
     def cached_prefix(self, tokens: Sequence[int]) -> int:
         """How many of the first `tokens` an acquired session would have processed."""
         with self._locked():
-            return self._longest_match(tokens)[1]
+            return self._index.longest_match(list(tokens))[1]
 
     @property
     def used_bytes(self) -> int:
-        """Memory that the caches of released sessions take."""
+        """Memory that the caches of released sessions reserve."""
         with self._locked():
-            return self._used()
+            return self._index.nbytes
+
+    def __len__(self) -> int:
+        """How many released sessions are kept."""
+        with self._locked():
+            return len(self._index)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -90,54 +104,46 @@ class PrefixCache:
     def _keep_released(self) -> None:
         while self._released:
             session = self._released.popleft()
-            if session.position:
-                self._sessions.append(session)
-        self._evict(self._limit)
+            if session.position and session.cache.nbytes <= self._limit:
+                self._index.add(session)
+                self._evict(self._limit)
 
-    def _longest_match(self, tokens: Sequence[int]) -> tuple[Session | None, int]:
-        """The session that shares the longest prefix with `tokens`, and its length."""
-        best, longest = None, 0
-        for session in self._sessions:
-            # The last token must be processed for its logits.
-            shared = min(_common_prefix(session.tokens, tokens), len(tokens) - 1)
-            if shared > longest:
-                best, longest = session, shared
-        return best, longest
-
-    def _reserve(self, length: int, reused: Session | None = None) -> KVCache | None:
-        """Evict sessions until `length` tokens fit, some of which `reused` holds already.
-
-        Returns the cache of an evicted session, if any: reusing its memory saves asking for more.
-        """
-        evicted = self._evict(max(0, self._limit - length * self._token_bytes))
-        needed = length * self._token_bytes - (self._bytes(reused) if reused else 0)
-        while (available := self.available()) is not None and (
-            available < needed - (self._bytes(evicted) if evicted else 0)
-        ):
-            if not self._sessions:
-                raise CacheMemoryError(needed, available)
-            evicted = self._evict(self._used() - 1)
-        return evicted.cache if evicted else None
+    def _trim(self, session: Session) -> None:
+        """Give back what a session reserved and did not use, where copying saves at least half."""
+        if session.cache.tokens < 2 * padded(session.position) or not self._limit:
+            return
+        with suppress(OSError):
+            cache = self._runtime.new_cache(session.position)
+            cache.copy_from(session.cache, session.position)
+            session.cache = cache
 
     def _new_cache(self, length: int) -> KVCache:
-        try:
-            return self._runtime.new_cache()
-        except OSError as error:
-            raise CacheMemoryError(length * self._token_bytes, self.available() or 0) from error
+        """Memory for `length` tokens: an evicted session's, which saves asking the system, or new."""
+        spare = self._evict(self._limit - self._token_bytes * padded(length))
+        while True:
+            if spare and not length <= spare.cache.tokens < 2 * padded(length):
+                spare = None
+            self._await_memory(length - (spare.position if spare else 0))
+            if spare:
+                return spare.cache
+            try:
+                return self._runtime.new_cache(length)
+            except OSError as error:  # of address space, or of what may be committed
+                if not self._index:
+                    raise CacheMemoryError(length * self._token_bytes, 0) from error
+                spare = self._index.pop_oldest()
+
+    def _await_memory(self, tokens: int) -> None:
+        """Evict sessions until the system has memory for so many tokens."""
+        needed = tokens * self._token_bytes
+        while (available := self.available()) is not None and available < needed:
+            if not self._index:
+                raise CacheMemoryError(needed, available)
+            self._index.pop_oldest()
 
     def _evict(self, limit: int) -> Session | None:
-        """Evict least recently used sessions down to `limit` bytes; the last one evicted."""
+        """Evict the least recently used sessions down to `limit` bytes; the last one evicted."""
         evicted = None
-        while self._used() > limit:
-            evicted = self._sessions.pop(0)
+        while self._index and (self._index.nbytes > limit or len(self._index) > MAX_SESSIONS):
+            evicted = self._index.pop_oldest()
         return evicted
-
-    def _used(self) -> int:
-        return sum(map(self._bytes, self._sessions))
-
-    def _bytes(self, session: Session) -> int:
-        return session.position * self._token_bytes
-
-
-def _common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))

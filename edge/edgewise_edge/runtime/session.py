@@ -74,9 +74,9 @@ class Runtime:
         """An empty session."""
         return Session(self, self.new_cache(), [])
 
-    def new_cache(self) -> KVCache:
-        """An empty cache. Raises OSError where the system gives no memory."""
-        return KVCache(self.architecture)
+    def new_cache(self, tokens: int | None = None) -> KVCache:
+        """An empty cache for so many tokens. Raises OSError where the system gives no memory."""
+        return KVCache(self.architecture, tokens)
 
     def run(self, cache: KVCache, tokens: Sequence[int], position: int) -> NDArray[np.float32]:
         """Process `tokens` at `position` and add their rows to `cache`.

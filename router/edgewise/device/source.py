@@ -26,6 +26,7 @@ from edgewise_edge import (
     find_model,
 )
 from edgewise_edge.checks import Range
+from edgewise_edge.lease import SharedModel
 from edgewise_edge.model import load_tokenizer
 from edgewise_edge.store.manifest import MODEL_FILE
 
@@ -59,18 +60,23 @@ class DeviceSource:
             _KEEP_ALIVE.check("keep_alive", keep_alive, ConfigurationError)
         self._limits = limits or Limits()
         self._folder = find_model(model)
-        self._threads, self._keep_alive, self._latency = threads, keep_alive, latency
+        self._threads, self._latency = threads, latency
         self.manifest = Manifest.read(self._folder)
         self.tokenizer = load_tokenizer(self._folder, self.manifest)
         name = f"{self.manifest.name}/{self.manifest.revision}"
         self.key = f"on_device/{machine()}/{name}/{threads or 'auto'}"  # in the latency log
-        self.model: DeviceModel | None = None  # while it is loaded
+        self._shared = SharedModel(
+            lambda: DeviceModel.load(self._folder, threads=self._threads), keep_alive
+        )
+        self.loading = self._shared.loading  # held while the model is being loaded
         self.running: list[Attempt] = []  # those that have loaded the model and not ended
-        self.loading = threading.Lock()  # held while the model is being loaded
-        # Re-entrant: garbage collection may end a stream at any point, in any thread.
-        self.lock = threading.RLock()  # guards `running` and the timer
+        self.lock = self._shared.lock  # guards `running` too
         self._place_free = threading.Condition(self.lock)
-        self._unload_timer: threading.Timer | None = None
+
+    @property
+    def model(self) -> DeviceModel | None:
+        """The model while it is loaded."""
+        return self._shared.model
 
     def availability(self) -> ModelAvailability:
         """Whether the model is on the device, and whether it is loaded; cheap."""
@@ -116,15 +122,12 @@ class DeviceSource:
 
     def warm_up(self) -> None:
         """Load the model if it is not loaded; the idle time starts here. Raises ModelError."""
-        self._cancel_unload()
-        self._load()
-        self._schedule_unload()
+        with self._shared.lease():
+            pass
 
     def unload(self) -> None:
         """Unload the model once the running attempts have ended; it is loaded again when needed."""
-        self._cancel_unload()
-        # Attempts refer to the model; its memory is freed when the last one ends.
-        self.model = None
+        self._shared.unload()
 
     def verify(self) -> None:
         """Compare the model with its manifest, byte for byte. Raises ModelCorruptError."""
@@ -155,22 +158,21 @@ class DeviceSource:
 
     def _run(self, request: TokenRequest, attempt: Attempt) -> Generator[int, None, None]:
         """Attempt.run: load, then generate."""
-        self._cancel_unload()
         started, was_loaded = time.monotonic(), self.model is not None
-        model, load_time = self._load(), 0.0
-        if not was_loaded:
-            load_time = time.monotonic() - started
-            self._latency.add_load_time(self.key, load_time)
-        try:
-            with self._counted(attempt):
-                uncached = request.position - model.cached_prefix(request.token_ids)
-                attempt.ready(uncached=uncached, load_time=load_time)
-                self.model = self.model or model  # it may have been unloaded since it was loaded
-                yield from model.stream_tokens(request, attempt.stop)
+        with self._shared.lease() as model:
+            load_time = 0.0
+            if not was_loaded:
+                load_time = time.monotonic() - started
+                self._latency.add_load_time(self.key, load_time)
+            try:
+                with self._counted(attempt):
+                    uncached = request.position - model.cached_prefix(request.token_ids)
+                    attempt.ready(uncached=uncached, load_time=load_time)
+                    yield from model.stream_tokens(request, attempt.stop)
                 if attempt.handoff and attempt.handoff.code is VetoCode.MEMORY:
                     self.unload()  # frees the memory that the device is short of
-        finally:
-            self._learn(attempt)
+            finally:
+                self._learn(attempt)
 
     def _learn(self, attempt: Attempt) -> None:
         """Log how long it took, unless concurrent attempts have slowed it down."""
@@ -207,12 +209,6 @@ class DeviceSource:
             return str(error)
         return ""
 
-    def _load(self) -> DeviceModel:
-        with self.loading:
-            if self.model is None:
-                self.model = DeviceModel.load(self._folder, threads=self._threads)
-            return self.model
-
     @contextmanager
     def _counted(self, attempt: Attempt) -> Iterator[None]:
         with self.lock:
@@ -221,14 +217,12 @@ class DeviceSource:
             if len(self.running) > 1:
                 for other in self.running:
                     other.alone = False
-            self._cancel_unload()
         try:
             yield
         finally:
             with self.lock:
                 self.running.remove(attempt)
                 self._place_free.notify()
-                self._schedule_unload()
 
     def _await_place(self, attempt: Attempt) -> None:
         """Wait until fewer than `max_queue` run, if it may. The caller holds the lock.
@@ -252,23 +246,3 @@ class DeviceSource:
     def _wake(self) -> None:
         with self.lock:
             self._place_free.notify_all()
-
-    def _schedule_unload(self) -> None:
-        """Start the idle time now, unless an attempt is running."""
-        with self.lock:
-            self._cancel_unload()
-            if self._keep_alive is not None and not self.running:
-                self._unload_timer = threading.Timer(self._keep_alive, self._unload_if_idle)
-                self._unload_timer.daemon = True
-                self._unload_timer.start()
-
-    def _cancel_unload(self) -> None:
-        with self.lock:
-            if self._unload_timer:
-                self._unload_timer.cancel()
-                self._unload_timer = None
-
-    def _unload_if_idle(self) -> None:
-        with self.lock:
-            if not self.running:
-                self.model = None

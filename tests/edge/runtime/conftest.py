@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from edgewise_edge import DeviceModel, Manifest
-from edgewise_edge.runtime.kv_cache import bytes_per_token
+from edgewise_edge.runtime.kv_cache import PADDING, bytes_per_token
 from edgewise_edge.runtime.session import Runtime
 from edgewise_edge.runtime.weight_cache import WeightCache
 from edgewise_edge.store.manifest import MODEL_FILE
@@ -36,6 +36,12 @@ def uncached(exact_model: DeviceModel) -> DeviceModel:
 def row(runtime: RecordingRuntime) -> int:
     """Bytes per cached token."""
     return bytes_per_token(runtime.architecture)
+
+
+@pytest.fixture
+def block(row: int) -> int:
+    """Bytes that a cache of up to 64 tokens reserves."""
+    return PADDING * row
 
 
 @pytest.fixture

@@ -33,8 +33,8 @@ class RecordingRuntime(Runtime):
         self.steps.append(list(tokens))
         return super().run(cache, tokens, position)
 
-    def new_cache(self) -> KVCache:
-        cache = super().new_cache()
+    def new_cache(self, tokens: int | None = None) -> KVCache:
+        cache = super().new_cache(tokens)
         self.caches.append(weakref.ref(cache))
         return cache
 

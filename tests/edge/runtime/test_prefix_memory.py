@@ -1,6 +1,9 @@
 """Which sessions the prefix cache keeps, and how much memory it takes."""
 
+import errno
 import gc
+import subprocess
+import sys
 import threading
 import weakref
 from typing import Any
@@ -9,7 +12,8 @@ import pytest
 
 from edgewise_edge import DeviceModel, RequestError
 from edgewise_edge.errors import CacheMemoryError
-from edgewise_edge.runtime.prefix_cache import PREFIX_MEMORY, PrefixCache
+from edgewise_edge.runtime.kv_cache import KVCache
+from edgewise_edge.runtime.prefix_cache import MAX_SESSIONS, PREFIX_MEMORY, PrefixCache
 from tests.conftest import CONTEXT, token_request
 from tests.edge.runtime.recording import (
     OTHER,
@@ -25,23 +29,23 @@ from tests.edge.runtime.recording import (
 
 
 def test_the_least_recently_used_session_is_evicted_first(
-    runtime: RecordingRuntime, row: int
+    runtime: RecordingRuntime, block: int
 ) -> None:
     """When the next request needs more memory than is free."""
-    prefixes = PrefixCache(runtime, 100 * row)
+    prefixes = PrefixCache(runtime, 2 * block)
     one, two, three = TEXT[:40], OTHER[:40], THIRD[:40]
     store(prefixes, one)
     store(prefixes, two)
-    assert prefixes.used_bytes == 80 * row
+    assert prefixes.used_bytes == 2 * block
     store(prefixes, [*one, 7])
     store(prefixes, three)
     assert [cached(prefixes, text) for text in (one, two, three)] == [40, 0, 40]
-    assert prefixes.used_bytes == 81 * row
+    assert prefixes.used_bytes == 2 * block
 
 
-def test_being_copied_counts_as_use(runtime: RecordingRuntime, row: int) -> None:
+def test_being_copied_counts_as_use(runtime: RecordingRuntime, block: int) -> None:
     """A text that others branch off is worth keeping."""
-    prefixes = PrefixCache(runtime, 120 * row)
+    prefixes = PrefixCache(runtime, 3 * block)
     store(prefixes, TEXT[:50])
     store(prefixes, OTHER[:50])
     store(prefixes, [*TEXT[:10], *OTHER[80:90]])
@@ -50,25 +54,56 @@ def test_being_copied_counts_as_use(runtime: RecordingRuntime, row: int) -> None
     assert cached(prefixes, OTHER[:50]) == 0
 
 
-@pytest.mark.parametrize("limit", [1, 39, 40, 41, 79, 80, 119])
+@pytest.mark.parametrize("limit", [1, 63, 64, 65, 127, 128, 191])
 def test_as_many_sessions_are_kept_as_fit_the_limit(
-    runtime: RecordingRuntime, row: int, limit: int
+    runtime: RecordingRuntime, row: int, block: int, limit: int
 ) -> None:
-    """And never more, after any number of them."""
+    """And never more, after any number of them. Their memory counts, not their tokens."""
     prefixes = PrefixCache(runtime, limit * row)
     for number in range(6):
         store(prefixes, [number] * 40)
-        assert prefixes.used_bytes == min(limit // 40, number + 1) * 40 * row
+        assert prefixes.used_bytes == min(limit // 64, number + 1) * block
 
 
-def test_a_session_in_use_counts_towards_the_limit(runtime: RecordingRuntime, row: int) -> None:
+def test_a_session_in_use_counts_towards_the_limit(runtime: RecordingRuntime, block: int) -> None:
     """Its memory is reserved when it begins, not as it grows."""
-    prefixes = PrefixCache(runtime, 100 * row)
+    prefixes = PrefixCache(runtime, 2 * block)
     store(prefixes, TEXT[:40])
     store(prefixes, OTHER[:40])
     prefixes.acquire(THIRD[:5], 30)
-    assert prefixes.used_bytes == 40 * row
+    assert prefixes.used_bytes == block
     assert cached(prefixes, OTHER[:40]) == 40
+
+
+def test_the_number_of_sessions_has_a_limit(runtime: RecordingRuntime) -> None:
+    """Each takes more than its cache, however short it is."""
+    prefixes = PrefixCache(runtime, PREFIX_MEMORY)
+    for first in range(MAX_SESSIONS + 6):
+        session = prefixes.acquire([first, 1], 2)
+        session.forward([first, 1])
+        prefixes.release(session)
+        del session
+    gc.collect()
+    assert len(prefixes) == MAX_SESSIONS
+    assert sum(cache() is not None for cache in runtime.caches) == MAX_SESSIONS
+    assert cached(prefixes, [5, 1]) == 0
+    assert cached(prefixes, [6, 1]) == 2
+
+
+@pytest.mark.parametrize(("used", "blocks"), [(10, 1), (64, 1), (65, 3), (150, 3)])
+def test_memory_that_a_request_did_not_use_is_given_back(
+    runtime: RecordingRuntime, block: int, used: int, blocks: int
+) -> None:
+    """If that is most of it; a request that allows many tokens often ends early."""
+    prefixes = PrefixCache(runtime, PREFIX_MEMORY)
+    session = prefixes.acquire(TEXT[:used], CONTEXT)
+    session.forward(TEXT[: used - 1])
+    session.forward(TEXT[used - 1 : used])
+    prefixes.release(session)
+    assert prefixes.used_bytes == blocks * block
+    session = prefixes.acquire([*TEXT[:used], 7], CONTEXT)
+    assert session.position == used
+    assert_continues(session, OTHER[:30])
 
 
 def test_with_a_limit_of_zero_nothing_is_kept(runtime: RecordingRuntime) -> None:
@@ -107,14 +142,15 @@ def test_a_negative_limit_is_refused() -> None:
 
 @pytest.mark.parametrize("length", [1, 10, 35])
 def test_reused_memory_shows_no_trace_of_the_evicted_session(
-    runtime: RecordingRuntime, row: int, length: int
+    runtime: RecordingRuntime, block: int, length: int
 ) -> None:
     """The cache of an evicted session serves the next one, which sees none of its tokens."""
-    prefixes = PrefixCache(runtime, 50 * row)
-    store(prefixes, TEXT[:40])
+    prefixes = PrefixCache(runtime, block)
+    cache = store(prefixes, TEXT[:40]).cache
     session = prefixes.acquire(OTHER[:length], 50)
     assert prefixes.used_bytes == 0
     assert session.position == 0
+    assert session.cache is cache
     assert_continues(session, OTHER[: length + 5])
 
 
@@ -160,16 +196,18 @@ def test_no_more_than_the_window_is_reserved(model: DeviceModel, row: int) -> No
     assert len(list(model.stream_tokens(token_request(TEXT[:60], 100_000)))) >= CONTEXT - 60
 
 
-@pytest.mark.parametrize(("length", "enough"), [(100, True), (101, False)])
+@pytest.mark.parametrize(("length", "enough"), [(110, True), (111, False)])
 def test_memory_of_the_reused_session_is_not_needed_again(
     runtime: RecordingRuntime, row: int, length: int, enough: bool
 ) -> None:
     """Only the uncached tokens count."""
     prefixes = PrefixCache(runtime, PREFIX_MEMORY)
-    store(prefixes, TEXT[:60])
+    session = prefixes.acquire(TEXT[:70], CONTEXT)
+    session.forward(TEXT[:70])
+    prefixes.release(session)
     prefixes.available = lambda: 40 * row
     if enough:
-        assert prefixes.acquire(TEXT[:80], length).position == 60
+        assert prefixes.acquire(TEXT[:80], length).position == 70
     else:
         with pytest.raises(CacheMemoryError):
             prefixes.acquire(TEXT[:80], length)
@@ -189,7 +227,9 @@ class FakeSystem:
         return self.memory - sum(size for what, size in self.taken if what() is not None)
 
 
-def test_sessions_are_evicted_before_memory_is_short(runtime: RecordingRuntime, row: int) -> None:
+def test_sessions_are_evicted_before_memory_is_short(
+    runtime: RecordingRuntime, row: int, block: int
+) -> None:
     """As many as necessary, the least recently used first."""
     prefixes, system = PrefixCache(runtime, PREFIX_MEMORY), FakeSystem(160 * row)
     texts = [TEXT[:50], OTHER[:50], THIRD[:50]]
@@ -197,17 +237,19 @@ def test_sessions_are_evicted_before_memory_is_short(runtime: RecordingRuntime, 
         system.take(store(prefixes, text), 50 * row)
     prefixes.available = system.available
     prefixes.acquire(THIRD[:5], 110)
-    assert prefixes.used_bytes == 50 * row
+    assert prefixes.used_bytes == block
     assert [cached(prefixes, text) for text in texts] == [0, 0, 50]
 
 
-def test_nothing_is_evicted_while_memory_is_enough(runtime: RecordingRuntime, row: int) -> None:
+def test_nothing_is_evicted_while_memory_is_enough(
+    runtime: RecordingRuntime, row: int, block: int
+) -> None:
     """To the last byte."""
     prefixes = PrefixCache(runtime, PREFIX_MEMORY)
     store(prefixes, TEXT[:50])
     prefixes.available = lambda: 110 * row
     prefixes.acquire(THIRD[:5], 110)
-    assert prefixes.used_bytes == 50 * row
+    assert prefixes.used_bytes == block
 
 
 def test_memory_of_an_evicted_session_serves_the_next(runtime: RecordingRuntime, row: int) -> None:
@@ -220,6 +262,16 @@ def test_memory_of_an_evicted_session_serves_the_next(runtime: RecordingRuntime,
     assert_continues(session, OTHER[:30])
 
 
+def test_a_session_that_cannot_be_copied_is_evicted(runtime: RecordingRuntime, row: int) -> None:
+    """Memory for both is short, and the request can be answered without it."""
+    prefixes, system = PrefixCache(runtime, PREFIX_MEMORY), FakeSystem(160 * row)
+    system.take(store(prefixes, TEXT[:60]), 60 * row)
+    prefixes.available = system.available
+    session = prefixes.acquire(TEXT[:80], 110)
+    assert session.position == prefixes.used_bytes == 0
+    assert_continues(session, TEXT[:80])
+
+
 def test_memory_is_still_short_after_a_cancelled_request(model: DeviceModel) -> None:
     """It left no session that could be evicted."""
     cancelled = threading.Event()
@@ -228,3 +280,49 @@ def test_memory_is_still_short_after_a_cancelled_request(model: DeviceModel) -> 
     model.prefix_cache.available = lambda: 0
     with pytest.raises(CacheMemoryError):
         list(model.stream_tokens(token_request(TEXT[:10], 5)))
+
+
+class FullRuntime(RecordingRuntime):
+    """A runtime whose process gets memory for `room` caches at a time."""
+
+    room = 3
+
+    def new_cache(self, tokens: int | None = None) -> KVCache:
+        if sum(cache() is not None for cache in self.caches) >= self.room:
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+        return super().new_cache(tokens)
+
+
+def test_a_process_that_gets_no_more_memory_forgets_sessions(exact_model: DeviceModel) -> None:
+    """The system may have plenty. With no session left to evict, the request is refused."""
+    runtime = FullRuntime(exact_model.runtime, chunk=128)
+    model = DeviceModel(exact_model.manifest, exact_model.tokenizer, runtime)
+    for number in range(10):
+        request = token_request([number, *OTHER[:30]], 1 + 20 * number)
+        assert list(model.stream_tokens(request))
+    runtime.room = 0
+    with pytest.raises(CacheMemoryError):
+        list(model.stream_tokens(token_request(THIRD[:5], 5)))
+    assert len(model.prefix_cache) == 0
+    runtime.room = 3
+    assert list(model.stream_tokens(token_request(THIRD[:5], 5)))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS limits nothing elsewhere")
+def test_a_limited_address_space_is_enough_for_any_number_of_requests() -> None:
+    """50 MB beyond what the process has after its first request, for 60 different prompts."""
+    code = """if True:
+        import psutil, resource
+        from edgewise_edge import DeviceModel, SamplingParams, TokenRequest
+        model = DeviceModel.load(threads=1)
+        def answer(first):
+            return list(model.stream_tokens(TokenRequest(
+                token_ids=(first, 1, 2), prompt_tokens=3, max_tokens=2, sampling=SamplingParams()
+            )))
+        answer(100)
+        limit = psutil.Process().memory_info().vms + 50 * 10**6
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        print(sum(len(answer(first)) for first in range(60)))
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "120", done.stderr[-500:]

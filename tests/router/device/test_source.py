@@ -269,3 +269,16 @@ def test_model_unloaded_as_an_attempt_starts_stays_for_the_attempt(loads: list[o
         assert source.state(PROMPT, 5).memory_needed == 0
         generate(source)
     assert len(loads) == 1
+    assert not loaded(source)
+
+
+def test_unloading_waits_for_the_running_attempts(loads: list[object]) -> None:
+    """Those that start meanwhile share their model."""
+    source = new_source()
+    with source.open(new_request(30)) as attempt:
+        next(attempt)
+        source.unload()
+        generate(source)
+        assert loaded(source)
+    assert len(loads) == 1
+    assert not loaded(source)
