@@ -108,9 +108,16 @@ class SourceFailedError(EdgewiseError):
 
 
 class DeviceBusyError(SourceFailedError):
-    """The device is running as many generations as it may."""
+    """The device is running as many generations as it may.
+
+    `soft` is True if it did not wait for a place: another source could still answer.
+    """
 
     code = VetoCode.QUEUE_FULL
+
+    def __init__(self, message: str, *, soft: bool = False) -> None:
+        super().__init__(message)
+        self.soft = soft
 
 
 class CloudUnavailableError(SourceFailedError):
@@ -149,4 +156,4 @@ Failure = (SourceFailedError, ModelError, RuntimeFailedError)
 def failure_veto(error: Exception) -> Veto:
     """The veto on a source that failed with `error`."""
     code = error.code if isinstance(error, SourceFailedError) else VetoCode.FAILED
-    return Veto(code, str(error))
+    return Veto(code, str(error), soft=isinstance(error, DeviceBusyError) and error.soft)

@@ -120,7 +120,7 @@ class Router:
         self.latency = latency or LatencyLog(default_path() if measures else None)
         self.device_source: DeviceTokenSource
         if isinstance(model, str | Path):
-            self.device_source = DeviceSource(model, self.latency, threads, keep_alive, limits)
+            self.device_source = DeviceSource(model, self.latency, threads, keep_alive)
             device = device or read_device_state
         else:
             self.device_source = require_device_source(model)

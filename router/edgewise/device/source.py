@@ -1,16 +1,14 @@
 """The device as a source of tokens."""
 
-import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from edgewise.device.limits import Limits
-from edgewise.errors import ConfigurationError, DeviceBusyError
+from edgewise.device.queue import DeviceQueue
+from edgewise.errors import ConfigurationError
 from edgewise.generation.attempt import Attempt, AttemptOptions
 from edgewise.generation.source import ModelAvailability
 from edgewise.latency.log import LatencyLog
@@ -52,13 +50,11 @@ class DeviceSource:
         latency: LatencyLog,
         threads: int | None = None,
         keep_alive: float | None = None,
-        limits: Limits | None = None,
     ) -> None:
         if threads is not None:
             _THREADS.check("threads", threads, ConfigurationError)
         if keep_alive is not None:
             _KEEP_ALIVE.check("keep_alive", keep_alive, ConfigurationError)
-        self._limits = limits or Limits()
         self._folder = find_model(model)
         self._threads, self._latency = threads, latency
         self.manifest = Manifest.read(self._folder)
@@ -69,14 +65,18 @@ class DeviceSource:
             lambda: DeviceModel.load(self._folder, threads=self._threads), keep_alive
         )
         self.loading = self._shared.loading  # held while the model is being loaded
-        self.running: list[Attempt] = []  # those that have loaded the model and not ended
-        self.lock = self._shared.lock  # guards `running` too
-        self._place_free = threading.Condition(self.lock)
+        self.lock = self._shared.lock  # of all that threads share here
+        self._queue = DeviceQueue(self.lock)
 
     @property
     def model(self) -> DeviceModel | None:
         """The model while it is loaded."""
         return self._shared.model
+
+    @property
+    def running(self) -> list[Attempt]:
+        """The attempts that have a place on the device."""
+        return self._queue.running
 
     def availability(self) -> ModelAvailability:
         """Whether the model is on the device, and whether it is loaded; cheap."""
@@ -165,7 +165,7 @@ class DeviceSource:
                 load_time = time.monotonic() - started
                 self._latency.add_load_time(self.key, load_time)
             try:
-                with self._counted(attempt):
+                with self._queue.place(attempt, attempt.limits):
                     uncached = request.position - model.cached_prefix(request.token_ids)
                     attempt.ready(uncached=uncached, load_time=load_time)
                     yield from model.stream_tokens(request, attempt.stop)
@@ -208,41 +208,3 @@ class DeviceSource:
         except ModelError as error:
             return str(error)
         return ""
-
-    @contextmanager
-    def _counted(self, attempt: Attempt) -> Iterator[None]:
-        with self.lock:
-            self._await_place(attempt)
-            self.running.append(attempt)
-            if len(self.running) > 1:
-                for other in self.running:
-                    other.alone = False
-        try:
-            yield
-        finally:
-            with self.lock:
-                self.running.remove(attempt)
-                self._place_free.notify()
-
-    def _await_place(self, attempt: Attempt) -> None:
-        """Wait until fewer than `max_queue` run, if it may. The caller holds the lock.
-
-        Raises DeviceBusyError.
-        """
-
-        def placed() -> bool:
-            return len(self.running) < self._limits.max_queue or attempt.stop.is_set()
-
-        if placed():
-            return
-        patience = self._limits.queue_timeout if attempt.may_wait else 0.0
-        attempt.stop.add_callback(self._wake)
-        if not self._place_free.wait_for(placed, patience):
-            waited = f" and none ended within {patience:g} s" if patience else ""
-            raise DeviceBusyError(
-                f"the device is already running {len(self.running)} generations{waited}"
-            )
-
-    def _wake(self) -> None:
-        with self.lock:
-            self._place_free.notify_all()

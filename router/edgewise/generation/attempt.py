@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Self, TypedDict
 
 from edgewise.latency.measurement import Measurement
-from edgewise.policy.types import UNKNOWN, PredictedTime, Progress, Source, Veto
+from edgewise.policy.types import UNKNOWN, PolicyLimits, PredictedTime, Progress, Source, Veto
 
 _MIN_MEASURED_TOKENS = (
     8  # tokens after which the measured time per token replaces the predicted one
@@ -45,6 +45,7 @@ class AttemptOptions(TypedDict, total=False):
     predicted: PredictedTime
     timeout: float | None  # seconds after which no more tokens are needed
     traceparent: str | None  # the W3C trace it belongs to
+    limits: PolicyLimits | None  # of the device: `max_queue` and `queue_timeout` are for its queue
     may_wait: bool  # for a place in a full queue: no other source may answer
 
 
@@ -64,6 +65,7 @@ class Attempt:
     predicted: PredictedTime = UNKNOWN
     timeout: float | None = None
     traceparent: str | None = None
+    limits: PolicyLimits | None = None
     may_wait: bool = False
     started: float = field(default_factory=time.monotonic)
     stop: StopSignal = field(default_factory=StopSignal)

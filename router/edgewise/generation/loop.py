@@ -116,6 +116,7 @@ class GenerationLoop:
             predicted=decision.predicted[decision.source],
             timeout=self._timeout(decision),
             traceparent=self._emitter.traceparent(),
+            limits=self._advisor.limits,
             may_wait=not self._has_other or decision.source.other in decision.vetoes,
         )
         self.cancelled.add_callback(attempt.stop.set)

@@ -34,7 +34,7 @@ class Advisor:
         limits: PolicyLimits,
     ) -> None:
         self._device_state, self._edge_state = device_state, edge_state
-        self._cloud_state, self._limits = cloud_state, limits
+        self._cloud_state, self.limits = cloud_state, limits
 
     def decide(self, request: RoutingRequest, token_ids: Sequence[int]) -> Decision | NoSource:
         """Choose a source for the tokens that follow `token_ids`."""
@@ -57,7 +57,7 @@ class Advisor:
             self._device_state(),
             self._edge_state(token_ids, request.max_tokens),
             self._cloud(request),
-            self._limits,
+            self.limits,
         )
 
     def _cloud(self, request: RoutingRequest) -> CloudState:

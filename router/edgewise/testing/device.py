@@ -39,7 +39,7 @@ class ScriptedDevice(ScriptedSource):
         tokenizer: Tokenizer = BYTES,
     ) -> None:
         super().__init__(answer, scripts, tokenizer, first_token, gap)
-        self._availability, self._loaded = availability, False
+        self._availability, self._loaded = Availability(availability), False
         self.manifest = Manifest(
             name="scripted",
             revision="1",
@@ -103,4 +103,4 @@ class ScriptedDevice(ScriptedSource):
 
     def _load_and_run(self, request: TokenRequest, attempt: Attempt) -> Generator[int, None, None]:
         self.warm_up()
-        yield from self._run(request, attempt)
+        yield from self._run(request, attempt, attempt.limits)

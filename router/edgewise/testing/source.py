@@ -1,11 +1,11 @@
 """What the scripted device and the scripted cloud have in common."""
 
-import threading
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 
+from edgewise.device.queue import DeviceQueue
 from edgewise.generation.attempt import Attempt
-from edgewise.policy.types import PredictedTime
+from edgewise.policy.types import PolicyLimits, PredictedTime
 from edgewise.testing.scripts import Script, completes
 from edgewise_edge import Tokenizer, TokenRequest
 from edgewise_edge.decoding.tokenizer import END_OF_TEXT
@@ -30,7 +30,7 @@ class ReceivedRequest:
 class ScriptedSource:
     """Runs one script for each attempt, in order, and then `completes`.
 
-    `requests` are those that it has run, and `running` the attempts that have not ended.
+    `requests` are those that it has run.
     """
 
     def __init__(
@@ -43,38 +43,36 @@ class ScriptedSource:
     ) -> None:
         self.tokenizer = tokenizer
         self.requests: list[ReceivedRequest] = []
-        self.running: list[Attempt] = []
         self._answer, self._scripts = answer, iter(scripts)
         self._first_token, self._gap = first_token, gap
-        # Re-entrant: garbage collection may end a stream at any point, in any thread.
-        self._changed = threading.Condition(threading.RLock())
+        self._queue = DeviceQueue()
+
+    @property
+    def running(self) -> list[Attempt]:
+        """The attempts that have not ended."""
+        return self._queue.running
 
     def wait_until_idle(self, timeout: float = 10.0) -> None:
         """Wait until no attempt runs: those that lost a hedge end in threads of their own.
 
         Raises TimeoutError after `timeout` seconds.
         """
-        with self._changed:
-            if not self._changed.wait_for(lambda: not self.running, timeout):
-                raise TimeoutError(f"an attempt has not ended in {timeout} s: {self.running}")
+        if not self._queue.wait_until_idle(timeout):
+            raise TimeoutError(f"an attempt has not ended in {timeout} s: {self.running}")
 
-    def _run(self, request: TokenRequest, attempt: Attempt) -> Generator[int, None, None]:
-        """Attempt.run: the next script."""
+    def _run(
+        self, request: TokenRequest, attempt: Attempt, limits: PolicyLimits | None = None
+    ) -> Generator[int, None, None]:
+        """Attempt.run: the next script, once there is a place."""
         received, text = self._received(request), self._answer
         answer = text if isinstance(text, str) else text(received.prompt)
         generated = request.position - request.prompt_tokens
         rest = (*self.tokenizer.encode(answer), *self.tokenizer.end_ids)[generated:]
-        self.requests.append(received)
-        with self._changed:
-            self.running.append(attempt)
-        attempt.ready(uncached=request.position)
-        try:
+        with self._queue.place(attempt, limits):
+            self.requests.append(received)
+            attempt.ready(uncached=request.position)
             script = next(self._scripts, completes)
             yield from script(iter(rest[: request.max_tokens]), attempt)
-        finally:
-            with self._changed:
-                self.running.remove(attempt)
-                self._changed.notify_all()
 
     def _received(self, request: TokenRequest) -> ReceivedRequest:
         ids, end_of_prompt = list(request.token_ids), request.prompt_tokens

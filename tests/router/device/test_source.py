@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -190,36 +189,19 @@ def test_attempt_allows_as_many_tokens_as_fit_the_context_window(sliding_window:
 
 def test_attempt_over_the_queue_limit_fails() -> None:
     """The attempts that run are not affected, and the next one after them may run."""
-    source = new_source(limits=Limits(max_queue=2))
+    source, limits = new_source(), Limits(max_queue=2)
     tokens = generate(source)
-    running = [source.open(new_request()) for _ in range(2)]
+    running = [source.open(new_request(), limits=limits) for _ in range(2)]
     first_tokens = [next(attempt) for attempt in running]
     assert source.state(PROMPT, 5).queue_length == 2
-    with source.open(new_request()) as attempt, pytest.raises(DeviceBusyError, match="running 2"):
+    with (
+        source.open(new_request(), limits=limits) as attempt,
+        pytest.raises(DeviceBusyError, match="running 2"),
+    ):
         next(attempt)
     for first, attempt in zip(first_tokens, running, strict=True):
         assert [first, *attempt] == tokens
     assert generate(source) == tokens
-
-
-def test_attempt_that_may_wait_runs_when_another_ends() -> None:
-    """Stopped while it waits, it ends without a token; without a place in time, it fails."""
-    source = new_source(limits=Limits(max_queue=1, queue_timeout=60))
-    tokens = generate(source)
-    running = source.open(new_request())
-    next(running)
-    waiting, stopped = (source.open(new_request(), may_wait=True) for _ in range(2))
-    with ThreadPoolExecutor() as pool:
-        answers = [pool.submit(list, attempt) for attempt in (waiting, stopped)]
-        stopped.stop.set()
-        assert answers[1].result(60) == []
-        assert not answers[0].done()
-        running.close()
-        assert answers[0].result(60) == tokens
-    hasty = new_source(limits=Limits(max_queue=1, queue_timeout=0.01))
-    next(hasty.open(new_request()))
-    with pytest.raises(DeviceBusyError, match=r"none ended within 0\.01 s"):
-        next(hasty.open(new_request(), may_wait=True))
 
 
 def test_concurrent_attempts_are_not_measured() -> None:

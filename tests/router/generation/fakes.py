@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+from edgewise.device.limits import Limits
 from edgewise.generation.attempt import Attempt
 from edgewise.generation.event_emitter import EventEmitter
 from edgewise.generation.events import Event, Observer
@@ -90,6 +91,7 @@ class FakeAdvisor:
         *decisions: Source | Decision | NoSource,
         check: Check = lambda _progress, _generated: None,
     ) -> None:
+        self.limits = Limits()
         self.requests: list[RoutingRequest] = []
         self.generated: list[tuple[int, ...]] = []  # the tokens so far at each decision
         self._decisions, self._check = iter(decisions), check

@@ -53,13 +53,13 @@ class RealPolicyAdvisor:
     """An advisor that applies the real policy to a device state which a test may change."""
 
     def __init__(self) -> None:
-        self.device = DeviceState()
+        self.device, self.limits = DeviceState(), Limits()
         self._checks = 0
         self._checked = threading.Condition()
 
     def decide(self, request: RoutingRequest, _token_ids: Sequence[int]) -> Decision | NoSource:
         """See Advisor."""
-        return decide(request, self.device, EDGE_STATE, CLOUD_STATE, Limits())
+        return decide(request, self.device, EDGE_STATE, CLOUD_STATE, self.limits)
 
     def reconsider(
         self,
@@ -70,7 +70,7 @@ class RealPolicyAdvisor:
     ) -> Veto | None:
         """See Advisor."""
         veto = reconsider(
-            decision, progress, request, self.device, EDGE_STATE, CLOUD_STATE, Limits()
+            decision, progress, request, self.device, EDGE_STATE, CLOUD_STATE, self.limits
         )
         with self._checked:
             self._checks += 1
