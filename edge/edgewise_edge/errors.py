@@ -76,8 +76,8 @@ class CacheMemoryError(RuntimeFailedError, MemoryError):
 
     def __init__(self, needed: int, available: int) -> None:
         super().__init__(
-            f"the request needs {needed / 1e6:,.0f} MB of memory for its tokens and only "
-            f"{available / 1e6:,.0f} MB are available; shorten the prompt, lower max_tokens or close "
+            f"the request needs {needed / 1e6:,.1f} MB of memory for its tokens and only "
+            f"{available / 1e6:,.1f} MB are available; shorten the prompt, lower max_tokens or close "
             "other programs"
         )
         self.needed = needed

@@ -131,7 +131,8 @@ class PrefixCache:
             except OSError as error:  # of address space, or of what may be committed
                 if not self._index:
                     raise CacheMemoryError(length * self._token_bytes, 0) from error
-                spare = self._index.pop_oldest()
+                # Half of them: a step, and the rest of the process, need memory too.
+                spare = self._evict(self._index.nbytes // 2)
 
     def _await_memory(self, tokens: int) -> None:
         """Evict sessions until the system has memory for so many tokens."""
