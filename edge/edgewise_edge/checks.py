@@ -1,6 +1,11 @@
 """The values that a numeric option may have, and the message for any other."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
+from numbers import Integral, Real
+
+_SHOWN = 80  # characters of an invalid value
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +31,14 @@ class Range:
             return start if self.above else f"{self.low} or more"
         return f"{start} and at most {self.high}" if self.above else f"{start} to {self.high}"
 
-    def check(self, name: str, value: object, error: type[Exception]) -> None:
-        """Raise `error` unless `value` is in the range."""
-        if value not in self:
-            number = "a whole number" if self.whole else "a number"
-            kind = f"{number} of {self.unit}" if self.unit else number
-            raise error(f"{name} is {value!r}; it must be {kind}, {self}{self._hint(value)}")
+    def check(self, name: str, value: object, error: type[Exception]) -> float:
+        """`value` as an int or a float, if it is a number in the range; else raise `error`."""
+        number = plain_number(value)
+        if number in self and isinstance(number, int | float):
+            return number
+        kind = "a whole number" if self.whole else "a number"
+        of = f" of {self.unit}" if self.unit else ""
+        raise error(f"{name} is {shown(value)}; it must be {kind}{of}, {self}{self._hint(number)}")
 
     def _hint(self, value: object) -> str:
         """For a percentage where a fraction is expected."""
@@ -39,3 +46,30 @@ class Range:
             percentage = float(str(value))
             return f". For {percentage:g} % write {percentage / 100:g}"
         return ""
+
+
+def plain_number(value: object) -> object:
+    """Numbers of NumPy and the standard library as int or float; anything else as it is."""
+    if type(value) in {int, float, bool}:  # nearly always
+        return value
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return int(value)
+    return float(value) if isinstance(value, Real | Decimal) else value
+
+
+def check_fields(instance: object, ranges: Mapping[str, Range], error: type[Exception]) -> None:
+    """Check these fields of a new frozen dataclass, and make them int or float."""
+    for name, allowed in ranges.items():
+        value = getattr(instance, name)
+        number = allowed.check(name, value, error)
+        if number is not value:
+            object.__setattr__(instance, name, number)
+
+
+def shown(value: object) -> str:
+    """Its `repr`, shortened; some have none, such as numbers of thousands of digits."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001  # whatever it is, the message is about the option
+        text = f"of type {type(value).__name__}"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -59,7 +59,10 @@ class ContextOverflowError(RequestError):
 
     def __init__(self, tokens: int, context_window: int, max_tokens: int = 1) -> None:
         super().__init__(
-            f"{tokens} prompt tokens + {max_tokens} new ones do not fit the model's context "
+            f"the prompt's {tokens} tokens fill the model's context window of {context_window} "
+            "tokens; shorten it"
+            if tokens >= context_window
+            else f"{tokens} prompt tokens + {max_tokens} new ones do not fit the model's context "
             f"window of {context_window} tokens; shorten the prompt or lower max_tokens"
         )
         self.tokens = tokens

@@ -56,9 +56,10 @@ class NoSourceError(EdgewiseError):
         self.vetoes: dict[Source, Veto] = dict(refusal.vetoes)
         self.failures: dict[Source, Exception] = dict(failures or {})
         reasons = "; ".join(f"{source}: {veto.detail}" for source, veto in self.vetoes.items())
-        advice = dict.fromkeys(
-            _ADVICE[veto.code] for veto in self.vetoes.values() if veto.code in _ADVICE
-        )
+        codes = [veto.code for veto in self.vetoes.values()]
+        if VetoCode.CONTEXT_WINDOW in codes:  # a cloud of the same model has the same window
+            codes = [code for code in codes if code is not VetoCode.NO_ADDRESS]
+        advice = dict.fromkeys(_ADVICE[code] for code in codes if code in _ADVICE)
         end = f". To get an answer, {' or '.join(advice)}" if advice else ""
         super().__init__(f"no source can answer. {reasons}{end}")
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
 
-from edgewise.errors import UnknownOptionError
+from edgewise.errors import ConfigurationError, UnknownOptionError
 from edgewise.policy.types import Mode, Privacy
-from edgewise_edge.checks import Range
+from edgewise_edge.checks import Range, shown
 
 DEFAULT_MAX_TOKENS = 128
 
@@ -30,8 +30,9 @@ class RequestOptions(TypedDict, total=False):
       before; 1: none.
     - `seed` (0 to 2**63 - 1; default: random): the same seed gives the same text on one source.
     - `stop` (text, or several; default: none): the answer ends before the first of these texts.
-    - `mode` (default: the router's): which source to use or prefer.
-    - `privacy` (default: what `classify` says, or the router's): "private" keeps prompt and answer
+    - `mode` ("prefer_on_device", "only_on_device", "prefer_in_cloud" or "only_in_cloud"; default:
+      the router's): which source to use or prefer.
+    - `privacy` ("private" or "allow_cloud"; default: what `classify` says, or the router's): "private" keeps prompt and answer
       on the device.
     - `first_token_budget` (seconds above 0; default: none): the time to the first token, which
       decides the source, and hands off when it is missed.
@@ -65,6 +66,11 @@ REQUEST_RANGES: Mapping[str, Range] = {
     "hedge_after": Range(0, 10**6, above=True, unit="seconds"),
 }
 
+ROUTER_RANGES: Mapping[str, Range] = {
+    "threads": Range(1, 1024, whole=True),
+    "keep_alive": Range(0, 10**6, unit="seconds"),
+}
+
 Choice = TypeVar("Choice", Mode, Privacy)
 Type = TypeVar("Type", bound=type)
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -75,7 +81,19 @@ def parse_choice(name: str, kind: type[Choice], value: str, error: type[Exceptio
     try:
         return kind(value)
     except ValueError as invalid:
-        raise error(f"{name} is {value!r}; it must be one of {', '.join(kind)}") from invalid
+        raise error(f"{name} is {shown(value)}; it must be one of {', '.join(kind)}") from invalid
+
+
+def require_type(name: str, value: object, kind: type, expected: str) -> None:
+    """Raise ConfigurationError unless `value` is one of these."""
+    if not isinstance(value, kind):
+        raise ConfigurationError(f"{name} is {shown(value)}; it must be {expected}")
+
+
+def require_function(name: str, value: object, expected: str) -> None:
+    """Raise ConfigurationError unless `value` can be called, without `await`."""
+    if not callable(value) or inspect.iscoroutinefunction(value):
+        raise ConfigurationError(f"{name} is {shown(value)}; it must be {expected}")
 
 
 def require_known(options: Mapping[str, object], valid: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
 """The router: builds the request, decides, and starts the generation loop."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, Unpack
 
@@ -38,12 +38,15 @@ from edgewise.generation.source import (
 from edgewise.generation.stream import AsyncTextStream, TextStream
 from edgewise.latency.log import LatencyLog, default_path
 from edgewise.options import (
+    ROUTER_RANGES,
     ModeName,
     PrivacyName,
     RequestOptions,
     documents_options,
     known_options,
     parse_choice,
+    require_function,
+    require_type,
 )
 from edgewise.policy.advisor import Advisor
 from edgewise.policy.types import (
@@ -55,6 +58,7 @@ from edgewise.policy.types import (
     Source,
 )
 from edgewise_edge import Manifest
+from edgewise_edge.checks import shown
 
 if TYPE_CHECKING:
     from edgewise_edge.profiling import Profile
@@ -113,6 +117,18 @@ class Router:
         device: DeviceProbe | None = None,
         latency: LatencyLog | None = None,
     ) -> None:
+        observers = _checked_observers(observers)
+        _check_options(
+            cloud_security=cloud_security,
+            cloud_timeouts=cloud_timeouts,
+            classify=classify,
+            limits=limits,
+            offline=offline,
+            threads=threads,
+            keep_alive=keep_alive,
+            device=device,
+            latency=latency,
+        )
         mode = parse_choice("mode", Mode, mode, ConfigurationError)
         privacy = parse_choice("default_privacy", Privacy, default_privacy, ConfigurationError)
         limits = limits or Limits()
@@ -127,7 +143,7 @@ class Router:
             device = device or DeviceState
         self.cloud_source: CloudTokenSource | None = None
         self._closed = False
-        self._observers = tuple(observers)
+        self._observers = observers
         self._probe = device if isinstance(device, CachedProbe) else CachedProbe(device)
         self._request_builder = RequestBuilder(
             manifest=self.device_source.manifest,
@@ -137,7 +153,7 @@ class Router:
             classify=classify,
             offline=offline,
         )
-        if cloud and not offline:
+        if cloud is not None and not offline:
             stays_here = mode is Mode.ONLY_ON_DEVICE or privacy is Privacy.PRIVATE
             self.cloud_source = self._connect(
                 cloud, cloud_security, cloud_timeouts, background=not stays_here
@@ -151,7 +167,9 @@ class Router:
 
     @documents_options
     def stream(self, prompt: str, **options: Unpack[RequestOptions]) -> TextStream:
-        """Start a generation; iterate over the result for chunks of text.
+        """Start a generation; iterate over the result for chunks, each with its `text`.
+
+        Leaving its `with` block or calling its `close()` stops it.
 
         This call, not the first chunk, raises RequestError for
         a request that no source could serve, NoSourceError when no source may, and
@@ -183,15 +201,13 @@ class Router:
             )
         )
 
-    @documents_options
     def generate(self, prompt: str, **options: Unpack[RequestOptions]) -> Generation:
-        """Generate the whole answer; see `stream`."""
+        """Generate the whole answer; options and errors as of `stream`."""
         with self.stream(prompt, **options) as stream:
             for _ in stream:
                 pass
             return stream.generation
 
-    @documents_options
     def astream(self, prompt: str, **options: Unpack[RequestOptions]) -> AsyncTextStream:
         """As `stream`, for asyncio: `async for chunk in router.astream(prompt)`.
 
@@ -199,7 +215,6 @@ class Router:
         """
         return AsyncTextStream(lambda: self.stream(prompt, **options))
 
-    @documents_options
     async def agenerate(self, prompt: str, **options: Unpack[RequestOptions]) -> Generation:
         """As `generate`, for asyncio; cancelling the task stops the work."""
         async with self.astream(prompt, **options) as stream:
@@ -207,14 +222,12 @@ class Router:
                 pass
             return stream.generation
 
-    @documents_options
     async def aroute(self, prompt: str, **options: Unpack[RequestOptions]) -> Decision:
         """As `route`, for asyncio."""
         import asyncio  # takes 30 ms, so only for apps that use it
 
         return await asyncio.to_thread(self.route, prompt, **options)
 
-    @documents_options
     def route(self, prompt: str, **options: Unpack[RequestOptions]) -> Decision:
         """Which source would be chosen now, and why. Generates no answer; raises as `stream`."""
         self._require_open()
@@ -285,6 +298,11 @@ class Router:
         import asyncio  # takes 30 ms, so only for apps that use it
 
         await asyncio.to_thread(self.close)
+
+    def __repr__(self) -> str:
+        """Its model and cloud."""
+        cloud = f", cloud={self.cloud_source}" if self.cloud_source else ""
+        return f"Router({self.model.name}@{self.model.revision}{cloud})"
 
     def __enter__(self) -> Self:
         """Use as a context manager to have it closed. Raises RouterClosedError."""
@@ -360,3 +378,37 @@ class Router:
         if isinstance(outcome, NoSource):
             raise NoSourceError(outcome)
         return outcome
+
+
+_TYPES: Mapping[str, tuple[type, str]] = {
+    "cloud_security": (CloudSecurity, "a CloudSecurity"),
+    "cloud_timeouts": (CloudTimeouts, "a CloudTimeouts"),
+    "limits": (Limits, "a Limits"),
+    "latency": (LatencyLog, "a LatencyLog"),
+}
+_FUNCTIONS: Mapping[str, str] = {
+    "classify": "a function of the prompt (not async)",
+    "device": "a function that returns a DeviceState (not async)",
+}
+
+
+def _check_options(*, offline: object, **options: object) -> None:
+    """Raise ConfigurationError for an option of the wrong type, or out of range."""
+    if not isinstance(offline, bool):
+        raise ConfigurationError(f"offline is {shown(offline)}; it must be True or False")
+    for name, value in options.items():
+        if value is None:
+            continue
+        if name in ROUTER_RANGES:
+            ROUTER_RANGES[name].check(name, value, ConfigurationError)
+        elif name in _FUNCTIONS:
+            require_function(name, value, _FUNCTIONS[name])
+        else:
+            require_type(name, value, *_TYPES[name])
+
+
+def _checked_observers(observers: Iterable[Observer]) -> tuple[Observer, ...]:
+    require_type("observers", observers, Iterable, "a list of functions")
+    for observer in (functions := tuple(observers)):
+        require_function("an observer", observer, "a function of an event (not async)")
+    return functions

@@ -3,21 +3,25 @@
 import inspect
 import re
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgewise import (
     CloudSecurity,
     CloudTimeouts,
     ConfigurationError,
+    DeviceState,
     Limits,
     RequestError,
     RequestOptions,
     Router,
     UnknownOptionError,
 )
+from edgewise.testing import ScriptedCloud
 from tests.router.routers import new_router
 
 REQUEST_OPTIONS = list(RequestOptions.__annotations__)
@@ -43,11 +47,16 @@ def test_every_option_of_a_constructor_is_documented(kind: type) -> None:
     assert docstring.count("default") >= len(options_of(kind)) - 1  # two may share a line
 
 
-@pytest.mark.parametrize("method", [Router.stream, Router.generate, Router.astream, Router.route])
+@pytest.mark.parametrize("method", [Router.stream])
 def test_help_of_the_router_lists_every_option_of_a_request(method: Callable[..., object]) -> None:
     """`help(Router.stream)` is where an app's developer looks."""
     assert documented(inspect.getdoc(method)) == REQUEST_OPTIONS
     assert documented(inspect.getdoc(RequestOptions)) == REQUEST_OPTIONS
+
+
+async def asynchronous(_prompt: str) -> str:
+    """A hook that would have to be awaited."""
+    return "private"
 
 
 INVALID_SETTINGS = [
@@ -65,6 +74,26 @@ INVALID_SETTINGS = [
     (CloudTimeouts, {"first_token": "10"}, "first_token is '10'"),
     (Router, {"threads": 0}, "threads is 0"),
     (Router, {"keep_alive": -1.0}, "keep_alive is -1.0"),
+    (Router, {"limits": {"min_battery": 0.3}}, "limits is .*; it must be a Limits"),
+    (Router, {"limits": False}, "limits is False"),
+    (Router, {"latency": 5}, "it must be a LatencyLog"),
+    (Router, {"cloud_security": {"tls": True}}, "it must be a CloudSecurity"),
+    (Router, {"cloud_timeouts": 5}, "it must be a CloudTimeouts"),
+    (Router, {"device": DeviceState()}, "it must be a function that returns a DeviceState"),
+    (Router, {"classify": "private"}, "classify is 'private'; it must be a function"),
+    (Router, {"classify": asynchronous}, "not async"),
+    (Router, {"observers": print}, "observers is .*; it must be a list of functions"),
+    (Router, {"observers": "abc"}, "an observer is 'a'"),
+    (Router, {"offline": "no"}, "offline is 'no'; it must be True or False"),
+    (Router, {"offline": None}, "offline is None"),
+    (Router, {"cloud": ScriptedCloud}, "cloud is <class"),
+    (CloudSecurity, {"tls": "false"}, "tls is 'false'; it must be True or False"),
+    (CloudSecurity, {"token": 5}, "not text"),
+    (CloudSecurity, {"token": b"abc"}, "not text"),
+    (CloudSecurity, {"root_certificates": ""}, "root_certificates is ''; it must be the path"),
+    (CloudSecurity, {"root_certificates": b"ca.pem"}, "it must be the path of a file"),
+    (CloudSecurity, {"client_certificate": "a\0b", "client_key": "k"}, "the path of a file"),
+    (Limits, {"max_queue": 10**5000}, "max_queue is of type int; it must be"),
     (Router, {"mode": "on_device"}, "mode is 'on_device'; it must be one of prefer_on_device"),
     (Router, {"default_privacy": "secret"}, "default_privacy is 'secret'"),
 ]
@@ -89,6 +118,8 @@ INVALID_REQUESTS = [
     ({"top_k": 1.5}, "top_k is 1.5"),
     ({"seed": -1}, "seed is -1"),
     ({"stop": 5}, "stop is of type int; it must be text"),
+    ({"stop": np.array(0.5)}, "stop is of type ndarray"),
+    ({"seed": 10**5000}, "seed is of type int"),
     ({"stop": b"x"}, "stop is of type bytes"),
     ({"stop": ["a", 5]}, "a stop string"),
     ({"mode": "cloud"}, "mode is 'cloud'; it must be one of"),
@@ -136,10 +167,13 @@ def test_misspelt_option_is_named_with_the_closest_valid_one(
     assert f"did you mean '{closest}'" in str(raised.value) or closest is None
 
 
-def test_numbers_of_numpy_are_taken_as_numbers(exact_folder: Path) -> None:
+def test_numbers_of_other_types_are_numbers(exact_folder: Path) -> None:
     """And become Python's, so that a Generation can be written as JSON."""
-    import numpy as np
-
+    limits = Limits(
+        max_queue=np.int64(3), min_battery=Decimal("0.25"), max_temperature=np.float32(80)
+    )
+    assert (limits.max_queue, limits.min_battery, limits.max_temperature) == (3, 0.25, 80.0)
+    assert {type(limits.max_queue), type(limits.min_battery)} == {int, float}
     with new_router(exact_folder) as router:
         generation = router.generate(
             "the", max_tokens=np.int64(2), seed=np.int32(7), top_p=np.float32(1)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise_edge.checks import Range
+from edgewise_edge.checks import Range, check_fields
 from edgewise_edge.errors import RequestError, RuntimeFailedError
 
 MAX_SEED = 2**63 - 1
@@ -40,8 +40,7 @@ class SamplingParams:
 
     def __post_init__(self) -> None:
         """Check."""
-        for name, allowed in SAMPLING_RANGES.items():
-            allowed.check(name, getattr(self, name), RequestError)
+        check_fields(self, SAMPLING_RANGES, RequestError)
 
 
 def sampling_params(recommended: Mapping[str, float], chosen: Mapping[str, Any]) -> SamplingParams:

@@ -1,12 +1,12 @@
 """How to connect to a cloud: TLS, certificates and token, and the timeouts."""
 
 from dataclasses import dataclass, field, fields
-from os import PathLike
+from os import PathLike, fspath
 from typing import TypeAlias
 
 from edgewise.errors import ConfigurationError
 from edgewise.options import known_options
-from edgewise_edge.checks import Range
+from edgewise_edge.checks import Range, check_fields, shown
 
 File: TypeAlias = str | PathLike[str]
 
@@ -33,14 +33,18 @@ class CloudSecurity:
 
     def __post_init__(self) -> None:
         """Check what can be checked without reading files."""
+        if not isinstance(self.tls, bool):
+            raise ConfigurationError(f"tls is {shown(self.tls)}; it must be True or False")
+        for name in ("root_certificates", "client_certificate", "client_key"):
+            _require_path(name, getattr(self, name))
         if (self.client_certificate is None) != (self.client_key is None):
             raise ConfigurationError(
                 "a client certificate and its key must be set together; one of them is missing"
             )
         if self.token is not None and not _printable(self.token):
             raise ConfigurationError(
-                "the cloud token is empty or contains invalid characters; check for whitespace and "
-                "line breaks"
+                "the cloud token is empty, not text, or contains invalid characters; check for "
+                "whitespace and line breaks"
             )
 
     @property
@@ -49,8 +53,21 @@ class CloudSecurity:
         return self.tls or bool(self.root_certificates or self.client_certificate)
 
 
-def _printable(token: str) -> bool:
-    return bool(token) and all("!" <= character <= "~" for character in token)
+def _require_path(name: str, value: object) -> None:
+    """An empty path, such as that of an unset variable, must not mean an unencrypted connection."""
+    if value is None:
+        return
+    path = value if isinstance(value, str) else isinstance(value, PathLike) and fspath(value)
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise ConfigurationError(f"{name} is {shown(value)}; it must be the path of a file")
+
+
+def _printable(token: object) -> bool:
+    return (
+        isinstance(token, str)
+        and bool(token)
+        and all("!" <= character <= "~" for character in token)
+    )
 
 
 _SECONDS = Range(0, 3600, above=True, unit="seconds")
@@ -75,5 +92,5 @@ class CloudTimeouts:
 
     def __post_init__(self) -> None:
         """Check."""
-        for part in fields(self):
-            _SECONDS.check(part.name, getattr(self, part.name), ConfigurationError)
+        ranges = {part.name: _SECONDS for part in fields(self)}
+        check_fields(self, ranges, ConfigurationError)

@@ -65,6 +65,10 @@ class CloudSource:
         self.load_read_at = 0.0  # time.monotonic()
         self._reading_load = threading.Lock()
 
+    def __str__(self) -> str:
+        """Its address."""
+        return self.address
+
     def state(self, position: int, max_tokens: int) -> CloudState:
         """What is known without a call, for `max_tokens` more tokens at `position`."""
         self.health_probe.record_demand()

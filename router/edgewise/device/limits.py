@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from edgewise.errors import ConfigurationError
 from edgewise.options import known_options
-from edgewise_edge.checks import Range
+from edgewise_edge.checks import Range, check_fields
 
 LIMIT_RANGES: Mapping[str, Range] = {
     "min_battery": Range(0, 1),
@@ -43,5 +43,4 @@ class Limits:
 
     def __post_init__(self) -> None:
         """Check."""
-        for name, allowed in LIMIT_RANGES.items():
-            allowed.check(name, getattr(self, name), ConfigurationError)
+        check_fields(self, LIMIT_RANGES, ConfigurationError)

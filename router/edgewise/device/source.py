@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from edgewise.device.queue import DeviceQueue
-from edgewise.errors import ConfigurationError
 from edgewise.generation.attempt import Attempt, AttemptOptions
 from edgewise.generation.source import ModelAvailability
 from edgewise.latency.log import LatencyLog
@@ -23,7 +22,6 @@ from edgewise_edge import (
     TokenRequest,
     find_model,
 )
-from edgewise_edge.checks import Range
 from edgewise_edge.lease import SharedModel
 from edgewise_edge.model import load_tokenizer
 from edgewise_edge.store.manifest import MODEL_FILE
@@ -31,8 +29,6 @@ from edgewise_edge.store.manifest import MODEL_FILE
 if TYPE_CHECKING:
     from edgewise_edge.profiling import Profile
 
-_THREADS = Range(1, 1024, whole=True)
-_KEEP_ALIVE = Range(0, 10**6, unit="seconds")
 _CALIBRATION_PROMPT = 65  # tokens
 _CALIBRATION_ANSWER = 8  # tokens
 
@@ -51,10 +47,6 @@ class DeviceSource:
         threads: int | None = None,
         keep_alive: float | None = None,
     ) -> None:
-        if threads is not None:
-            _THREADS.check("threads", threads, ConfigurationError)
-        if keep_alive is not None:
-            _KEEP_ALIVE.check("keep_alive", keep_alive, ConfigurationError)
         self._folder = find_model(model)
         self._threads, self._latency = threads, latency
         self.manifest = Manifest.read(self._folder)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from edgewise.options import REQUEST_RANGES
 from edgewise.policy.types import Mode, Privacy, RoutingRequest, Source, Veto
 from edgewise_edge import RequestError, SamplingParams, TokenRequest
+from edgewise_edge.checks import check_fields, shown
 from edgewise_edge.decoding.text import TextAssembler
 
 
@@ -45,12 +46,11 @@ class Request:
         if not self.prompt_ids:
             raise RequestError("the prompt is empty; give at least one character")
         for name, allowed in REQUEST_RANGES.items():
-            value = getattr(self, name)
-            if value is not None or name == "max_tokens":
-                allowed.check(name, value, RequestError)
+            if name == "max_tokens" or getattr(self, name) is not None:
+                check_fields(self, {name: allowed}, RequestError)
         if not isinstance(self.sliding_window, bool):
             raise RequestError(
-                f"sliding_window is {self.sliding_window!r}; it must be True or False"
+                f"sliding_window is {shown(self.sliding_window)}; it must be True or False"
             )
         TextAssembler(self.stop)  # raises for an invalid stop string
 

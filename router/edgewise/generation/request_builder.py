@@ -1,11 +1,9 @@
 """Builds a request from an app's options: classified first, then tokenized and checked."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from edgewise.generation.request import AllowCloudRequest, AnyRequest, PrivateRequest
 from edgewise.options import (
@@ -43,7 +41,7 @@ class RequestBuilder:
         require_known(options, tuple(RequestOptions.__annotations__))
         if not isinstance(prompt, str):
             raise RequestError(f"the prompt is of type {type(prompt).__name__}; it must be text")
-        given = {name: _plain(value) for name, value in options.items() if value is not None}
+        given = {name: value for name, value in options.items() if value is not None}
         requested = given.pop("privacy", None)
         privacy = resolve_privacy(  # before anything else
             prompt,
@@ -77,17 +75,15 @@ def _choice(name: str, kind: type[Choice], value: str) -> Choice:
     return parse_choice(name, kind, value, RequestError)
 
 
-def _plain(value: Any) -> Any:
-    """A NumPy number as Python's, which JSON and gRPC take."""
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _stop_strings(stop: object) -> tuple[Any, ...]:
+def _stop_strings(stop: Any) -> tuple[Any, ...]:
     """Request checks each of them."""
     if isinstance(stop, str):
         return (stop,)
-    if isinstance(stop, Iterable) and not isinstance(stop, bytes):
-        return tuple(stop)
+    try:
+        if not isinstance(stop, bytes):
+            return tuple(stop)
+    except TypeError:
+        pass
     raise RequestError(f"stop is of type {type(stop).__name__}; it must be text, or several texts")
 
 

@@ -91,13 +91,13 @@ def _vetoes_dict(vetoes: Mapping[Source, Veto]) -> dict[str, Any]:
 
 def summary(generation: Generation) -> str:
     """One line for people: which source answered, why, and how fast."""
-    timings = generation.timings
+    timings, count = generation.timings, generation.usage.completion_tokens
     parts = [
         " → ".join(f"{part.source} ({part.tokens})" for part in generation.segments)
         if len(generation.segments) > 1
         else str(generation.source),
         str(generation.decision.reason),
-        f"{generation.usage.completion_tokens} tokens",
+        f"{count} token{'' if count == 1 else 's'}",
     ]
     if timings.time_to_first_token is not None:
         parts.append(f"first after {timings.time_to_first_token * 1000:.0f} ms")

@@ -9,6 +9,7 @@ from edgewise.generation.attempt import Attempt, AttemptOptions
 from edgewise.generation.request import CloudTokenRequest
 from edgewise.policy.types import Availability, CloudState, EdgeState
 from edgewise_edge import Manifest, Tokenizer, TokenRequest
+from edgewise_edge.checks import shown
 
 if TYPE_CHECKING:
     from edgewise_edge.profiling import Profile
@@ -113,20 +114,20 @@ class CloudTokenSource(TokenSource[CloudTokenRequest], Protocol):
 
 def require_device_source(source: object) -> DeviceTokenSource:
     """The same source. Raises ConfigurationError for what is none; mypy prevents it, too."""
-    if isinstance(source, DeviceTokenSource):
+    if isinstance(source, DeviceTokenSource) and not isinstance(source, type):
         return source
     raise ConfigurationError(
-        f"model is {source!r}; give a bundled model's name, a model folder, or a DeviceTokenSource "
+        f"model is {shown(source)}; give a bundled model's name, a model folder, or a DeviceTokenSource "
         "such as edgewise.testing.ScriptedDevice"
     )
 
 
 def require_cloud_source(source: object) -> CloudTokenSource:
     """The same source. Raises ConfigurationError for what is none; mypy prevents it, too."""
-    if isinstance(source, CloudTokenSource):
+    if isinstance(source, CloudTokenSource) and not isinstance(source, type):
         return source
     raise ConfigurationError(
-        f"cloud is {source!r}; give HOST:PORT, or a CloudTokenSource such as "
+        f"cloud is {shown(source)}; give HOST:PORT, or a CloudTokenSource such as "
         "edgewise.testing.ScriptedCloud"
     )
 

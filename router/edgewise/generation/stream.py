@@ -59,7 +59,7 @@ class TextStream(Iterator[Chunk]):
 
     @property
     def generation(self) -> Generation:
-        """The result so far; complete once the stream has ended."""
+        """The result so far; until the stream has ended, its finish reason is "cancelled"."""
         return self._loop.generation()
 
     def _end_if_cancelled(self) -> None:

@@ -83,6 +83,10 @@ class Veto:
     detail: str = field(repr=False)  # may quote the cloud's error message
     soft: bool = False  # ignored where the other source may not answer either
 
+    def __str__(self) -> str:
+        """Code and sentence."""
+        return f"{self.code}: {self.detail}"
+
 
 @dataclass(frozen=True, slots=True)
 class PredictedTime:

@@ -128,6 +128,11 @@ def _power_veto(device: DeviceState, limits: PolicyLimits) -> Veto | None:
 
 
 def _too_long(request: RoutingRequest, context_window: int) -> str:
+    if request.prompt_tokens >= context_window:
+        return (
+            f"the prompt's {request.prompt_tokens} tokens fill the context window of "
+            f"{context_window}; shorten it"
+        )
     return (
         f"{request.prompt_tokens} prompt tokens + {request.max_tokens} new tokens exceed the "
         f"context window of {context_window}; shorten the prompt or lower max_tokens"

@@ -45,6 +45,10 @@ class ScriptedCloud(ScriptedSource):
         self.reachable = reachable
         self._busy_for, self._context_window = busy_for, context_window
 
+    def __str__(self) -> str:
+        """What stands for its address."""
+        return ADDRESS
+
     def state(self, _position: int, max_tokens: int, /) -> CloudState:
         """See CloudTokenSource."""
         return CloudState(

@@ -6,7 +6,15 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from edgewise import Availability, ConfigurationError, LatencyLog, Limits, ModelError, VetoCode
+from edgewise import (
+    Availability,
+    ConfigurationError,
+    LatencyLog,
+    Limits,
+    ModelError,
+    Router,
+    VetoCode,
+)
 from edgewise.device.source import DeviceSource
 from edgewise.errors import DeviceBusyError
 from edgewise.policy.types import Veto
@@ -168,7 +176,7 @@ def test_handoff_for_lack_of_memory_unloads_the_model() -> None:
 def test_invalid_settings_are_refused(settings: dict[str, float]) -> None:
     """Before anything is loaded; the error names the setting."""
     with pytest.raises(ConfigurationError, match=next(iter(settings))):
-        new_source(**settings)
+        Router(**settings)
 
 
 def test_unknown_model_is_refused() -> None:
