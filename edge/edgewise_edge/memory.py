@@ -1,7 +1,9 @@
 """How much memory this process can still take, on Linux and elsewhere.
 
-In a container /proc/meminfo describes the host. The limits that get a process killed are those of
-its control group and of every ancestor (cgroups(7); Documentation/admin-guide/cgroup-v2.rst).
+In a container /proc/meminfo describes the host. The limits that get a process killed or throttled
+are those of its control group and of every ancestor (cgroups(7);
+Documentation/admin-guide/cgroup-v2.rst). Nothing here raises: what cannot be read is unknown, and an
+odd line hides nothing but itself.
 """
 
 import re
@@ -9,61 +11,70 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgewise_edge.checks import Range
+from edgewise_edge.readings import reading
+
+_BYTES = Range(0, 2**63 - 1, whole=True)
+_SHARE = Range(0, 1)
 # Version 1's "no limit": the largest page-aligned number.
 _NO_LIMIT = 0x7FFF_FFFF_FFFF_F000
 # Memory the kernel reclaims before it kills anything in a group.
 _RECLAIMABLE = ("inactive_file", "active_file", "slab_reclaimable")
+_STALLED = re.compile(r"^full .*?\bavg10=(\S+)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class _Controller:
     """The file names of one cgroup version."""
 
-    limit: str
+    limits: tuple[str, ...]
     current: str
     prefix: str  # of the counters in memory.stat that include descendants
 
 
-_VERSION_2 = _Controller("memory.max", "memory.current", "")
-_VERSION_1 = _Controller("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
+# Beyond memory.max a group is killed; beyond memory.high it is slowed down to a crawl.
+_VERSION_2 = _Controller(("memory.max", "memory.high"), "memory.current", "")
+_VERSION_1 = _Controller(("memory.limit_in_bytes",), "memory.usage_in_bytes", "total_")
 
 
 def available_memory(proc: Path = Path("/proc")) -> int | None:
     """Bytes available: the least of the system's and each enclosing cgroup's headroom; None: unknown."""
-    import psutil  # takes 10 ms, which delays a cold start
-
-    try:
-        system = psutil.virtual_memory().available
-    except (OSError, RuntimeError):
-        system = None
-    known = [value for value in (system, *_cgroup_headrooms(proc)) if value is not None]
-    return min(known, default=None)
+    system = reading("the system's available memory", _system_memory, _BYTES)
+    groups = reading(
+        "the memory of the control groups", lambda: min(_cgroup_headrooms(proc), default=None)
+    )
+    return min((value for value in (system, groups) if value is not None), default=None)
 
 
 def memory_pressure(proc: Path = Path("/proc")) -> float | None:
     """Share of the last 10 s in which all tasks stalled on memory (PSI); None without PSI."""
-    try:
-        lines = (proc / "pressure" / "memory").read_text().splitlines()
-        full = next(line for line in lines if line.startswith("full"))
-        return float(dict(pair.split("=") for pair in full.split()[1:])["avg10"]) / 100
-    except (OSError, StopIteration, KeyError, ValueError):
-        return None
+
+    def read() -> float | None:
+        found = _STALLED.search(_read(proc / "pressure" / "memory"))
+        return float(found[1]) / 100 if found else None
+
+    return reading("the memory pressure", read, _SHARE)
+
+
+def _system_memory() -> int:
+    import psutil  # takes 10 ms, which delays a cold start
+
+    return psutil.virtual_memory().available
 
 
 def _cgroup_headrooms(proc: Path) -> Iterator[int]:
     for controller, mount, group in _memberships(proc):
-        folder = mount / group.relative_to("/")
-        while folder != mount.parent:
-            if (headroom := _headroom(folder, controller)) is not None:
+        for depth in range(len(group.parts) + 1):  # the mount itself, then down to the group
+            headroom = _headroom(mount.joinpath(*group.parts[:depth]), controller)
+            if headroom is not None:
                 yield headroom
-            folder = folder.parent
 
 
 def _memberships(proc: Path) -> Iterator[tuple[_Controller, Path, Path]]:
-    """(version, mount point, this process's group below it) for each memory hierarchy."""
-    groups, mounts = _lines(proc / "self/cgroup"), _lines(proc / "self/mountinfo")
-    for line in groups:
-        hierarchy, names, group = line.split(":", 2)
+    """(version, mount point, this process's group relative to it) for each memory hierarchy."""
+    mounts = _read(proc / "self/mountinfo").split("\n")
+    for line in _read(proc / "self/cgroup").split("\n"):
+        hierarchy, names, group = (*line.split(":", 2), "", "")[:3]
         if hierarchy == "0":
             controller, kind = _VERSION_2, "cgroup2"
         elif "memory" in names.split(","):
@@ -73,16 +84,8 @@ def _memberships(proc: Path) -> Iterator[tuple[_Controller, Path, Path]]:
         for root, mount in _mounts(mounts, kind):
             # In a container the mount shows only a subtree; groups outside it cannot be read.
             below = Path(group)
-            if below.is_relative_to(root):
-                yield controller, mount, Path("/") / below.relative_to(root)
-
-
-def _lines(path: Path) -> list[str]:
-    """The file's lines; none if it cannot be read. Mount points may hold any byte but a newline."""
-    try:
-        return path.read_text(errors="surrogateescape").split("\n")[:-1]
-    except OSError:
-        return []
+            if below.is_relative_to(root) and ".." not in below.parts:
+                yield controller, mount, below.relative_to(root)
 
 
 def _mounts(lines: list[str], kind: str) -> Iterator[tuple[Path, Path]]:
@@ -90,8 +93,12 @@ def _mounts(lines: list[str], kind: str) -> Iterator[tuple[Path, Path]]:
     for line in lines:
         before, _, after = line.partition(" - ")
         fields, tail = before.split(), after.split()
-        if tail[0] == kind and (kind == "cgroup2" or "memory" in tail[-1].split(",")):
-            yield Path(_unescaped(fields[3])), Path(_unescaped(fields[4]))
+        if len(fields) < 5 or not tail or tail[0] != kind:
+            continue
+        root, mount = Path(_unescaped(fields[3])), Path(_unescaped(fields[4]))
+        controls_memory = kind == "cgroup2" or "memory" in tail[-1].split(",")
+        if controls_memory and root.is_absolute() and mount.is_absolute():
+            yield root, mount
 
 
 def _unescaped(field: str) -> str:
@@ -100,13 +107,31 @@ def _unescaped(field: str) -> str:
 
 
 def _headroom(folder: Path, controller: _Controller) -> int | None:
-    try:
-        limit = (folder / controller.limit).read_text().strip()
-        if limit == "max" or int(limit) >= _NO_LIMIT:
-            return None
-        current = int((folder / controller.current).read_text())
-        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        reclaimable = sum(int(stat.get(controller.prefix + name, 0)) for name in _RECLAIMABLE)
-    except (OSError, ValueError):
+    """Bytes left below the group's limits; all of the limit if the usage cannot be read."""
+    known = [_number(_read(folder / name)) for name in controller.limits]
+    limit = min((n for n in known if n is not None), default=_NO_LIMIT)
+    if limit >= _NO_LIMIT:
         return None
-    return max(0, int(limit) - max(0, current - reclaimable))
+    usage = _number(_read(folder / controller.current)) or 0
+    return max(0, limit - max(0, usage - _reclaimable(folder, controller)))
+
+
+def _reclaimable(folder: Path, controller: _Controller) -> int:
+    """Bytes; 0 where memory.stat is missing, as the limit holds without it."""
+    names = {controller.prefix + name for name in _RECLAIMABLE}
+    lines = (line.partition(" ") for line in _read(folder / "memory.stat").splitlines())
+    return sum(_number(value) or 0 for name, _, value in lines if name in names)
+
+
+def _number(text: str) -> int | None:
+    """The number of bytes it states; None for "max" and for anything odd."""
+    text = text.strip()
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 20 else None
+
+
+def _read(path: Path) -> str:
+    """The file's text, "" if it cannot be read. Mount points may hold any byte but a newline."""
+    try:
+        return path.read_text(errors="surrogateescape")
+    except (OSError, ValueError):  # ValueError: a path with a zero byte
+        return ""

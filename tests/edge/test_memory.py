@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from edgewise_edge.memory import available_memory
@@ -169,13 +171,15 @@ def test_headroom_is_at_most_the_limit(system):
     assert system.available() == 100 * KB
 
 
-@pytest.mark.parametrize("index", [0, 1, 2], ids=["limit", "usage", "stat"])
+@pytest.mark.parametrize(
+    ("index", "headroom"), [(0, 70 * KB), (1, 10 * KB), (2, 6 * KB)], ids=["limit", "usage", "stat"]
+)
 @pytest.mark.parametrize("damage", ["missing", "unreadable", "garbage"])
-def test_an_unreadable_group_is_skipped(system, index, damage):
-    """A file that is missing, unreadable or garbage hides the limit of its own group only."""
+def test_an_unreadable_file_hides_itself_only(system, index, headroom, damage):
+    """A limit still applies without the usage or memory.stat, and without the limit the parent's."""
     system.join("/top/leaf")
     system.limit("top", 100 * KB, 30 * KB)
-    folder = system.limit("top/leaf", 10 * KB, 0)
+    folder = system.limit("top/leaf", 10 * KB, 4 * KB)
     limit, usage = (
         ("memory.limit_in_bytes", "memory.usage_in_bytes")
         if system.version == 1
@@ -187,7 +191,77 @@ def test_an_unreadable_group_is_skipped(system, index, damage):
         path.mkdir()  # nobody, root included, can read a folder as a file
     elif damage == "garbage":
         path.write_text("not a number\n")
+    assert system.available() == headroom
+
+
+@pytest.mark.parametrize(
+    ("high", "headroom"), [(50 * KB, 20 * KB), ("max", 70 * KB), (200 * KB, 70 * KB)]
+)
+def test_memory_high_is_a_limit_too(tmp_path, high, headroom):
+    """Beyond it the kernel slows the group down to a crawl."""
+    system = FakeSystem(tmp_path, 2)
+    system.join("/app")
+    folder = system.limit("app", 100 * KB, 30 * KB)
+    (folder / "memory.high").write_text(f"{high}\n")
+    assert system.available() == headroom
+
+
+def test_memory_high_alone_is_a_limit(tmp_path):
+    """Services often have no memory.max."""
+    system = FakeSystem(tmp_path, 2)
+    system.join("/app")
+    (system.limit("app", "max", 30 * KB) / "memory.high").write_text(f"{50 * KB}\n")
+    assert system.available() == 20 * KB
+
+
+@pytest.mark.parametrize("limit", ["-1", "1e3", "10 kB", "9" * 5000, "٣", "nan", ""])
+def test_an_odd_limit_is_no_limit(system, limit):
+    """Only whole numbers of bytes are limits."""
+    system.join("/app")
+    system.limit("app", limit, 0)
+    assert system.available() > MORE_THAN_ANY_LIMIT
+
+
+ODD_LINES = ["", "0", "0:", "::", "a:b:c", "0::relative", "30 24 0:26", " - ", "1 - cgroup2", "\0"]
+
+
+@pytest.mark.parametrize("odd", ODD_LINES)
+@pytest.mark.parametrize("file", ["cgroup", "mountinfo"])
+def test_an_odd_line_hides_nothing_else(system, file, odd):
+    """The other lines' limits apply."""
+    system.join("/app")
+    system.limit("app", 100 * KB, 30 * KB)
+    path = system.proc / "self" / file
+    path.write_text(f"{odd}\n{path.read_text()}{odd}\n")
     assert system.available() == 70 * KB
+
+
+def test_a_group_outside_the_namespace_is_not_read(system):
+    """It begins with /.. and its folder would be outside the mount."""
+    system.join("/../app")
+    system.limit("../app", 100 * KB, 30 * KB)
+    assert system.available() > MORE_THAN_ANY_LIMIT
+
+
+@pytest.mark.parametrize(
+    "meminfo", ["", "\n", "MemTotal\n", "MemTotal: lots kB\n", "MemFree: 1 kB\n", "\xff\0\n"]
+)
+def test_an_odd_meminfo_leaves_the_groups_limits(system, monkeypatch, meminfo):
+    """The system's memory is unknown then, and no request fails."""
+    system.join("/app")
+    system.limit("app", 100 * KB, 30 * KB)
+    (system.proc / "meminfo").write_text(meminfo, encoding="latin-1")
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(system.proc))
+    assert system.available() == 70 * KB
+    assert available_memory(system.proc / "no such folder") is None
+
+
+@pytest.mark.parametrize("available", [-1, float("nan"), None, "lots", 2**70])
+def test_an_impossible_amount_of_memory_is_unknown(tmp_path, monkeypatch, available):
+    """Whatever psutil says."""
+    memory = SimpleNamespace(available=available)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    assert available_memory(tmp_path) is None
 
 
 def test_a_group_without_a_folder_is_skipped(system):

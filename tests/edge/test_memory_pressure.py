@@ -32,8 +32,20 @@ def test_pressure_is_the_share_of_time_in_which_all_tasks_stalled(tmp_path):
         "full avg60=6.00 avg300=5.00 total=900\n",
         "full avg10=plenty avg60=6.00 avg300=5.00 total=900\n",
         "full of surprises\n",
+        "full avg10=nan avg60=6.00 avg300=5.00 total=900\n",
+        "full avg10=-1 avg60=6.00 avg300=5.00 total=900\n",
+        "full avg10=101 avg60=6.00 avg300=5.00 total=900\n",
     ],
-    ids=["empty", "no full line", "no avg10", "not a number", "no pairs"],
+    ids=[
+        "empty",
+        "no full line",
+        "no avg10",
+        "not a number",
+        "no pairs",
+        "NaN",
+        "negative",
+        "above 100 %",
+    ],
 )
 def test_unreadable_pressure_is_unknown(tmp_path, text):
     """A file without the figure gives None."""

@@ -157,10 +157,11 @@ class LimitOptions:
         ),
     ] = _LIMITS.max_memory_pressure
     max_temperature: Annotated[
-        float,
+        float | None,
         typer.Option(
             metavar="CELSIUS",
-            help="Highest temperature of any sensor.",
+            help="Highest temperature of the processor.",
+            show_default="the sensor's own limit, or 90",
             rich_help_panel=LIMITS,
         ),
     ] = _LIMITS.max_temperature

@@ -28,7 +28,8 @@ class Limits:
       still needs.
     - `max_memory_pressure` (0 to 1; default 0.4): the share of time that the system may stall on
       memory. A soft veto.
-    - `max_temperature` (degrees Celsius, 0 to 1000; default 90): of the hottest sensor.
+    - `max_temperature` (degrees Celsius, 0 to 1000; default None: the sensor's own limit, which is 90
+      if it states none): of the processor, or of the hottest sensor where it has none. A soft veto.
     - `max_queue` (1 or more; default 8): generations that run on the device at once, in turns.
     - `queue_timeout` (seconds, 0 or more; default 1): how long a request for which no other source
       may answer waits for one of them to end. 0: it is refused at once.
@@ -37,10 +38,13 @@ class Limits:
     min_battery: float = 0.2
     memory_reserve: int = 64 * 2**20
     max_memory_pressure: float = 0.4
-    max_temperature: float = 90.0
+    max_temperature: float | None = None
     max_queue: int = 8
     queue_timeout: float = 1.0
 
     def __post_init__(self) -> None:
         """Check."""
-        check_fields(self, LIMIT_RANGES, ConfigurationError)
+        ranges = dict(LIMIT_RANGES)
+        if self.max_temperature is None:
+            del ranges["max_temperature"]
+        check_fields(self, ranges, ConfigurationError)

@@ -1,11 +1,21 @@
-"""Reads battery, charger, temperature and low-power mode where the platform offers them."""
+"""Reads battery, charger and low-power mode where the platform offers them."""
 
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 _SUPPLIES = Path("/sys/class/power_supply")
 _PROFILE = Path("/sys/firmware/acpi/platform_profile")
+# As types begin: USB_PD, USB_C and others are USB (Documentation/ABI/testing/sysfs-class-power).
+_CHARGERS = ("Mains", "USB", "Wireless", "BrickID")
+_ONLINE = {"0": False, "1": True, "2": True}  # 1: fixed, 2: programmable
+# Older drivers leave the scope out, so that names have to do.
+_PERIPHERAL = re.compile(
+    r"(?<![a-z])(hid(pp)?|pen|kbd)(?![a-z])|mouse|keyboard|trackball|stylus|wacom|headset|headphone"
+    r"|earbuds|(touch|track|game)pad|controller|dualshock|dualsense|sixaxis|joystick|wiimote",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,65 +34,107 @@ def read_power(supplies: Path = _SUPPLIES) -> Power:
 def read_sysfs_power(supplies: Path) -> Power:
     """The battery by Linux's own files: psutil reads the first one, which may be a mouse's.
 
-    With several batteries, the mean charge.
+    With several batteries, the charge of all together: the mean weighted by their capacities, or
+    the plain one unless all state them in the same unit.
     """
-    charges, online, statuses = [], [], []
+    batteries, online = [], []
     for supply in sorted(supplies.glob("*")):
-        if _read(supply / "scope") == "Device":  # belongs to a peripheral
-            continue
         kind = _read(supply / "type")
-        if kind in ("Mains", "USB"):
-            # 1: fixed, 2: programmable (Documentation/ABI/testing/sysfs-class-power)
-            online.append(_read(supply / "online") not in (None, "0"))
-        elif kind == "Battery":
-            if (capacity := _read(supply / "capacity")) and capacity.isdecimal():
-                charges.append(min(int(capacity), 100) / 100)
-            statuses.append(_read(supply / "status"))
+        if _is_peripheral(supply):
+            continue
+        if kind.startswith(_CHARGERS):
+            online.append(_ONLINE.get(_read(supply / "online")))
+        elif kind == "Battery" and _read(supply / "present") != "0":  # 0: an empty bay
+            batteries.append(supply)
+    charges = {battery: charge for battery in batteries if (charge := _charge(battery)) is not None}
     if not charges:
         return Power()
-    return Power(battery=sum(charges) / len(charges), charging=_charging(online, statuses))
-
-
-def read_temperature() -> float | None:
-    """The hottest sensor in degrees Celsius; None without sensors (macOS, Windows)."""
-    import psutil  # takes 6 ms, too much for an import of this package
-
-    read = getattr(psutil, "sensors_temperatures", None)
-    try:
-        sensors = read() if read else {}
-    except (OSError, RuntimeError, ValueError):
-        return None
-    readings = [entry.current for entries in sensors.values() for entry in entries]
-    return max((float(reading) for reading in readings if reading is not None), default=None)
+    weights = _capacities(list(charges))
+    total = sum(charge * weight for charge, weight in zip(charges.values(), weights, strict=True))
+    statuses = [_read(battery / "status") for battery in batteries]
+    return Power(battery=min(1.0, total / sum(weights)), charging=_charging(online, statuses))
 
 
 def read_low_power_mode(profile: Path = _PROFILE) -> bool | None:
     """Whether the firmware's low-power profile is active; None without such profiles."""
     text = _read(profile)
-    return None if text is None else text == "low-power"
+    return text == "low-power" if text else None
 
 
-def _charging(online: list[bool], statuses: list[str | None]) -> bool | None:
+def _is_peripheral(supply: Path) -> bool:
+    """Whether it belongs to a mouse, say, and not to the system."""
+    scope = _read(supply / "scope")
+    if scope in ("System", "Device"):
+        return scope == "Device"
+    names = (supply.name, _read(supply / "model_name"))
+    return _bus(supply) == "hid" or any(_PERIPHERAL.search(name) for name in names)
+
+
+def _bus(supply: Path) -> str:
+    try:
+        return (supply / "device" / "subsystem").readlink().name
+    except OSError:
+        return ""
+
+
+def _charge(battery: Path) -> float | None:
+    """From 0 to 1, by the first of its files that say something possible."""
+    if (charge := _share(_number(battery / "capacity"), 100)) is not None:
+        return charge
+    for unit in ("energy", "charge"):
+        charge = _share(_number(battery / f"{unit}_now"), _full(battery, unit))
+        if charge is not None:
+            return charge
+    return None
+
+
+def _share(now: float | None, full: float | None) -> float | None:
+    """A gauge may report a little more than full, which is full; anything else is no charge."""
+    if now is None or not full or not 0 <= now / full <= 1.1:
+        return None
+    return min(1.0, now / full)
+
+
+def _capacities(batteries: list[Path]) -> list[int]:
+    """What they hold when full, in one unit; 1 for each unless all say so."""
+    for unit in ("energy", "charge"):
+        known = [full for battery in batteries if (full := _full(battery, unit))]
+        if len(known) == len(batteries):
+            return known
+    return [1] * len(batteries)
+
+
+def _full(battery: Path, unit: str) -> int | None:
+    return _number(battery / f"{unit}_full") or _number(battery / f"{unit}_full_design")
+
+
+def _charging(online: list[bool | None], statuses: list[str]) -> bool | None:
     if any(online) or any(status in ("Charging", "Full") for status in statuses):
         return True
-    known = bool(online) or any(status not in (None, "Unknown") for status in statuses)
+    known = False in online or any(s in ("Discharging", "Not charging") for s in statuses)
     return False if known else None
 
 
 def _from_psutil() -> Power:
     import psutil
 
-    try:
-        battery = psutil.sensors_battery()
-    except (AttributeError, OSError, RuntimeError):
-        return Power()
+    read = getattr(psutil, "sensors_battery", None)
+    battery = read() if read else None
     if battery is None:
         return Power()
-    return Power(battery=battery.percent / 100, charging=battery.power_plugged)
+    plugged = battery.power_plugged
+    return Power(_share(battery.percent, 100), plugged if isinstance(plugged, bool) else None)
 
 
-def _read(path: Path) -> str | None:
+def _number(path: Path) -> int | None:
+    """The whole number that it states, in whatever unit; None for anything else."""
+    text = _read(path)
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 20 else None
+
+
+def _read(path: Path) -> str:
+    """The file's text; "" if it cannot be read."""
     try:
-        return path.read_text().strip()
-    except (OSError, UnicodeDecodeError):
-        return None
+        return path.read_text(errors="replace").strip()
+    except OSError:
+        return ""

@@ -2,14 +2,26 @@
 
 import threading
 import time
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from typing import Any, Protocol
 
-from edgewise.device.power import read_low_power_mode, read_power, read_temperature
-from edgewise.policy.types import DeviceState
+from edgewise.device.power import Power, read_low_power_mode, read_power
+from edgewise.device.temperature import POSSIBLE_TEMPERATURE, read_temperature
+from edgewise.policy.types import MAX_TEMPERATURE, DeviceState
+from edgewise_edge.checks import Range
 from edgewise_edge.memory import available_memory, memory_pressure
+from edgewise_edge.readings import plausible, reading
 
 MAX_AGE = 1.0  # seconds
+_SHARE = Range(0, 1)
+_POSSIBLE: Mapping[str, Range] = {
+    "available_memory": Range(0, 2**63 - 1, whole=True),
+    "memory_pressure": _SHARE,
+    "battery": _SHARE,
+    "temperature": POSSIBLE_TEMPERATURE,
+    "temperature_limit": Range(0, 1000),
+}
 
 
 class DeviceProbe(Protocol):
@@ -20,20 +32,26 @@ class DeviceProbe(Protocol):
 
 
 def read_device_state() -> DeviceState:
-    """Read every sensor; None for each that cannot be read."""
-    power = read_power()
+    """Read every sensor; None for each that cannot be read. Never raises."""
+    power = reading("the battery", read_power) or Power()
+    heat = reading("the temperature", read_temperature)
     return DeviceState(
         available_memory=available_memory(),
         memory_pressure=memory_pressure(),
         battery=power.battery,
         charging=power.charging,
-        temperature=read_temperature(),
-        low_power_mode=read_low_power_mode(),
+        temperature=heat.degrees if heat else None,
+        temperature_limit=heat.limit if heat else MAX_TEMPERATURE,
+        low_power_mode=reading("the low-power mode", read_low_power_mode),
     )
 
 
 class CachedProbe:
-    """Calls `probe` again once its state is older than `max_age` seconds. Thread-safe."""
+    """Calls `probe` again once its state is older than `max_age` seconds. Thread-safe.
+
+    A probe that raises gives an unknown state, and a value that cannot be true (a battery of 85, NaN)
+    is unknown: neither fails a request.
+    """
 
     def __init__(
         self,
@@ -51,5 +69,24 @@ class CachedProbe:
         with self._lock:
             now = self._clock()
             if self._state is None or now - self._read_at > self._max_age:
-                self._state, self._read_at = self._probe(), now
+                self._state, self._read_at = self._read(), now
             return self._state
+
+    def _read(self) -> DeviceState:
+        return reading("the state of the device", lambda: _possible(self._probe())) or DeviceState()
+
+
+def _possible(state: DeviceState) -> DeviceState:
+    """A copy in which each value that cannot be true is the default, which is unknown."""
+    changes: dict[str, Any] = {}
+    for field in fields(DeviceState):
+        value, default = getattr(state, field.name), field.default
+        if value != default and not _is_possible(field.name, value):
+            changes[field.name] = default
+    return replace(state, **changes)
+
+
+def _is_possible(name: str, value: object) -> bool:
+    if allowed := _POSSIBLE.get(name):
+        return plausible(f"the device's {name}", value, allowed) is not None
+    return isinstance(value, bool)

@@ -7,13 +7,19 @@ import platform
 from functools import cache
 from pathlib import Path
 
+from edgewise_edge.readings import reading
+
 
 @cache
 def machine() -> str:
     """Eight hex digits that change with the processor, the usable CPUs, or LiteRT's version."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cpus = reading("the number of processors", _cpus)
     identity = f"{platform.machine()} {_processor()} {cpus} {_runtime()}"
     return hashlib.sha256(identity.encode()).hexdigest()[:8]
+
+
+def _cpus() -> int | None:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _processor() -> str:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+MAX_TEMPERATURE = 90.0  # degrees Celsius: the limit of a sensor that states none of its own
+
 
 class Mode(StrEnum):
     """Which source to use: the device, the cloud, or one preferred over the other."""
@@ -127,7 +129,8 @@ class DeviceState:
     memory_pressure: float | None = None  # share of time stalled on memory (PSI full, 10 s)
     battery: float | None = None  # charge from 0 to 1
     charging: bool | None = None
-    temperature: float | None = None  # degrees Celsius, of the hottest sensor
+    temperature: float | None = None  # degrees Celsius, of the sensor closest to its limit
+    temperature_limit: float = MAX_TEMPERATURE  # degrees Celsius beyond which it is too hot
     low_power_mode: bool | None = None
 
 
@@ -171,8 +174,8 @@ class PolicyLimits(Protocol):
         """Share of time."""
 
     @property
-    def max_temperature(self) -> float:
-        """Degrees Celsius."""
+    def max_temperature(self) -> float | None:
+        """Degrees Celsius; None for the sensor's own limit."""
 
     @property
     def max_queue(self) -> int:

@@ -57,7 +57,7 @@ def device_veto(
         return Veto(VetoCode.MODEL_UNAVAILABLE, edge.detail or f"the model is {edge.availability}")
     if request.prompt_tokens >= edge.context_window and not request.sliding_window:
         return Veto(VetoCode.CONTEXT_WINDOW, _too_long(request, edge.context_window))
-    if veto := _memory_veto(device, edge, limits) or _temperature_veto(device, limits):
+    if veto := _memory_veto(device, edge, limits):
         return veto
     if edge.queue_length >= limits.max_queue:
         return Veto(
@@ -70,14 +70,18 @@ def device_veto(
     if not fits and not request.sliding_window:
         # The answer may be cut short, which is better than none.
         return Veto(VetoCode.CONTEXT_WINDOW, _too_long(request, edge.context_window), soft=True)
-    return _power_veto(device, limits) or _pressure_veto(device, limits) or abandoned
+    return _soft_state_veto(device, limits) or abandoned
 
 
 def device_state_veto(device: DeviceState, edge: EdgeState, limits: PolicyLimits) -> Veto | None:
     """Why the device should not continue a generation that is running on it."""
+    return _memory_veto(device, edge, limits) or _soft_state_veto(device, limits)
+
+
+def _soft_state_veto(device: DeviceState, limits: PolicyLimits) -> Veto | None:
+    """A slow or costly answer is better than none. Comparisons with NaN give no veto."""
     return (
-        _memory_veto(device, edge, limits)
-        or _temperature_veto(device, limits)
+        _temperature_veto(device, limits)
         or _power_veto(device, limits)
         or _pressure_veto(device, limits)
     )
@@ -95,8 +99,7 @@ def _memory_veto(device: DeviceState, edge: EdgeState, limits: PolicyLimits) -> 
 
 
 def _pressure_veto(device: DeviceState, limits: PolicyLimits) -> Veto | None:
-    """Soft, unlike too little memory: a slow answer is better than none."""
-    if device.memory_pressure is None or device.memory_pressure <= limits.max_memory_pressure:
+    if device.memory_pressure is None or not device.memory_pressure > limits.max_memory_pressure:
         return None
     return Veto(
         VetoCode.MEMORY,
@@ -107,11 +110,13 @@ def _pressure_veto(device: DeviceState, limits: PolicyLimits) -> Veto | None:
 
 
 def _temperature_veto(device: DeviceState, limits: PolicyLimits) -> Veto | None:
-    if device.temperature is None or device.temperature <= limits.max_temperature:
+    limit = device.temperature_limit if limits.max_temperature is None else limits.max_temperature
+    if device.temperature is None or not device.temperature > limit:
         return None
     return Veto(
         VetoCode.TEMPERATURE,
-        f"the device is at {device.temperature:.0f} °C; the limit is {limits.max_temperature:.0f} °C",
+        f"the device is at {device.temperature:.0f} °C; the limit is {limit:.0f} °C",
+        soft=True,
     )
 
 

@@ -134,7 +134,7 @@ TROUBLES = [
     Trouble(name="low-power mode", device=DeviceState(low_power_mode=True)),
     Trouble(name="little memory", device=DeviceState(available_memory=0), refused=True),
     Trouble(name="memory pressure", device=DeviceState(memory_pressure=0.9)),
-    Trouble(name="heat", device=DeviceState(temperature=99.0), refused=True),
+    Trouble(name="heat", device=DeviceState(temperature=99.0)),
     Trouble(
         name="a full queue",
         settings={"limits": Limits(max_queue=1, queue_timeout=0)},

@@ -1,9 +1,14 @@
 """The device's state: read in one place, at most once a second."""
 
+import sys
+
+import psutil
 import pytest
 
+from edgewise import Router
 from edgewise.device.state import MAX_AGE, CachedProbe, read_device_state
 from edgewise.policy.types import DeviceState
+from edgewise.testing import ScriptedDevice
 
 
 class FakeClock:
@@ -37,7 +42,7 @@ class BrokenProbe:
         self.calls += 1
         if self.calls == 1:
             raise PermissionError("not now")
-        return DeviceState()
+        return DeviceState(battery=0.5)
 
 
 def test_probe_is_not_called_before_it_is_needed():
@@ -86,12 +91,77 @@ def test_age_counts_from_the_reading():
     assert probe.calls in (3, 4)
 
 
-def test_failed_probe_is_called_again():
-    """At the next call."""
-    cached = CachedProbe(BrokenProbe(), FakeClock())
-    with pytest.raises(PermissionError, match="not now"):
-        cached()
+def test_failed_probe_gives_an_unknown_state_and_is_called_again():
+    """After a second."""
+    clock = FakeClock()
+    cached = CachedProbe(BrokenProbe(), clock)
     assert cached() == DeviceState()
+    clock.now += MAX_AGE * 1.01
+    assert cached() == DeviceState(battery=0.5)
+
+
+@pytest.mark.parametrize(
+    "impossible",
+    [
+        {"battery": 85},
+        {"battery": -0.1},
+        {"battery": True},
+        {"temperature": 127.0},
+        {"temperature": "45"},
+        {"temperature_limit": float("nan")},
+        {"memory_pressure": 12.5},
+        {"memory_pressure": float("nan")},
+        {"available_memory": -1},
+        {"available_memory": 1.5e9},
+        {"charging": "no"},
+        {"low_power_mode": 1},
+    ],
+    ids=str,
+)
+def test_what_cannot_be_true_is_unknown(impossible):
+    """A probe's other values count."""
+    known = {"battery": 0.5, "temperature": 40.0}
+    expected = {name: value for name, value in known.items() if name not in impossible}
+    cached = CachedProbe(lambda: DeviceState(**known | impossible))
+    assert cached() == DeviceState(**expected)
+
+
+@pytest.mark.parametrize(
+    "state", [None, {"battery": 0.5}, DeviceState], ids=["None", "dict", "class"]
+)
+def test_a_probe_of_another_kind_gives_an_unknown_state(state):
+    """It is the app's mistake, and no reason to fail its requests."""
+    assert CachedProbe(lambda: state)() == DeviceState()
+
+
+FAULTS = [KeyError, AttributeError, TypeError, OSError, ValueError, RecursionError, MemoryError]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_probe_that_raises_fails_no_request(fault):
+    """A private one is answered too."""
+
+    def probe() -> DeviceState:
+        raise fault("made to fail")
+
+    with Router(ScriptedDevice("an answer"), device=probe) as router:
+        assert router.generate("a prompt", privacy="private").text == "an answer"
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("name", ["virtual_memory", "sensors_temperatures", "sensors_battery"])
+def test_whatever_psutil_raises_the_rest_is_read(monkeypatch, name, fault):
+    """What it cannot read is unknown."""
+
+    def fail() -> None:
+        raise fault("made to fail")
+
+    monkeypatch.setattr(psutil, name, fail, raising=False)
+    monkeypatch.setattr("sys.platform", "darwin" if name == "sensors_battery" else sys.platform)
+    state = read_device_state()
+    assert isinstance(state, DeviceState)
+    assert state.temperature is None or name != "sensors_temperatures"
+    assert state.battery is None or name != "sensors_battery"
 
 
 def test_state_of_this_device_can_be_read():

@@ -115,11 +115,11 @@ HARD_DEVICE_VETOES = [
         VetoCode.MEMORY,
         {"device": {"available_memory": 0}, "edge": {"memory_needed": 1000}},
     ),
-    (VetoCode.TEMPERATURE, {"device": {"temperature": 99.0}}),
     (VetoCode.QUEUE_FULL, {"edge": {"queue_length": 8}}),
 ]
 SOFT_DEVICE_VETOES = [
     (VetoCode.CONTEXT_WINDOW, {"edge": {"context_window": 29}}),  # with the answer
+    (VetoCode.TEMPERATURE, {"device": {"temperature": 99.0}}),
     (VetoCode.BATTERY, {"device": {"battery": 0.1}}),
     (VetoCode.LOW_POWER, {"device": {"low_power_mode": True}}),
     (VetoCode.MEMORY, {"device": {"memory_pressure": 0.9}}),

@@ -317,9 +317,10 @@ def test_answer_cut_short_is_better_than_none():
 
 
 def test_answer_that_may_be_cut_short_does_not_hide_a_hard_veto():
-    """A device that is too hot does not answer at all."""
-    refused = outcome(**CUT_SHORT, device={"temperature": 99.0}, cloud={"address": None})
-    assert veto_codes(refused)[ON_DEVICE] is VetoCode.TEMPERATURE
+    """A device whose queue is full does not answer at all."""
+    edge = CUT_SHORT["edge"] | {"queue_length": 8}
+    refused = outcome(**CUT_SHORT | {"edge": edge}, cloud={"address": None})
+    assert veto_codes(refused)[ON_DEVICE] is VetoCode.QUEUE_FULL
 
 
 @pytest.mark.parametrize("window", [29, 10, 5])

@@ -65,6 +65,7 @@ devices = st.builds(
     battery=floats,
     charging=bools,
     temperature=floats,
+    temperature_limit=st.floats(),
     low_power_mode=bools,
 )
 edges = st.builds(
@@ -89,7 +90,7 @@ some_limits = st.builds(
     min_battery=st.floats(0, 1),
     memory_reserve=st.integers(0, 2**63 - 1),
     max_memory_pressure=st.floats(0, 1),
-    max_temperature=st.floats(0, 1000),
+    max_temperature=st.none() | st.floats(0, 1000),
     max_queue=st.integers(1, 16),
     queue_timeout=st.sampled_from([0.0, 1.0]),
 )

@@ -236,7 +236,8 @@ def test_what_must_stay_on_the_device_stays(_code, changes, kept):
 
 def test_the_veto_is_a_copy():
     """That it is soft here does not change what decide() says about the same problem."""
-    situation = Situation().but({"device": {"temperature": 99.0}})
+    no_memory = {"device": {"available_memory": 0}, "edge": {"memory_needed": 1000}}
+    situation = Situation().but(no_memory)
     veto = situation.reconsider(decision(ON_DEVICE), FINE)
     assert replace(veto, soft=False) == situation.decide().vetoes[ON_DEVICE]
     assert isinstance(veto, Veto)

@@ -2,7 +2,14 @@
 
 import pytest
 
-from edgewise.policy.types import Availability, Decision, Mode, Reason, VetoCode
+from edgewise.policy.types import (
+    MAX_TEMPERATURE,
+    Availability,
+    Decision,
+    Mode,
+    Reason,
+    VetoCode,
+)
 from tests.router.policy.situations import (
     CLOUD_VETOES,
     DEVICE_VETOES,
@@ -151,7 +158,7 @@ def test_memory_pressure_vetoes_a_loaded_model_too():
     "changes",
     [
         {"device": {"memory_pressure": LIMITS.max_memory_pressure}},
-        {"device": {"temperature": LIMITS.max_temperature}},
+        {"device": {"temperature": MAX_TEMPERATURE}},
         {"device": {"battery": LIMITS.min_battery}},
         {"edge": {"queue_length": LIMITS.max_queue - 1}},
     ],
@@ -194,6 +201,30 @@ def test_low_battery_vetoes_unless_charging(battery, charging, vetoed):
     """No battery is no constraint."""
     decision = outcome(device={"battery": battery, "charging": charging})
     assert (ON_DEVICE in decision.vetoes) is vetoed
+
+
+@pytest.mark.parametrize(
+    ("own", "limit", "temperature", "vetoed"),
+    [
+        (105.0, None, 95.0, False),
+        (84.0, None, 85.0, True),
+        (105.0, 80.0, 85.0, True),
+        (84.0, 100.0, 95.0, False),
+    ],
+)
+def test_a_sensors_own_limit_counts_unless_one_is_set(own, limit, temperature, vetoed):
+    """Some chips work at 100 °C, some must not reach 85."""
+    decision = outcome(
+        device={"temperature": temperature, "temperature_limit": own},
+        limits={"max_temperature": limit},
+    )
+    assert (ON_DEVICE in decision.vetoes) is vetoed
+
+
+@pytest.mark.parametrize("reading", ["temperature", "memory_pressure", "battery"])
+def test_a_reading_that_is_no_number_is_no_veto(reading):
+    """NaN is neither above nor below a limit."""
+    assert outcome(device={reading: float("nan")}).vetoes == {}
 
 
 @pytest.mark.parametrize("low_power_mode", [False, None])
