@@ -158,7 +158,7 @@ def _architecture(fields: dict[str, Any]) -> Architecture:
     sizes = {size: _size(fields, names) for size, names in SIZES.items()}
     if sizes["width"] % sizes["heads"]:
         raise ValueError(
-            f"n_embd is {sizes['width']}, which n_head, {sizes['heads']}, does not divide"
+            f"n_head is {sizes['heads']}; it must divide n_embd, which is {sizes['width']}"
         )
     return Architecture(**sizes)
 

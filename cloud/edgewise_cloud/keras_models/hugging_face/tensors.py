@@ -31,8 +31,10 @@ class CheckpointTensors(Mapping[str, NDArray[np.float32]]):
 
     def __init__(self, folder: Path, config: GPT2Config) -> None:
         self._folder = folder
-        self._shapes = tensor_shapes(config)
         self._files = _without_prefix(folder, dict(_open_files(folder)))
+        if (layers := config.architecture.layers) > len(self._files):
+            raise CheckpointError(f"{folder} has too few tensors for n_layer {layers}")
+        self._shapes = tensor_shapes(config)
         self._require_complete()
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
@@ -73,12 +75,12 @@ class CheckpointTensors(Mapping[str, NDArray[np.float32]]):
     def _require_complete(self) -> None:
         if unknown := [name for name in self._files if not self._is_expected(name)]:
             raise CheckpointError(
-                f"{self._folder} has tensors that GPT-2 does not have, {_some(unknown)}: it is "
-                "another model"
+                f"{self._folder} has tensors that a GPT-2 with config.json's n_layer does not have: "
+                f"{_some(unknown)}; correct n_layer, or it is another model"
             )
         if missing := [name for name in self._shapes if name not in self._files]:
             raise CheckpointError(
-                f"{self._folder} lacks {_some(missing)}; n_layer may be wrong, or a file is missing"
+                f"{self._folder} lacks {_some(missing)}; correct n_layer, or fetch it again"
             )
         for name, shape in {**self._shapes, HEAD: self._shapes[EMBEDDING]}.items():
             if name in self._files:

@@ -34,7 +34,9 @@ def read_tokenizer_json(path: Path) -> tuple[dict[str, int], list[str]]:
         ids = _object(model, "vocab")
         return ids | _added_words(fields.get("added_tokens") or [], ids), _merges(model)
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} is no byte-level BPE of GPT-2's kind: {error}") from error
+        raise CheckpointError(
+            f"{path} is no tokenizer of GPT-2's kind: {error}; give a model with one"
+        ) from error
 
 
 def _object(fields: dict[str, Any], name: str) -> dict[str, Any]:

@@ -82,15 +82,14 @@ def _with_end(folder: Path, vocabulary: Vocabulary) -> dict[str, int]:
 
 
 def _end_token(folder: Path, vocabulary: Vocabulary) -> tuple[str, int]:
-    ids = vocabulary.ids
     ordinary = {merge.replace(" ", "", 1) for merge in vocabulary.merges}
-    named = ids | _added_ids(folder)
+    named = vocabulary.ids | _added_ids(folder)
     for file in NAMED_BY_TEXT:
         name = _text(_optional(folder / file).get("eos_token"))
         if name in named:
             return name, named[name]
-    if END_OF_TEXT in ids:
-        return END_OF_TEXT, ids[END_OF_TEXT]
+    if END_OF_TEXT in named:
+        return END_OF_TEXT, named[END_OF_TEXT]
     by_id = {token_id: name for name, token_id in named.items()}
     for file in NAMED_BY_ID:
         token_id = _first(_optional(folder / file).get("eos_token_id"))
@@ -106,20 +105,22 @@ def _end_token(folder: Path, vocabulary: Vocabulary) -> tuple[str, int]:
 
 def _added_ids(folder: Path) -> dict[str, int]:
     """Tokens that transformers keeps apart from the vocabulary, with their ids."""
-    added = {
-        name: token_id
-        for name, token_id in _optional(folder / "added_tokens.json").items()
-        if type(token_id) is int
-    }
     decoder = _optional(folder / NAMED_BY_TEXT[0]).get("added_tokens_decoder")
-    for token_id, token in decoder.items() if isinstance(decoder, dict) else ():
-        if token_id.isdecimal():
-            added[_text(token)] = int(token_id)
     tokens = _optional(folder / TOKENIZER_JSON).get("added_tokens")
-    for token in tokens if isinstance(tokens, list) else ():
-        if isinstance(token, dict) and type(token.get("id")) is int:
-            added[_text(token)] = token["id"]
-    return added
+    found = [
+        *_optional(folder / "added_tokens.json").items(),
+        *(
+            (_text(token), int(token_id))
+            for token_id, token in (decoder.items() if isinstance(decoder, dict) else ())
+            if token_id.isdecimal()
+        ),
+        *(
+            (_text(token), token.get("id"))
+            for token in (tokens if isinstance(tokens, list) else ())
+            if isinstance(token, dict)
+        ),
+    ]
+    return {name: token_id for name, token_id in found if name and type(token_id) is int}
 
 
 def _optional(path: Path) -> dict[str, Any]:
