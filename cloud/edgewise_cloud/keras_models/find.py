@@ -56,6 +56,13 @@ def check_checkpoint(folder: Path) -> None:
 
     The values of the tensors are read only when they are loaded.
     """
+    try:
+        _check_files(folder)
+    except OSError as error:  # of permissions, for example
+        raise CheckpointError(f"{folder} cannot be read: {error.strerror or error}") from error
+
+
+def _check_files(folder: Path) -> None:
     if not (folder / CONFIG_FILE).exists():
         raise CheckpointError(
             f"{folder} holds no Keras model: "

@@ -45,6 +45,7 @@ def _with(name: str, value: float) -> Callable[[Tensors], Tensors]:
         (lambda all_: all_ | {"lm_head.weight": all_["wte.weight"] + 1}, "lm_head.weight is not"),
         (_with("h.1.mlp.c_fc.bias", np.nan), r"h\.1\.mlp\.c_fc\.bias has values that are NaN"),
         (_with("wpe.weight", -np.inf), r"wpe\.weight has values that are NaN or infinite"),
+        (lambda all_: all_ | {"ln_f.bias": np.full(16, 1e300)}, r"ln_f\.bias has values that are"),
         (lambda all_: all_ | {"wte.weight": all_["wte.weight"][1:]}, r"wte\.weight has the shape"),
         (_without("h.0.attn.c_attn.bias"), r"lacks h\.0\.attn\.c_attn\.bias"),
         (_without("wte.weight"), r"no GPT-2"),
