@@ -141,11 +141,15 @@ def _require_convertible(model: "KerasModel", quantization: Quantization) -> Non
         raise ConversionError(
             f"{model.name} is too large: in float32 it must fit into a file of 2 GB"
         )
-    if quantization is Quantization.INT4 and model.architecture.width % BLOCK:
-        raise ConversionError(
-            f"int4 needs a width that {BLOCK} divides, but {model.name}'s is "
-            f"{model.architecture.width}; give another --quantize"
-        )
+    if quantization is not Quantization.INT4:
+        return
+    backbone = model.backbone
+    for name, width in (("n_embd", backbone.hidden_dim), ("n_inner", backbone.intermediate_dim)):
+        if width % BLOCK:
+            raise ConversionError(
+                f"int4 needs widths that {BLOCK} divides, but {model.name}'s {name} is {width}; "
+                "give another --quantize"
+            )
 
 
 def _require_agreement(evaluation: Evaluation, quantization: Quantization) -> None:

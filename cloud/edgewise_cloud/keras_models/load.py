@@ -1,15 +1,27 @@
-"""Loading a Keras GPT-2 by name: a bundled model, a folder, or a preset that KerasHub fetches."""
+"""Loading a Keras GPT-2 by name: a bundled model, a folder, or what a hub has."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from keras_hub.models import GPT2Backbone, GPT2Tokenizer
 
 from edgewise_cloud.errors import CheckpointError
-from edgewise_cloud.keras_models.find import find_checkpoint, read_manifest
+from edgewise_cloud.keras_models.checkpoint import assign_weights, weights
+from edgewise_cloud.keras_models.find import (
+    HUB_PREFIX,
+    PRESET_PREFIX,
+    check_checkpoint,
+    find_checkpoint,
+    is_keras_preset,
+    read_manifest,
+)
+from edgewise_cloud.keras_models.forward import require_same_logits
 from edgewise_cloud.keras_models.generation_config import read_sampling
-from edgewise_edge.decoding.tokenizer import MERGES_FILE, VOCABULARY_FILE, Tokenizer
+from edgewise_cloud.keras_models.hub import fetch_checkpoint
+from edgewise_cloud.keras_models.hugging_face.config import GPT2Config
+from edgewise_cloud.keras_models.hugging_face.tensors import CheckpointTensors
+from edgewise_cloud.keras_models.hugging_face.vocabulary import Vocabulary, read_vocabulary
+from edgewise_edge.decoding.tokenizer import Tokenizer
 from edgewise_edge.errors import EdgeError
 from edgewise_edge.store.manifest import Architecture, Manifest
 
@@ -32,35 +44,22 @@ class KerasModel:
     @property
     def architecture(self) -> Architecture:
         """Its sizes."""
-        backbone = self.backbone
-        return Architecture(
-            vocabulary_size=backbone.vocabulary_size,
-            context_window=backbone.max_sequence_length,
-            layers=backbone.num_layers,
-            heads=backbone.num_heads,
-            width=backbone.hidden_dim,
-        )
+        return GPT2Config.of(self.backbone).architecture
 
 
 def load_keras(checkpoint: str, workspace: Path, *, dtype: str = "float32") -> KerasModel:
-    """Load `checkpoint`: a bundled model, a folder, or a preset that KerasHub can fetch.
+    """Load `checkpoint`: a bundled model, a folder, or what KerasHub or Hugging Face's hub has.
 
-    The vocabulary's files are written to `workspace`. Raises CheckpointError.
+    The vocabulary's files are written to `workspace`. The model's logits are compared with those of
+    a plain NumPy forward pass over the checkpoint's tensors. Raises CheckpointError.
     """
-    folder = find_checkpoint(checkpoint)
-    preset = str(folder) if folder else checkpoint
-    if not folder and "://" not in checkpoint and checkpoint not in GPT2Backbone.presets:
-        raise CheckpointError(
-            f"'{checkpoint}' is no GPT-2 preset; presets are {', '.join(GPT2Backbone.presets)}"
-        )
+    folder = find_checkpoint(checkpoint) or _fetched(checkpoint)
     manifest = read_manifest(folder) if folder else None
-    try:
-        backbone = GPT2Backbone.from_preset(preset, dtype=dtype)
-        keras_tokenizer = GPT2Tokenizer.from_preset(preset)
-    # Hubs, archives and file formats each raise errors of their own: too many to list.
-    except Exception as error:
-        raise CheckpointError(_explain(checkpoint, folder, error)) from error
-    _write_vocabulary(keras_tokenizer, workspace)
+    if folder and not is_keras_preset(folder):
+        backbone, vocabulary = _from_folder(folder, dtype)
+    else:
+        backbone, vocabulary = _from_preset(checkpoint, folder, dtype)
+    vocabulary.write(workspace)
     try:
         tokenizer = Tokenizer.from_folder(workspace)
     except EdgeError as error:
@@ -73,7 +72,7 @@ def load_keras(checkpoint: str, workspace: Path, *, dtype: str = "float32") -> K
             f"{backbone.vocabulary_size}; they do not belong together"
         )
     return KerasModel(
-        name=folder.name if folder else _last_part(checkpoint),
+        name=_last_part(checkpoint) if "://" in checkpoint or not folder else folder.name,
         revision=manifest.revision if manifest else "unversioned",
         backbone=backbone,
         tokenizer=tokenizer,
@@ -81,16 +80,68 @@ def load_keras(checkpoint: str, workspace: Path, *, dtype: str = "float32") -> K
     )
 
 
+def _fetched(checkpoint: str) -> Path | None:
+    """The folder with what was fetched; None for what KerasHub fetches itself."""
+    if not checkpoint.startswith(HUB_PREFIX):
+        return None
+    try:
+        folder = fetch_checkpoint(checkpoint)
+    except CheckpointError:
+        raise
+    except Exception as error:  # hubs raise errors of many libraries: too many to list
+        raise CheckpointError(_explain(checkpoint, None, error)) from error
+    if folder:
+        check_checkpoint(folder)
+    return folder
+
+
+def _from_folder(folder: Path, dtype: str) -> tuple[GPT2Backbone, Vocabulary]:
+    """From Hugging Face's layout. KerasHub's reader takes another activation for GPT-2's, say."""
+    config = GPT2Config.read(folder)
+    sizes = config.architecture
+    tensors = CheckpointTensors(folder, config)
+    tensors.require_tied()
+    backbone = GPT2Backbone(
+        vocabulary_size=sizes.vocabulary_size,
+        num_layers=sizes.layers,
+        num_heads=sizes.heads,
+        hidden_dim=sizes.width,
+        intermediate_dim=config.inner,
+        dropout=config.dropout,
+        max_sequence_length=sizes.context_window,
+        dtype=dtype,
+    )
+    assign_weights(backbone, tensors)
+    require_same_logits(backbone, tensors, config, str(folder))
+    return backbone, read_vocabulary(folder)
+
+
+def _from_preset(
+    checkpoint: str, folder: Path | None, dtype: str
+) -> tuple[GPT2Backbone, Vocabulary]:
+    """From KerasHub's own layout."""
+    if (
+        checkpoint.startswith(PRESET_PREFIX)
+        and not folder
+        and checkpoint not in GPT2Backbone.presets
+    ):
+        raise CheckpointError(
+            f"'{checkpoint}' is no GPT-2 preset; presets are {', '.join(GPT2Backbone.presets)}"
+        )
+    preset = str(folder or checkpoint)
+    try:
+        backbone = GPT2Backbone.from_preset(preset, dtype=dtype)
+        tokenizer = GPT2Tokenizer.from_preset(preset)
+    except Exception as error:  # as in _fetched(), and file formats have their own, too
+        raise CheckpointError(_explain(checkpoint, folder, error)) from error
+    require_same_logits(backbone, weights(backbone), GPT2Config.of(backbone), checkpoint)
+    return backbone, Vocabulary(dict(tokenizer.vocabulary), list(tokenizer.merges))
+
+
 def _sampling(folder: Path | None, manifest: Manifest | None) -> dict[str, float]:
     if manifest:
         return manifest.sampling
     return read_sampling(folder) if folder else {}
-
-
-def _write_vocabulary(tokenizer: GPT2Tokenizer, folder: Path) -> None:
-    vocabulary = json.dumps(dict(tokenizer.vocabulary), ensure_ascii=False)
-    (folder / VOCABULARY_FILE).write_text(vocabulary, encoding="utf-8")
-    (folder / MERGES_FILE).write_text("\n".join(tokenizer.merges) + "\n", encoding="utf-8")
 
 
 def _last_part(checkpoint: str) -> str:

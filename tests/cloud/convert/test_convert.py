@@ -76,7 +76,7 @@ def test_invalid_sampling_settings_are_refused(checkpoint: Path, tmp_path: Path)
 
 def test_int4_needs_whole_blocks(checkpoint: Path, tmp_path: Path) -> None:
     """A width of 16 is half a block."""
-    with pytest.raises(ConversionError, match="width that 32 divides"):
+    with pytest.raises(ConversionError, match="widths that 32 divides"):
         convert(str(checkpoint), tmp_path / "out", Quantization.INT4)
     assert list(tmp_path.iterdir()) == []
 

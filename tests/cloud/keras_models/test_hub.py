@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -13,7 +14,9 @@ import pytest
 
 from edgewise_edge import Manifest
 
-REPOSITORY = "/someone/tiny/resolve/main/"
+COMMIT = "0" * 40
+# The first file is asked for by branch, the others by the commit that has it.
+REPOSITORY = re.compile(rf"/someone/tiny/resolve/(main|{COMMIT})/")
 # Both conversions in one process, as each process has to start TensorFlow.
 CONVERT_BOTH = """
 import sys
@@ -40,15 +43,17 @@ class Hub(BaseHTTPRequestHandler):
         self.wfile.write(self._answer())
 
     def _answer(self) -> bytes:
-        path = self.folder / self.path.removeprefix(REPOSITORY)
-        found = self.path.startswith(REPOSITORY) and path.is_file()
+        name = REPOSITORY.match(self.path)
+        path = self.folder / self.path[name.end() :] if name else self.folder
+        found = path.is_file()
         data = path.read_bytes() if found else b""
         self.send_response(200 if found else 404)
         self.send_header("Content-Length", str(len(data)))
         if found:
             self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
-            self.send_header("X-Repo-Commit", "0" * 40)
+            self.send_header("X-Repo-Commit", COMMIT)
         else:
+            self.send_header("X-Repo-Commit", COMMIT)
             self.send_header("X-Error-Code", "EntryNotFound")
         self.end_headers()
         return data

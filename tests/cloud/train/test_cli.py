@@ -103,8 +103,8 @@ def test_finetune_reports_an_error_in_one_line(
     (other / "config.json").write_text('{"model_type": "llama"}')
     cases = {
         "no-such": "no GPT-2 preset",
-        str(bare): "cannot be read",
-        str(other): "'llama' model; only GPT-2 is supported",
+        str(bare): "has no model.safetensors",
+        str(other): "model_type is 'llama'",
     }
     for preset, message in cases.items():
         # By the option's former name, which is still accepted.

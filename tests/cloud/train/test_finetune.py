@@ -168,8 +168,8 @@ def test_an_unusable_checkpoint_is_an_error(checkpoint: Path, text: Path, tmp_pa
     cases = {
         "no-such-preset": "no GPT-2 preset",
         str(tmp_path): "holds no Keras model",
-        str(bare): "cannot be read",
-        str(other): "'llama' model; only GPT-2",
+        str(bare): "has no model.safetensors",
+        str(other): "model_type is 'llama'",
         str(mixed): "do not belong together",
     }
     out = tmp_path / "out"
