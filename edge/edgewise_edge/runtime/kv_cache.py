@@ -35,6 +35,7 @@ class KVCache:
 
     def __init__(self, shape: Architecture, tokens: int | None = None) -> None:
         self._names = cache_names(shape)
+        self._row_bytes = bytes_per_token(shape) // len(self._names)
         self.tokens = padded(shape.context_window if tokens is None else tokens)
         size = (self.tokens, shape.heads, shape.head_size)
         self.rows: NDArray[np.float32] = stacked(shape.layers * 2, size, np.float32)
@@ -50,9 +51,8 @@ class KVCache:
     @property
     def held(self) -> int:
         """Bytes of memory that it takes: whole pages of each array, and the bound decode step."""
-        arrays, tokens = self.rows.shape[:2]
-        pages = -(-self.written * (self.rows[0].nbytes // tokens) // mmap.PAGESIZE)
-        return arrays * (pages * mmap.PAGESIZE + 2 * _BOUND_ARRAY)
+        pages = -(-self.written * self._row_bytes // mmap.PAGESIZE)
+        return len(self._names) * (pages * mmap.PAGESIZE + 2 * _BOUND_ARRAY)
 
     def inputs(self, rows: int) -> dict[str, NDArray[np.float32]]:
         """The first `rows` rows as the model's inputs."""
