@@ -35,7 +35,7 @@ def assert_equal(router: Router, folder: Path, prompt: str, **options: object) -
     assert found.usage == expected.usage
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**63 - 1),
     max_tokens=st.integers(1, 30) | st.integers(CONTEXT - 2, 300),

@@ -1,5 +1,7 @@
 """The keys and values of a sequence, in memory that the model reads in place."""
 
+import mmap
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,6 +13,7 @@ from edgewise_edge.store.manifest import Architecture
 # A decode step attends to its cached rows padded to a multiple of this. A smaller multiple resizes
 # the model more often (0.4 ms for GPT-2 small), a larger one reads more masked rows.
 PADDING = 64
+_BOUND_ARRAY = 1536  # bytes that LiteRT and Python take for each array of a bound step, measured
 
 
 def padded(rows: int) -> int:
@@ -26,18 +29,30 @@ def bytes_per_token(shape: Architecture) -> int:
 class KVCache:
     """Space for `tokens` tokens, rounded up as decode needs it (None: for a whole context window).
 
-    `rows` is (layers x key | value, tokens, heads, head size). It reserves `nbytes` bytes, which the
-    system commits as rows are written.
+    `rows` is (layers x key | value, tokens, heads, head size). It reserves `reserved` bytes of the
+    address space; the system commits them as rows are written.
     """
 
     def __init__(self, shape: Architecture, tokens: int | None = None) -> None:
         self._names = cache_names(shape)
+        self._row_bytes = bytes_per_token(shape) // len(self._names)
         self.tokens = padded(shape.context_window if tokens is None else tokens)
         size = (self.tokens, shape.heads, shape.head_size)
         self.rows: NDArray[np.float32] = stacked(shape.layers * 2, size, np.float32)
-        self.nbytes = self.rows.nbytes
+        self.reserved = self.rows.nbytes
         # Binding takes time, so it is kept for the next decode step, in this session or another.
         self.decode_step: BoundStep | None = None
+        self.written = 0  # rows that were ever written, as far as `wrote` was told
+
+    def wrote(self, rows: int) -> None:
+        """The first `rows` rows have been written."""
+        self.written = max(self.written, rows)
+
+    @property
+    def held(self) -> int:
+        """Bytes of memory that it takes: whole pages of each array, and the bound decode step."""
+        pages = -(-self.written * self._row_bytes // mmap.PAGESIZE)
+        return len(self._names) * (pages * mmap.PAGESIZE + 2 * _BOUND_ARRAY)
 
     def inputs(self, rows: int) -> dict[str, NDArray[np.float32]]:
         """The first `rows` rows as the model's inputs."""
@@ -46,3 +61,4 @@ class KVCache:
     def copy_from(self, other: "KVCache", rows: int) -> None:
         """Copy the first `rows` rows of another cache."""
         self.rows[:, :rows] = other.rows[:, :rows]
+        self.wrote(rows)

@@ -3,20 +3,22 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from edgewise_edge.errors import CacheMemoryError
 from edgewise_edge.memory import available_memory
-from edgewise_edge.runtime.kv_cache import KVCache, bytes_per_token, padded
+from edgewise_edge.runtime.kv_cache import KVCache, bytes_per_token
 from edgewise_edge.runtime.prefix_index import PrefixIndex
 from edgewise_edge.runtime.session import Runtime, Session
 
 PREFIX_MEMORY = 64 * 2**20  # bytes: 870 tokens of GPT-2 small
-MAX_SESSIONS = 64  # each takes some memory besides its cache: its tokens and its decode step
+MAX_SESSIONS = 64
+# A cache reserves more address space than it fills. That may be limited, and Windows commits it all.
+MAX_RESERVED = 3  # bytes per byte of the limit
 
 
 class PrefixCache:
-    """At most MAX_SESSIONS released sessions, whose caches reserve at most `limit` bytes.
+    """At most MAX_SESSIONS released sessions, whose caches take at most `limit` bytes of memory.
 
     A session in use counts towards `limit` too. A request that shares a prefix with a released
     session continues from there. Its tokens are the same as without the prefix cache, since keys and
@@ -51,8 +53,8 @@ class PrefixCache:
             self._index.remove(found)
             worth_losing = found.position - shared <= shared
             if worth_losing and found.cache.tokens >= length:
-                self._evict(self._limit - found.cache.nbytes)
-                self._await_memory(length - found.position)
+                self._make_room(length, found.cache)
+                self._await_memory(length - found.cache.written)
                 return Session(self._runtime, found.cache, found.tokens[:shared])
             try:
                 cache = self._new_cache(length)
@@ -62,7 +64,7 @@ class PrefixCache:
             cache.copy_from(found.cache, shared)
             if not worth_losing:
                 self._index.add(found)
-                self._evict(self._limit - cache.nbytes)
+                self._make_room(length, cache)
             return Session(self._runtime, cache, found.tokens[:shared])
 
     def release(self, session: Session) -> None:
@@ -71,7 +73,7 @@ class PrefixCache:
         The garbage collector may close an abandoned stream, and call this, at any point, even
         inside another method of this object. So it never waits for the lock.
         """
-        self._trim(session)
+        session.cache.wrote(session.position)
         self._released.append(session)
         if self._lock.acquire(blocking=False):
             try:
@@ -86,9 +88,9 @@ class PrefixCache:
 
     @property
     def used_bytes(self) -> int:
-        """Memory that the caches of released sessions reserve."""
+        """Memory that the caches of released sessions take."""
         with self._locked():
-            return self._index.nbytes
+            return self._index.held
 
     def __len__(self) -> int:
         """How many released sessions are kept."""
@@ -104,35 +106,39 @@ class PrefixCache:
     def _keep_released(self) -> None:
         while self._released:
             session = self._released.popleft()
-            if session.position and session.cache.nbytes <= self._limit:
+            cache, reserved = session.cache, MAX_RESERVED * self._limit
+            if session.position and cache.held <= self._limit and cache.reserved <= reserved:
                 self._index.add(session)
-                self._evict(self._limit)
-
-    def _trim(self, session: Session) -> None:
-        """Give back what a session reserved and did not use, where copying saves at least half."""
-        if session.cache.tokens < 2 * padded(session.position) or not self._limit:
-            return
-        with suppress(OSError):
-            cache = self._runtime.new_cache(session.position)
-            cache.copy_from(session.cache, session.position)
-            session.cache = cache
+                self._evict(self._limit, reserved)
 
     def _new_cache(self, length: int) -> KVCache:
-        """Memory for `length` tokens: an evicted session's, which saves asking the system, or new."""
-        spare = self._evict(self._limit - self._token_bytes * padded(length))
+        """Memory for `length` tokens: an evicted session's, which saves asking the system, or new.
+
+        A new one has space for twice as many, so that a growing text is seldom copied.
+        """
+        tokens = min(2 * length, self._runtime.architecture.context_window)
+        spare = self._evict(
+            self._limit - length * self._token_bytes,
+            MAX_RESERVED * self._limit - tokens * self._token_bytes,
+        )
         while True:
-            if spare and not length <= spare.cache.tokens < 2 * padded(length):
+            if spare and not spare.cache.written <= length <= spare.cache.tokens:
                 spare = None
-            self._await_memory(length - (spare.position if spare else 0))
+            self._await_memory(length - (spare.cache.written if spare else 0))
             if spare:
                 return spare.cache
             try:
-                return self._runtime.new_cache(length)
+                return self._runtime.new_cache(tokens)
             except OSError as error:  # of address space, or of what may be committed
                 if not self._index:
                     raise CacheMemoryError(length * self._token_bytes, 0) from error
                 # Half of them: a step, and the rest of the process, need memory too.
-                spare = self._evict(self._index.nbytes // 2)
+                spare = self._evict(self._index.held, self._index.reserved // 2)
+
+    def _make_room(self, length: int, cache: KVCache) -> None:
+        """Evict sessions so that `cache` may grow to `length` tokens within the limits."""
+        held = max(cache.held, length * self._token_bytes)
+        self._evict(self._limit - held, MAX_RESERVED * self._limit - cache.reserved)
 
     def _await_memory(self, tokens: int) -> None:
         """Evict sessions until the system has memory for so many tokens."""
@@ -142,9 +148,11 @@ class PrefixCache:
                 raise CacheMemoryError(needed, available)
             self._index.pop_oldest()
 
-    def _evict(self, limit: int) -> Session | None:
-        """Evict the least recently used sessions down to `limit` bytes; the last one evicted."""
-        evicted = None
-        while self._index and (self._index.nbytes > limit or len(self._index) > MAX_SESSIONS):
-            evicted = self._index.pop_oldest()
+    def _evict(self, held: int, reserved: int) -> Session | None:
+        """Evict the least recently used sessions down to those limits; the last one evicted."""
+        evicted, index = None, self._index
+        while index and (
+            index.held > held or index.reserved > reserved or len(index) > MAX_SESSIONS
+        ):
+            evicted = index.pop_oldest()
         return evicted

@@ -11,14 +11,15 @@ _tokens = attrgetter("tokens")
 
 
 class PrefixIndex:
-    """Sessions, whose tokens must not change while they are in it. Not thread-safe.
+    """Sessions, which must not change while they are in it. Not thread-safe.
 
     They are sorted by their tokens. The one that shares the longest prefix with a text is then next
     to the place where the text itself would be, so a search compares few of them.
     """
 
     def __init__(self) -> None:
-        self.nbytes = 0  # memory that their caches reserve
+        self.held = 0  # bytes of memory that their caches take
+        self.reserved = 0  # bytes of address space
         self._sorted: list[Session] = []
         self._by_use: dict[Session, None] = {}  # the most recently used last
 
@@ -30,13 +31,15 @@ class PrefixIndex:
         """Add one, as the most recently used."""
         self._sorted.insert(self._place(session.tokens), session)
         self._by_use[session] = None
-        self.nbytes += session.cache.nbytes
+        self.held += session.cache.held
+        self.reserved += session.cache.reserved
 
     def remove(self, session: Session) -> None:
         """Remove one."""
         self._sorted.remove(session)
         del self._by_use[session]
-        self.nbytes -= session.cache.nbytes
+        self.held -= session.cache.held
+        self.reserved -= session.cache.reserved
 
     def pop_oldest(self) -> Session:
         """Remove the least recently used one."""

@@ -135,6 +135,7 @@ class Session:
 
     def restart(self) -> None:
         """Drop all tokens."""
+        self.cache.wrote(self.position)
         self.tokens = []
 
     def forward(self, tokens: Sequence[int]) -> NDArray[np.float32]:

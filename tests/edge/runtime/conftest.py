@@ -1,11 +1,12 @@
 """Runtimes that record, models with and without a prefix cache, and folders of weights."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from edgewise_edge import DeviceModel, Manifest
-from edgewise_edge.runtime.kv_cache import PADDING, bytes_per_token
+from edgewise_edge.runtime.kv_cache import KVCache, bytes_per_token
 from edgewise_edge.runtime.session import Runtime
 from edgewise_edge.runtime.weight_cache import WeightCache
 from edgewise_edge.store.manifest import MODEL_FILE
@@ -39,9 +40,22 @@ def row(runtime: RecordingRuntime) -> int:
 
 
 @pytest.fixture
-def block(row: int) -> int:
-    """Bytes that a cache of up to 64 tokens reserves."""
-    return PADDING * row
+def held(runtime: RecordingRuntime) -> Callable[[int], int]:
+    """Bytes of memory that a cache takes in which so many rows were written."""
+
+    def held(rows: int) -> int:
+        cache = KVCache(runtime.architecture)
+        cache.wrote(rows)
+        return cache.held
+
+    return held
+
+
+@pytest.fixture
+def block(held: Callable[[int], int]) -> int:
+    """Bytes of memory that a cache of 1 to 64 rows takes, which fill a page each."""
+    assert held(1) == held(64) < held(65)
+    return held(1)
 
 
 @pytest.fixture
