@@ -4,15 +4,20 @@ import os
 import threading
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Self
 
 from edgewise_edge.decoding.generate import TokenRequest, generate_tokens
 from edgewise_edge.decoding.tokenizer import TOKENIZER_FILES, Tokenizer
-from edgewise_edge.errors import ModelIncompatibleError, RequestError
+from edgewise_edge.errors import (
+    EdgeError,
+    ModelIncompatibleError,
+    RequestError,
+    RuntimeFailedError,
+)
+from edgewise_edge.runtime.load import load_runtime
 from edgewise_edge.runtime.open import import_library
+from edgewise_edge.runtime.passed import PassedModel
 from edgewise_edge.runtime.prefix_cache import PREFIX_MEMORY, PrefixCache
 from edgewise_edge.runtime.session import Runtime
 from edgewise_edge.runtime.weight_cache import WeightCache, default_folder
@@ -54,9 +59,10 @@ class DeviceModel:
 
         `prefix_memory` is the size of the prefix cache in bytes: a request that shares a prefix with
         an earlier one continues from there. `weight_cache` is the folder for prepared weights, in
-        the user's cache folder by default (weight_cache.py). Raises ModelNotFoundError,
-        ModelCorruptError, ModelIncompatibleError, or RequestError for invalid `threads` or
-        `prefix_memory`.
+        the user's cache folder by default (weight_cache.py). A model that is not bundled is tried in
+        a child process before its first load on this machine (trial.py). Raises ModelNotFoundError,
+        ModelCorruptError, ModelIncompatibleError, RuntimeFailedError where memory is short, or
+        RequestError for invalid `threads` or `prefix_memory`.
         """
         if threads is not None and threads < 1:
             raise RequestError(f"threads is {threads}; it must be 1 or more")
@@ -65,16 +71,14 @@ class DeviceModel:
                 f"prefix_memory is {prefix_memory}; it must be 0 bytes (no prefix cache) or more"
             )
         folder = find_model(model)
-        manifest = Manifest.read(folder)
-        with ThreadPoolExecutor(1) as pool:
-            # Hashing releases the GIL.
-            verified = pool.submit(manifest.verify, folder, [MODEL_FILE])
-            tokenizer = load_tokenizer(folder, manifest)
-            import_library()
-            verified.result()
-        cache = WeightCache(weight_cache or default_folder(), manifest.files[MODEL_FILE])
-        runtime = _load(folder, manifest, threads or default_threads(), cache)
-        return cls(manifest, tokenizer, runtime, prefix_memory)
+        try:
+            return cls(*_load(folder, threads or default_threads(), weight_cache), prefix_memory)
+        except EdgeError:
+            raise
+        except Exception as error:
+            raise ModelIncompatibleError(
+                f"{folder} cannot be loaded ({type(error).__name__}: {error})"
+            ) from error
 
     def stream_tokens(
         self, request: TokenRequest, cancelled: threading.Event | None = None
@@ -105,19 +109,33 @@ class DeviceModel:
                 context_window=window,
                 cancelled=cancelled,
             )
+        except EdgeError:
+            raise
+        except Exception as error:
+            raise RuntimeFailedError(
+                f"generating failed ({type(error).__name__}: {error})"
+            ) from error
         finally:
             self.prefix_cache.release(session)
 
 
-def _load(folder: Path, manifest: Manifest, threads: int, cache: WeightCache) -> Runtime:
-    """Load with prepared weights, or write them for the next load."""
-    load = partial(Runtime.load, folder / MODEL_FILE, manifest.architecture, threads)
-    if cache.is_valid():
-        with suppress(ModelIncompatibleError):
-            return load(cache.path)
-    with suppress(ModelIncompatibleError), cache.writing() as path:
-        return load(path)
-    return load(None)
+def _load(
+    folder: Path, threads: int, weight_cache: Path | None
+) -> tuple[Manifest, Tokenizer, Runtime]:
+    manifest = Manifest.read(folder)
+    with ThreadPoolExecutor(1) as pool:
+        # Hashing releases the GIL.
+        verified = pool.submit(manifest.verify, folder, [MODEL_FILE])
+        tokenizer = load_tokenizer(folder, manifest)
+        import_library()
+        verified.result()
+    weights = weight_cache or default_folder()
+    if not PassedModel(manifest, threads):
+        from edgewise_edge.trial import require_passed  # takes 10 ms, which delays a cold start
+
+        require_passed(folder, manifest, threads, weights)
+    cache = WeightCache(weights, manifest.files[MODEL_FILE])
+    return manifest, tokenizer, load_runtime(folder, manifest.architecture, threads, cache)
 
 
 def load_tokenizer(folder: Path, manifest: Manifest) -> Tokenizer:
