@@ -12,14 +12,13 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 from ai_edge_litert.schema_py_generated import Model
 
-from edgewise_edge import Manifest, find_model
-from edgewise_edge.store.manifest import MODEL_FILE, FileRecord
+from edgewise_edge.store.manifest import MODEL_FILE
+from tests.support.damaged_folder import copied_model, replace_model
 
 # Generates with one model after the other, until one ends it.
 CHILD = """
@@ -71,7 +70,9 @@ def _metadata(data: bytes) -> list[int]:
             if length >= 64:
                 start = table.Vector(table.Offset(4))
                 weights[start : start + length] = b"\1" * length
-        _found[len(data)] = [at for at in range(0, len(data) - 3, 4) if not any(weights[at : at + 4])]
+        _found[len(data)] = [
+            at for at in range(0, len(data) - 3, 4) if not any(weights[at : at + 4])
+        ]
     return _found[len(data)]
 
 
@@ -79,7 +80,7 @@ class Child:
     """A process that takes folders of models; a context manager."""
 
     def __init__(self, caches: Path) -> None:
-        self.errors = tempfile.TemporaryFile()
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed in __exit__
         self.process = subprocess.Popen(
             [sys.executable, "-c", CHILD],
             stdin=subprocess.PIPE,
@@ -99,7 +100,8 @@ class Child:
 
     def outcome(self, folder: Path) -> str:
         """What became of the model; "ended" in words if the process did."""
-        assert self.process.stdin and self.process.stdout
+        assert self.process.stdin
+        assert self.process.stdout
         self.process.stdin.write(f"{folder}\n")
         self.process.stdin.flush()
         if line := self.process.stdout.readline():
@@ -113,16 +115,11 @@ class Child:
 def outcomes(count: int, seed: int) -> dict[int, str]:
     """For each of `count` mutations, from `seed` on."""
     with tempfile.TemporaryDirectory() as name:
-        folder, caches = Path(name) / "model", Path(name) / "caches"
-        shutil.copytree(
-            find_model("tales"), folder, ignore=shutil.ignore_patterns("*.safetensors")
-        )
-        data, manifest = (folder / MODEL_FILE).read_bytes(), Manifest.read(folder)
+        folder, caches = copied_model(Path(name) / "model"), Path(name) / "caches"
+        data = (folder / MODEL_FILE).read_bytes()
         found, child = {}, Child(caches)
         for number in range(seed, seed + count):
-            (folder / MODEL_FILE).write_bytes(mutated(data, number))
-            files = manifest.files | {MODEL_FILE: FileRecord.of(folder / MODEL_FILE)}
-            replace(manifest, files=files).write(folder)
+            replace_model(folder, mutated(data, number))
             found[number] = child.outcome(folder)
             if found[number].startswith("ended"):
                 child.__exit__()
@@ -135,4 +132,8 @@ def outcomes(count: int, seed: int) -> dict[int, str]:
 if __name__ == "__main__":
     results = outcomes(int(sys.argv[1]), int(sys.argv[2]))
     odd = {seed: text for seed, text in results.items() if text not in {"answered", "refused"}}
-    print(json.dumps({"outcomes": Counter(text.split(" (")[0] for text in results.values()), "odd": odd}))
+    print(
+        json.dumps(
+            {"outcomes": Counter(text.split(" (")[0] for text in results.values()), "odd": odd}
+        )
+    )

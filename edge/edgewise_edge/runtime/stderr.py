@@ -57,12 +57,12 @@ def report_crashes() -> None:
             faulthandler.enable(sys.__stderr__, all_threads=False)
 
 
-@functools.cache
 def silence_native_exit() -> None:
     """Close file descriptor 2 after Python has finished, before native exit handlers log to it.
 
     C runs exit handlers in reverse order of registration, all after Python's own, so nothing that
-    Python code writes is lost.
+    Python code writes is lost. Call it after each load: the first that goes far enough registers
+    LiteRT's.
     """
     libc = ctypes.CDLL(None)
     at_exit = getattr(libc, "__cxa_atexit", None)  # not on Windows

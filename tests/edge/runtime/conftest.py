@@ -45,8 +45,8 @@ def weights(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def cache(exact_folder: Path, weights: Path) -> WeightCache:
-    """The tiny model's file in it."""
+def cache(exact_folder: Path, exact_model: DeviceModel, weights: Path) -> WeightCache:
+    """The tiny model's file in it. The model has been loaded before, so that it is not tried again."""
     return WeightCache(weights, Manifest.read(exact_folder).files[MODEL_FILE])
 
 
