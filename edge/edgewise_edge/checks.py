@@ -1,6 +1,9 @@
 """The values that a numeric option may have, and the message for any other."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+MAX_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +42,13 @@ class Range:
             percentage = float(str(value))
             return f". For {percentage:g} % write {percentage / 100:g}"
         return ""
+
+
+# What each field of SamplingParams may be. A seed is a key of the random generator.
+SAMPLING_RANGES: Mapping[str, Range] = {
+    "temperature": Range(0, 100),
+    "top_k": Range(0, 2**31 - 1, whole=True),
+    "top_p": Range(0, 1, above=True),
+    "repetition_penalty": Range(0.01, 100),
+    "seed": Range(0, MAX_SEED, whole=True),
+}

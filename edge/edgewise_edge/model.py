@@ -17,12 +17,12 @@ from edgewise_edge.errors import (
 )
 from edgewise_edge.runtime.load import load_runtime
 from edgewise_edge.runtime.open import import_library
-from edgewise_edge.runtime.passed import PassedModel
 from edgewise_edge.runtime.prefix_cache import PREFIX_MEMORY, PrefixCache
 from edgewise_edge.runtime.session import Runtime
-from edgewise_edge.runtime.weight_cache import WeightCache, default_folder
 from edgewise_edge.store.catalog import find_model
 from edgewise_edge.store.manifest import MODEL_FILE, Manifest
+from edgewise_edge.store.passed import PassedModel
+from edgewise_edge.store.weight_cache import WeightCache, default_folder
 
 
 def default_threads() -> int:

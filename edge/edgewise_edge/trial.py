@@ -13,11 +13,11 @@ from pathlib import Path
 from edgewise_edge.errors import EdgeError, ModelIncompatibleError
 from edgewise_edge.runtime.load import load_runtime
 from edgewise_edge.runtime.open import verify_structure
-from edgewise_edge.runtime.passed import PassedModel
 from edgewise_edge.runtime.session import Runtime
-from edgewise_edge.runtime.weight_cache import WeightCache
 from edgewise_edge.store.catalog import BUNDLED
 from edgewise_edge.store.manifest import MODEL_FILE, Manifest
+from edgewise_edge.store.passed import PassedModel
+from edgewise_edge.store.weight_cache import WeightCache
 
 TIMEOUT = 120.0  # seconds
 RETRY_AFTER = 60.0  # seconds until a refused model is tried again: memory may have been short
@@ -26,7 +26,7 @@ _log = logging.getLogger("edgewise_edge.trial")
 _refusals: dict[str, tuple[float, str]] = {}  # when and why, by PassedModel.name
 
 
-class TrialNotStartedError(ModelIncompatibleError):
+class _NotStartedError(Exception):
     """This process cannot start Python in a child, as in an app that is frozen into one file."""
 
 
@@ -35,15 +35,22 @@ def try_model(folder: Path, threads: int = 1, weight_cache: Path | None = None) 
 
     With `weight_cache`, a folder, it is loaded as DeviceModel.load() will do it: prepared weights
     are written there, and the model is then loaded again from them. Raises ModelIncompatibleError
-    if the child fails, crashes or takes longer than TIMEOUT.
+    if the child cannot be started, fails, crashes or takes longer than TIMEOUT.
     """
+    try:
+        return _try(folder, threads, weight_cache)
+    except _NotStartedError as error:
+        raise ModelIncompatibleError(f"{folder} cannot be tried: {error}") from error
+
+
+def _try(folder: Path, threads: int, weight_cache: Path | None) -> int:
     command = [sys.executable, "-P", "-m", "edgewise_edge.trial", str(folder)]
     command += ["--threads", str(threads)]
     command += ["--weight-cache", str(weight_cache)] if weight_cache else []
     child = _finish(command, folder)
     started, _, memory = child.stdout.partition("\n")
     if started != _STARTED:
-        raise TrialNotStartedError(f"{folder}: {sys.executable} does not start Python")
+        raise _NotStartedError(f"{sys.executable} does not start Python")
     if child.returncode < 0:
         name = _signal_name(-child.returncode)
         raise ModelIncompatibleError(
@@ -69,9 +76,9 @@ def require_passed(folder: Path, manifest: Manifest, threads: int, weight_cache:
         if folder.parent == BUNDLED:
             verify_structure(folder / MODEL_FILE)
         else:
-            try_model(folder, threads, weight_cache)
-    except TrialNotStartedError as error:
-        _log.warning("%s; the model is only checked for damage before it is loaded", error)
+            _try(folder, threads, weight_cache)
+    except _NotStartedError as error:
+        _log.warning("%s is only checked for damage, not tried in a child: %s", folder, error)
         verify_structure(folder / MODEL_FILE)
     except ModelIncompatibleError as error:
         _refusals[passed.name] = time.monotonic(), str(error)
@@ -81,7 +88,7 @@ def require_passed(folder: Path, manifest: Manifest, threads: int, weight_cache:
 
 def _finish(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     if getattr(sys, "frozen", False) or not sys.executable:
-        raise TrialNotStartedError(f"{folder}: there is no Python to start")
+        raise _NotStartedError("there is no Python to start")
     # The child finds the package where this process did.
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, map(str, sys.path)))}
     try:
@@ -100,7 +107,7 @@ def _finish(command: list[str], folder: Path) -> subprocess.CompletedProcess[str
             f"{folder}: the trial took longer than {TIMEOUT:.0f} s"
         ) from error
     except OSError as error:
-        raise TrialNotStartedError(f"{folder}: a trial cannot be started: {error}") from error
+        raise _NotStartedError(f"{command[0]} cannot be started: {error}") from error
 
 
 def _signal_name(number: int) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edgewise_edge.files import is_ours, read_text
+from edgewise_edge.store.files import is_ours, read_text
 
 
 def test_a_file_is_ours_if_this_user_or_root_owns_it(

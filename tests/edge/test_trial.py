@@ -16,7 +16,7 @@ from tests.support.damaged_folder import copied_model, replace_model
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the bundled model, on a machine that has never seen it."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
-    monkeypatch.setattr("edgewise_edge.runtime.passed._in_this_process", set())
+    monkeypatch.setattr("edgewise_edge.store.passed._in_this_process", set())
     monkeypatch.setattr(trial, "_refusals", {})
     return copied_model(tmp_path / "model")
 
@@ -64,7 +64,7 @@ def test_a_model_whose_memory_of_passing_was_planted_is_tried(
 ) -> None:
     """A file of another user's, or a link."""
     DeviceModel.load(folder, threads=1)
-    monkeypatch.setattr("edgewise_edge.runtime.passed._in_this_process", set())
+    monkeypatch.setattr("edgewise_edge.store.passed._in_this_process", set())
     (passed,) = (tmp_path / "caches" / "edgewise" / "passed").iterdir()
     passed.rename(tmp_path / "elsewhere")
     passed.symlink_to(tmp_path / "elsewhere")

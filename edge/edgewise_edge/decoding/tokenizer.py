@@ -12,13 +12,13 @@ import tiktoken
 
 from edgewise_edge.checks import Range
 from edgewise_edge.errors import EdgeError, ModelCorruptError, RequestError
-from edgewise_edge.files import read_text
+from edgewise_edge.store.files import read_text
+from edgewise_edge.store.manifest import MAX_VOCABULARY
 
 VOCABULARY_FILE = "vocab.json"
 MERGES_FILE = "merges.txt"
 TOKENIZER_FILES = (VOCABULARY_FILE, MERGES_FILE)
 END_OF_TEXT = "<|endoftext|>"
-MAX_VOCABULARY = 2**24  # ids, far above any vocabulary
 _IDS = Range(0, MAX_VOCABULARY - 1, whole=True)
 _MAX_BYTES = 16 * 2**20  # of either file
 _MAX_BRACKETS = 100_000  # in tokens; as many lists as fit the file would take Python ten seconds

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from edgewise_edge.errors import ModelIncompatibleError
 from edgewise_edge.runtime.session import Runtime
-from edgewise_edge.runtime.weight_cache import WeightCache
 from edgewise_edge.store.manifest import MODEL_FILE, Architecture
+from edgewise_edge.store.weight_cache import WeightCache
 
 
 def load_runtime(

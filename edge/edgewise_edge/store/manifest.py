@@ -9,15 +9,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from edgewise_edge.checks import Range
-from edgewise_edge.decoding.sampling import SAMPLING_RANGES
-from edgewise_edge.decoding.tokenizer import MAX_VOCABULARY
+from edgewise_edge.checks import SAMPLING_RANGES, Range
 from edgewise_edge.errors import ModelCorruptError, ModelIncompatibleError, ModelNotFoundError
-from edgewise_edge.files import read_text
+from edgewise_edge.store.files import read_text
 
 MANIFEST_FILE = "manifest.json"
 MODEL_FILE = "model.tflite"
 FORMAT = 1
+MAX_VOCABULARY = 2**24  # token ids
 _MAX_BYTES = 2**20  # of a manifest
 # Far above any GPT-2. What is allocated from a manifest's sizes alone stays small.
 _SIZES = {

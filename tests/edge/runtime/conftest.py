@@ -7,8 +7,8 @@ import pytest
 from edgewise_edge import DeviceModel, Manifest
 from edgewise_edge.runtime.kv_cache import bytes_per_token
 from edgewise_edge.runtime.session import Runtime
-from edgewise_edge.runtime.weight_cache import WeightCache
 from edgewise_edge.store.manifest import MODEL_FILE
+from edgewise_edge.store.weight_cache import WeightCache
 from tests.edge.runtime.backends import Opener
 from tests.edge.runtime.recording import RecordingRuntime
 from tests.edge.runtime.weights import Logits, outputs

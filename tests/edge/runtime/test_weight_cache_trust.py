@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from edgewise_edge.runtime import weight_record
-from edgewise_edge.runtime.weight_cache import WeightCache
+from edgewise_edge.store import weight_record
 from edgewise_edge.store.manifest import FileRecord
+from edgewise_edge.store.weight_cache import WeightCache
 
 CONTENT = b"prepared weights" * 100
 
@@ -102,7 +102,7 @@ def test_another_users_file_is_not_used(
 CRASH = """
 import os, signal, sys
 from pathlib import Path
-from edgewise_edge.runtime.weight_cache import WeightCache
+from edgewise_edge.store.weight_cache import WeightCache
 from edgewise_edge.store.manifest import FileRecord
 cache = WeightCache(Path(sys.argv[1]), FileRecord(1, "a" * 64))
 assert cache.is_valid()

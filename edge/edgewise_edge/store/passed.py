@@ -6,9 +6,9 @@ import json
 from dataclasses import astuple
 from pathlib import Path
 
-from edgewise_edge.files import is_ours
-from edgewise_edge.runtime.weight_cache import default_folder, platform_key
+from edgewise_edge.store.files import is_ours
 from edgewise_edge.store.manifest import MODEL_FILE, Manifest
+from edgewise_edge.store.weight_cache import default_folder, platform_key
 
 _in_this_process: set[str] = set()  # where the cache folder cannot be written to
 

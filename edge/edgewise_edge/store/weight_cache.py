@@ -19,9 +19,9 @@ from pathlib import Path
 
 import platformdirs
 
-from edgewise_edge.files import is_ours
-from edgewise_edge.runtime.weight_record import WeightRecord
+from edgewise_edge.store.files import is_ours
 from edgewise_edge.store.manifest import FileRecord
+from edgewise_edge.store.weight_record import WeightRecord
 
 try:
     import fcntl

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from edgewise_edge.files import read_text
+from edgewise_edge.store.files import read_text
 
 _MAX_BYTES = 2**12
 
