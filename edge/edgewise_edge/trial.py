@@ -22,6 +22,7 @@ from edgewise_edge.store.weight_cache import WeightCache
 TIMEOUT = 120.0  # seconds
 RETRY_AFTER = 60.0  # seconds until a refused model is tried again: memory may have been short
 _STARTED = "started"  # the child's first line
+_REFUSED = 3  # its exit status after an error of ours, which is the last line that it writes
 _log = logging.getLogger("edgewise_edge.trial")
 _refusals: dict[str, tuple[float, str]] = {}  # when and why, by PassedModel.name
 
@@ -54,12 +55,15 @@ def _try(folder: Path, threads: int, weight_cache: Path | None) -> int:
     if child.returncode < 0:
         name = _signal_name(-child.returncode)
         raise ModelIncompatibleError(
-            f"{folder} does not run on LiteRT: it crashed in its trial ({name}); fetch or convert "
+            f"{folder} does not run: it crashed in its trial ({name}); fetch or convert "
             "the model again"
         )
     if child.returncode != 0:
         reason = child.stderr.strip().splitlines()[-1:] or [f"exit status {child.returncode}"]
-        raise ModelIncompatibleError(f"{folder} does not run on LiteRT: {reason[0]}")
+        refused = child.returncode == _REFUSED
+        raise ModelIncompatibleError(
+            reason[0] if refused else f"{folder} does not run: {reason[0]}"
+        )
     return int(memory)
 
 
@@ -164,4 +168,5 @@ if __name__ == "__main__":
     try:
         print(_measure(options.folder, options.threads, options.weight_cache))
     except EdgeError as error:
-        sys.exit(str(error))
+        print(*str(error).split(), file=sys.stderr)
+        sys.exit(_REFUSED)

@@ -6,9 +6,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from edgewise_edge.errors import ModelIncompatibleError
+from edgewise_edge.errors import ModelCorruptError, ModelIncompatibleError
 from edgewise_edge.runtime.backend import Backend
 
+_FLATBUFFER_IDENTIFIER = slice(4, 8)
 _LIBRARIES = {  # package, and the module of ours or theirs that imports what we need of it
     "ai_edge_litert": "edgewise_edge.runtime.litert",
     "tflite_runtime": "tflite_runtime.interpreter",
@@ -59,16 +60,30 @@ def open_model(path: Path, threads: int, weight_cache: Path | None) -> Backend:
         ) from error
 
 
+def require_tflite(path: Path) -> None:
+    """Raise ModelIncompatibleError for another kind of file, ModelCorruptError if it is unreadable."""
+    try:
+        with path.open("rb") as file:
+            identifier = file.read(8)[_FLATBUFFER_IDENTIFIER]
+    except OSError as error:
+        raise ModelCorruptError(f"{path} cannot be read: {error.strerror}") from error
+    if identifier != b"TFL3":
+        raise ModelIncompatibleError(f"{path} is not a TFLite model")
+
+
 def verify_structure(path: Path) -> None:
     """Raise ModelIncompatibleError if the plain interpreter refuses the `.tflite`; a millisecond.
 
     It checks what LiteRT's CompiledModel takes for granted: of 467 damaged models that crashed
     that, it refused 457.
     """
+    require_tflite(path)
     try:
         _interpreter()(str(path))
     except (RuntimeError, ValueError) as error:
-        raise ModelIncompatibleError(f"{path} is damaged: {error}") from error
+        raise ModelIncompatibleError(
+            f"{path} is damaged: {str(error).rstrip('.')}; fetch or convert the model again"
+        ) from error
 
 
 def _interpreted(path: Path, threads: int) -> Backend:

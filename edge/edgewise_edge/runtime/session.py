@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 
 from edgewise_edge.errors import (
     EdgeError,
-    ModelCorruptError,
     ModelIncompatibleError,
     RuntimeFailedError,
 )
 from edgewise_edge.runtime.arrays import ALIGNMENT, aligned
 from edgewise_edge.runtime.backend import Backend
 from edgewise_edge.runtime.kv_cache import KVCache, padded
-from edgewise_edge.runtime.open import open_model
+from edgewise_edge.runtime.open import open_model, require_tflite
 from edgewise_edge.runtime.signatures import (
     DECODE,
     MASKED,
@@ -30,7 +29,6 @@ from edgewise_edge.runtime.stderr import held_native_logs, report_crashes, silen
 from edgewise_edge.runtime.step import BoundStep, StepBuffers
 from edgewise_edge.store.manifest import Architecture
 
-_FLATBUFFER_IDENTIFIER = slice(4, 8)
 # Prompt tokens per prefill step. Larger chunks read the weights less often, but need more memory
 # for activations, and a cancellation waits for the current chunk.
 PREFILL_CHUNK = 256
@@ -64,7 +62,7 @@ class Runtime:
         RuntimeFailedError where memory is short.
         """
         report_crashes()
-        _require_identifier(path)
+        require_tflite(path)
         log: list[str] = []
         try:
             with held_native_logs() as log:
@@ -157,13 +155,3 @@ class Session:
         logits = self.runtime.run(self.cache, tokens, self.position)
         self.tokens += tokens
         return logits
-
-
-def _require_identifier(path: Path) -> None:
-    try:
-        with path.open("rb") as file:
-            identifier = file.read(8)[_FLATBUFFER_IDENTIFIER]
-    except OSError as error:
-        raise ModelCorruptError(f"{path} cannot be read: {error.strerror}") from error
-    if identifier != b"TFL3":
-        raise ModelIncompatibleError(f"{path} is not a TFLite model")

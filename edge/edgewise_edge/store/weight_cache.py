@@ -6,7 +6,6 @@ Mapped from a file, it loads in milliseconds, and all processes that run the mod
 
 import contextlib
 import errno
-import functools
 import hashlib
 import logging
 import os
@@ -208,7 +207,6 @@ def _warn_once(folder: Path, error: OSError) -> None:
         )
 
 
-@functools.cache
 def platform_key() -> str:
     """What the layout of the weights depends on: LiteRT's version and the processor."""
     try:

@@ -51,7 +51,7 @@ class WeightRecord:
 
     def trusts(self, file: Path) -> bool:
         """Whether nothing has touched `file` since its content was compared."""
-        return self.state == _state(file)
+        return self.size == file.stat().st_size and self.state == _state(file)
 
     def describes(self, file: Path) -> bool:
         """Whether the content of `file` is the recorded one."""
@@ -64,7 +64,7 @@ class WeightRecord:
 def _state(path: Path) -> str:
     found = path.stat()
     times = f"{found.st_mtime_ns} {found.st_ctime_ns}"
-    return f"{_machine_start()} {found.st_dev} {found.st_ino} {found.st_size} {times}"
+    return f"{_machine_start()} {found.st_dev} {found.st_ino} {times}"
 
 
 def _machine_start() -> str:
