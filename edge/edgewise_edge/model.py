@@ -2,8 +2,9 @@
 
 import os
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -71,14 +72,8 @@ class DeviceModel:
                 f"prefix_memory is {prefix_memory}; it must be 0 bytes (no prefix cache) or more"
             )
         folder = find_model(model)
-        try:
+        with _failures_as(ModelIncompatibleError, f"{folder} cannot be loaded"):
             return cls(*_load(folder, threads or default_threads(), weight_cache), prefix_memory)
-        except EdgeError:
-            raise
-        except Exception as error:
-            raise ModelIncompatibleError(
-                f"{folder} cannot be loaded ({type(error).__name__}: {error})"
-            ) from error
 
     def stream_tokens(
         self, request: TokenRequest, cancelled: threading.Event | None = None
@@ -100,23 +95,29 @@ class DeviceModel:
     ) -> Generator[int, None, None]:
         window = self.manifest.architecture.context_window
         length = min(window, request.position + request.max_tokens)
-        session = self.prefix_cache.acquire(request.token_ids, length)
-        try:
-            yield from generate_tokens(
-                session,
-                request,
-                chunk=self.runtime.chunk,
-                context_window=window,
-                cancelled=cancelled,
-            )
-        except EdgeError:
-            raise
-        except Exception as error:
-            raise RuntimeFailedError(
-                f"generating failed ({type(error).__name__}: {error})"
-            ) from error
-        finally:
-            self.prefix_cache.release(session)
+        with _failures_as(RuntimeFailedError, "generating failed"):
+            session = self.prefix_cache.acquire(request.token_ids, length)
+            try:
+                yield from generate_tokens(
+                    session,
+                    request,
+                    chunk=self.runtime.chunk,
+                    context_window=window,
+                    cancelled=cancelled,
+                )
+            finally:
+                self.prefix_cache.release(session)
+
+
+@contextmanager
+def _failures_as(kind: type[EdgeError], what: str) -> Iterator[None]:
+    """Raise `kind` in place of whatever else is raised: the router then asks the other source."""
+    try:
+        yield
+    except EdgeError:
+        raise
+    except Exception as error:
+        raise kind(f"{what} ({type(error).__name__}: {error})") from error
 
 
 def _load(

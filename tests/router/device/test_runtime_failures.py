@@ -72,6 +72,11 @@ def sampling_fails(patch: pytest.MonkeyPatch, error: Exception) -> type[Exceptio
     return RuntimeFailedError
 
 
+def acquiring_fails(patch: pytest.MonkeyPatch, error: Exception) -> type[Exception]:
+    patch.setattr("edgewise_edge.runtime.prefix_cache.PrefixCache.acquire", failing(error))
+    return RuntimeFailedError
+
+
 def routers() -> tuple[Router, Router]:
     """One with a cloud, and one without."""
     folder = find_model("tales")
@@ -80,7 +85,8 @@ def routers() -> tuple[Router, Router]:
 
 
 @pytest.mark.parametrize(
-    "fault", [import_fails, loading_fails, preparing_fails, a_step_fails, sampling_fails]
+    "fault",
+    [import_fails, loading_fails, preparing_fails, acquiring_fails, a_step_fails, sampling_fails],
 )
 @pytest.mark.parametrize("error", FAILURES, ids=repr)
 def test_the_cloud_is_asked(
