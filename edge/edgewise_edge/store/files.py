@@ -12,10 +12,12 @@ def read_text(path: Path, limit: int) -> str:
     """
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     with os.fdopen(os.open(path, flags), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
             raise ValueError(f"{path.name} is not a regular file")
-        content = file.read(limit + 1)
-    if len(content) > limit:
+        # Not up to `limit` at once, for which Python would take as much memory.
+        content = b"" if found.st_size > limit else file.read(found.st_size + 1)
+    if max(found.st_size, len(content)) > limit:
         raise ValueError(f"{path.name} has more than {limit:,} bytes")
     return content.decode("utf-8")
 
