@@ -11,7 +11,7 @@ import edgewise
 from edgewise import CloudSecurity, CloudTimeouts, EdgewiseError, Limits, RequestOptions, Router
 from edgewise.device.limits import LIMIT_RANGES
 from edgewise.options import REQUEST_RANGES
-from edgewise_edge.decoding.sampling import SAMPLING_RANGES
+from edgewise_edge.checks import SAMPLING_RANGES
 
 ROOT = Path(__file__).parents[1]
 OPTIONS, ERRORS = "docs/options.md", "docs/errors.md"

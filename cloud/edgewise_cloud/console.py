@@ -2,17 +2,21 @@
 
 import os
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import NoReturn, Protocol
+from typing import IO, NoReturn, Protocol
 
 from rich.console import Console
 
-from edgewise_edge.runtime.stderr import captured_stderr
+from edgewise_edge.runtime.stderr import NATIVE_LINE
 
 INTERRUPTED = 130  # the exit status that shells report after Ctrl-C
 COUNT_INTERVAL = 2.0  # seconds to the first line that counts; later ones come ever more slowly
+
+_captures = threading.RLock()  # re-entrant: a conversion captures, and so does the import inside it
 
 console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
@@ -128,8 +132,42 @@ def without_native_logs() -> Iterator[None]:
             copy = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace", buffering=1)
             console.file = stack.enter_context(copy)
             stack.callback(setattr, console, "file", None)  # sys.stderr again
-        stack.enter_context(captured_stderr())
+        stack.enter_context(_captured_stderr())
         yield
+
+
+@contextmanager
+def _captured_stderr() -> Iterator[None]:
+    """Drop the log lines that native libraries write to file descriptor 2.
+
+    The descriptor belongs to the whole process, so this is for commands only: all other lines,
+    are written to it on exit.
+    """
+    with _captures, ExitStack() as stack:
+        try:
+            sys.stderr.flush()
+            saved = os.dup(2)
+            log = stack.enter_context(_memory_file())
+        except (OSError, ValueError, AttributeError):  # no standard error, or nowhere to write
+            yield
+            return
+        os.dup2(log.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+            log.seek(0)
+            for line in log.read().decode(errors="replace").splitlines(keepends=True):
+                if not NATIVE_LINE.match(line):
+                    os.write(2, line.encode(errors="replace"))
+
+
+def _memory_file() -> IO[bytes]:
+    """A file in memory where the system has such files, else a temporary one."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("edgewise-log"), "w+b")
+    return tempfile.TemporaryFile()
 
 
 def _counted(step: str, done: int, total: int, note: str) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from edgewise_cloud.errors import TextError
 from edgewise_edge.decoding.tokenizer import END_OF_TEXT, Tokenizer
+from edgewise_edge.errors import RequestError
 
 HELD_OUT_FILE = "held-out.txt"
 
@@ -65,8 +66,16 @@ def read_documents(paths: Iterable[Path]) -> list[str]:
 
 
 def tokenized(documents: list[str], tokenizer: Tokenizer) -> np.ndarray:
-    """All documents as one array, an end-of-text token after each: int32 [tokens]."""
-    ids = [np.array([*tokenizer.encode(text), *tokenizer.end_ids], np.int32) for text in documents]
+    """All documents as one array, an end-of-text token after each: int32 [tokens].
+
+    Raises TextError for a text that the tokenizer cannot take.
+    """
+    try:
+        ids = [
+            np.array([*tokenizer.encode(text), *tokenizer.end_ids], np.int32) for text in documents
+        ]
+    except RequestError as error:
+        raise TextError(str(error)) from error
     return np.concatenate([np.array([], np.int32), *ids])
 
 

@@ -7,6 +7,8 @@ from numbers import Integral, Real
 
 _SHOWN = 80  # characters of an invalid value
 
+MAX_SEED = 2**63 - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Range:
@@ -73,3 +75,13 @@ def shown(value: object) -> str:
     except Exception:  # noqa: BLE001  # whatever it is, the message is about the option
         text = f"of type {type(value).__name__}"
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+# What each field of SamplingParams may be. A seed is a key of the random generator.
+SAMPLING_RANGES: Mapping[str, Range] = {
+    "temperature": Range(0, 100),
+    "top_k": Range(0, 2**31 - 1, whole=True),
+    "top_p": Range(0, 1, above=True),
+    "repetition_penalty": Range(0.01, 100),
+    "seed": Range(0, MAX_SEED, whole=True),
+}

@@ -2,22 +2,28 @@
 
 import os
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from functools import partial
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
 from edgewise_edge.decoding.generate import TokenRequest, generate_tokens
 from edgewise_edge.decoding.tokenizer import TOKENIZER_FILES, Tokenizer
-from edgewise_edge.errors import ModelIncompatibleError, RequestError
+from edgewise_edge.errors import (
+    EdgeError,
+    ModelIncompatibleError,
+    RequestError,
+    RuntimeFailedError,
+)
+from edgewise_edge.runtime.load import load_runtime
 from edgewise_edge.runtime.open import import_library
 from edgewise_edge.runtime.prefix_cache import PREFIX_MEMORY, PrefixCache
 from edgewise_edge.runtime.session import Runtime
-from edgewise_edge.runtime.weight_cache import WeightCache, default_folder
 from edgewise_edge.store.catalog import find_model
 from edgewise_edge.store.manifest import MODEL_FILE, Manifest
+from edgewise_edge.store.passed import PassedModel
+from edgewise_edge.store.weight_cache import WeightCache, default_folder
 
 
 def default_threads() -> int:
@@ -54,9 +60,10 @@ class DeviceModel:
 
         `prefix_memory` is the size of the prefix cache in bytes: a request that shares a prefix with
         an earlier one continues from there. `weight_cache` is the folder for prepared weights, in
-        the user's cache folder by default (weight_cache.py). Raises ModelNotFoundError,
-        ModelCorruptError, ModelIncompatibleError, or RequestError for invalid `threads` or
-        `prefix_memory`.
+        the user's cache folder by default (weight_cache.py). A model that is not bundled is tried in
+        a child process before its first load on this machine (trial.py). Raises ModelNotFoundError,
+        ModelCorruptError, ModelIncompatibleError, RuntimeFailedError where memory is short, or
+        RequestError for invalid `threads` or `prefix_memory`.
         """
         if threads is not None and threads < 1:
             raise RequestError(f"threads is {threads}; it must be 1 or more")
@@ -65,16 +72,8 @@ class DeviceModel:
                 f"prefix_memory is {prefix_memory}; it must be 0 bytes (no prefix cache) or more"
             )
         folder = find_model(model)
-        manifest = Manifest.read(folder)
-        with ThreadPoolExecutor(1) as pool:
-            # Hashing releases the GIL.
-            verified = pool.submit(manifest.verify, folder, [MODEL_FILE])
-            tokenizer = load_tokenizer(folder, manifest)
-            import_library()
-            verified.result()
-        cache = WeightCache(weight_cache or default_folder(), manifest.files[MODEL_FILE])
-        runtime = _load(folder, manifest, threads or default_threads(), cache)
-        return cls(manifest, tokenizer, runtime, prefix_memory)
+        with _failures_as(ModelIncompatibleError, f"{folder} cannot be loaded"):
+            return cls(*_load(folder, threads or default_threads(), weight_cache), prefix_memory)
 
     def stream_tokens(
         self, request: TokenRequest, cancelled: threading.Event | None = None
@@ -96,28 +95,48 @@ class DeviceModel:
     ) -> Generator[int, None, None]:
         window = self.manifest.architecture.context_window
         length = min(window, request.position + request.max_tokens)
-        session = self.prefix_cache.acquire(request.token_ids, length)
-        try:
-            yield from generate_tokens(
-                session,
-                request,
-                chunk=self.runtime.chunk,
-                context_window=window,
-                cancelled=cancelled,
-            )
-        finally:
-            self.prefix_cache.release(session)
+        with _failures_as(RuntimeFailedError, "generating failed"):
+            session = self.prefix_cache.acquire(request.token_ids, length)
+            try:
+                yield from generate_tokens(
+                    session,
+                    request,
+                    chunk=self.runtime.chunk,
+                    context_window=window,
+                    cancelled=cancelled,
+                )
+            finally:
+                self.prefix_cache.release(session)
 
 
-def _load(folder: Path, manifest: Manifest, threads: int, cache: WeightCache) -> Runtime:
-    """Load with prepared weights, or write them for the next load."""
-    load = partial(Runtime.load, folder / MODEL_FILE, manifest.architecture, threads)
-    if cache.is_valid():
-        with suppress(ModelIncompatibleError):
-            return load(cache.path)
-    with suppress(ModelIncompatibleError), cache.writing() as path:
-        return load(path)
-    return load(None)
+@contextmanager
+def _failures_as(kind: type[EdgeError], what: str) -> Iterator[None]:
+    """Raise `kind` in place of whatever else is raised: the router then asks the other source."""
+    try:
+        yield
+    except EdgeError:
+        raise
+    except Exception as error:
+        raise kind(f"{what} ({type(error).__name__}: {error})") from error
+
+
+def _load(
+    folder: Path, threads: int, weight_cache: Path | None
+) -> tuple[Manifest, Tokenizer, Runtime]:
+    manifest = Manifest.read(folder)
+    with ThreadPoolExecutor(1) as pool:
+        # Hashing releases the GIL.
+        verified = pool.submit(manifest.verify, folder, [MODEL_FILE])
+        tokenizer = load_tokenizer(folder, manifest)
+        import_library()
+        verified.result()
+    weights = weight_cache or default_folder()
+    if not PassedModel(manifest, threads):
+        from edgewise_edge.trial import require_passed  # takes 10 ms, which delays a cold start
+
+        require_passed(folder, manifest, threads, weights)
+    cache = WeightCache(weights, manifest.files[MODEL_FILE])
+    return manifest, tokenizer, load_runtime(folder, manifest.architecture, threads, cache)
 
 
 def load_tokenizer(folder: Path, manifest: Manifest) -> Tokenizer:

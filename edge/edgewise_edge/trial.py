@@ -1,46 +1,149 @@
 """Trying a device model in a child process: a broken one may crash the process that loads it."""
 
+import argparse
+import logging
 import os
+import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from edgewise_edge.errors import EdgeError, ModelIncompatibleError
+from edgewise_edge.runtime.load import load_runtime
+from edgewise_edge.runtime.open import verify_structure
 from edgewise_edge.runtime.session import Runtime
+from edgewise_edge.store.catalog import BUNDLED
 from edgewise_edge.store.manifest import MODEL_FILE, Manifest
+from edgewise_edge.store.passed import PassedModel
+from edgewise_edge.store.weight_cache import WeightCache
 
 TIMEOUT = 120.0  # seconds
+RETRY_AFTER = 60.0  # seconds until a refused model is tried again: memory may have been short
+_STARTED = "started"  # the child's first line
+_REFUSED = 3  # its exit status after an error of ours, which is the last line that it writes
+_log = logging.getLogger("edgewise_edge.trial")
+_refusals: dict[str, tuple[float, str]] = {}  # when and why, by PassedModel.name
 
 
-def try_model(folder: Path) -> int:
+class _NotStartedError(Exception):
+    """This process cannot start Python in a child, as in an app that is frozen into one file."""
+
+
+def try_model(folder: Path, threads: int = 1, weight_cache: Path | None = None) -> int:
     """Run every signature of the model in `folder` in a child process; the memory it took, in bytes.
 
-    Raises ModelIncompatibleError if the child fails, crashes or takes longer than TIMEOUT.
+    With `weight_cache`, a folder, it is loaded as DeviceModel.load() will do it: prepared weights
+    are written there, and the model is then loaded again from them. Raises ModelIncompatibleError
+    if the child cannot be started, fails, crashes or takes longer than TIMEOUT.
     """
-    command = [sys.executable, "-m", "edgewise_edge.trial", str(folder)]
     try:
-        child = subprocess.run(
-            command, capture_output=True, text=True, timeout=TIMEOUT, check=False
+        return _try(folder, threads, weight_cache)
+    except _NotStartedError as error:
+        raise ModelIncompatibleError(f"{folder} cannot be tried: {error}") from error
+
+
+def _try(folder: Path, threads: int, weight_cache: Path | None) -> int:
+    command = [sys.executable, "-P", "-m", "edgewise_edge.trial", str(folder)]
+    command += ["--threads", str(threads)]
+    command += ["--weight-cache", str(weight_cache)] if weight_cache else []
+    child = _finish(command, folder)
+    started, _, memory = child.stdout.partition("\n")
+    if started != _STARTED:
+        raise _NotStartedError(f"{sys.executable} does not start Python")
+    if child.returncode < 0:
+        name = _signal_name(-child.returncode)
+        raise ModelIncompatibleError(
+            f"{folder} does not run: it crashed in its trial ({name}); fetch or convert "
+            "the model again"
+        )
+    if child.returncode != 0:
+        reason = child.stderr.strip().splitlines()[-1:] or [f"exit status {child.returncode}"]
+        refused = child.returncode == _REFUSED
+        raise ModelIncompatibleError(
+            reason[0] if refused else f"{folder} does not run: {reason[0]}"
+        )
+    return int(memory)
+
+
+def require_passed(folder: Path, manifest: Manifest, threads: int, weight_cache: Path) -> None:
+    """Try the model in `folder` as DeviceModel.load() will load it, and remember that it passed.
+
+    A bundled model is only checked for damage. Raises ModelIncompatibleError.
+    """
+    passed = PassedModel(manifest, threads)
+    refused_at, reason = _refusals.get(passed.name, (0.0, ""))
+    if reason and time.monotonic() < refused_at + RETRY_AFTER:
+        raise ModelIncompatibleError(reason)
+    try:
+        if folder.parent == BUNDLED:
+            verify_structure(folder / MODEL_FILE)
+        else:
+            _try(folder, threads, weight_cache)
+    except _NotStartedError as error:
+        _log.warning("%s is only checked for damage, not tried in a child: %s", folder, error)
+        verify_structure(folder / MODEL_FILE)
+    except ModelIncompatibleError as error:
+        _refusals[passed.name] = time.monotonic(), str(error)
+        raise
+    passed.remember()
+
+
+def _finish(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    if getattr(sys, "frozen", False) or not sys.executable:
+        raise _NotStartedError("there is no Python to start")
+    # The child finds the package where this process did.
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, map(str, sys.path)))}
+    try:
+        return subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=TIMEOUT,
+            check=False,
+            env=environment,
         )
     except subprocess.TimeoutExpired as error:
         raise ModelIncompatibleError(
             f"{folder}: the trial took longer than {TIMEOUT:.0f} s"
         ) from error
-    if child.returncode != 0:
-        reason = child.stderr.strip().splitlines()[-1:] or [f"exit status {child.returncode}"]
-        raise ModelIncompatibleError(f"{folder} does not run on LiteRT: {reason[0]}")
-    return int(child.stdout)
+    except OSError as error:
+        raise _NotStartedError(f"{command[0]} cannot be started: {error}") from error
 
 
-def _measure(folder: Path) -> int:
+def _signal_name(number: int) -> str:
+    with suppress(ValueError):
+        return signal.Signals(number).name
+    return f"signal {number}"
+
+
+def _measure(folder: Path, threads: int, weight_cache: Path | None) -> int:
     """By how many bytes resident memory grows when the model is loaded and run."""
+    manifest, path = Manifest.read(folder), folder / MODEL_FILE
+    verify_structure(path)
     before = _resident_memory()
-    runtime = Runtime.load(folder / MODEL_FILE, Manifest.read(folder).architecture, threads=1)
-    session, window = runtime.session(), runtime.architecture.context_window
-    while session.position < window:
-        session.forward([0] * min(runtime.chunk, window - session.position))
-    runtime.session().forward([0])
+    if weight_cache:
+        cache = WeightCache(weight_cache, manifest.files[MODEL_FILE])
+        _run(load_runtime(folder, manifest.architecture, threads, cache))
+        runtime = load_runtime(folder, manifest.architecture, threads, cache)
+    else:
+        runtime = Runtime.load(path, manifest.architecture, threads)
+    _run(runtime)
     return _resident_memory() - before
+
+
+def _run(runtime: Runtime) -> None:
+    """Fill the context window, with tokens from the first to the last of the vocabulary."""
+    session, shape = runtime.session(), runtime.architecture
+    last = shape.vocabulary_size - 1
+    session.forward([last])
+    while session.position < shape.context_window:
+        count = min(runtime.chunk, shape.context_window - session.position)
+        session.forward([index * last // max(1, count - 1) for index in range(count)])
+    runtime.session().forward([0])
 
 
 def _resident_memory() -> int:
@@ -56,7 +159,14 @@ def _resident_memory() -> int:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--weight-cache", type=Path)
+    options = parser.parse_args()
+    print(_STARTED, flush=True)
     try:
-        print(_measure(Path(sys.argv[1])))
+        print(_measure(options.folder, options.threads, options.weight_cache))
     except EdgeError as error:
-        sys.exit(str(error))
+        print(*str(error).split(), file=sys.stderr)
+        sys.exit(_REFUSED)

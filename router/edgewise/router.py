@@ -272,7 +272,7 @@ class Router:
     def warm_up(self) -> None:
         """Load the device's model before the first request; the idle time starts here.
 
-        Raises ModelError or RouterClosedError.
+        Raises ModelError, RuntimeFailedError where memory is short, or RouterClosedError.
         """
         self._require_open()
         self.device_source.warm_up()

@@ -8,6 +8,7 @@ import pytest
 from edgewise_cloud.corpus import HELD_OUT_FILE, read_corpus, read_documents, tokenized
 from edgewise_cloud.errors import TextError
 from edgewise_edge.decoding.tokenizer import END_OF_TEXT, Tokenizer
+from edgewise_edge.errors import RequestError
 from tests.cloud.conftest import STORIES
 from tests.conftest import write_vocabulary
 
@@ -126,3 +127,19 @@ def test_an_end_of_text_token_follows_each_document(tmp_path: Path) -> None:
     assert (ids == end).sum() == 3
     assert ids[[1, 3, -1]].tolist() == [end] * 3
     assert tokenized([], tokenizer).tolist() == []
+
+
+def test_a_text_that_the_tokenizer_cannot_take_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the text; a long run of blanks is none."""
+    write_vocabulary(tmp_path)
+    tokenizer = Tokenizer.from_folder(tmp_path)
+    assert len(tokenized([" " * 999_999 + "a"], tokenizer)) > 999_999
+
+    def refuse(_text: str) -> list[int]:
+        raise RequestError("too odd")
+
+    monkeypatch.setattr(tokenizer, "encode", refuse)
+    with pytest.raises(TextError, match="too odd"):
+        tokenized(["a"], tokenizer)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -78,6 +79,15 @@ def test_a_file_that_is_not_tflite_is_refused(folder: Path) -> None:
         DeviceModel.load(folder)
 
 
+@pytest.mark.parametrize("name", ["manifest.json", MODEL_FILE, "vocab.json", "merges.txt"])
+def test_a_fifo_is_refused(folder: Path, name: str) -> None:
+    """Reading it would wait for ever."""
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(ModelCorruptError, match="not a regular file"):
+        DeviceModel.load(folder)
+
+
 def test_a_missing_file_is_named(folder: Path) -> None:
     """A model without its vocabulary."""
     (folder / "vocab.json").unlink()
@@ -111,6 +121,19 @@ def test_an_unknown_name_lists_the_bundled_models(name: str) -> None:
         ({"architecture": SHAPE | {"heads": 0}}, ModelCorruptError),
         ({"architecture": SHAPE | {"layers": "2"}}, ModelCorruptError),
         ({"architecture": SHAPE | {"width": 15}}, ModelCorruptError),
+        *(({"architecture": SHAPE | {name: 2**31}}, ModelCorruptError) for name in SHAPE),
+        ({"architecture": SHAPE | {"heads": True}}, ModelCorruptError),
+        ({"architecture": None}, ModelCorruptError),
+        ({"memory": -1}, ModelCorruptError),
+        ({"memory": 2**63}, ModelCorruptError),
+        ({"memory": float("nan")}, ModelCorruptError),
+        ({"name": "a\x1b[2J"}, ModelCorruptError),
+        ({"revision": "\ud800"}, ModelCorruptError),
+        ({"sampling": {"temperature": -1}}, ModelCorruptError),
+        ({"sampling": {"temperature": None}}, ModelCorruptError),
+        ({"sampling": {"humour": 1}}, ModelCorruptError),
+        ({"files": {"model.tflite": {"size": 1, "sha256": "../x"}}}, ModelCorruptError),
+        ({"files": {"model.tflite": {"size": -1, "sha256": "0" * 64}}}, ModelCorruptError),
     ],
 )
 def test_a_broken_manifest_is_refused(
@@ -123,10 +146,10 @@ def test_a_broken_manifest_is_refused(
         Manifest.read(folder)
 
 
-def test_a_manifest_that_is_not_json_is_refused(folder: Path) -> None:
-    """Half a file, for example."""
-    path = folder / "manifest.json"
-    path.write_text(path.read_text()[:50])
+@pytest.mark.parametrize("content", ["", '{"format": 1', "[" * 10**5, "1" * 10**4, " " * 2**21])
+def test_a_manifest_that_is_not_json_is_refused(folder: Path, content: str) -> None:
+    """Half a file, for example, one that nests without end, or one that is too large."""
+    (folder / "manifest.json").write_text(content)
     with pytest.raises(ModelCorruptError, match="cannot be read"):
         Manifest.read(folder)
 

@@ -8,24 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise_edge.checks import Range, check_fields
+from edgewise_edge.checks import MAX_SEED, SAMPLING_RANGES, check_fields
 from edgewise_edge.errors import RequestError, RuntimeFailedError
 
-MAX_SEED = 2**63 - 1
 # Below this, dividing by the temperature would overflow; the likeliest token is certain anyway.
 _MIN_TEMPERATURE = 1e-6
 _MASK_64 = 2**64 - 1
 _TOP_P_CANDIDATES = 256  # how many of the likeliest tokens are tried first for top_p
-
-
-# What each option may be. A seed is a key of the random generator.
-SAMPLING_RANGES: Mapping[str, Range] = {
-    "temperature": Range(0, 100),
-    "top_k": Range(0, 2**31 - 1, whole=True),
-    "top_p": Range(0, 1, above=True),
-    "repetition_penalty": Range(0.01, 100),
-    "seed": Range(0, MAX_SEED, whole=True),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

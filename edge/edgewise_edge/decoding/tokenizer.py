@@ -2,22 +2,39 @@
 
 import hashlib
 import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
 import tiktoken
 
-from edgewise_edge.errors import ModelCorruptError
+from edgewise_edge.checks import Range
+from edgewise_edge.errors import EdgeError, ModelCorruptError, RequestError
+from edgewise_edge.store.files import read_text
+from edgewise_edge.store.manifest import MAX_VOCABULARY
 
 VOCABULARY_FILE = "vocab.json"
 MERGES_FILE = "merges.txt"
 TOKENIZER_FILES = (VOCABULARY_FILE, MERGES_FILE)
 END_OF_TEXT = "<|endoftext|>"
+_IDS = Range(0, MAX_VOCABULARY - 1, whole=True)
+_MAX_BYTES = 16 * 2**20  # of either file
+_MAX_BRACKETS = 100_000  # in tokens; as many lists as fit the file would take Python ten seconds
 _SEPARATOR = "\uffff"  # a noncharacter: no token contains it
 
 # GPT-2's pre-tokenizer (openai/gpt-2, src/encoder.py). Possessive quantifiers, where they cannot
 # change a match, keep long runs of one character class linear.
 SPLIT_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
+
+# tiktoken's regex engine panics where a run of 999,999 whitespace characters precedes others: it
+# remembers every place that `\s+(?!\S)` might go back to. So a long run is encoded by itself, but for
+# its last character, and matches `\s++$`. These are the characters of the engine's \s; Python's has
+# four more.
+_SPACE = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_LONG = 10_000  # characters
+_LONG_RUN = re.compile(rf"(?<![{_SPACE}])[{_SPACE}]{{{_LONG},}}(?=[{_SPACE}][^{_SPACE}])")
 
 
 def unicode_to_bytes() -> dict[str, int]:
@@ -33,13 +50,16 @@ class Tokenizer:
     """Text to token ids and back, for one vocabulary.
 
     `ranks` maps each token's bytes to its id, in merge order; `special` maps special tokens to
-    their ids. A special token spelled out in a prompt is ordinary text.
+    their ids. A special token spelled out in a prompt is ordinary text. Raises ModelCorruptError for
+    ids that are equal or out of range.
     """
 
     def __init__(self, ranks: dict[bytes, int], special: dict[str, int]) -> None:
-        self._encoding = tiktoken.Encoding(
-            "edgewise", pat_str=SPLIT_PATTERN, mergeable_ranks=ranks, special_tokens=special
-        )
+        _check_ids([*ranks.values(), *special.values()])
+        with _panics_as(ModelCorruptError("the vocabulary is invalid")):
+            self._encoding = tiktoken.Encoding(
+                "edgewise", pat_str=SPLIT_PATTERN, mergeable_ranks=ranks, special_tokens=special
+            )
         self._bytes = {token_id: token for token, token_id in ranks.items()}
         self._special = special
 
@@ -48,7 +68,9 @@ class Tokenizer:
         """Read `vocab.json` and `merges.txt`. Raises ModelCorruptError if they are invalid."""
         try:
             return cls(*_read_vocabulary(folder))
-        except (OSError, ValueError, KeyError, AttributeError) as error:
+        except ModelCorruptError as error:
+            raise ModelCorruptError(f"{folder / VOCABULARY_FILE}: {error}") from error
+        except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise ModelCorruptError(
                 f"{folder}: {VOCABULARY_FILE} and {MERGES_FILE} are not a GPT-2 vocabulary ({error})"
             ) from error
@@ -64,8 +86,14 @@ class Tokenizer:
         return frozenset(self._special.values())
 
     def encode(self, text: str) -> list[int]:
-        """The token ids of `text`."""
-        return self._encoding.encode_ordinary(text)
+        """The token ids of `text`. Raises RequestError if the tokenizer cannot take it."""
+        with _panics_as(RequestError("the text cannot be split into tokens; shorten it")):
+            encode = self._encoding.encode_ordinary
+            ids, start = list[int](), 0
+            for run in _LONG_RUN.finditer(text) if len(text) > _LONG else ():
+                ids += encode(text[start : run.start()]) + encode(run[0])
+                start = run.end()
+            return ids + encode(text[start:]) if start else encode(text)
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes of one token; empty for a special token or an unused id."""
@@ -87,8 +115,34 @@ class Tokenizer:
         return digest.hexdigest()
 
 
+@contextmanager
+def _panics_as(error: EdgeError) -> Iterator[None]:
+    """Raise `error` in place of a Rust panic, which is no Exception: an app would not catch it."""
+    try:
+        yield
+    except BaseException as panic:
+        if type(panic).__name__ != "PanicException":
+            raise
+        raise error from RuntimeError(str(panic))
+
+
+def _check_ids(ids: list[int]) -> None:
+    """Raise ModelCorruptError unless all are different whole numbers below MAX_VOCABULARY."""
+    # All at once: one by one, GPT-2's take 40 ms at every cold start.
+    if set(map(type, ids)) - {int} or not 0 <= min(ids) <= max(ids) < MAX_VOCABULARY:
+        for token_id in ids:
+            _IDS.check("a token's id", token_id, ModelCorruptError)
+    if len(set(ids)) < len(ids):
+        raise ModelCorruptError("two tokens have the same id")
+
+
 def _read_vocabulary(folder: Path) -> tuple[dict[bytes, int], dict[str, int]]:
-    ids: dict[str, int] = json.loads((folder / VOCABULARY_FILE).read_text(encoding="utf-8"))
+    text = read_text(folder / VOCABULARY_FILE, _MAX_BYTES)
+    if text.count("[") > _MAX_BRACKETS:
+        raise ValueError("it holds lists, not ids")
+    ids: dict[str, int] = json.loads(text)
+    if "" in ids:
+        raise ValueError("a token is empty")
     byte_of = unicode_to_bytes()
     special = {END_OF_TEXT: ids.pop(END_OF_TEXT)} if END_OF_TEXT in ids else {}
     # All tokens at once: one by one, GPT-2's take 50 ms longer at every cold start.
@@ -102,7 +156,7 @@ def _read_vocabulary(folder: Path) -> tuple[dict[bytes, int], dict[str, int]]:
     }
     if missing := [byte for byte in range(256) if bytes([byte]) not in ranks]:
         raise ValueError(f"{len(missing)} single bytes have no token, such as {missing[0]:#04x}")
-    merges = (folder / MERGES_FILE).read_text(encoding="utf-8").replace(" ", "").splitlines()
+    merges = read_text(folder / MERGES_FILE, _MAX_BYTES).replace(" ", "").splitlines()
     merged_ids = [ids[line] for line in merges if line and not line.startswith("#version")]
     # tiktoken uses a token's id as the rank of its merge.
     if merged_ids != sorted(merged_ids):

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 Shape = tuple[int, ...]
 Tensors = Mapping[str, NDArray[Any]]  # by tensor name
-Step = Callable[[], None]  # raises RuntimeError or ValueError when the library fails
+Step = Callable[[], None]  # raises what the library does when it fails
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class SignatureShapes:
 
 
 class Backend(Protocol):
-    """A loaded model. Its methods raise RuntimeError or ValueError when the library fails."""
+    """A loaded model. Its methods raise what the library does when it fails, such as RuntimeError."""
 
     name: str
     signatures: dict[str, SignatureShapes]

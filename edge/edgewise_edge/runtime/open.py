@@ -3,49 +3,99 @@
 import importlib
 import importlib.util
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from edgewise_edge.errors import ModelIncompatibleError
+from edgewise_edge.errors import ModelCorruptError, ModelIncompatibleError
 from edgewise_edge.runtime.backend import Backend
 
+_FLATBUFFER_IDENTIFIER = slice(4, 8)
+_LIBRARIES = {  # package, and the module of ours or theirs that imports what we need of it
+    "ai_edge_litert": "edgewise_edge.runtime.litert",
+    "tflite_runtime": "tflite_runtime.interpreter",
+}
 
-def import_library() -> None:
-    """Import what open_model() needs, so that the import can overlap with other work."""
-    if importlib.util.find_spec("ai_edge_litert"):
-        importlib.import_module("edgewise_edge.runtime.litert")
 
+def import_library() -> ModuleType:
+    """What loads models: LiteRT where it is installed and can be imported, else tflite-runtime.
 
-def open_model(path: Path, threads: int, weight_cache: Path | None) -> Backend:
-    """Load a `.tflite` with LiteRT where it is installed, else with tflite-runtime.
-
-    `weight_cache` is the file of LiteRT's prepared weights; LiteRT writes it if it is missing.
-    Raises ModelIncompatibleError, or the library's RuntimeError or ValueError.
+    Raises ModelIncompatibleError if there is neither, or the system is too old for it, say.
     """
-    if importlib.util.find_spec("ai_edge_litert"):
-        from edgewise_edge.runtime.litert import CompiledBackend, shares_memory
-
-        if shares_memory():
-            return CompiledBackend(path, threads, weight_cache)
-        from ai_edge_litert.interpreter import Interpreter
-
-        return _interpreted(Interpreter, path, threads)
-    if importlib.util.find_spec("tflite_runtime"):
-        from tflite_runtime.interpreter import Interpreter
-
+    failures = []
+    for package, module in _LIBRARIES.items():
         try:
-            return _interpreted(Interpreter, path, threads)
-        except ValueError as error:
-            raise ModelIncompatibleError(
-                f"{path} does not run on tflite-runtime ({error}); convert it with --target "
-                "tflite-runtime"
-            ) from error
+            if importlib.util.find_spec(package):
+                return importlib.import_module(module)
+        except Exception as error:  # noqa: BLE001  # libraries that do not fit raise anything
+            failures.append(f"{package} cannot be imported ({type(error).__name__}: {error})")
+    if failures:
+        raise ModelIncompatibleError(
+            f"{'; '.join(failures)}; install a version of ai-edge-litert or tflite-runtime for this "
+            "system to run the model here"
+        )
     raise ModelIncompatibleError(
         "neither ai-edge-litert nor tflite-runtime is installed; install one to run the model: "
         "pip install ai-edge-litert"
     )
 
 
-def _interpreted(interpreter: Any, path: Path, threads: int) -> Backend:
+def open_model(path: Path, threads: int, weight_cache: Path | None) -> Backend:
+    """Load a `.tflite` with LiteRT where it is installed, else with tflite-runtime.
+
+    `weight_cache` is the file of LiteRT's prepared weights; LiteRT writes it if it is missing.
+    Raises ModelIncompatibleError, or whatever the library does.
+    """
+    library = import_library()
+    if library.__name__ == _LIBRARIES["ai_edge_litert"]:
+        if not library.shares_memory():
+            return _interpreted(path, threads)
+        backend: Backend = library.CompiledBackend(path, threads, weight_cache)
+        return backend
+    try:
+        return _interpreted(path, threads)
+    except ValueError as error:
+        raise ModelIncompatibleError(
+            f"{path} does not run on tflite-runtime ({error}); convert it with --target "
+            "tflite-runtime"
+        ) from error
+
+
+def require_tflite(path: Path) -> None:
+    """Raise ModelIncompatibleError for another kind of file, ModelCorruptError if it is unreadable."""
+    try:
+        with path.open("rb") as file:
+            identifier = file.read(8)[_FLATBUFFER_IDENTIFIER]
+    except OSError as error:
+        raise ModelCorruptError(f"{path} cannot be read: {error.strerror}") from error
+    if identifier != b"TFL3":
+        raise ModelIncompatibleError(f"{path} is not a TFLite model")
+
+
+def verify_structure(path: Path) -> None:
+    """Raise ModelIncompatibleError if the plain interpreter refuses the `.tflite`; a millisecond.
+
+    It checks what LiteRT's CompiledModel takes for granted: of 467 damaged models that crashed
+    that, it refused 457.
+    """
+    require_tflite(path)
+    try:
+        _interpreter()(str(path))
+    except (RuntimeError, ValueError) as error:
+        raise ModelIncompatibleError(
+            f"{path} is damaged: {str(error).rstrip('.')}; fetch or convert the model again"
+        ) from error
+
+
+def _interpreted(path: Path, threads: int) -> Backend:
     from edgewise_edge.runtime.interpreter import InterpreterBackend
 
-    return InterpreterBackend(interpreter(str(path), num_threads=threads))
+    return InterpreterBackend(_interpreter()(str(path), num_threads=threads))
+
+
+def _interpreter() -> Any:
+    """The class Interpreter of the library that is used."""
+    if import_library().__name__ == _LIBRARIES["ai_edge_litert"]:
+        from ai_edge_litert.interpreter import Interpreter
+    else:
+        from tflite_runtime.interpreter import Interpreter
+    return Interpreter

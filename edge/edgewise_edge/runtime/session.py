@@ -1,5 +1,6 @@
 """Running a device model step by step (edgewise_cloud/convert/graph.py defines a step)."""
 
+import errno
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,11 +9,15 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise_edge.errors import ModelIncompatibleError, RuntimeFailedError
+from edgewise_edge.errors import (
+    EdgeError,
+    ModelIncompatibleError,
+    RuntimeFailedError,
+)
 from edgewise_edge.runtime.arrays import ALIGNMENT, aligned
 from edgewise_edge.runtime.backend import Backend
 from edgewise_edge.runtime.kv_cache import KVCache, padded
-from edgewise_edge.runtime.open import open_model
+from edgewise_edge.runtime.open import open_model, require_tflite
 from edgewise_edge.runtime.signatures import (
     DECODE,
     MASKED,
@@ -20,11 +25,10 @@ from edgewise_edge.runtime.signatures import (
     check_signatures,
     new_row_names,
 )
-from edgewise_edge.runtime.stderr import captured_stderr, silence_native_exit
+from edgewise_edge.runtime.stderr import held_native_logs, report_crashes, silence_native_exit
 from edgewise_edge.runtime.step import BoundStep, StepBuffers
 from edgewise_edge.store.manifest import Architecture
 
-_FLATBUFFER_IDENTIFIER = slice(4, 8)
 # Prompt tokens per prefill step. Larger chunks read the weights less often, but need more memory
 # for activations, and a cancellation waits for the current chunk.
 PREFILL_CHUNK = 256
@@ -54,17 +58,22 @@ class Runtime:
     ) -> Self:
         """Map the `.tflite` at `path` into memory and prepare it for `threads` CPU threads.
 
-        `weight_cache` is open_model's. Raises ModelIncompatibleError.
+        `weight_cache` is open_model's. Raises ModelCorruptError, ModelIncompatibleError, or
+        RuntimeFailedError where memory is short.
         """
-        with path.open("rb") as file:
-            if file.read(8)[_FLATBUFFER_IDENTIFIER] != b"TFL3":
-                raise ModelIncompatibleError(f"{path} is not a TFLite model")
+        report_crashes()
+        require_tflite(path)
+        log: list[str] = []
         try:
-            with captured_stderr() as log:
+            with held_native_logs() as log:
                 runtime = cls(open_model(path, threads, weight_cache), architecture)
                 runtime.session().forward([0])  # the library finishes preparing in its first step
-        except (RuntimeError, ValueError) as error:
-            reason = " ".join([str(error), *log[-1:]])
+        except EdgeError:
+            raise
+        except Exception as error:
+            if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+                raise RuntimeFailedError(f"there is not enough memory to load {path}") from error
+            reason = " ".join([str(error) or type(error).__name__, *log[-1:]])
             raise ModelIncompatibleError(f"{path} cannot be loaded: {reason}") from error
         finally:
             silence_native_exit()
@@ -87,9 +96,10 @@ class Runtime:
         with self._lock:
             try:
                 return step(cache, tokens, position)
-            except (RuntimeError, ValueError) as error:
+            except Exception as error:
                 raise RuntimeFailedError(
-                    f"{self.backend.name} failed at position {position}: {error}"
+                    f"{self.backend.name} failed at position {position}: "
+                    f"{str(error) or type(error).__name__}"
                 ) from error
 
     def _decode(self, cache: KVCache, tokens: Sequence[int], position: int) -> NDArray[np.float32]:

@@ -1,1 +1,1 @@
-"""Models on disk: model folders, their manifests, and the bundled models."""
+"""Files on disk: model folders, their manifests, the bundled models, and what is kept of them."""

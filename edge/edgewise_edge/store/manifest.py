@@ -2,16 +2,31 @@
 
 import hashlib
 import json
+import re
+import stat
 from collections.abc import Iterable
-from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from edgewise_edge.checks import SAMPLING_RANGES, Range
 from edgewise_edge.errors import ModelCorruptError, ModelIncompatibleError, ModelNotFoundError
+from edgewise_edge.store.files import read_text
 
 MANIFEST_FILE = "manifest.json"
 MODEL_FILE = "model.tflite"
 FORMAT = 1
+MAX_VOCABULARY = 2**24  # token ids
+_MAX_BYTES = 2**20  # of a manifest
+# Far above any GPT-2. What is allocated from a manifest's sizes alone stays small.
+_SIZES = {
+    "vocabulary_size": Range(1, MAX_VOCABULARY, whole=True),
+    "context_window": Range(1, 2**20, whole=True),
+    "layers": Range(1, 2**10, whole=True),
+    "heads": Range(1, 2**10, whole=True),
+    "width": Range(1, 2**16, whole=True),
+}
+_BYTES = Range(0, 2**50, whole=True, unit="bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +41,8 @@ class Architecture:
 
     def __post_init__(self) -> None:
         """Raise TypeError for invalid sizes."""
-        if not all(isinstance(size, int) and size > 0 for size in astuple(self)):
-            raise TypeError(f"sizes must be whole numbers above 0: {self}")
+        for name, sizes in _SIZES.items():
+            sizes.check(name, getattr(self, name), TypeError)
         if self.width % self.heads:
             raise TypeError(f"width {self.width} is not a multiple of {self.heads} heads")
 
@@ -45,9 +60,10 @@ class FileRecord:
     sha256: str
 
     def __post_init__(self) -> None:
-        """Raise TypeError for values of the wrong type: JSON may hold any."""
-        if not (isinstance(self.size, int) and isinstance(self.sha256, str)):
-            raise TypeError(f"not a file's size and sha256: {self}")
+        """Raise TypeError for invalid values: JSON may hold any."""
+        _BYTES.check("size", self.size, TypeError)
+        if not (isinstance(self.sha256, str) and re.fullmatch("[0-9a-f]{64}", self.sha256)):
+            raise TypeError(f"sha256 is {self.sha256!r}; it must be 64 hex digits")
 
     @classmethod
     def of(cls, path: Path) -> Self:
@@ -75,12 +91,16 @@ class Manifest:
     conversion: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Raise TypeError for values of the wrong type: JSON may hold any."""
-        texts = (self.name, self.revision, self.vocabulary)
-        if not (isinstance(self.memory, int) and all(isinstance(text, str) for text in texts)):
-            raise TypeError("name, revision and vocabulary must be text, memory a whole number")
+        """Raise TypeError or KeyError for invalid values: JSON may hold any."""
+        if not all(isinstance(text, str) for text in (self.name, self.revision, self.vocabulary)):
+            raise TypeError("name, revision and vocabulary must be text")
+        if not (self.name + self.revision).isprintable():
+            raise TypeError("name and revision must be printable")
         if not (isinstance(self.sampling, dict) and isinstance(self.conversion, dict)):
             raise TypeError("sampling and conversion must be objects")
+        _BYTES.check("memory", self.memory, TypeError)
+        for name, value in self.sampling.items():
+            SAMPLING_RANGES[name].check(name, value, TypeError)  # KeyError for an unknown one
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -90,13 +110,13 @@ class Manifest:
         ModelIncompatibleError if its format is another version's.
         """
         try:
-            raw = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+            raw = json.loads(read_text(folder / MANIFEST_FILE, _MAX_BYTES))
         except (FileNotFoundError, NotADirectoryError) as error:
             raise ModelNotFoundError(
                 f"{folder} is not a model folder: it has no {MANIFEST_FILE}; make one with "
                 "'edgewise-cloud convert CHECKPOINT FOLDER'"
             ) from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ModelCorruptError(f"{folder / MANIFEST_FILE} cannot be read: {error}") from error
         try:
             if (format_ := raw.pop("format")) != FORMAT:
@@ -131,9 +151,15 @@ class Manifest:
 
 
 def _verify_size(path: Path, expected: FileRecord) -> None:
-    if not path.is_file():
-        raise ModelCorruptError(f"{path} is missing; fetch or convert the model again")
-    if (size := path.stat().st_size) != expected.size:
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise ModelCorruptError(
+            f"{path} is missing or cannot be read ({error.strerror}); fetch or convert the model again"
+        ) from error
+    if not stat.S_ISREG(found.st_mode):
+        raise ModelCorruptError(f"{path} is not a regular file; fetch or convert the model again")
+    if (size := found.st_size) != expected.size:
         raise ModelCorruptError(
             f"{path} has {size:,} bytes, its manifest says {expected.size:,}: cut short or "
             "replaced; fetch or convert the model again"
@@ -141,7 +167,11 @@ def _verify_size(path: Path, expected: FileRecord) -> None:
 
 
 def _verify_content(path: Path, expected: FileRecord) -> None:
-    if FileRecord.of(path).sha256 != expected.sha256:
+    try:
+        found = FileRecord.of(path)
+    except OSError as error:
+        raise ModelCorruptError(f"{path} cannot be read: {error.strerror}") from error
+    if found.sha256 != expected.sha256:
         raise ModelCorruptError(
             f"{path} is not the file its manifest names (sha256 differs); fetch or convert the "
             "model again"

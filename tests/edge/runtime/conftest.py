@@ -8,8 +8,8 @@ import pytest
 from edgewise_edge import DeviceModel, Manifest
 from edgewise_edge.runtime.kv_cache import KVCache, bytes_per_token
 from edgewise_edge.runtime.session import Runtime
-from edgewise_edge.runtime.weight_cache import WeightCache
 from edgewise_edge.store.manifest import MODEL_FILE
+from edgewise_edge.store.weight_cache import WeightCache
 from tests.edge.runtime.backends import Opener
 from tests.edge.runtime.recording import RecordingRuntime
 from tests.edge.runtime.weights import Logits, outputs
@@ -65,8 +65,8 @@ def weights(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def cache(exact_folder: Path, weights: Path) -> WeightCache:
-    """The tiny model's file in it."""
+def cache(exact_folder: Path, exact_model: DeviceModel, weights: Path) -> WeightCache:
+    """The tiny model's file in it. The model has been loaded before, so that it is not tried again."""
     return WeightCache(weights, Manifest.read(exact_folder).files[MODEL_FILE])
 
 

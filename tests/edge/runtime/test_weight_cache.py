@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from edgewise_edge import DeviceModel
-from edgewise_edge.runtime.weight_cache import WeightCache
 from edgewise_edge.store.manifest import FileRecord
+from edgewise_edge.store.weight_cache import WeightCache
 from tests.edge.runtime.backends import Opener
 from tests.edge.runtime.weights import Logits, assert_same, load, outputs
 
@@ -60,7 +60,7 @@ def test_each_library_version_and_processor_has_its_own_file(
     paths = {WeightCache(tmp_path, FileRecord(1, "a" * 64)).path}
     monkeypatch.setattr("ai_edge_litert.__version__", "99.9")
     paths.add(WeightCache(tmp_path, FileRecord(1, "a" * 64)).path)
-    processor = "edgewise_edge.runtime.weight_cache.processor_features"
+    processor = "edgewise_edge.store.weight_cache.processor_features"
     monkeypatch.setattr(processor, lambda: "flags: none")
     paths.add(WeightCache(tmp_path, FileRecord(1, "a" * 64)).path)
     assert len(paths) == 3

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from edgewise_edge.runtime.weight_cache import WeightCache
 from edgewise_edge.store.manifest import FileRecord
+from edgewise_edge.store.weight_cache import WeightCache
 from tests.edge.runtime.backends import Opener
 from tests.edge.runtime.weights import DAY, load
 

@@ -10,8 +10,8 @@ import pytest
 
 from edgewise_edge import ModelIncompatibleError
 from edgewise_edge.runtime.backend import Backend
-from edgewise_edge.runtime.weight_cache import WeightCache
 from edgewise_edge.store.manifest import MODEL_FILE
+from edgewise_edge.store.weight_cache import WeightCache
 from tests.edge.runtime.backends import Opener
 from tests.edge.runtime.weights import Logits, assert_same, load, read_only
 

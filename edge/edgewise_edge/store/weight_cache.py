@@ -7,7 +7,6 @@ Mapped from a file, it loads in milliseconds, and all processes that run the mod
 import contextlib
 import errno
 import hashlib
-import json
 import logging
 import os
 import platform
@@ -15,34 +14,27 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import platformdirs
 
+from edgewise_edge.store.files import is_ours
 from edgewise_edge.store.manifest import FileRecord
+from edgewise_edge.store.weight_record import WeightRecord
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 _log = logging.getLogger("edgewise_edge.weight_cache")
-_SUFFIX, _PARTIAL = ".xnnpack", ".partial"
+_SUFFIX, _PARTIAL, _LOADING = ".xnnpack", ".partial", ".loading"
 _MAX_IDLE = 30 * 24 * 3600.0  # seconds without use, after which a file is removed
 
 
 def default_folder() -> Path:
     """The user's cache folder."""
     return platformdirs.user_cache_path("edgewise") / "weights"
-
-
-@dataclass(frozen=True, slots=True)
-class _Record:
-    """Size and time of change of a complete file; any write to it changes one of them."""
-
-    size: int
-    modified: int  # nanoseconds
-
-    @classmethod
-    def of(cls, path: Path) -> "_Record":
-        found = path.stat()
-        return cls(found.st_size, found.st_mtime_ns)
 
 
 class WeightCache:
@@ -52,21 +44,44 @@ class WeightCache:
     """
 
     def __init__(self, folder: Path, model: FileRecord) -> None:
-        self.path = folder / f"{model.sha256[:16]}-{_platform()}{_SUFFIX}"
+        self.path = folder / f"{model.sha256[:16]}-{platform_key()}{_SUFFIX}"
         self._record = _record_of(self.path)
         self._space = model.size * 9 // 4 + 2**20  # bytes; float16 is widened
 
     def is_valid(self) -> bool:
-        """Whether the file exists and is unchanged since it was written."""
+        """Whether the file is this user's, holds what was written, and no load of it has crashed.
+
+        Its sha256 is compared when it is first used after the machine has started, or after
+        anything has touched it.
+        """
+        if not (is_ours(self.path) and is_ours(self._record)):
+            return False
         try:
-            expected = _Record(**json.loads(self._record.read_text(encoding="utf-8")))
-            if expected != _Record.of(self.path):
+            if self._crashed():
+                self._record.unlink()
                 return False
+            record = WeightRecord.read(self._record)
+            if not record.trusts(self.path):
+                if not record.describes(self.path):
+                    return False
+                with contextlib.suppress(OSError):  # a read-only folder
+                    WeightRecord.of(self.path).write(self._record)
         except (OSError, ValueError, TypeError):
             return False
-        with contextlib.suppress(OSError):  # a read-only folder
+        with contextlib.suppress(OSError):
             os.utime(self._record)  # the time of last use
         return True
+
+    @contextlib.contextmanager
+    def loading(self) -> Iterator[None]:
+        """Mark that a model is being loaded with the file: it is not valid after a crash meanwhile."""
+        with _mark(self.path.with_name(f"{self.path.stem}.{uuid.uuid4().hex}{_LOADING}")):
+            yield
+
+    def _crashed(self) -> bool:
+        """Whether a process ended while it loaded the file; forgotten when asked."""
+        marks = list(self.path.parent.glob(f"{self.path.stem}.*{_LOADING}"))
+        return sum(map(_clear_abandoned, marks)) > 0
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Path | None]:
@@ -95,11 +110,10 @@ class WeightCache:
         try:
             with partial.open("rb+") as file:
                 os.fsync(file.fileno())  # or a power cut could leave a file full of zeros
-            record = json.dumps(asdict(_Record.of(partial)))
             with contextlib.suppress(FileNotFoundError):
                 self._record.unlink()
             partial.replace(self.path)
-            self._record.write_text(record, encoding="utf-8")
+            WeightRecord.of(self.path).write(self._record)
             self._remove_unused()
         except OSError as error:
             _warn_once(self.path.parent, error)
@@ -111,7 +125,10 @@ class WeightCache:
             if _idle(record if record.exists() else path) > _MAX_IDLE:
                 path.unlink(missing_ok=True)
                 record.unlink(missing_ok=True)
-        for path in self.path.parent.glob(f".*{_PARTIAL}"):
+        for path in (
+            *self.path.parent.glob(f".*{_PARTIAL}"),
+            *self.path.parent.glob(f"*{_LOADING}"),
+        ):
             if _idle(path) > _MAX_IDLE:
                 path.unlink(missing_ok=True)
 
@@ -140,6 +157,42 @@ def _require_space(path: Path, size: int) -> None:
         path.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def _mark(path: Path) -> Iterator[None]:
+    """A file that is locked while the block runs, so that it tells whether its process has ended."""
+    if fcntl is None:
+        yield
+        return
+    try:
+        file = path.open("xb")
+    except OSError:  # a read-only folder
+        yield
+        return
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        file.close()  # last: a file without a lock looks abandoned
+
+
+def _clear_abandoned(mark: Path) -> bool:
+    """Remove the mark of a process that has ended; whether it was one."""
+    if fcntl is None or not is_ours(mark):
+        return False
+    try:
+        with mark.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            mark.unlink()
+    except FileNotFoundError:  # its load has just ended
+        return False
+    except OSError:  # it is being loaded, or the folder is read-only
+        return False
+    return True
+
+
 _warned: set[Path] = set()
 
 
@@ -154,11 +207,11 @@ def _warn_once(folder: Path, error: OSError) -> None:
         )
 
 
-def _platform() -> str:
+def platform_key() -> str:
     """What the layout of the weights depends on: LiteRT's version and the processor."""
     try:
         from ai_edge_litert import __version__ as runtime
-    except ImportError:
+    except Exception:  # noqa: BLE001  # as import_library()
         runtime = ""
     key = f"{runtime} {platform.machine()} {processor_features()}"
     return hashlib.sha256(key.encode()).hexdigest()[:8]

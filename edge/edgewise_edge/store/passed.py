@@ -1,0 +1,41 @@
+"""Which models may be loaded into this process: those that were verified on this machine before."""
+
+import contextlib
+import hashlib
+import json
+from dataclasses import astuple
+from pathlib import Path
+
+from edgewise_edge.store.files import is_ours
+from edgewise_edge.store.manifest import MODEL_FILE, Manifest
+from edgewise_edge.store.weight_cache import default_folder, platform_key
+
+_in_this_process: set[str] = set()  # where the cache folder cannot be written to
+
+
+class PassedModel:
+    """A file in the user's cache folder for a model that passed.
+
+    It is named after everything that the outcome depends on: the model's sha256 and sizes, the
+    runtime's version, the processor and the number of threads.
+    """
+
+    def __init__(self, manifest: Manifest, threads: int) -> None:
+        model = manifest.files[MODEL_FILE]
+        key = [model.sha256, astuple(manifest.architecture), platform_key(), threads]
+        self.name = hashlib.sha256(json.dumps(key).encode()).hexdigest()
+
+    def __bool__(self) -> bool:
+        """Whether it passed."""
+        return self.name in _in_this_process or is_ours(self._path)
+
+    def remember(self) -> None:
+        """It passed."""
+        _in_this_process.add(self.name)
+        with contextlib.suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.touch()
+
+    @property
+    def _path(self) -> Path:
+        return default_folder().with_name("passed") / self.name

@@ -1,0 +1,121 @@
+"""Models that are not bundled are tried in a child process before they are loaded here."""
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgewise_edge import DeviceModel, ModelIncompatibleError, trial
+from edgewise_edge.store.manifest import MODEL_FILE
+from tests.support.damaged_folder import copied_model, replace_model
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the bundled model, on a machine that has never seen it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    monkeypatch.setattr("edgewise_edge.store.passed._in_this_process", set())
+    monkeypatch.setattr(trial, "_refusals", {})
+    return copied_model(tmp_path / "model")
+
+
+@pytest.fixture
+def trials(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands of the children that are started."""
+    commands, run = [], subprocess.run
+
+    def recorded(command: list[str], **options: object) -> object:
+        commands.append(command)
+        return run(command, **options)
+
+    monkeypatch.setattr("subprocess.run", recorded)
+    return commands
+
+
+def python(path: Path, script: str) -> str:
+    """A program that takes the place of Python."""
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_a_model_is_tried_once(folder: Path, trials: list[list[str]], tmp_path: Path) -> None:
+    """As it will be loaded, with the same threads and prepared weights; later processes know."""
+    weights = tmp_path / "weights"
+    for _ in range(2):
+        DeviceModel.load(folder, threads=2, weight_cache=weights)
+    (command,) = trials
+    assert command[-4:] == ["--threads", "2", "--weight-cache", str(weights)]
+    assert len(list((tmp_path / "caches" / "edgewise" / "passed").iterdir())) == 1
+    DeviceModel.load(folder, threads=1, weight_cache=weights)
+    assert len(trials) == 2
+
+
+def test_a_bundled_model_is_not_tried(folder: Path, trials: list[list[str]]) -> None:
+    """It is only checked for damage."""
+    DeviceModel.load("tales", threads=2)
+    assert not trials
+
+
+def test_a_model_whose_memory_of_passing_was_planted_is_tried(
+    folder: Path, trials: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of another user's, or a link."""
+    DeviceModel.load(folder, threads=1)
+    monkeypatch.setattr("edgewise_edge.store.passed._in_this_process", set())
+    (passed,) = (tmp_path / "caches" / "edgewise" / "passed").iterdir()
+    passed.rename(tmp_path / "elsewhere")
+    passed.symlink_to(tmp_path / "elsewhere")
+    DeviceModel.load(folder, threads=1)
+    assert len(trials) == 2
+
+
+def test_a_truncated_model_is_refused(folder: Path, trials: list[list[str]]) -> None:
+    """Although its manifest matches. For a minute it is not tried again."""
+    replace_model(folder, (folder / MODEL_FILE).read_bytes()[:4096])
+    for _ in range(2):
+        with pytest.raises(ModelIncompatibleError, match="damaged"):
+            DeviceModel.load(folder, threads=1)
+    assert len(trials) == 1
+
+
+def test_a_model_that_crashes_is_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names the signal."""
+    monkeypatch.setattr(sys, "executable", python(tmp_path / "py", "echo started; kill -SEGV $$"))
+    with pytest.raises(ModelIncompatibleError, match=r"crashed in its trial \(SIGSEGV\)"):
+        DeviceModel.load(folder, threads=1)
+
+
+@pytest.mark.parametrize("script", [None, "exit 2", "echo hello"])
+def test_an_app_that_cannot_start_python_checks_for_damage(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    script: str | None,
+) -> None:
+    """With a warning; a sound model is loaded, and a truncated one refused."""
+    if script is None:
+        monkeypatch.setattr(sys, "frozen", True, raising=False)
+    else:
+        monkeypatch.setattr(sys, "executable", python(tmp_path / "py", script))
+    DeviceModel.load(folder, threads=1)
+    (warning,) = caplog.records
+    assert warning.levelno == logging.WARNING
+    replace_model(folder, (folder / MODEL_FILE).read_bytes()[:4096])
+    with pytest.raises(ModelIncompatibleError, match="damaged"):
+        DeviceModel.load(folder, threads=1)
+
+
+def test_the_child_finds_the_package_where_the_parent_did(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Although the parent's path is its own, and the working folder holds modules of other apps."""
+    (tmp_path / "numpy.py").write_text("raise SystemExit(5)")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    assert trial.try_model(folder) > 0
