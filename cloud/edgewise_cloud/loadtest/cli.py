@@ -44,7 +44,10 @@ def load_test(
         ),
     ] = None,
     wait: Annotated[
-        float, typer.Option(min=0, help="Seconds to wait while the model loads.")
+        float,
+        typer.Option(
+            min=0, help="Seconds to wait while the model loads; at most 5 for an answer at all."
+        ),
     ] = 30.0,
     json: Annotated[
         Path | None,
