@@ -5,7 +5,7 @@ from pathlib import Path
 
 from edgewise_cloud.errors import CheckpointError
 from edgewise_edge import find_model
-from edgewise_edge.decoding.tokenizer import TOKENIZER_FILES
+from edgewise_edge.decoding.tokenizer import TOKENIZER_FILES, Tokenizer
 from edgewise_edge.errors import EdgeError
 from edgewise_edge.store.catalog import bundled_models
 from edgewise_edge.store.manifest import MANIFEST_FILE, Manifest
@@ -47,6 +47,20 @@ def read_manifest(folder: Path) -> Manifest | None:
     except EdgeError as error:
         raise CheckpointError(str(error)) from error
     return manifest
+
+
+def read_vocabulary(folder: Path) -> tuple[Tokenizer, int] | None:
+    """A checkpoint's vocabulary and context window, where TensorFlow need not read them.
+
+    None for other layouts than Hugging Face's, and for files that are damaged: loading says how.
+    """
+    window = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")).get("n_positions")
+    if not isinstance(window, int) or not all((folder / name).exists() for name in TOKENIZER_FILES):
+        return None
+    try:
+        return Tokenizer.from_folder(folder), window
+    except EdgeError:
+        return None
 
 
 def _check_config(folder: Path) -> None:

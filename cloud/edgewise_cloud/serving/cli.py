@@ -198,10 +198,8 @@ async def _serve_until_signal(settings: "ServerSettings", tell: Callable[[str], 
         tell(f"ready in {time.monotonic() - started:.0f} s on {settings.host}:{port}")
         tell(f"try: {_example(settings, port)}")
         await stop.wait()
-        loop.add_signal_handler(signal.SIGINT, exit_interrupted)
-        log.info(
-            "draining: open requests have %g s to finish; Ctrl-C stops at once", settings.grace
-        )
+        loop.add_signal_handler(signal.SIGINT, exit_interrupted)  # need not wait for the drain
+    tell("stopped")
 
 
 def _example(settings: "ServerSettings", port: int) -> str:

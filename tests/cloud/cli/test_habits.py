@@ -64,6 +64,8 @@ def test_version(run_command: RunCommand) -> None:
         (["evaluate", "tales", "--text", "none.txt"], "cannot be read"),
         (["train", "--text", "none.txt", "--out", "OUT"], "cannot be read"),
         (["train", "--text", "text", "--out", "."], "is not empty"),
+        (["finetune", "-c", "tales", "--text", "text", "--out", "OUT"], "one row takes 257"),
+        (["train", "--text", "text", "--out", "OUT"], "too short for a vocabulary"),
         (["finetune", "-c", "no-such", "--text", "text", "--out", "OUT"], "no GPT-2 preset"),
         (["finetune", "-c", "tales", "--text", "text", "--out", "text/OUT"], "Not a directory"),
         (["serve", "--model", "no-such"], "no GPT-2 preset"),

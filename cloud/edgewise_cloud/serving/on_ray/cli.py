@@ -95,3 +95,4 @@ def serve_ray(
         tell(f"ready in {time.monotonic() - started:.0f} s on port {port} of every node")
         stop.wait()
         log.info("draining")
+    tell("stopped")
