@@ -43,7 +43,7 @@ def convert(
             "--text",
             "-t",
             help="UTF-8 files to measure the loss of quality on: their first 4,096 tokens.",
-            show_default="1,024 tokens of a fairy tale",
+            show_default="1,024 tokens of a built-in fairy tale",
         ),
     ] = None,
     keras_weights: Annotated[
@@ -105,7 +105,8 @@ def convert(
         "top_p": top_p,
         "repetition_penalty": repetition_penalty,
     }
-    documents = read_documents([*(text or []), *(more or [])]) or None
+    texts = [*(text or []), *(more or [])]
+    documents = read_documents(texts) or None
     with shown_progress() as progress, without_native_logs():
         made = convert(
             checkpoint,
@@ -118,7 +119,7 @@ def convert(
             documents=documents,
             progress=progress,
         )
-    print(f"{_sizes(out, quantize, made)}\n{_summary(made.evaluation)}")
+    print(f"{_sizes(out, quantize, made)}\n{_summary(made.evaluation, texts)}")
     _say_next(checkpoint, out, keras_weights=keras_weights)
 
 
@@ -157,10 +158,11 @@ def evaluate(
     """
     from edgewise_cloud.convert.evaluate import evaluate_model
 
-    documents = read_documents([*text, *(more or [])])
+    texts = [*text, *(more or [])]
+    documents = read_documents(texts)
     with shown_progress() as progress:
         evaluation = evaluate_model(model, checkpoint or model, documents, most_tokens, progress)
-    print(dumps(evaluation.as_dict(), indent=2) if json else _summary(evaluation))
+    print(dumps(evaluation.as_dict(), indent=2) if json else _summary(evaluation, texts))
 
 
 def _sizes(out: Path, quantize: Quantization, made: "Conversion") -> str:
@@ -175,10 +177,11 @@ def _sizes(out: Path, quantize: Quantization, made: "Conversion") -> str:
     )
 
 
-def _summary(evaluation: "Evaluation") -> str:
+def _summary(evaluation: "Evaluation", texts: list[Path]) -> str:
     keras, device = evaluation.keras, evaluation.device
     return (
-        f"measured on {evaluation.tokens:,} tokens, {evaluation.text_bytes:,} bytes:\n"
+        f"measured on {evaluation.tokens:,} tokens, {evaluation.text_bytes:,} bytes, of "
+        f"{_described(texts)}:\n"
         f"  Keras   {keras.bits_per_byte:.3f} bits per byte, perplexity {keras.perplexity:.2f}\n"
         f"  device  {device.bits_per_byte:.3f} bits per byte, perplexity {device.perplexity:.2f} "
         f"({evaluation.bits_increase:+.2%} bits)\n"
@@ -186,6 +189,16 @@ def _summary(evaluation: "Evaluation") -> str:
         f"{evaluation.largest_logit_difference:.3g} "
         f"(standard deviation of the logits: {evaluation.logit_spread:.3g})"
     )
+
+
+def _described(texts: list[Path]) -> str:
+    match texts:
+        case []:
+            return "a built-in fairy tale"
+        case [text]:
+            return str(text)
+        case _:
+            return f"{len(texts)} files"
 
 
 def _say_next(checkpoint: str, out: Path, *, keras_weights: bool) -> None:
