@@ -35,13 +35,15 @@ def convert(
         Target, typer.Option(help="The runtime to convert for; tflite-runtime is the older one.")
     ] = Target.LITERT,
     name: Annotated[
-        str | None, typer.Option(help="The model's name.", show_default="the folder's")
+        str | None,
+        typer.Option(metavar="NAME", help="The model's name.", show_default="the folder's"),
     ] = None,
     text: Annotated[
         list[Path] | None,
         typer.Option(
             "--text",
             "-t",
+            metavar="FILE",
             help="UTF-8 files to measure the loss of quality on: their first 4,096 tokens.",
             show_default="1,024 tokens of a built-in fairy tale",
         ),
@@ -57,6 +59,7 @@ def convert(
     temperature: Annotated[
         float | None,
         typer.Option(
+            metavar="NUMBER",
             min=0,
             max=100,
             help="0: always the likeliest token.",
@@ -67,6 +70,7 @@ def convert(
     top_k: Annotated[
         int | None,
         typer.Option(
+            metavar="K",
             min=0,
             help="Draw from the K likeliest tokens; 0: from all.",
             show_default=FROM_CHECKPOINT,
@@ -76,6 +80,7 @@ def convert(
     top_p: Annotated[
         float | None,
         typer.Option(
+            metavar="NUMBER",
             max=1,
             help="Draw from the likeliest tokens that make up this share, above 0; 1: from all.",
             show_default=FROM_CHECKPOINT,
@@ -85,6 +90,7 @@ def convert(
     repetition_penalty: Annotated[
         float | None,
         typer.Option(
+            metavar="NUMBER",
             min=0.01,
             max=100,
             help="Above 1, tokens that the text has already become less likely; 1: no penalty.",
@@ -127,13 +133,16 @@ def evaluate(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="Bundled model or device model folder.")
     ],
-    text: Annotated[list[Path], typer.Option("--text", "-t", help="UTF-8 files to predict.")],
+    text: Annotated[
+        list[Path], typer.Option("--text", "-t", metavar="FILE", help="UTF-8 files to predict.")
+    ],
     more: MoreTexts = None,
     checkpoint: Annotated[
         str | None,
         typer.Option(
             "--checkpoint",
             "-c",
+            metavar="CHECKPOINT",
             help="The checkpoint that MODEL was converted from.",
             show_default="MODEL itself, if it has Keras weights",
         ),
@@ -143,6 +152,7 @@ def evaluate(
         typer.Option(
             "--most-tokens",
             "-n",
+            metavar="N",
             min=8,
             help="Predict only the first N tokens.",
             show_default="all",
