@@ -64,10 +64,12 @@ def fit(
                 f"the loss is no longer a number after step {int(optimizer.iterations):,}; give "
                 "a new folder and a lower --learning-rate"
             )
-        progress.step("saving a checkpoint")
+        last = round_ + 1 == schedule.rounds
+        if last:
+            progress.step("saving a checkpoint")
         state.save(model)
         shown.report_round(round_, loss)
-        if round_ % PREVIEW_EVERY == PREVIEW_EVERY - 1 or round_ + 1 == schedule.rounds:
+        if round_ % PREVIEW_EVERY == PREVIEW_EVERY - 1 or last:
             report_preview(
                 model, tokenizer, corpus, row=row, window=window, report=report, progress=progress
             )
