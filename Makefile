@@ -87,13 +87,15 @@ lock: .venv/ready  ## Resolve the requirements again
 clean:  ## Remove the environment, the wheels, the API reference, and what bench-edge and bench-cloud made
 	rm -rf .venv .bench build dist
 
-# The environment is whole when `ready` is newer than all that defines it.
+# The environment is whole when `ready` is newer than all that defines it. uv would list each package, or with
+# --quiet say nothing for minutes; the dots end with this recipe's shell, also after Ctrl-C.
 .venv/ready: requirements/dev.txt requirements/tools.txt $(addsuffix /pyproject.toml,$(PARTS))
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "Python 3.11 to 3.13 is needed (TensorFlow has no wheels for 3.14 yet), and this is " + sys.version.split()[0] + "; name one: make PYTHON=...")'
 	@echo "Setting up .venv, once: it downloads 1.1 GB of packages and takes 3.4 GB of disk."
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/tools.txt
-	$(BIN)/uv pip sync --require-hashes requirements/dev.txt
+	@while sleep 3 && kill -0 $$$$; do printf .; done 2>/dev/null & \
+	$(BIN)/uv pip sync --quiet --require-hashes requirements/dev.txt; status=$$?; kill $$!; echo; exit $$status
 	@$(BIN)/uv pip install --quiet --no-deps --no-build-isolation $(EDITABLE)
 	@touch $@
 

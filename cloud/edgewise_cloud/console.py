@@ -72,7 +72,7 @@ class LineProgress:
 
 
 class LiveProgress:
-    """One line on a terminal, with a clock for each step, and a bar while it counts."""
+    """One line on a terminal, with a clock from the start, and a bar while it counts."""
 
     def __init__(self) -> None:
         # Not imported by a command line that only prints its help.
@@ -97,7 +97,7 @@ class LiveProgress:
             redirect_stderr=False,
         )
         self._task = self.bar.add_task("starting", total=None)
-        self._step = ""
+        self._step, self._started = "", self.bar.tasks[0].start_time
 
     def step(self, text: str) -> None:
         """See Progress."""
@@ -105,6 +105,7 @@ class LiveProgress:
             self._step = text
             self.bar.columns = self._plain
             self.bar.reset(self._task, total=None, description=text)
+            self.bar.tasks[0].start_time = self._started
 
     def count(self, done: int, total: int, note: str = "") -> None:
         """See Progress."""
@@ -128,7 +129,8 @@ def shown_progress(write: Callable[[str], None] | None = None) -> Iterator[Progr
 def without_native_logs() -> Iterator[None]:
     """Keep native libraries' lines off standard error; the console still writes to it."""
     with ExitStack() as stack:
-        if _is_standard_error():
+        # Inside another one, the console already writes to a copy, and 2 is the library's log.
+        if _is_standard_error() and console.file is sys.stderr:
             copy = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace", buffering=1)
             console.file = stack.enter_context(copy)
             stack.callback(setattr, console, "file", None)  # sys.stderr again
@@ -177,6 +179,9 @@ def _counted(step: str, done: int, total: int, note: str) -> str:
 def exit_interrupted(*_signal: object) -> NoReturn:
     """A handler of SIGINT that exits at once: native code's imports lose a KeyboardInterrupt."""
     console.show_cursor()
+    if console.is_terminal:  # the next prompt does not follow a live line
+        console.file.write("\n")
+        console.file.flush()
     os._exit(INTERRUPTED)
 
 

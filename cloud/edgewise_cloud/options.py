@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 ARGUMENTS_HELP = "More files for --text, so that --text *.txt works."
 MoreTexts = Annotated[
@@ -20,7 +20,30 @@ CHECKPOINT_HELP = (
 FORMER = {"--preset": "--checkpoint", "--keras": "--checkpoint"}
 
 
-class Command(TyperCommand):
+class PlainTypes:
+    """Shows what to write, not Python's types: flags take no value, arguments are named already."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """See click.Command."""
+        params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for param in params:
+            if isinstance(param, TyperArgument):
+                param.display_type_rich = lambda ctx: None  # type: ignore[method-assign]  # noqa: ARG005
+            elif param.is_flag:
+                param.metavar = ""
+        return params
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """See click.Command; Typer puts what is required in braces."""
+        pieces: list[str] = super().collect_usage_pieces(ctx)  # type: ignore[misc]
+        return [piece.replace("{", "").replace("}", "") for piece in pieces]
+
+
+class Group(PlainTypes, TyperGroup):
+    """All commands."""
+
+
+class Command(PlainTypes, TyperCommand):
     """A command that knows the former names of its options."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

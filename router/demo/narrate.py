@@ -76,7 +76,10 @@ def _handoffs(generation: Generation) -> list[str]:
         return []
     return [
         f"{NAMES[first.source]} wrote {first.tokens} tokens, then stopped answering",
-        *(f"{NAMES[part.source]} continued at the very next token (the {MARK})" for part in others),
+        *(
+            f"{NAMES[part.source]} continued at the very next token: the {MARK} in the text is there"
+            for part in others
+        ),
     ]
 
 
@@ -97,7 +100,13 @@ def _reasons(decision: Decision) -> list[str]:
 def _figures(generation: Generation) -> str:
     timings, parts = generation.timings, [f"{generation.usage.completion_tokens} tokens"]
     if timings.time_to_first_token is not None:
-        parts.append(f"the first after {timings.time_to_first_token * 1000:,.0f} ms")
+        # Each scene has a router of its own, whose device loads the model when it is first needed.
+        loading = " (loading the model included)" if _device_began(generation) else ""
+        parts.append(f"the first after {timings.time_to_first_token * 1000:,.0f} ms{loading}")
     if timings.tokens_per_second is not None:
         parts.append(f"{timings.tokens_per_second:,.0f} tokens/s")
     return ", ".join(parts)
+
+
+def _device_began(generation: Generation) -> bool:
+    return bool(generation.segments) and generation.segments[0].source is Source.ON_DEVICE

@@ -4,6 +4,7 @@ The seeds were chosen, out of about sixty each, for paragraphs that read well; u
 in the model card.
 """
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -28,7 +29,8 @@ CHARGED = DeviceState(battery=0.8)
 LOW = DeviceState(battery=0.03, charging=False)
 PATIENT = CloudTimeouts(connect=60.0, first_token=60.0, between_tokens=60.0)  # a busy machine
 ONE_A_SECOND = Measurement(position=11, uncached=11, first_token=1.0, tokens=50, decode_time=49.0)
-REPORT_EVERY = 5.0  # seconds
+REPORT_EVERY = 30.0  # seconds, where a stage takes longer
+COUNTED = re.compile(r" \d[\d,]* of \d.*")  # how far a stage has come
 
 Scene = Callable[[CloudService, LatencyLog], None]
 
@@ -119,8 +121,8 @@ def play(scene: Scene, cloud: CloudService, log: LatencyLog) -> None:
 
 
 def wait_until_serving(cloud: CloudService) -> None:
-    """Wait as long as it runs, with a clock; a line every few seconds where none can be shown."""
-    reported = 0.0
+    """Wait as long as it runs, with a clock; where none can be shown, a line for each stage."""
+    stage, reported = "", 0.0
     console.print()
     with Router(cloud=cloud.address) as router, console.status("") as clock:
         while cloud.exit_status is None:
@@ -129,11 +131,13 @@ def wait_until_serving(cloud: CloudService) -> None:
                 console.print(f"The cloud serves, after {cloud.age:.0f} s.")
                 return
             elapsed = cloud.age
-            line = f"The cloud starts, {elapsed:.0f} s: {cloud.phase or 'importing TensorFlow'}"
+            phase = cloud.phase or "importing TensorFlow"
+            line = f"The cloud starts, {elapsed:.0f} s: {phase}"
             clock.update(Text(line, no_wrap=True, overflow="ellipsis"))
-            if not console.is_interactive and elapsed - reported >= REPORT_EVERY:
+            new_stage = COUNTED.sub("", phase) != stage
+            if not console.is_interactive and (new_stage or elapsed - reported >= REPORT_EVERY):
                 console.print(line, markup=False)
-                reported = elapsed
+                stage, reported = COUNTED.sub("", phase), elapsed
             time.sleep(0.2)
 
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from edgewise_cloud import console
-from edgewise_cloud.console import LineProgress
+from edgewise_cloud.console import LineProgress, LiveProgress
 
 LIVE = """
 import os, time
@@ -18,6 +18,16 @@ with shown_progress() as progress, without_native_logs():
     time.sleep(0.3)
     os.write(2, b"INFO: a library's own line\\n")
     say("a [bold] line")
+"""
+
+# Ctrl-C while TensorFlow is imported for `convert`, which keeps other libraries quiet as well.
+INTERRUPTED = """
+import time
+from edgewise_cloud.console import exit_interrupted, shown_progress, without_native_logs
+with shown_progress() as progress, without_native_logs(), without_native_logs():
+    progress.step("importing")
+    time.sleep(0.3)
+    exit_interrupted()
 """
 
 
@@ -47,3 +57,27 @@ def test_a_terminal_shows_a_live_line_while_libraries_are_kept_quiet() -> None:
     assert "a [bold] line" in done.stderr
     assert "a library's own line" not in done.stderr
     assert done.stdout == ""
+
+
+def test_ctrl_c_gives_the_terminal_back() -> None:
+    """What was shown was seen at once; the cursor is visible again, at the start of a line."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"TTY_COMPATIBLE": "1", "TERM": "xterm"},
+    )
+    assert done.returncode == 130
+    assert "importing" in done.stderr
+    assert done.stderr.endswith("\x1b[?25h\n")
+
+
+def test_the_clock_runs_from_the_start() -> None:
+    """A step does not set it back."""
+    live = LiveProgress()
+    begun = live.bar.tasks[0].start_time
+    live.step("loading")
+    live.count(3, 7)
+    live.step("compiling")
+    assert live.bar.tasks[0].start_time == begun

@@ -11,13 +11,14 @@ from edgewise_cloud.console import say
 from edgewise_cloud.convert.cli import convert, evaluate
 from edgewise_cloud.errors import CloudError
 from edgewise_cloud.loadtest.cli import load_test
-from edgewise_cloud.options import Command
+from edgewise_cloud.options import Command, Group
 from edgewise_cloud.serving.cli import serve, token
 from edgewise_cloud.serving.on_ray.cli import serve_ray
 from edgewise_cloud.train.cli import finetune, train
 from edgewise_edge.errors import EdgeError
 
 app = typer.Typer(
+    cls=Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     epilog=exit_codes.EPILOG,

@@ -35,15 +35,17 @@ def convert(
         Target, typer.Option(help="The runtime to convert for; tflite-runtime is the older one.")
     ] = Target.LITERT,
     name: Annotated[
-        str | None, typer.Option(help="The model's name.", show_default="the folder's")
+        str | None,
+        typer.Option(metavar="NAME", help="The model's name.", show_default="the folder's"),
     ] = None,
     text: Annotated[
         list[Path] | None,
         typer.Option(
             "--text",
             "-t",
+            metavar="FILE",
             help="UTF-8 files to measure the loss of quality on: their first 4,096 tokens.",
-            show_default="1,024 tokens of a fairy tale",
+            show_default="1,024 tokens of a built-in fairy tale",
         ),
     ] = None,
     keras_weights: Annotated[
@@ -57,6 +59,7 @@ def convert(
     temperature: Annotated[
         float | None,
         typer.Option(
+            metavar="NUMBER",
             min=0,
             max=100,
             help="0: always the likeliest token.",
@@ -67,6 +70,7 @@ def convert(
     top_k: Annotated[
         int | None,
         typer.Option(
+            metavar="K",
             min=0,
             help="Draw from the K likeliest tokens; 0: from all.",
             show_default=FROM_CHECKPOINT,
@@ -76,6 +80,7 @@ def convert(
     top_p: Annotated[
         float | None,
         typer.Option(
+            metavar="NUMBER",
             max=1,
             help="Draw from the likeliest tokens that make up this share, above 0; 1: from all.",
             show_default=FROM_CHECKPOINT,
@@ -85,6 +90,7 @@ def convert(
     repetition_penalty: Annotated[
         float | None,
         typer.Option(
+            metavar="NUMBER",
             min=0.01,
             max=100,
             help="Above 1, tokens that the text has already become less likely; 1: no penalty.",
@@ -105,7 +111,8 @@ def convert(
         "top_p": top_p,
         "repetition_penalty": repetition_penalty,
     }
-    documents = read_documents([*(text or []), *(more or [])]) or None
+    texts = [*(text or []), *(more or [])]
+    documents = read_documents(texts) or None
     with shown_progress() as progress, without_native_logs():
         made = convert(
             checkpoint,
@@ -118,7 +125,7 @@ def convert(
             documents=documents,
             progress=progress,
         )
-    print(f"{_sizes(out, quantize, made)}\n{_summary(made.evaluation)}")
+    print(f"{_sizes(out, quantize, made)}\n{_summary(made.evaluation, texts)}")
     _say_next(checkpoint, out, keras_weights=keras_weights)
 
 
@@ -126,13 +133,16 @@ def evaluate(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="Bundled model or device model folder.")
     ],
-    text: Annotated[list[Path], typer.Option("--text", "-t", help="UTF-8 files to predict.")],
+    text: Annotated[
+        list[Path], typer.Option("--text", "-t", metavar="FILE", help="UTF-8 files to predict.")
+    ],
     more: MoreTexts = None,
     checkpoint: Annotated[
         str | None,
         typer.Option(
             "--checkpoint",
             "-c",
+            metavar="CHECKPOINT",
             help="The checkpoint that MODEL was converted from.",
             show_default="MODEL itself, if it has Keras weights",
         ),
@@ -142,6 +152,7 @@ def evaluate(
         typer.Option(
             "--most-tokens",
             "-n",
+            metavar="N",
             min=8,
             help="Predict only the first N tokens.",
             show_default="all",
@@ -157,10 +168,11 @@ def evaluate(
     """
     from edgewise_cloud.convert.evaluate import evaluate_model
 
-    documents = read_documents([*text, *(more or [])])
+    texts = [*text, *(more or [])]
+    documents = read_documents(texts)
     with shown_progress() as progress:
         evaluation = evaluate_model(model, checkpoint or model, documents, most_tokens, progress)
-    print(dumps(evaluation.as_dict(), indent=2) if json else _summary(evaluation))
+    print(dumps(evaluation.as_dict(), indent=2) if json else _summary(evaluation, texts))
 
 
 def _sizes(out: Path, quantize: Quantization, made: "Conversion") -> str:
@@ -175,10 +187,11 @@ def _sizes(out: Path, quantize: Quantization, made: "Conversion") -> str:
     )
 
 
-def _summary(evaluation: "Evaluation") -> str:
+def _summary(evaluation: "Evaluation", texts: list[Path]) -> str:
     keras, device = evaluation.keras, evaluation.device
     return (
-        f"measured on {evaluation.tokens:,} tokens, {evaluation.text_bytes:,} bytes:\n"
+        f"measured on {evaluation.tokens:,} tokens, {evaluation.text_bytes:,} bytes, of "
+        f"{_described(texts)}:\n"
         f"  Keras   {keras.bits_per_byte:.3f} bits per byte, perplexity {keras.perplexity:.2f}\n"
         f"  device  {device.bits_per_byte:.3f} bits per byte, perplexity {device.perplexity:.2f} "
         f"({evaluation.bits_increase:+.2%} bits)\n"
@@ -186,6 +199,16 @@ def _summary(evaluation: "Evaluation") -> str:
         f"{evaluation.largest_logit_difference:.3g} "
         f"(standard deviation of the logits: {evaluation.logit_spread:.3g})"
     )
+
+
+def _described(texts: list[Path]) -> str:
+    match texts:
+        case []:
+            return "a built-in fairy tale"
+        case [text]:
+            return str(text)
+        case _:
+            return f"{len(texts)} files"
 
 
 def _say_next(checkpoint: str, out: Path, *, keras_weights: bool) -> None:

@@ -14,7 +14,7 @@ from edgewise_cloud.keras_models.hugging_face.tensors import (
 from edgewise_cloud.keras_models.hugging_face.vocabulary import read_vocabulary
 from edgewise_cloud.keras_models.other_formats import advice, advice_on_folder
 from edgewise_edge import find_model
-from edgewise_edge.decoding.tokenizer import TOKENIZER_FILES
+from edgewise_edge.decoding.tokenizer import TOKENIZER_FILES, Tokenizer
 from edgewise_edge.errors import EdgeError, ModelNotFoundError
 from edgewise_edge.store.catalog import bundled_models
 from edgewise_edge.store.manifest import MANIFEST_FILE, Manifest
@@ -132,3 +132,17 @@ def _is_file(checkpoint: str) -> bool:
         return Path(checkpoint).expanduser().is_file()
     except (OSError, RuntimeError, ValueError):  # too long, no such home, a null byte
         return False
+
+
+def find_tokenizer(folder: Path) -> tuple[Tokenizer, int] | None:
+    """A checkpoint's tokenizer and context window, where TensorFlow need not read them.
+
+    None for other layouts than Hugging Face's, and for files that are damaged: loading says how.
+    """
+    try:
+        window = read_object(folder / CONFIG_FILE).get("n_positions")
+        if isinstance(window, int):
+            return Tokenizer.from_folder(folder), window
+    except (CheckpointError, EdgeError):
+        pass
+    return None

@@ -18,17 +18,20 @@ def load_test(
         typer.Option("--target", "--cloud", metavar="HOST:PORT", help="The running service."),
     ],
     streams: Annotated[
-        int, typer.Option("--streams", "-s", min=1, help="Concurrent requests.")
+        int, typer.Option("--streams", "-s", metavar="N", min=1, help="Concurrent requests.")
     ] = 16,
     duration: Annotated[
         str | None,
-        typer.Option("--duration", "-d", help="Like 500ms, 60s or 2m.", show_default="60s"),
+        typer.Option(
+            "--duration", "-d", metavar="TIME", help="Like 500ms, 60s or 2m.", show_default="60s"
+        ),
     ] = None,
     requests: Annotated[
         int | None,
         typer.Option(
             "--requests",
             "-n",
+            metavar="N",
             min=1,
             help="Stop after N requests instead, when all have ended.",
             show_default="until --duration is over",
@@ -39,59 +42,91 @@ def load_test(
         typer.Option(
             "--rate",
             "-r",
+            metavar="NUMBER",
             help="Open loop: requests per second, at random times; at most --streams at once.",
             show_default="closed loop",
         ),
     ] = None,
     wait: Annotated[
-        float, typer.Option(min=0, help="Seconds to wait while the model loads.")
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            help="Seconds to wait while the model loads; at most 5 for an answer at all.",
+        ),
     ] = 30.0,
     json: Annotated[
         Path | None,
         typer.Option(
+            metavar="FILE",
             help="Write the record of each request to this file, as a line of JSON.",
             show_default="no file",
         ),
     ] = None,
     prompt_tokens: Annotated[
         str,
-        typer.Option(help="Tokens of a prompt: a number or a range.", rich_help_panel=REQUESTS),
+        typer.Option(
+            metavar="N|N-N",
+            help="Tokens of a prompt: a number or a range.",
+            rich_help_panel=REQUESTS,
+        ),
     ] = "64",
     max_tokens: Annotated[
         str,
-        typer.Option(help="New tokens: a number or a range like 16-256.", rich_help_panel=REQUESTS),
+        typer.Option(
+            metavar="N|N-N",
+            help="New tokens: a number or a range like 16-256.",
+            rich_help_panel=REQUESTS,
+        ),
     ] = "128",
     temperature: Annotated[
         float,
         typer.Option(
-            min=0, max=100, help="0: always the likeliest token.", rich_help_panel=REQUESTS
+            metavar="NUMBER",
+            min=0,
+            max=100,
+            help="0: always the likeliest token.",
+            rich_help_panel=REQUESTS,
         ),
     ] = 0.0,
     seed: Annotated[
         int,
         typer.Option(
-            min=0, help="The same seed sends the same requests.", rich_help_panel=REQUESTS
+            metavar="N",
+            min=0,
+            help="The same seed sends the same requests.",
+            rich_help_panel=REQUESTS,
         ),
     ] = 1,
     shared_prefix: Annotated[
         int,
-        typer.Option(min=0, help="Tokens that all prompts begin with.", rich_help_panel=REQUESTS),
+        typer.Option(
+            metavar="N", min=0, help="Tokens that all prompts begin with.", rich_help_panel=REQUESTS
+        ),
     ] = 0,
     deadline: Annotated[
         float | None,
         typer.Option(
-            help="Seconds a request may take.", show_default="none", rich_help_panel=REQUESTS
+            metavar="SECONDS",
+            help="Seconds a request may take.",
+            show_default="none",
+            rich_help_panel=REQUESTS,
         ),
     ] = None,
     cancel_rate: Annotated[
         float,
         typer.Option(
-            min=0, max=1, help="Share of requests to cancel halfway.", rich_help_panel=REQUESTS
+            metavar="SHARE",
+            min=0,
+            max=1,
+            help="Share of requests to cancel halfway.",
+            rich_help_panel=REQUESTS,
         ),
     ] = 0.0,
     warm_up: Annotated[
         int | None,
         typer.Option(
+            metavar="N",
             min=0,
             help="Short requests sent first, and not counted.",
             show_default="one per stream",
@@ -101,6 +136,7 @@ def load_test(
     connections: Annotated[
         int | None,
         typer.Option(
+            metavar="N",
             min=1,
             help="Connections that the streams share.",
             show_default="one per 16 streams",
@@ -119,6 +155,7 @@ def load_test(
     cloud_ca: Annotated[
         Path | None,
         typer.Option(
+            metavar="PEM",
             help="PEM file; connect with TLS, trusting only this authority.",
             show_default="public authorities",
             rich_help_panel=CONNECTION,
@@ -127,6 +164,7 @@ def load_test(
     cloud_certificate: Annotated[
         Path | None,
         typer.Option(
+            metavar="PEM",
             help="PEM file; connect with TLS and this client certificate.",
             show_default="none",
             rich_help_panel=CONNECTION,
@@ -135,6 +173,7 @@ def load_test(
     cloud_key: Annotated[
         Path | None,
         typer.Option(
+            metavar="PEM",
             help="PEM file; the client certificate's key.",
             show_default="none",
             rich_help_panel=CONNECTION,
@@ -143,6 +182,7 @@ def load_test(
     cloud_token_file: Annotated[
         Path | None,
         typer.Option(
+            metavar="FILE",
             help=f"File with the token for the service; else {TOKEN_VARIABLE} holds it.",
             show_default="that variable",
             rich_help_panel=CONNECTION,

@@ -49,7 +49,7 @@ class LoadPlan:
     cancel_rate: float = 0.0  # share of requests cancelled halfway
     warm_up: int | None = None  # short requests sent first, not counted; None: one per stream
     connections: int | None = None  # None: one per 16 streams
-    wait: float = 30.0  # seconds to wait while the model loads
+    wait: float = 30.0  # seconds to wait for the service (at most 5) and its model
     security: ClientSecurity = field(default_factory=ClientSecurity)
 
     def __post_init__(self) -> None:

@@ -13,7 +13,8 @@ from edgewise_cloud.loadtest.plan import LoadPlan
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
 
-CONNECT_TIMEOUT = 5.0  # seconds
+CONNECT_TIMEOUT = 5.0  # seconds at most
+MIN_CONNECT_TIMEOUT = 1.0  # seconds, with --wait 0 too
 GET_MODEL_TIMEOUT = 10.0  # seconds
 POLL_INTERVAL = 0.5  # seconds, while the model loads
 
@@ -33,18 +34,23 @@ async def connect(plan: LoadPlan) -> AsyncIterator[Service]:
 
     A ServiceUnreachableError where nothing answers, or the model is not loaded in time.
     """
+    give_up = time.monotonic() + plan.wait
+    timeout = min(max(plan.wait, MIN_CONNECT_TIMEOUT), CONNECT_TIMEOUT)
     async with AsyncExitStack() as stack:
         channels = [
             await stack.enter_async_context(plan.security.open_channel(plan.target))
             for _ in range(plan.channels)
         ]
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
+            async with asyncio.timeout(timeout):
                 await asyncio.gather(*(channel.channel_ready() for channel in channels))
         except TimeoutError:
-            raise ServiceUnreachableError(await _why_unreachable(channels[0], plan)) from None
+            raise ServiceUnreachableError(
+                f"nothing answers at {plan.target} within {timeout:g} s "
+                f"{await _why_unreachable(channels[0], plan)}"
+            ) from None
         stubs = tuple(pb_grpc.GeneratorStub(channel) for channel in channels)
-        yield Service(await _wait_for_model(stubs[0], plan), stubs, plan.security.metadata)
+        yield Service(await _wait_for_model(stubs[0], plan, give_up), stubs, plan.security.metadata)
 
 
 async def _why_unreachable(channel: grpc.aio.Channel, plan: LoadPlan) -> str:
@@ -58,16 +64,12 @@ async def _why_unreachable(channel: grpc.aio.Channel, plan: LoadPlan) -> str:
         if plan.security.encrypted
         else "`edgewise-cloud serve` starts one; if it serves with TLS, add --cloud-ca"
     )
-    return (
-        f"nothing answers at {plan.target} within {CONNECT_TIMEOUT:.0f} s ({reason}); "
-        f"is the service running? {hint}"
-    )
+    return f"({reason}); is the service running? {hint}"
 
 
 async def _wait_for_model(
-    stub: "pb_grpc.GeneratorAsyncStub", plan: LoadPlan
+    stub: "pb_grpc.GeneratorAsyncStub", plan: LoadPlan, give_up: float
 ) -> pb.GetModelResponse:
-    give_up = time.monotonic() + plan.wait
     while True:
         try:
             model = await stub.GetModel(
@@ -77,9 +79,10 @@ async def _wait_for_model(
         except grpc.aio.AioRpcError as error:
             code, message = error.code(), error.details()
             if code is grpc.StatusCode.UNAUTHENTICATED:
+                problem = "refuses the token" if plan.security.token else "asks for a token"
                 raise LoadTestError(
-                    f"{plan.target} refuses the token: {message}; give one that 'edgewise-cloud "
-                    "token' made for it, with --cloud-token-file"
+                    f"{plan.target} {problem}: {message}; give one that 'edgewise-cloud token' made "
+                    "for it, with --cloud-token-file or in EDGEWISE_CLOUD_TOKEN"
                 ) from None
             if code is not grpc.StatusCode.UNAVAILABLE:
                 raise ServiceUnreachableError(

@@ -31,21 +31,27 @@ Model = Annotated[
     typer.Option(
         "--model",
         "-m",
+        metavar="MODEL",
         help="Bundled model, folder with Keras weights, KerasHub preset, or hf://USER/MODEL.",
     ),
 ]
 Slots = Annotated[
     int,
     typer.Option(
-        min=1, help="Requests running at once; each takes memory.", rich_help_panel=LIMITS
+        metavar="N",
+        min=1,
+        help="Requests running at once; each takes memory.",
+        rich_help_panel=LIMITS,
     ),
 ]
 Queue = Annotated[
-    int, typer.Option(min=0, help="Requests waiting for a slot.", rich_help_panel=LIMITS)
+    int,
+    typer.Option(metavar="N", min=0, help="Requests waiting for a slot.", rich_help_panel=LIMITS),
 ]
 PerCaller = Annotated[
     int | None,
     typer.Option(
+        metavar="N",
         min=1,
         help="Requests of one caller, running and waiting.",
         show_default="no limit",
@@ -59,7 +65,10 @@ Dtype = Annotated[
 Grace = Annotated[
     float,
     typer.Option(
-        min=0, help="Seconds for open requests to finish at shutdown.", rich_help_panel=LIMITS
+        metavar="SECONDS",
+        min=0,
+        help="Seconds for open requests to finish at shutdown.",
+        rich_help_panel=LIMITS,
     ),
 ]
 Logs = Annotated[
@@ -74,10 +83,16 @@ Logs = Annotated[
 def serve(
     model: Model = "tales",
     host: Annotated[
-        str, typer.Option(help="Address to listen on; other than loopback needs TLS and tokens.")
+        str,
+        typer.Option(
+            metavar="HOST", help="Address to listen on; other than loopback needs TLS and tokens."
+        ),
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option("--port", "-p", min=0, max=65535, help="Port; 0 takes any free one.")
+        int,
+        typer.Option(
+            "--port", "-p", metavar="PORT", min=0, max=65535, help="Port; 0 takes any free one."
+        ),
     ] = 50051,
     dtype: Dtype = ENGINE.dtype,
     slots: Slots = ENGINE.slots,
@@ -87,12 +102,16 @@ def serve(
     tls_certificate: Annotated[
         Path | None,
         typer.Option(
-            help="PEM file; serve over TLS.", show_default="no TLS", rich_help_panel=SECURITY
+            metavar="PEM",
+            help="PEM file; serve over TLS.",
+            show_default="no TLS",
+            rich_help_panel=SECURITY,
         ),
     ] = None,
     tls_key: Annotated[
         Path | None,
         typer.Option(
+            metavar="PEM",
             help="PEM file; the certificate's key, not encrypted.",
             show_default="no TLS",
             rich_help_panel=SECURITY,
@@ -101,6 +120,7 @@ def serve(
     tls_client_ca: Annotated[
         Path | None,
         typer.Option(
+            metavar="PEM",
             help="PEM file; admit only clients with a certificate signed by it.",
             show_default="any client",
             rich_help_panel=SECURITY,
@@ -109,6 +129,7 @@ def serve(
     tokens: Annotated[
         Path | None,
         typer.Option(
+            metavar="FILE",
             help="Admit only callers with a token listed in this file; 'token' makes them.",
             show_default="any caller",
             rich_help_panel=SECURITY,
@@ -126,6 +147,7 @@ def serve(
     metrics_port: Annotated[
         int | None,
         typer.Option(
+            metavar="PORT",
             min=0,
             max=65535,
             help="Serve Prometheus metrics on this port; 0 takes any free one.",
@@ -134,7 +156,10 @@ def serve(
         ),
     ] = None,
     metrics_host: Annotated[
-        str, typer.Option(help="Address to serve metrics on.", rich_help_panel=OBSERVING)
+        str,
+        typer.Option(
+            metavar="HOST", help="Address to serve metrics on.", rich_help_panel=OBSERVING
+        ),
     ] = "127.0.0.1",
     traces: Annotated[
         bool,
@@ -198,10 +223,8 @@ async def _serve_until_signal(settings: "ServerSettings", tell: Callable[[str], 
         tell(f"ready in {time.monotonic() - started:.0f} s on {settings.host}:{port}")
         tell(f"try: {_example(settings, port)}")
         await stop.wait()
-        loop.add_signal_handler(signal.SIGINT, exit_interrupted)
-        log.info(
-            "draining: open requests have %g s to finish; Ctrl-C stops at once", settings.grace
-        )
+        loop.add_signal_handler(signal.SIGINT, exit_interrupted)  # need not wait for the drain
+    tell("stopped")
 
 
 def _example(settings: "ServerSettings", port: int) -> str:
@@ -232,6 +255,7 @@ def token(
         typer.Option(
             "--append",
             "-a",
+            metavar="FILE",
             help="Append its line to this token file, created if missing.",
             show_default="the line is printed to standard error",
         ),

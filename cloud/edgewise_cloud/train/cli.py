@@ -15,23 +15,39 @@ from edgewise_cloud.train.schedule import Schedule
 SIZE = "The new model's size"
 
 Out = Annotated[
-    Path, typer.Option("--out", "-o", help="Folder for the checkpoint, and for resuming.")
+    Path,
+    typer.Option(
+        "--out", "-o", metavar="FOLDER", help="Folder for the checkpoint, and for resuming."
+    ),
 ]
 Texts = Annotated[
     list[Path],
-    typer.Option("--text", "-t", help="UTF-8 text files; <|endoftext|> separates documents."),
+    typer.Option(
+        "--text", "-t", metavar="FILE", help="UTF-8 text files; <|endoftext|> separates documents."
+    ),
 ]
 Steps = Annotated[
-    int, typer.Option("--steps", "-s", min=1, help="Steps of training; each reads one batch.")
+    int,
+    typer.Option(
+        "--steps", "-s", metavar="N", min=1, help="Steps of training; each reads one batch."
+    ),
 ]
-BatchTokens = Annotated[int, typer.Option(min=1, help="Tokens in the batch of a step.")]
+BatchTokens = Annotated[
+    int, typer.Option(metavar="N", min=1, help="Tokens in the batch of a step.")
+]
 LearningRate = Annotated[
-    float, typer.Option(min=0, help="The peak; it rises first, and then falls along a cosine.")
+    float,
+    typer.Option(
+        metavar="NUMBER", min=0, help="The peak; it rises first, and then falls along a cosine."
+    ),
 ]
 HeldOut = Annotated[
     float,
     typer.Option(
-        min=1e-6, max=0.5, help="Share of the text that is never trained on, to measure with."
+        metavar="SHARE",
+        min=1e-6,
+        max=0.5,
+        help="Share of the text that is never trained on, to measure with.",
     ),
 ]
 BFloat16 = Annotated[
@@ -43,7 +59,10 @@ BFloat16 = Annotated[
     ),
 ]
 Seed = Annotated[
-    int, typer.Option(min=0, help="The same seed and text give the same batches and weights.")
+    int,
+    typer.Option(
+        metavar="N", min=0, help="The same seed and text give the same batches and weights."
+    ),
 ]
 Resume = Annotated[
     bool,
@@ -63,25 +82,32 @@ def train(
     seed: Seed = 1,
     resume: Resume = False,
     vocabulary_size: Annotated[
-        int, typer.Option(min=300, max=65535, help="Tokens to learn.", rich_help_panel=SIZE)
+        int,
+        typer.Option(
+            metavar="N", min=300, max=65535, help="Tokens to learn.", rich_help_panel=SIZE
+        ),
     ] = 4096,
     layers: Annotated[
-        int, typer.Option(min=1, help="Transformer layers.", rich_help_panel=SIZE)
+        int, typer.Option(metavar="N", min=1, help="Transformer layers.", rich_help_panel=SIZE)
     ] = 6,
     width: Annotated[
         int,
         typer.Option(
+            metavar="N",
             min=8,
             help="Numbers per token between layers; a multiple of --heads.",
             rich_help_panel=SIZE,
         ),
     ] = 256,
     heads: Annotated[
-        int, typer.Option(min=1, help="Attention heads per layer.", rich_help_panel=SIZE)
+        int,
+        typer.Option(metavar="N", min=1, help="Attention heads per layer.", rich_help_panel=SIZE),
     ] = 4,
     context_window: Annotated[
         int,
-        typer.Option(min=16, help="Tokens of prompt and answer together.", rich_help_panel=SIZE),
+        typer.Option(
+            metavar="N", min=16, help="Tokens of prompt and answer together.", rich_help_panel=SIZE
+        ),
     ] = 512,
 ) -> None:
     """Train a small GPT-2 and its vocabulary from scratch.
@@ -119,13 +145,16 @@ def train(
 
 
 def finetune(
-    checkpoint: Annotated[str, typer.Option("--checkpoint", "-c", help=CHECKPOINT_HELP)],
+    checkpoint: Annotated[
+        str, typer.Option("--checkpoint", "-c", metavar="CHECKPOINT", help=CHECKPOINT_HELP)
+    ],
     out: Out,
     text: Texts,
     more: MoreTexts = None,
     lora: Annotated[
         int | None,
         typer.Option(
+            metavar="RANK",
             min=1,
             help="Train a LoRA of this rank, and merge it: less memory, smaller changes.",
             show_default="all weights",

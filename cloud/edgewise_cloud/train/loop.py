@@ -8,11 +8,12 @@ from keras_hub.models import GPT2Backbone
 
 from edgewise_cloud.console import Progress
 from edgewise_cloud.errors import TrainingFailedError
-from edgewise_cloud.train.data import RandomRows, TokenizedCorpus
+from edgewise_cloud.train.data import RandomRows
 from edgewise_cloud.train.preview import report_preview
 from edgewise_cloud.train.progress import TrainingProgress
 from edgewise_cloud.train.resume import TrainingState
 from edgewise_cloud.train.schedule import Schedule
+from edgewise_cloud.train.tokenized import TokenizedCorpus
 from edgewise_edge.decoding.tokenizer import Tokenizer
 
 PREVIEW_EVERY = 5  # rounds
@@ -30,11 +31,10 @@ def fit(
 ) -> None:
     """Train the trainable weights of `backbone`, continuing from the checkpoint in `state`, if any.
 
-    Raises TextError for a text shorter than one row, TrainingFailedError where the loss diverges or a
+    The corpus has enough tokens for a row. Raises TrainingFailedError where the loss diverges or a
     checkpoint cannot be written.
     """
     row = min(schedule.row, backbone.max_sequence_length)
-    corpus.require_rows(row)
     window = min(backbone.max_sequence_length, len(corpus.train) - 1)
     model = compiled(backbone, optimizer, bfloat16=schedule.bfloat16)
     steps_done = state.restore(model)
@@ -42,9 +42,11 @@ def fit(
         report(f"resuming after step {steps_done:,}")
     first_round = -(-steps_done // schedule.round_steps)
     shown = TrainingProgress(schedule, first_round, report, progress)
-    progress.step("compiling the training step")
+    compiled_length = 0
     for round_ in range(first_round, schedule.rounds):
         length = schedule.row_length(round_, window)
+        progress.step("training" if length == compiled_length else "compiling the training step")
+        compiled_length = length
         rows = max(1, schedule.batch_tokens // length)
         shown.step_tokens = rows * length
         steps = schedule.steps_in_round(round_)
@@ -62,11 +64,15 @@ def fit(
                 f"the loss is no longer a number after step {int(optimizer.iterations):,}; give "
                 "a new folder and a lower --learning-rate"
             )
+        last = round_ + 1 == schedule.rounds
+        if last:
+            progress.step("saving a checkpoint")
         state.save(model)
         shown.report_round(round_, loss)
-        if round_ % PREVIEW_EVERY == PREVIEW_EVERY - 1 or round_ + 1 == schedule.rounds:
-            progress.step("measuring on held-out text, and writing a sample")
-            report_preview(model, tokenizer, corpus, row=row, window=window, report=report)
+        if round_ % PREVIEW_EVERY == PREVIEW_EVERY - 1 or last:
+            report_preview(
+                model, tokenizer, corpus, row=row, window=window, report=report, progress=progress
+            )
 
 
 def compiled(

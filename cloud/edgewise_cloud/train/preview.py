@@ -6,7 +6,9 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-from edgewise_cloud.train.data import RandomRows, TokenizedCorpus
+from edgewise_cloud.console import Progress
+from edgewise_cloud.train.data import RandomRows
+from edgewise_cloud.train.tokenized import TokenizedCorpus
 from edgewise_edge.decoding.sampling import SamplingParams, sample
 from edgewise_edge.decoding.tokenizer import Tokenizer
 
@@ -24,10 +26,13 @@ def report_preview(
     row: int,
     window: int,
     report: Callable[[str], None],
+    progress: Progress,
 ) -> None:
     """Report the loss on held-out rows of up to `row` tokens, and a sample of up to `window`."""
+    progress.step("measuring on held-out text")
     report(_held_out_loss(model, corpus, min(row, len(corpus.held_out) - 1)))
-    report(f"  {_sample(model, tokenizer, window)}")
+    progress.step("writing a sample")
+    report(f"sample: {_sample(model, tokenizer, window)}")
 
 
 def _held_out_loss(model: keras.Model, corpus: TokenizedCorpus, row: int) -> str:

@@ -1,5 +1,6 @@
 """Progress of a training: loss, tokens/s and time left, and a line per round."""
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -46,10 +47,14 @@ class TrainingProgress(keras.callbacks.Callback):  # type: ignore[misc]  # Keras
         steps = self._schedule.steps_in_round(round_)
         left = self._schedule.steps - round_ * self._schedule.round_steps - steps
         rate = self._rate(steps)
-        self._report(
-            f"step {self._schedule.steps - left:,}/{self._schedule.steps:,} · loss {loss:.3f} · "
-            f"{rate:,.0f} tokens/s · {left * self.step_tokens / rate / 60:.0f} min left"
-        )
+        figures = [
+            f"step {self._schedule.steps - left:,}/{self._schedule.steps:,}",
+            f"loss {loss:.3f}",
+            f"{rate:,.0f} tokens/s",
+        ]
+        if left:
+            figures.append(f"{math.ceil(left * self.step_tokens / rate / 60)} min left")
+        self._report(" · ".join(figures))
 
     def _rate(self, steps: int) -> float:
         return steps * self.step_tokens / max(time.monotonic() - self._started, 1e-9)

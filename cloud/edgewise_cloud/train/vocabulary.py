@@ -7,10 +7,10 @@ from tokenizers import ByteLevelBPETokenizer
 
 from edgewise_cloud.errors import TextError
 from edgewise_cloud.files import atomic_write
-from edgewise_edge.decoding.tokenizer import END_OF_TEXT, MERGES_FILE, VOCABULARY_FILE, Tokenizer
+from edgewise_edge.decoding.tokenizer import END_OF_TEXT, MERGES_FILE, VOCABULARY_FILE
 
 
-def train_vocabulary(texts: list[str], size: int, folder: Path) -> Tokenizer:
+def train_vocabulary(texts: list[str], size: int, folder: Path) -> None:
     """Write `vocab.json` and `merges.txt` of `size` tokens learned from `texts` into `folder`.
 
     The end-of-text token has the last id, as in GPT-2's own vocabulary. Raises TextError, and
@@ -31,4 +31,3 @@ def train_vocabulary(texts: list[str], size: int, folder: Path) -> Tokenizer:
         partial.write_text(json.dumps(ids, ensure_ascii=False), encoding="utf-8")
     with atomic_write(folder / MERGES_FILE) as partial:
         partial.write_text(f"#version: 0.2\n{merges}", encoding="utf-8")
-    return Tokenizer.from_folder(folder)

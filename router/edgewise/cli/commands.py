@@ -11,7 +11,7 @@ from edgewise import NoSourceError, Router
 from edgewise.cli.config import load_config
 from edgewise.cli.doctor import examine
 from edgewise.cli.exit_codes import ExitCode
-from edgewise.cli.option_groups import with_option_groups
+from edgewise.cli.option_groups import Command, Group, with_option_groups
 from edgewise.cli.output import notes, waiting, write, write_json, write_table
 from edgewise.cli.request_options import (
     AssumedDevice,
@@ -27,6 +27,7 @@ from edgewise.device.state import read_device_state
 from edgewise.generation.result import decision_dict, refusal_dict, summary
 
 app = typer.Typer(
+    cls=Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -56,7 +57,7 @@ def read_config(
     context.default_map = {name: dict(config.values) for name in commands}
 
 
-@app.command(epilog=ExitCode.explain())
+@app.command(cls=Command, epilog=ExitCode.explain())
 @with_option_groups
 def generate(
     router: RouterOptions, request: GenerateOptions, prompt: Prompt = None, json_: Json = False
@@ -91,7 +92,7 @@ def generate(
         sys.exit(ExitCode.INTERRUPTED)
 
 
-@app.command(epilog=ExitCode.explain())
+@app.command(cls=Command, epilog=ExitCode.explain())
 @with_option_groups
 def route(
     router: RouterOptions,
@@ -115,7 +116,7 @@ def route(
         write_table(decision_table(decision))
 
 
-@app.command(epilog=ExitCode.explain())
+@app.command(cls=Command, epilog=ExitCode.explain())
 @with_option_groups
 def bench(model: Model = "tales", threads: Threads = None, json_: Json = False) -> None:
     """Measure the model on this device. Predicted times then follow the result."""
@@ -127,7 +128,7 @@ def bench(model: Model = "tales", threads: Threads = None, json_: Json = False) 
         write_table(profile_table(profile))
 
 
-@app.command(epilog=ExitCode.explain())
+@app.command(cls=Command, epilog=ExitCode.explain())
 @with_option_groups
 def doctor(
     context: typer.Context, cloud: CloudOptions, model: Model = "tales", json_: Json = False

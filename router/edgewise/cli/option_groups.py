@@ -6,6 +6,8 @@ from functools import update_wrapper
 from inspect import Parameter, Signature, signature
 from typing import Any, get_args
 
+from typer.core import TyperArgument, TyperCommand, TyperGroup
+
 # The panels of a help page, in this order.
 PANELS = SAMPLING, ROUTING, MODEL, CLOUD, LIMITS, ASSUMED = (
     "Sampling",
@@ -15,6 +17,28 @@ PANELS = SAMPLING, ROUTING, MODEL, CLOUD, LIMITS, ASSUMED = (
     "Limits of the device",
     "Assumed device",
 )
+
+
+class PlainTypes:
+    """Shows what to write, not Python's types: flags take no value, arguments are named already."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """See click.Command."""
+        params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for param in params:
+            if isinstance(param, TyperArgument):
+                param.display_type_rich = lambda ctx: None  # type: ignore[method-assign]  # noqa: ARG005
+            elif param.is_flag:
+                param.metavar = ""
+        return params
+
+
+class Group(PlainTypes, TyperGroup):
+    """All commands."""
+
+
+class Command(PlainTypes, TyperCommand):
+    """One of them."""
 
 
 def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:

@@ -1,6 +1,7 @@
 """What every command of `edgewise-cloud` does the same way."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -28,10 +29,11 @@ finally:
 def test_help(
     command: str | None, option: str, run_command: RunCommand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both options print it; every option has a text, and a default unless it is required."""
+    """Both print it; every option has a text, a default unless it is required, no Python type."""
     monkeypatch.setenv("COLUMNS", "400")
     done = run_command(*filter(None, (command, option)))
     assert done.returncode == 0
+    assert not re.search(r"<(bool|str|path|int|float|list)\b|{", done.stdout)
     rows = [line for line in done.stdout.splitlines() if line.lstrip("│* ").startswith("--")]
     assert rows
     for row in rows:
@@ -64,6 +66,8 @@ def test_version(run_command: RunCommand) -> None:
         (["evaluate", "tales", "--text", "none.txt"], "cannot be read"),
         (["train", "--text", "none.txt", "--out", "OUT"], "cannot be read"),
         (["train", "--text", "text", "--out", "."], "is not empty"),
+        (["finetune", "-c", "tales", "--text", "text", "--out", "OUT"], "one row takes 257"),
+        (["train", "--text", "text", "--out", "OUT"], "too short for a vocabulary"),
         (["finetune", "-c", "no-such", "--text", "text", "--out", "OUT"], "no GPT-2 preset"),
         (["finetune", "-c", "tales", "--text", "text", "--out", "text/OUT"], "Not a directory"),
         (["serve", "--model", "no-such"], "no GPT-2 preset"),

@@ -89,10 +89,10 @@ def test_ctrl_c_prints_what_was_measured(target: str) -> None:
 
 def test_an_unreachable_service_is_an_error_in_one_line() -> None:
     """With status 4, and without gRPC's own log, in a process that has not imported gRPC yet."""
-    done = command("--target", "127.0.0.1:1", COLUMNS="400")
+    done = command("--target", "127.0.0.1:1", "--wait", "1.5", COLUMNS="400")
     assert (done.returncode, done.stdout) == (4, "")
     (line,) = done.stderr.splitlines()
-    assert "nothing answers at 127.0.0.1:1" in line
+    assert "nothing answers at 127.0.0.1:1 within 1.5 s (" in line
 
 
 @pytest.mark.parametrize(

@@ -73,11 +73,19 @@ def test_the_token_may_be_in_the_environment(
     assert json.loads(done.stdout)["completed"] == 2
 
 
-def test_a_missing_token_is_refused(guarded: Guarded, run_command: RunCommand) -> None:
-    """The service was reached, so the status is that of invalid input."""
+@pytest.mark.parametrize(("token", "problem"), [("", "asks for a"), ("other", "refuses the")])
+def test_a_missing_or_wrong_token_is_refused(
+    token: str,
+    problem: str,
+    guarded: Guarded,
+    run_command: RunCommand,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each in its own words. The service was reached, so the status is that of invalid input."""
+    monkeypatch.setenv("EDGEWISE_CLOUD_TOKEN", token)
     done = run_command("load", *guarded.options("--cloud-token-file"))
     assert done.returncode == 2
-    assert "refuses the token" in done.stderr
+    assert f"{problem} token: " in done.stderr
     assert "--cloud-token-file" in done.stderr
 
 

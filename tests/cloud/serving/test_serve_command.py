@@ -111,11 +111,12 @@ def test_sigterm_lets_admitted_requests_finish(life: Life) -> None:
 
 
 def test_it_logs_only_json(life: Life) -> None:
-    """Each line is an object: the start's steps, then requests and the drain, without tokens."""
+    """Each line is an object: the start's steps, requests, the drain, the end, without tokens."""
     steps = list(dict.fromkeys(message.split()[0] for message in life.messages))
-    assert steps == ["metrics", "importing", "loading", "compiling", "ready", "try:"]
+    assert steps == ["metrics", "importing", "loading", "compiling", "warming", "ready", "try:"]
     messages = [json.loads(line)["message"].split(":")[0] for line in life.rest.splitlines()]
-    assert set(messages) == {"draining", "request"}
+    assert set(messages) == {"draining", "request", "stopped"}
+    assert messages[-1] == "stopped"
     assert messages.count("draining") == 1
     assert messages.count("request") == 1 + 8 + 1
     assert not shows(life.rest, CANARY)

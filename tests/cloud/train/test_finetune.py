@@ -182,9 +182,9 @@ def test_an_unusable_checkpoint_is_an_error(checkpoint: Path, text: Path, tmp_pa
 
 
 def test_a_text_shorter_than_a_row_is_refused(checkpoint: Path, tmp_path: Path) -> None:
-    """And no model is saved."""
+    """And nothing is written."""
     text = tmp_path / "text.txt"
     text.write_text("the cat", encoding="utf-8")
     with pytest.raises(TextError, match="one row takes 33"):
         finetune(str(checkpoint), [text], tmp_path / "out", SCHEDULE, report=_silent)
-    assert not (tmp_path / "out" / "model.safetensors").exists()
+    assert not (tmp_path / "out").exists()

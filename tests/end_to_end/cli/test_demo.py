@@ -3,11 +3,12 @@
 import signal
 import subprocess
 import sys
+import time
 
 import psutil
 import pytest
 
-from demo.scenes import WITH_CLOUD, main
+from demo.scenes import WITH_CLOUD, main, wait_until_serving
 from demo.service import CloudService
 
 DEMO = [sys.executable, "-m", "demo"]
@@ -25,13 +26,45 @@ def test_demo_shows_every_decision() -> None:
         "→ The cloud answered instead.",
         "→ The cloud answered instead.",
         "→ The device answered as a last resort.",
-        "→ The device continued at the very next token (the |).",
+        "→ The device continued at the very next token: the | in the text is there.",
     ]
     assert shown.count("→ The battery is at 3%; the minimum is 20%.") == 3
     assert done.stdout.count("|") == 2  # the mark, and its explanation
     assert "\x1b" not in done.stdout
+    assert done.stdout.count("loading the model included") == 3  # once for each scene on the device
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert done.stderr == ""
+
+
+class Starting:
+    """A CloudService that never serves: another phase each time it is asked, then it has failed."""
+
+    address, age = "127.0.0.1:1", 1.0
+
+    def __init__(self, *phases: str) -> None:
+        self._phases = [*phases]
+
+    @property
+    def exit_status(self) -> int | None:
+        """See CloudService."""
+        return None if self._phases else 1
+
+    @property
+    def phase(self) -> str:
+        """See CloudService."""
+        return self._phases.pop(0)
+
+
+def test_waiting_takes_a_line_for_each_stage(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where output is piped; not one for each number that a stage counts."""
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    counted = [f"compiling {number} of 9" for number in range(1, 10)]
+    wait_until_serving(Starting("", "", "loading tales", "compiling", *counted, "warming up"))
+    phases = ["importing TensorFlow", "loading tales", "compiling", "warming up"]
+    shown = capsys.readouterr().out.split("\n")
+    assert [line for line in shown if line] == [f"The cloud starts, 1 s: {each}" for each in phases]
 
 
 def test_a_service_that_fails(capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,7 +50,7 @@ def test_short_options_mean_the_same_everywhere():
 @pytest.mark.parametrize("columns", ["60", "80"])
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_no_help_page_cuts_a_name(edgewise, monkeypatch, command, columns):
-    """In narrow terminals too; -h and --help are the same."""
+    """In narrow terminals too; -h and --help are the same. Types are not Python's."""
     monkeypatch.setenv("COLUMNS", columns)
     arguments = [command] if command else []
     done = edgewise(*arguments, "-h")
@@ -58,6 +58,7 @@ def test_no_help_page_cuts_a_name(edgewise, monkeypatch, command, columns):
     assert done.returncode == 0
     assert "Exit codes: 0 ok" in done.stdout
     assert "…" not in done.stdout
+    assert not re.search(r"<(bool|str|path|int|float|list)\b", done.stdout)
     assert "..." not in done.stdout.replace("[ARGS]...", "")
 
 

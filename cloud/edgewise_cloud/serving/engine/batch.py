@@ -82,10 +82,13 @@ class Batch:
 
     def warm_up(self, progress: Progress = SILENT) -> list[tuple[int, float]]:
         """Compile every program; (batch size, seconds) of a few steps."""
+        progress.step("compiling")
         compilations = self._compilations()
+        progress.count(0, len(compilations))
         for number, compile_ in enumerate(compilations, start=1):
-            progress.count(number, len(compilations))
             compile_()
+            progress.count(number, len(compilations))
+        progress.step("warming up: timing a few steps")
         return [(size, self._timed(size)) for size in self._sizes for _ in range(3)]
 
     def _compilations(self) -> list[Callable[[], object]]:

@@ -22,7 +22,6 @@ def load_engine(checkpoint: str, settings: EngineSettings, progress: Progress = 
     from edgewise_cloud.serving.engine.engine import Engine
 
     engine = Engine(model, programs, settings)
-    progress.step("compiling")
     engine.start(progress)
     return engine
 

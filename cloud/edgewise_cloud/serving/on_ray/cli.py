@@ -34,20 +34,24 @@ def serve_ray(
     model: Model = "tales",
     port: Annotated[
         int,
-        typer.Option("--port", "-p", min=1, max=65535, help="Port of every node's proxy."),
+        typer.Option(
+            "--port", "-p", metavar="PORT", min=1, max=65535, help="Port of every node's proxy."
+        ),
     ] = 50051,
     dtype: Dtype = ENGINE.dtype,
     replicas_min: Annotated[
-        int, typer.Option(min=1, help="Fewest replicas.", rich_help_panel=SCALE)
+        int, typer.Option(metavar="N", min=1, help="Fewest replicas.", rich_help_panel=SCALE)
     ] = 1,
     replicas_max: Annotated[
-        int, typer.Option(min=1, help="Most replicas.", rich_help_panel=SCALE)
+        int, typer.Option(metavar="N", min=1, help="Most replicas.", rich_help_panel=SCALE)
     ] = 1,
     cpus: Annotated[
-        float, typer.Option(min=0, help="CPUs per replica.", rich_help_panel=SCALE)
+        float,
+        typer.Option(metavar="NUMBER", min=0, help="CPUs per replica.", rich_help_panel=SCALE),
     ] = 1.0,
     gpus: Annotated[
-        float, typer.Option(min=0, help="GPUs per replica.", rich_help_panel=SCALE)
+        float,
+        typer.Option(metavar="NUMBER", min=0, help="GPUs per replica.", rich_help_panel=SCALE),
     ] = 0.0,
     slots: Slots = ENGINE.slots,
     queue: Queue = ENGINE.queue,
@@ -95,3 +99,4 @@ def serve_ray(
         tell(f"ready in {time.monotonic() - started:.0f} s on port {port} of every node")
         stop.wait()
         log.info("draining")
+    tell("stopped")

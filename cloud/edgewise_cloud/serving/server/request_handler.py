@@ -52,7 +52,7 @@ class RequestHandler:
         self.engine: Engine | None = None
         self.draining = False
         self._observer = observer
-        self._open_requests = 0
+        self.open_requests = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -112,8 +112,8 @@ class RequestHandler:
         await self._idle.wait()
 
     def _count(self, change: int) -> None:
-        self._open_requests += change
-        if self._open_requests:
+        self.open_requests += change
+        if self.open_requests:
             self._idle.clear()
         else:
             self._idle.set()

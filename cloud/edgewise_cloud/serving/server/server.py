@@ -1,6 +1,7 @@
 """The server's life: listen, load the model, serve, drain."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from edgewise_proto import generation_pb2_grpc as pb_grpc
 
 if TYPE_CHECKING:
     from edgewise_cloud.serving.engine.engine import Engine
+
+log = logging.getLogger("edgewise_cloud.serving.server")
 
 _FLUSH_TIME = 1.0  # seconds for the last messages to reach their callers
 SERVICE = pb.DESCRIPTOR.services_by_name["Generator"].full_name
@@ -104,6 +107,9 @@ class Server:
         """
         self.handler.draining = True
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        if count := self.handler.open_requests:
+            grace = self._settings.grace
+            log.info("draining: %d open, with %g s to finish; Ctrl-C stops at once", count, grace)
         # Not gRPC's own grace period: an open health watch would use it up.
         with suppress(TimeoutError):
             async with asyncio.timeout(self._settings.grace):
