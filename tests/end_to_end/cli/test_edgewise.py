@@ -175,7 +175,7 @@ def test_invalid_input_is_one_sentence_and_status_2(tmp_path: Path) -> None:
     models = broken_models(tmp_path)
     cases = {
         ("generate", ""): "give at least one character",
-        ("generate", "word " * 2000): "shorten the prompt or lower max_tokens",
+        ("generate", "word " * 2000): "shorten the prompt or lower --max-tokens",
         ("generate", "a", "--max-tokens", "0"): "must be from 1",
         ("generate", "a", "--max-tokens", "999999999999"): "must be from 1 to 2147483647",
         ("generate", "a", "--temperature", "nan"): "must be from 0 to 100",
