@@ -146,7 +146,7 @@ def bench(model: Model = "tales", threads: Threads = None, json_: Json = False) 
 @app.command(cls=Command, epilog=ExitCode.explain())
 @with_option_groups
 def doctor(context: typer.Context, router: RouterOptions, json_: Json = False) -> None:
-    """Check the options, the model, the device and the cloud. The model is compared byte for byte."""
+    """Check options, model, device and cloud. The model is compared byte for byte."""
     with waiting("reading the model and asking the cloud"):
         report = examine(context.obj.file, router)
     if json_:

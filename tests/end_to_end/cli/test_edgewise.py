@@ -215,7 +215,7 @@ def test_refused_and_unreachable_are_told_apart() -> None:
     only_in_cloud = ("generate", "a", "--mode", "only_in_cloud")
     refused = run(*only_in_cloud, "--private")
     assert refused.returncode == ExitCode.REFUSED
-    assert "Choose another mode" in refused.stderr
+    assert "choose another --mode" in refused.stderr
     unreachable = run(*only_in_cloud, "--cloud", "127.0.0.1:1")
     assert unreachable.returncode == ExitCode.CLOUD
     assert "edgewise-cloud serve" in unreachable.stderr
