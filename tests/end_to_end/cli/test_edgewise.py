@@ -176,9 +176,9 @@ def test_invalid_input_is_one_sentence_and_status_2(tmp_path: Path) -> None:
     cases = {
         ("generate", ""): "give at least one character",
         ("generate", "word " * 2000): "shorten the prompt or lower --max-tokens",
-        ("generate", "a", "--max-tokens", "0"): "must be from 1",
-        ("generate", "a", "--max-tokens", "999999999999"): "must be from 1 to 2147483647",
-        ("generate", "a", "--temperature", "nan"): "must be from 0 to 100",
+        ("generate", "a", "--max-tokens", "0"): "--max-tokens is 0; it must be",
+        ("generate", "a", "--max-tokens", "999999999999"): "from 1 to 2147483647",
+        ("generate", "a", "--temperature", "nan"): "from 0 to 100",
         ("generate", "a", "--model", "no-such"): "bundled: tales",
         ("generate", "a", "--model", "[/]"): "'[/]'",
         ("generate", "a", "--cloud", "[red]x"): "'[red]x'",

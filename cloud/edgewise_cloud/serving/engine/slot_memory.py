@@ -29,17 +29,20 @@ def require_slot_memory(folder: Path, settings: EngineSettings) -> None:
     size = 2 if settings.dtype is Precision.BFLOAT16 else 4
     slot = 2 * layers * width * window * size  # keys and values
     if settings.slots * slot > available:
+        most = available // slot
         raise ServeError(
             f"--slots is {settings.slots}; their caches would take {settings.slots * slot / 1e9:,.1f} GB "
             f"({slot / 1e6:,.1f} MB each: {layers} layers of {width} for {window} tokens), and "
-            f"{available / 1e9:,.1f} GB are available; give at most {available // slot}"
+            f"{available / 1e9:,.1f} GB are available; "
+            + (f"give at most {most}" if most else "free some, or serve a smaller model")
         )
 
 
 def _shape(folder: Path) -> tuple[int, int, int] | None:
     """Layers, width and context window, or None if its config does not say so plainly."""
     config: dict[str, Any] = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    config = config.get("config", config)
+    inner = config.get("config")
+    config = inner if isinstance(inner, dict) else config
     layers, width, window = (
         next((config[name] for name in names if name in config), None) for names in _NAMES
     )
