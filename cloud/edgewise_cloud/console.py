@@ -6,24 +6,27 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import IO, NoReturn, Protocol
 
 from rich.console import Console
 
 from edgewise_edge.runtime.stderr import NATIVE_LINE
+from edgewise_edge.standard_streams import forget_invalid_size
 
 INTERRUPTED = 130  # the exit status that shells report after Ctrl-C
 COUNT_INTERVAL = 2.0  # seconds to the first line that counts; later ones come ever more slowly
 
 _captures = threading.RLock()  # re-entrant: a conversion captures, and so does the import inside it
 
+forget_invalid_size()
 console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def say(text: str, style: str | None = None) -> None:
     """Print a line to standard error without markup: names and paths may contain brackets."""
-    console.print(text, style=style, markup=False)
+    with suppress(OSError):  # a full disk must not end what it tells about
+        console.print(text, style=style, markup=False)
 
 
 class Progress(Protocol):

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,11 +23,12 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def require_writable(folder: Path) -> None:
-    """Raise OSError where `folder` could not be made and written to; makes nothing."""
+    """Raise OSError where `folder` could not be made and written to; leaves nothing behind."""
     nearest = folder.absolute()
     while not nearest.exists():
         nearest = nearest.parent
     if not nearest.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(nearest))
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(nearest))
+    # Permissions do not say it for every user and file system: root in /proc, for example.
+    with tempfile.TemporaryDirectory(prefix=".edgewise-", dir=nearest):
+        pass

@@ -1,6 +1,10 @@
 """The command line, `edgewise-cloud`."""
 
+import os
+import signal
 import sys
+
+INTERRUPTED = 130  # the exit status that shells report after Ctrl-C
 
 
 def main() -> None:
@@ -13,5 +17,7 @@ def main() -> None:
 
         status = run()
     except KeyboardInterrupt:
-        status = 130  # what shells report after Ctrl-C
+        status = INTERRUPTED
+        # Pressed again while Python exits, it would print a traceback.
+        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
     sys.exit(status)

@@ -1,6 +1,7 @@
 """The commands of `edgewise-cloud`, and how their errors end."""
 
 import importlib.metadata
+import sys
 from collections.abc import Callable
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from edgewise_cloud.serving.cli import serve, token
 from edgewise_cloud.serving.on_ray.cli import serve_ray
 from edgewise_cloud.train.cli import finetune, train
 from edgewise_edge.errors import EdgeError
+from edgewise_edge.standard_streams import abandon, prepare_output
 
 app = typer.Typer(
     cls=Group,
@@ -59,10 +61,25 @@ def edgewise_cloud(
 def run() -> int:
     """Run the command line; the exit status. An error is one line on standard error."""
     try:
-        app()
+        prepare_output()
+        status = _status()
+        sys.stdout.flush()
     except (CloudError, EdgeError, OSError) as error:
         say(f"error: {error}", style="red")
-        return exit_codes.of(error)
+        # Typer's own message about invalid usage may be what could not be written.
+        return getattr(error.__context__, "exit_code", exit_codes.of(error))
+    except MemoryError as error:
+        say(f"error: there is not enough memory: {error or 'Python has none left'}", style="red")
+        return exit_codes.FAILED
+    finally:
+        abandon(sys.stdout)
+        abandon(sys.stderr)
+    return status
+
+
+def _status() -> int:
+    try:
+        app()
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(bool(ended.code))
     return 0

@@ -1,13 +1,17 @@
 """`edgewise-cloud convert` and `edgewise-cloud evaluate`."""
 
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from json import dumps
 from pathlib import Path
 from shlex import join
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from edgewise_cloud.console import say, shown_progress, without_native_logs
+from edgewise_cloud.console import exit_interrupted, say, shown_progress, without_native_logs
 from edgewise_cloud.convert.quantization import Quantization, Target
 from edgewise_cloud.corpus import read_documents
 from edgewise_cloud.options import CHECKPOINT_HELP, MoreTexts
@@ -18,6 +22,7 @@ if TYPE_CHECKING:  # a command line that only prints its help need not import th
     from edgewise_cloud.convert.evaluate import Evaluation
 
 SAMPLING = "Recommended sampling, for requests that set none"
+TERMINATED = 143  # the exit status that shells report after SIGTERM
 FROM_CHECKPOINT = "the checkpoint's"
 
 
@@ -113,7 +118,7 @@ def convert(
     }
     texts = [*(text or []), *(more or [])]
     documents = read_documents(texts) or None
-    with shown_progress() as progress, without_native_logs():
+    with shown_progress() as progress, without_native_logs(), _cleaning_up_on_sigterm():
         made = convert(
             checkpoint,
             out,
@@ -173,6 +178,25 @@ def evaluate(
     with shown_progress() as progress:
         evaluation = evaluate_model(model, checkpoint or model, documents, most_tokens, progress)
     print(dumps(evaluation.as_dict(), indent=2) if json else _summary(evaluation, texts))
+
+
+@contextmanager
+def _cleaning_up_on_sigterm() -> Iterator[None]:
+    """What is written so far is removed, as after Ctrl-C."""
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(*_signal: object) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the next one does not wait
+    if (
+        signal.getsignal(signal.SIGINT) is exit_interrupted
+    ):  # an import, which may lose an exception
+        os._exit(TERMINATED)
+    raise SystemExit(TERMINATED)
 
 
 def _sizes(out: Path, quantize: Quantization, made: "Conversion") -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgewise_cloud.console import exit_interrupted, say, shown_progress
+from edgewise_cloud.errors import ServeError
 from edgewise_cloud.keras_models.find import find_checkpoint
 from edgewise_cloud.serving.engine.settings import EngineSettings, Precision
 from edgewise_cloud.serving.observe.logs import LogFormat, configure_logs
@@ -268,8 +269,11 @@ def token(
     from edgewise_cloud.serving.security.tokens import append_line, new_token
 
     secret, line = new_token(name)
-    if append:
-        append_line(append, line)
-    else:
+    print(secret, flush=True)  # first: a token that nobody has must not be admitted
+    if not append:
         say(line)
-    print(secret)
+        return
+    try:
+        append_line(append, line)
+    except ServeError as error:
+        raise ServeError(f"{error}; the printed token is not valid") from error

@@ -3,16 +3,16 @@
 import sys
 from dataclasses import asdict
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from edgewise import NoSourceError, Router
-from edgewise.cli.config import load_config
+from edgewise import ConfigurationError, NoSourceError, Router
+from edgewise.cli.config import Config, load_config
 from edgewise.cli.doctor import examine
 from edgewise.cli.exit_codes import ExitCode
 from edgewise.cli.option_groups import Command, Group, with_option_groups
-from edgewise.cli.output import notes, waiting, write, write_json, write_table
+from edgewise.cli.output import note, waiting, write, write_json, write_table
 from edgewise.cli.request_options import (
     AssumedDevice,
     GenerateOptions,
@@ -20,11 +20,23 @@ from edgewise.cli.request_options import (
     Prompt,
     RouteOptions,
 )
-from edgewise.cli.router_options import CloudOptions, Model, RouterOptions, Threads
+from edgewise.cli.router_options import Model, RouterOptions, Threads
 from edgewise.cli.tables import decision_table, doctor_table, profile_table
 from edgewise.cli.values import read_prompt
 from edgewise.device.state import read_device_state
 from edgewise.generation.result import decision_dict, refusal_dict, summary
+
+
+class ConfiguredCommand(Command):
+    """A command that complains about the config file when it runs: its help works without."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run."""
+        config: Config = ctx.obj
+        if config.problem:
+            raise config.problem
+        return super().invoke(ctx)
+
 
 app = typer.Typer(
     cls=Group,
@@ -51,13 +63,16 @@ def read_config(
     ] = False,
 ) -> None:
     """Generate text on this device or in the cloud, explain the choice, inspect the device."""
-    config = load_config()
+    try:
+        config = load_config()
+    except ConfigurationError as error:
+        config = Config(problem=error)
     context.obj = config
     commands = ("generate", "route", "bench", "doctor")
     context.default_map = {name: dict(config.values) for name in commands}
 
 
-@app.command(cls=Command, epilog=ExitCode.explain())
+@app.command(cls=ConfiguredCommand, epilog=ExitCode.explain())
 @with_option_groups
 def generate(
     router: RouterOptions, request: GenerateOptions, prompt: Prompt = None, json_: Json = False
@@ -87,12 +102,12 @@ def generate(
         write_json(generation.as_dict())
     else:
         write("")
-        notes.print(summary(generation), style="dim")
+        note(summary(generation), style="dim")
     if interrupted:
         sys.exit(ExitCode.INTERRUPTED)
 
 
-@app.command(cls=Command, epilog=ExitCode.explain())
+@app.command(cls=ConfiguredCommand, epilog=ExitCode.explain())
 @with_option_groups
 def route(
     router: RouterOptions,
@@ -116,7 +131,7 @@ def route(
         write_table(decision_table(decision))
 
 
-@app.command(cls=Command, epilog=ExitCode.explain())
+@app.command(cls=ConfiguredCommand, epilog=ExitCode.explain())
 @with_option_groups
 def bench(model: Model = "tales", threads: Threads = None, json_: Json = False) -> None:
     """Measure the model on this device. Predicted times then follow the result."""
@@ -128,15 +143,12 @@ def bench(model: Model = "tales", threads: Threads = None, json_: Json = False) 
         write_table(profile_table(profile))
 
 
-@app.command(cls=Command, epilog=ExitCode.explain())
+@app.command(cls=ConfiguredCommand, epilog=ExitCode.explain())
 @with_option_groups
-def doctor(
-    context: typer.Context, cloud: CloudOptions, model: Model = "tales", json_: Json = False
-) -> None:
-    """Check the model, the device and the cloud. The model is compared byte for byte."""
-    address = None if cloud.offline else cloud.cloud
+def doctor(context: typer.Context, router: RouterOptions, json_: Json = False) -> None:
+    """Check options, model, device and cloud. The model is compared byte for byte."""
     with waiting("reading the model and asking the cloud"):
-        report = examine(context.obj.file, model, address, cloud.security())
+        report = examine(context.obj.file, router)
     if json_:
         write_json(report.as_dict())
     else:

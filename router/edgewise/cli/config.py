@@ -18,6 +18,9 @@ from edgewise.cli.values import TOKEN_VARIABLE
 
 CONFIG_VARIABLE = "EDGEWISE_CONFIG"
 
+_TOO_LARGE = 2**63  # TOML promises no more
+_MOST_SHOWN = 200  # characters of an invalid value
+
 _WORDS = {
     bool: "true or false",
     int: "a whole number",
@@ -29,10 +32,14 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A config file and its values, by the names of RouterOptions; no file has none."""
+    """A config file and its values, by the names of RouterOptions; no file has none.
+
+    `problem` is why it cannot be used.
+    """
 
     file: Path | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
+    problem: ConfigurationError | None = None
 
 
 def default_file() -> Path:
@@ -46,10 +53,10 @@ def load_config() -> Config:
     Raises ConfigurationError.
     """
     named = os.environ.get(CONFIG_VARIABLE)
-    file = Path(named).expanduser() if named else default_file()
+    file = _path(named, CONFIG_VARIABLE) if named else default_file()
     try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
+        text = file.read_text(encoding="utf-8-sig")
+    except (FileNotFoundError, NotADirectoryError) as error:
         if not named:
             return Config()
         raise ConfigurationError(f"{CONFIG_VARIABLE} names {file}, which does not exist") from error
@@ -71,7 +78,7 @@ def parse_config(text: str, file: Path) -> dict[str, Any]:
     """
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"{file} is not valid TOML: {error}") from error
     kinds = config_keys()
     values = {}
@@ -80,13 +87,18 @@ def parse_config(text: str, file: Path) -> dict[str, Any]:
             raise ConfigurationError(f"{file}: unknown key '{key}'; {_closest(key, kinds)}")
         problem = _problem(value, kinds[key])
         if problem:
-            raise ConfigurationError(
-                f"{file}: {key} is {json.dumps(value, default=str)}; it must be {problem}"
-            )
+            raise ConfigurationError(f"{file}: {key} is {_shown(value)}; it must be {problem}")
         is_path = kinds[key] is Path or (key == "model" and "/" in value)
         name = key.replace("-", "_")
-        values[name] = str(file.parent / Path(value).expanduser()) if is_path else value
+        values[name] = str(file.parent / _path(value, f"{file}: {key}")) if is_path else value
     return values
+
+
+def _path(text: str, name: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ConfigurationError(f"{name} is '{text}'; there is no such home folder") from error
 
 
 def config_keys() -> dict[str, type]:
@@ -109,10 +121,22 @@ def _problem(value: object, kind: type) -> str:
     if issubclass(kind, Enum):
         choices = [member.value for member in kind]
         return "" if value in choices else f"one of {', '.join(choices)}"
+    if isinstance(value, str) and (not value or "\0" in value):
+        return f"{_WORDS[kind]}, not empty and without null characters"
+    if isinstance(value, int) and abs(value) >= _TOO_LARGE:
+        return f"{_WORDS[kind]} of at most 64 bits"
     # In Python, true is a number too.
     accepted = {float: (int, float), Path: (str,)}.get(kind, (kind,))
     fits = isinstance(value, accepted) and (kind is bool or not isinstance(value, bool))
     return "" if fits else _WORDS[kind]
+
+
+def _shown(value: object) -> str:
+    try:
+        text = json.dumps(value, default=str)
+    except (ValueError, RecursionError):  # a number of thousands of digits, nested arrays
+        return "too long to be shown"
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
 
 
 def _closest(key: str, keys: Mapping[str, object]) -> str:

@@ -1,13 +1,12 @@
 """The check-up of `edgewise doctor`."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from edgewise import (
-    CloudSecurity,
     DeviceState,
     ModelError,
     Router,
@@ -15,6 +14,7 @@ from edgewise import (
     VocabularyMismatchError,
 )
 from edgewise.cli.exit_codes import ExitCode
+from edgewise.cli.router_options import RouterOptions
 from edgewise.device.state import read_device_state
 from edgewise_edge import Manifest
 
@@ -62,17 +62,18 @@ class Report:
         }
 
 
-def examine(config: Path | None, model: str, cloud: str | None, security: CloudSecurity) -> Report:
-    """Check everything, whatever of it is broken. Raises ConfigurationError."""
+def examine(config: Path | None, options: RouterOptions) -> Report:
+    """Check everything, whatever of it is broken. Raises ConfigurationError as `generate` would."""
+    cloud = None if options.offline else options.cloud
     try:
-        router = Router(model, cloud=cloud, cloud_security=security)
+        router = options.router()
     except ModelError as error:
         return Report(
             config=config,
-            model=Finding(model, usable=False, detail=str(error)),
+            model=Finding(options.model, usable=False, detail=str(error)),
             manifest=None,
             device=read_device_state(),
-            cloud=_check_cloud(cloud, lambda: _answers(cloud, security)),
+            cloud=_check_cloud(cloud, lambda: _answers(options)),
         )
     with router:
         return Report(
@@ -101,9 +102,9 @@ def _check_cloud(address: str | None, describe: Callable[[], str]) -> Finding | 
         return Finding(address, usable=False, detail=str(error))
 
 
-def _answers(cloud: str | None, security: CloudSecurity) -> str:
+def _answers(options: RouterOptions) -> str:
     """Without the device's model: the bundled one stands in."""
-    with Router(cloud=cloud, cloud_security=security) as router:
+    with replace(options, model="tales").router() as router:
         try:
             return router.describe_cloud() or ""
         except VocabularyMismatchError:

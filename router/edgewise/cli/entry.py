@@ -1,24 +1,19 @@
-"""What `edgewise` starts: the commands, and how they end when something is wrong."""
+"""How the command line runs, and how it ends when something is wrong."""
 
 import re
 import sys
-from dataclasses import fields
 from shutil import get_terminal_size
 
-from edgewise import EdgeError, EdgewiseError
+from edgewise import ConfigurationError, EdgeError, EdgewiseError
 from edgewise.cli.commands import app
 from edgewise.cli.config import load_config
 from edgewise.cli.exit_codes import ExitCode, exit_code
-from edgewise.cli.output import notes
-from edgewise.cli.request_options import AssumedDevice, GenerateOptions
-from edgewise.cli.router_options import RouterOptions
+from edgewise.cli.output import note
 from edgewise.cli.values import option_name
+from edgewise.cli.wording import OPTIONS, in_words_of_options
+from edgewise_edge.standard_streams import abandon, prepare_output
 
 NARROW = 72  # columns
-
-_OPTIONS = {
-    part.name for group in (RouterOptions, GenerateOptions, AssumedDevice) for part in fields(group)
-}
 
 
 def main() -> None:
@@ -26,30 +21,43 @@ def main() -> None:
     # In a narrow terminal Rich would cut the names of options.
     app.rich_markup_mode = "rich" if get_terminal_size().columns >= NARROW else None
     try:
+        prepare_output()
         app()
     except (EdgewiseError, EdgeError) as error:
         _fail(explain(str(error)), exit_code(error))
     except OSError as error:
-        _fail(str(error), ExitCode.FAILED)
+        # Typer's own message about invalid usage may be what could not be written.
+        _fail(str(error), getattr(error.__context__, "exit_code", ExitCode.FAILED))
+    except MemoryError:
+        _fail("there is not enough memory for this", ExitCode.FAILED)
     except KeyboardInterrupt:
         sys.exit(ExitCode.INTERRUPTED)
+    finally:
+        abandon(sys.stdout)
+        abandon(sys.stderr)
 
 
 def explain(message: str) -> str:
-    """The message, in which an option of the API is called what the command line calls it.
+    """The message in the words of the command line.
 
     It names the config file if that is where the value is from.
     """
     found = re.match(r"(?:--)?([a-z_-]+) is '?([^';]*)", message)
     field = found[1].replace("-", "_") if found else ""
-    if not found or field not in _OPTIONS:
-        return message
-    config = load_config()  # again, and so without an error
+    if not found or field not in OPTIONS:
+        return in_words_of_options(message)
+    return f"{option_name(field)}{message[found.end(1) :]}{_origin(field, found[2])}"
+
+
+def _origin(field: str, shown: str) -> str:
+    try:
+        config = load_config()
+    except ConfigurationError:  # help or usage came before it
+        return ""
     value = config.values.get(field)
-    origin = f" (set in {config.file})" if found[2] in {str(value), f"{value}.0"} else ""
-    return f"{option_name(field)}{message[found.end(1) :]}{origin}"
+    return f" (set in {config.file})" if shown in {str(value), f"{value}.0"} else ""
 
 
-def _fail(message: str, status: ExitCode) -> None:
-    notes.print(f"error: {message}", style="red")
+def _fail(message: str, status: int) -> None:
+    note(f"error: {message}", style="red")
     sys.exit(status)

@@ -1,18 +1,19 @@
 """Writing: results to standard output, everything else to standard error."""
 
 import json
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from edgewise.cli.exit_codes import ExitCode
+from edgewise_edge.standard_streams import abandon, forget_invalid_size, is_unicode
 
+forget_invalid_size()
 notes = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 PATIENCE = 1.0  # seconds without output until `waiting` shows something
@@ -23,16 +24,15 @@ def write(text: str, end: str = "\n") -> None:
     try:
         print(text, end=end, flush=True)
     except OSError as error:
-        # Or Python tries again when it exits, and complains.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        abandon(sys.stdout)
         if isinstance(error, BrokenPipeError):
             sys.exit(ExitCode.PIPE_CLOSED)
         raise
 
 
 def write_json(value: dict[str, Any]) -> None:
-    """One JSON object."""
-    write(json.dumps(value, ensure_ascii=False, indent=2))
+    """One JSON object, as ASCII if standard output does not take all characters."""
+    write(json.dumps(value, ensure_ascii=not is_unicode(sys.stdout), indent=2))
 
 
 def write_table(table: Table) -> None:
@@ -65,3 +65,9 @@ def waiting(words: str) -> Iterator[Callable[[], None]]:
         yield stop
     finally:
         stop()
+
+
+def note(text: str, style: str) -> None:
+    """Print a line to standard error. Nobody reads it there if that fails: no reason to fail too."""
+    with suppress(OSError):
+        notes.print(text, style=style)

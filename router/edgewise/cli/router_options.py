@@ -8,7 +8,7 @@ import typer
 
 from edgewise import CloudSecurity, Limits, Mode, Router
 from edgewise.cli.option_groups import CLOUD, LIMITS, MODEL, ROUTING
-from edgewise.cli.values import TOKEN_VARIABLE, parse_size, read_token
+from edgewise.cli.values import TOKEN_VARIABLE, file_path, not_empty, parse_size, read_token
 from edgewise.device.state import DeviceProbe, read_device_state
 from edgewise_edge import bundled_models
 
@@ -19,6 +19,7 @@ Model = Annotated[
         "-m",
         "--model",
         metavar="NAME|FOLDER",
+        parser=not_empty,
         help="A bundled model, or the folder of one that 'edgewise-cloud convert' made.",
         autocompletion=bundled_models,
         rich_help_panel=MODEL,
@@ -75,6 +76,7 @@ class CloudOptions:
         Path | None,
         typer.Option(
             metavar="PEM",
+            parser=file_path,
             help="Trust this certificate authority only.",
             show_default="well-known authorities",
             rich_help_panel=CLOUD,
@@ -84,6 +86,7 @@ class CloudOptions:
         Path | None,
         typer.Option(
             metavar="PEM",
+            parser=file_path,
             help="Client certificate, for a cloud that asks for one; needs --cloud-key.",
             show_default="none",
             rich_help_panel=CLOUD,
@@ -93,6 +96,7 @@ class CloudOptions:
         Path | None,
         typer.Option(
             metavar="PEM",
+            parser=file_path,
             help="Key of the client certificate, unencrypted.",
             show_default="none",
             rich_help_panel=CLOUD,
@@ -102,6 +106,7 @@ class CloudOptions:
         Path | None,
         typer.Option(
             metavar="FILE",
+            parser=file_path,
             help="File with the token for the cloud.",
             show_default=f"the variable {TOKEN_VARIABLE}",
             rich_help_panel=CLOUD,

@@ -8,6 +8,7 @@ from rich.table import Table
 from edgewise import Decision, PredictedTime, Source
 from edgewise.cli.config import default_file
 from edgewise.cli.doctor import Finding, Report
+from edgewise.cli.wording import in_words_of_options
 from edgewise_edge.profiling import Profile
 
 UNKNOWN = "unknown"
@@ -17,13 +18,13 @@ def decision_table(decision: Decision) -> Table:
     """Both sources with their vetoes and predicted times."""
     table = Table(title=f"{decision.source} ({decision.reason})", title_justify="left")
     for heading in ("source", "veto", "first token", "whole answer"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     for source in Source:
         veto = decision.vetoes.get(source)
         times = decision.predicted.get(source, PredictedTime())
         table.add_row(
             f"[bold]{source}[/]" if source is decision.source else source,
-            escape(f"{veto.code}: {veto.detail}") if veto else "-",
+            escape(f"{veto.code}: {in_words_of_options(veto.detail)}") if veto else "-",
             seconds(times.first_token),
             seconds(times.total),
         )
@@ -52,10 +53,7 @@ def doctor_table(report: Report) -> Table:
         if report.cloud
         else "none: no address set (--cloud HOST:PORT), or --offline",
     }
-    table = Table(show_header=False)
-    for name, value in rows.items():
-        table.add_row(name, escape(value))
-    return table
+    return _two_columns(rows)
 
 
 def profile_table(profile: Profile) -> Table:
@@ -72,9 +70,14 @@ def profile_table(profile: Profile) -> Table:
             f"tokens/s), then {1 / run.gap:,.0f} tokens/s, {1 / run.gap / profile.wall:.0%} of "
             "what the bandwidth allows"
         )
-    table = Table(
-        title=f"{profile.model}, {profile.threads} threads", title_justify="left", show_header=False
-    )
+    return _two_columns(rows, title=f"{profile.model}, {profile.threads} threads")
+
+
+def _two_columns(rows: dict[str, str], title: str | None = None) -> Table:
+    """In a narrow terminal text goes on in the next line: Rich would cut it."""
+    table = Table(title=title, title_justify="left", show_header=False)
+    for _ in range(2):
+        table.add_column(overflow="fold")
     for name, value in rows.items():
         table.add_row(name, escape(value))
     return table

@@ -18,15 +18,30 @@ def option_name(field: str) -> str:
 
 
 def read_prompt(argument: str | None) -> str:
-    """The argument, or standard input. Raises RequestError if there is neither."""
+    """The argument, or standard input without its last line's end.
+
+    A terminal is read only if the argument is '-'. Raises RequestError if there is no prompt.
+    """
     if argument is not None and argument != "-":
         return argument
-    if sys.stdin is None or sys.stdin.isatty():
+    if sys.stdin is None or (sys.stdin.isatty() and argument is None):
         raise RequestError("no prompt; give one as an argument or on standard input")
     try:
-        return sys.stdin.buffer.read().decode().rstrip("\n")
+        return sys.stdin.buffer.read().decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise RequestError(f"standard input is not UTF-8: {error}") from error
+
+
+def file_path(text: str | Path) -> Path:
+    """The parser of options that are files."""
+    return Path(not_empty(str(text)))
+
+
+def not_empty(text: str) -> str:
+    """The parser of options that need some text."""
+    if not text:
+        raise typer.BadParameter("it is empty; give a value, or leave the option out")
+    return text
 
 
 def fraction(_: typer.Context, option: typer.CallbackParam, value: float | None) -> float | None:

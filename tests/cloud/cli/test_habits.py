@@ -72,6 +72,8 @@ def test_version(run_command: RunCommand) -> None:
         (["finetune", "-c", "tales", "--text", "text", "--out", "text/OUT"], "Not a directory"),
         (["serve", "--model", "no-such"], "no GPT-2 preset"),
         (["serve", "--port", "65536"], "--port"),
+        (["serve", "--port", "0", "--slots", "1000000"], "--slots is 1000000; their caches would"),
+        (["convert", "tales", "/proc/x"], "/proc/x cannot be written"),
     ],
 )
 def test_invalid_input_is_refused_before_tensorflow_is_imported(
@@ -93,8 +95,13 @@ def test_invalid_input_is_refused_before_tensorflow_is_imported(
     assert [path.name for path in tmp_path.iterdir()] == ["text"]
 
 
-def test_ctrl_c_while_tensorflow_is_imported(tmp_path: Path) -> None:
-    """Status 130, no traceback, nothing left behind."""
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
+)
+def test_signal_while_tensorflow_is_imported(
+    number: signal.Signals, status: int, tmp_path: Path
+) -> None:
+    """No traceback, nothing left behind."""
     process = subprocess.Popen(
         [Path(sys.executable).with_name("edgewise-cloud"), "convert", "tales", tmp_path / "out"],
         stderr=subprocess.PIPE,
@@ -103,9 +110,9 @@ def test_ctrl_c_while_tensorflow_is_imported(tmp_path: Path) -> None:
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
     )
     assert process.stderr.readline() == "importing TensorFlow\n"
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, rest = process.communicate()
-    assert process.returncode == 130
+    assert process.returncode == status
     assert "Traceback" not in rest
     assert list(tmp_path.iterdir()) == []
 
@@ -121,3 +128,28 @@ def test_a_shell_can_complete() -> None:
         COMP_CWORD="2",
     )
     assert "--tls-client-ca" in found.stdout
+
+
+# Stops while files are being written.
+TERMINATED = """
+import os, signal, sys, threading
+from edgewise_cloud.convert import convert
+def conversion(checkpoint, out, *_, **__):
+    with convert._atomic_folder(out):
+        os.kill(os.getpid(), signal.SIGTERM)
+        threading.Event().wait(60)
+import edgewise_cloud.cli.app as app
+convert.convert = conversion
+sys.exit(app.run())
+"""
+
+
+def test_sigterm_removes_what_convert_has_written(tmp_path: Path) -> None:
+    """As Ctrl-C does."""
+    done = subprocess.run(
+        [sys.executable, "-c", TERMINATED, "convert", "tales", tmp_path / "out"],
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 143, done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -175,10 +175,10 @@ def test_invalid_input_is_one_sentence_and_status_2(tmp_path: Path) -> None:
     models = broken_models(tmp_path)
     cases = {
         ("generate", ""): "give at least one character",
-        ("generate", "word " * 2000): "shorten the prompt or lower max_tokens",
-        ("generate", "a", "--max-tokens", "0"): "must be from 1",
-        ("generate", "a", "--max-tokens", "999999999999"): "must be from 1 to 2147483647",
-        ("generate", "a", "--temperature", "nan"): "must be from 0 to 100",
+        ("generate", "word " * 2000): "shorten the prompt or lower --max-tokens",
+        ("generate", "a", "--max-tokens", "0"): "--max-tokens is 0; it must be",
+        ("generate", "a", "--max-tokens", "999999999999"): "from 1 to 2147483647",
+        ("generate", "a", "--temperature", "nan"): "from 0 to 100",
         ("generate", "a", "--model", "no-such"): "bundled: tales",
         ("generate", "a", "--model", "[/]"): "'[/]'",
         ("generate", "a", "--cloud", "[red]x"): "'[red]x'",
@@ -215,7 +215,7 @@ def test_refused_and_unreachable_are_told_apart() -> None:
     only_in_cloud = ("generate", "a", "--mode", "only_in_cloud")
     refused = run(*only_in_cloud, "--private")
     assert refused.returncode == ExitCode.REFUSED
-    assert "Choose another mode" in refused.stderr
+    assert "choose another --mode" in refused.stderr
     unreachable = run(*only_in_cloud, "--cloud", "127.0.0.1:1")
     assert unreachable.returncode == ExitCode.CLOUD
     assert "edgewise-cloud serve" in unreachable.stderr

@@ -49,6 +49,14 @@ def test_values_are_named_like_options():
         ('mode = "cloud"', 'mode is "cloud"; it must be one of prefer_on_device, '),
         ("mode = {}", "mode is {}; it must be one of prefer_on_device, "),
         ("cloud = ", "is not valid TOML: "),
+        ("threads = " + "[" * 5000 + "]" * 5000, "is not valid TOML: "),
+        ("threads = " + "[" * 400 + "]" * 400, "it must be a whole number"),
+        ("threads = " + "9" * 5001, "is not valid TOML: "),
+        ("threads = 0x" + "f" * 5001, "it must be a whole number of at most 64 bits"),
+        ("min-battery = " + "9" * 400, "it must be a number of at most 64 bits"),
+        ('cloud-ca = ""', 'cloud-ca is ""; it must be a path in quotes, not empty'),
+        ('model = "a/\\u0000"', "it must be text in quotes, not empty and without null"),
+        ('model = "~no-such-user/x"', "model is '~no-such-user/x'; there is no such home folder"),
     ],
 )
 def test_invalid_file_is_one_clear_error(text, words):
@@ -114,6 +122,48 @@ def test_named_file_must_exist(edgewise, write_config, monkeypatch, tmp_path):
     done = edgewise("route", "a")
     assert done.returncode == 2
     assert "none.toml, which does not exist" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["HOME", "XDG_CONFIG_HOME"])
+def test_folder_of_settings_may_be_no_folder(edgewise, monkeypatch, name):
+    """As for users that have none."""
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    monkeypatch.setenv(name, "/dev/null")
+    assert route(edgewise)["source"] == "on_device"
+
+
+def test_home_that_does_not_exist(edgewise, monkeypatch):
+    """Of the file that the environment names."""
+    monkeypatch.setenv("EDGEWISE_CONFIG", "~no-such-user/x")
+    done = edgewise("route", "a")
+    assert done.returncode == 2
+    assert "EDGEWISE_CONFIG is '~no-such-user/x'" in done.stderr
+
+
+def test_byte_order_mark_is_ignored(edgewise, write_config):
+    """Some editors write one."""
+    write_config("\ufeffcloud = '127.0.0.1:9'")
+    assert route(edgewise)["vetoes"]["in_cloud"] is None
+
+
+def test_help_works_with_a_broken_file(edgewise, write_config):
+    """The command itself does not."""
+    write_config("cloud = ")
+    assert "--max-tokens" in edgewise("generate", "-h").stdout
+    for arguments in (["generate", "a"], ["bench"], ["doctor"], ["route", "a"]):
+        done = edgewise(*arguments)
+        assert done.returncode == 2
+        assert "is not valid TOML" in done.stderr
+    assert "--battery is 5" in edgewise("route", "a", "--battery", "5").stderr
+
+
+@pytest.mark.parametrize("text", ["threads = 0", "min-battery = 30", "keep-alive = -1"])
+def test_doctor_refuses_what_generate_would(edgewise, write_config, text):
+    """It makes the same router."""
+    file = write_config(text)
+    done = edgewise("doctor")
+    assert done.returncode == 2
+    assert f"(set in {file})" in done.stderr
 
 
 def test_value_out_of_range_names_the_file(edgewise, write_config):

@@ -1,10 +1,14 @@
-"""The values of options."""
+"""The values of options, prompts, and messages about them."""
+
+import io
+import sys
 
 import pytest
 
-from edgewise import ConfigurationError, Limits
+from edgewise import ConfigurationError, Limits, RequestError
 from edgewise.cli.router_options import RouterOptions
-from edgewise.cli.values import parse_size
+from edgewise.cli.values import parse_size, read_prompt
+from edgewise.cli.wording import in_words_of_options
 
 
 @pytest.mark.parametrize(
@@ -104,3 +108,57 @@ def test_value_out_of_range_is_refused(edgewise, arguments, words):
     done = edgewise(*arguments)
     assert done.returncode == 2
     assert words in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (("--cloud-ca", ""), "--cloud-ca"),
+        (("--cloud-key", ""), "--cloud-key"),
+        (("--cloud-token-file", ""), "--cloud-token-file"),
+        (("-m", ""), "--model"),
+        (("--memory-reserve", ""), "--memory-reserve"),
+    ],
+)
+def test_empty_value_is_refused(edgewise, arguments, option):
+    """With the option's name."""
+    done = edgewise("route", "a", *arguments)
+    assert done.returncode == 2
+    assert option in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--mode", "only_in_cloud", "--offline"), "choose another --mode or leave out --offline"),
+        (("--cloud-certificate", "a"), "--cloud-certificate and --cloud-key must be set together"),
+    ],
+)
+def test_refusals_name_options(edgewise, arguments, words):
+    """Not what the API calls them."""
+    errors = edgewise("route", "a", *arguments).stderr
+    assert words in errors
+
+
+def test_messages_are_translated():
+    """Except for what is quoted."""
+    message = "'max_tokens' is no model; lower max_tokens, or raise Limits.queue_timeout"
+    expected = "'max_tokens' is no model; lower --max-tokens, or raise --queue-timeout"
+    assert in_words_of_options(message) == expected
+    assert in_words_of_options("a stop string is empty").startswith("--stop is")
+
+
+class Terminal(io.TextIOWrapper):
+    """A terminal on which somebody has typed something."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("typed", [b"Once", b"Once\n", b"Once\r\n", b"\xef\xbb\xbfOnce\r\n"])
+def test_dash_reads_a_terminal(monkeypatch, typed):
+    """One line is one prompt, whatever ends it; without the dash a terminal is not read."""
+    monkeypatch.setattr(sys, "stdin", Terminal(io.BytesIO(typed)))
+    with pytest.raises(RequestError, match="no prompt"):
+        read_prompt(None)
+    assert read_prompt("-") == "Once"

@@ -9,6 +9,7 @@ from edgewise_cloud.console import SILENT, Progress
 from edgewise_cloud.keras_models.find import find_checkpoint
 from edgewise_cloud.keras_models.import_tensorflow import import_tensorflow
 from edgewise_cloud.serving.engine.settings import EngineSettings
+from edgewise_cloud.serving.engine.slot_memory import require_slot_memory
 
 if TYPE_CHECKING:
     from edgewise_cloud.serving.engine.engine import Engine
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def load_engine(checkpoint: str, settings: EngineSettings, progress: Progress = SILENT) -> "Engine":
-    """The model of `checkpoint`, running. Raises CheckpointError."""
+    """The model of `checkpoint`, running. Raises CheckpointError and ServeError."""
     model, programs = load_model(checkpoint, settings, progress)
     from edgewise_cloud.serving.engine.engine import Engine
 
@@ -29,8 +30,13 @@ def load_engine(checkpoint: str, settings: EngineSettings, progress: Progress = 
 def load_model(
     checkpoint: str, settings: EngineSettings, progress: Progress = SILENT
 ) -> "tuple[ServedModel, Programs]":
-    """The model of `checkpoint`, and its programs, not compiled yet. Raises CheckpointError."""
-    find_checkpoint(checkpoint)
+    """The model of `checkpoint`, and its programs, not compiled yet.
+
+    Raises CheckpointError, and ServeError for slots that do not fit into memory.
+    """
+    folder = find_checkpoint(checkpoint)
+    if folder:
+        require_slot_memory(folder, settings)
     import_tensorflow(progress)
     from edgewise_cloud.keras_models.checkpoint import weights
     from edgewise_cloud.keras_models.load import load_keras
