@@ -17,7 +17,7 @@ from edgewise_edge.decoding.printable import printable
 
 DETAILS = "grpc-status-details-bin"  # trailing metadata: a google.rpc.Status
 MAX_RETRY_AFTER = 60.0  # seconds; a service that asks for more is asked again after these
-_LONGEST_TEXT = 300  # characters of a service's text in an error
+_LONGEST_TEXT = 500  # characters of a service's text in an error
 
 _NO_ACCESS = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
 _UNAVAILABLE = {
