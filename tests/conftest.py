@@ -107,9 +107,10 @@ def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def own_logs() -> Iterator[None]:
     """A command that runs inside a test must not change where later tests log to."""
     logger = logging.getLogger("edgewise_cloud")
-    kept = logger.handlers, logger.level, logger.propagate
+    kept, last = (logger.handlers, logger.level, logger.propagate), logging.lastResort
     yield
     logger.handlers, logger.level, logger.propagate = kept
+    logging.lastResort = last
 
 
 @pytest.fixture(scope="session")

@@ -7,20 +7,33 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import IO, NoReturn, Protocol
+from typing import IO, Any, NoReturn, Protocol
 
 from rich.console import Console
+from rich.text import Text
 
+from edgewise_edge.decoding.printable import printable
 from edgewise_edge.runtime.stderr import NATIVE_LINE
 from edgewise_edge.standard_streams import forget_invalid_size
 
+FAILED = 1  # an exit status
 INTERRUPTED = 130  # the exit status that shells report after Ctrl-C
 COUNT_INTERVAL = 2.0  # seconds to the first line that counts; later ones come ever more slowly
 
 _captures = threading.RLock()  # re-entrant: a conversion captures, and so does the import inside it
 
 forget_invalid_size()
-console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+
+
+class SafeConsole(Console):
+    """Shows control characters, which names and messages from elsewhere may contain."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """See Console."""
+        return super().render_str(printable(text, lines=True), **options)
+
+
+console = SafeConsole(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def say(text: str, style: str | None = None) -> None:
@@ -107,13 +120,13 @@ class LiveProgress:
         if text != self._step:
             self._step = text
             self.bar.columns = self._plain
-            self.bar.reset(self._task, total=None, description=text)
+            self.bar.reset(self._task, total=None, description=printable(text))
             self.bar.tasks[0].start_time = self._started
 
     def count(self, done: int, total: int, note: str = "") -> None:
         """See Progress."""
         self.bar.columns = self._counting
-        text = _counted(self._step, done, total, note)
+        text = printable(_counted(self._step, done, total, note))
         self.bar.update(self._task, completed=done, total=total, description=text)
 
 
@@ -181,11 +194,16 @@ def _counted(step: str, done: int, total: int, note: str) -> str:
 
 def exit_interrupted(*_signal: object) -> NoReturn:
     """A handler of SIGINT that exits at once: native code's imports lose a KeyboardInterrupt."""
+    exit_at_once(INTERRUPTED)
+
+
+def exit_at_once(status: int) -> NoReturn:
+    """End the process without waiting for its threads, which may hang in native code."""
     console.show_cursor()
     if console.is_terminal:  # the next prompt does not follow a live line
         console.file.write("\n")
         console.file.flush()
-    os._exit(INTERRUPTED)
+    os._exit(status)
 
 
 def _is_standard_error() -> bool:

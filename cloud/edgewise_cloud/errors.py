@@ -9,6 +9,7 @@ EdgewiseError
     ├── ConversionError
     │   └── ConversionFailedError
     ├── ServeError
+    │   └── EngineDeadError
     └── LoadTestError
         └── ServiceUnreachableError
 """
@@ -46,6 +47,10 @@ class ConversionFailedError(ConversionError):
 
 class ServeError(CloudError):
     """A service cannot be started with these options."""
+
+
+class EngineDeadError(ServeError):
+    """A running service's model can no longer be used; a supervisor should restart the service."""
 
 
 class LoadTestError(CloudError):

@@ -128,7 +128,8 @@ class CloudUnavailableError(SourceFailedError):
 class CloudBusyError(CloudUnavailableError):
     """The cloud has no free slot, or none in time.
 
-    `retry_after` is the number of seconds that it asked clients to wait; 0 if it did not say.
+    `retry_after` is the number of seconds that it asked clients to wait, cut to 60; 0 if it did not
+    say.
     """
 
     code = VetoCode.BUSY

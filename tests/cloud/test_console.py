@@ -44,6 +44,12 @@ def test_a_step_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lines == ["loading", "compiling", "compiling 3 of 1,000 · loss 1.2"]
 
 
+def test_names_cannot_command_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Control characters are shown."""
+    console.say("serves a\x1b[31m\x9b2J\rb")
+    assert capsys.readouterr().err == "serves a\\u001b[31m\\u009b2J\\u000db\n"
+
+
 def test_a_terminal_shows_a_live_line_while_libraries_are_kept_quiet() -> None:
     """Their lines are dropped; the console's get through."""
     done = subprocess.run(

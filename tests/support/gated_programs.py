@@ -71,6 +71,7 @@ class GatedPrograms:
         self.prefill_gate.open()
 
     def reset(self) -> None:
+        self._before("reset")
         self._programs.reset()
 
     def decode(self, tokens: list[int], positions: list[int], context: int) -> NDArray[np.float32]:
@@ -92,5 +93,8 @@ class GatedPrograms:
     def _begin(self, name: str, gate: Gate) -> None:
         self.calls.append(name)
         gate.enter()
+        self._before(name)
+
+    def _before(self, name: str) -> None:
         if name in self.before:
             self.before[name]()

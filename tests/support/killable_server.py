@@ -117,6 +117,6 @@ async def _until_killed(settings: ServerSettings, send_port: Connection) -> None
     # It ends when the tests are killed, too.
     sentinel = multiprocessing.parent_process().sentinel
     asyncio.get_running_loop().add_reader(sentinel, os._exit, 1)
-    async with running_server(settings) as port:
-        send_port.send(port)
+    async with running_server(settings) as server:
+        send_port.send(server.port)
         await asyncio.Event().wait()

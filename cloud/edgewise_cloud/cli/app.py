@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edgewise_cloud.cli import exit_codes
-from edgewise_cloud.console import say
+from edgewise_cloud.console import FAILED, say
 from edgewise_cloud.convert.cli import convert, evaluate
 from edgewise_cloud.errors import CloudError
 from edgewise_cloud.loadtest.cli import load_test
@@ -70,7 +70,7 @@ def run() -> int:
         return getattr(error.__context__, "exit_code", exit_codes.of(error))
     except MemoryError as error:
         say(f"error: there is not enough memory: {error or 'Python has none left'}", style="red")
-        return exit_codes.FAILED
+        return FAILED
     finally:
         abandon(sys.stdout)
         abandon(sys.stderr)

@@ -1,14 +1,16 @@
 """The exit codes of `edgewise-cloud`; those of `edgewise` are the same."""
 
+from edgewise_cloud.console import FAILED
 from edgewise_cloud.errors import (
     CloudError,
     ConversionFailedError,
+    EngineDeadError,
     ServiceUnreachableError,
     TrainingFailedError,
 )
 from edgewise_edge.errors import EdgeError, RuntimeFailedError
 
-FAILED, INVALID, UNREACHABLE = 1, 2, 4
+INVALID, UNREACHABLE = 2, 4
 EPILOG = (
     "Exit codes: 0 success; 1 failure; 2 invalid usage or input; 4 the service cannot be reached "
     "(load); 130 interrupted."
@@ -20,7 +22,12 @@ def of(error: Exception) -> int:
     match error:
         case ServiceUnreachableError():
             return UNREACHABLE
-        case ConversionFailedError() | TrainingFailedError() | RuntimeFailedError():
+        case (
+            ConversionFailedError()
+            | EngineDeadError()
+            | RuntimeFailedError()
+            | TrainingFailedError()
+        ):
             return FAILED
         case CloudError() | EdgeError():
             return INVALID

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgewise_cloud.console import exit_interrupted, say, shown_progress
-from edgewise_cloud.errors import ServeError
+from edgewise_cloud.console import FAILED, exit_at_once, exit_interrupted, say, shown_progress
+from edgewise_cloud.errors import EngineDeadError, ServeError
 from edgewise_cloud.keras_models.find import find_checkpoint
 from edgewise_cloud.serving.engine.settings import EngineSettings, Precision
 from edgewise_cloud.serving.observe.logs import LogFormat, configure_logs
@@ -55,7 +55,7 @@ PerCaller = Annotated[
         metavar="N",
         min=1,
         help="Requests of one caller, running and waiting.",
-        show_default="no limit",
+        show_default="an even share once others ask",
         rich_help_panel=LIMITS,
     ),
 ]
@@ -173,7 +173,7 @@ def serve(
     ] = False,
     log_format: Logs = LogFormat.TEXT,
 ) -> None:
-    """Serve a Keras GPT-2 over gRPC until SIGTERM or Ctrl-C.
+    """Serve a Keras GPT-2 over gRPC until SIGTERM or Ctrl-C. Exits with 1 if the model stops working.
 
     Example: edgewise-cloud serve --model tales --port 50051
     """
@@ -203,7 +203,11 @@ def serve(
     find_checkpoint(model)
     # While the model loads there is nothing to drain: Ctrl-C exits at once, like SIGTERM.
     signal.signal(signal.SIGINT, exit_interrupted)
-    asyncio.run(_serve_until_signal(settings, teller(log_format)))
+    try:
+        asyncio.run(_serve_until_signal(settings, teller(log_format)))
+    except EngineDeadError as error:
+        log.critical("%s", error)
+        exit_at_once(FAILED)  # a step that hangs may not let Python end
 
 
 def teller(log_format: LogFormat) -> Callable[[str], None]:
@@ -214,16 +218,15 @@ def teller(log_format: LogFormat) -> Callable[[str], None]:
 async def _serve_until_signal(settings: "ServerSettings", tell: Callable[[str], None]) -> None:
     from edgewise_cloud.serving.server.server import running_server
 
-    started, stop = time.monotonic(), asyncio.Event()
-    loop = asyncio.get_running_loop()
+    started, loop = time.monotonic(), asyncio.get_running_loop()
     async with AsyncExitStack() as stack:
         with shown_progress(None if tell is say else tell) as progress:
-            port = await stack.enter_async_context(running_server(settings, progress))
+            server = await stack.enter_async_context(running_server(settings, progress))
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
-        tell(f"ready in {time.monotonic() - started:.0f} s on {settings.host}:{port}")
-        tell(f"try: {_example(settings, port)}")
-        await stop.wait()
+            loop.add_signal_handler(number, server.stop.set)
+        tell(f"ready in {time.monotonic() - started:.0f} s on {settings.host}:{server.port}")
+        tell(f"try: {_example(settings, server.port)}")
+        await server.stop.wait()
         loop.add_signal_handler(signal.SIGINT, exit_interrupted)  # need not wait for the drain
     tell("stopped")
 

@@ -9,18 +9,37 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from edgewise.cli.exit_codes import ExitCode
+from edgewise_edge.decoding.printable import printable
 from edgewise_edge.standard_streams import abandon, forget_invalid_size, is_unicode
 
 forget_invalid_size()
-notes = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+
+
+class SafeConsole(Console):
+    """Shows control characters, which names and messages from elsewhere may contain."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """See Console."""
+        return super().render_str(printable(text, lines=True), **options)
+
+
+notes = SafeConsole(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 PATIENCE = 1.0  # seconds without output until `waiting` shows something
 
 
 def write(text: str, end: str = "\n") -> None:
-    """Print at once. Exits quietly when the reader has closed the pipe, as `| head` does."""
+    """Print at once. Exits quietly when the reader has closed the pipe, as `| head` does.
+
+    On a terminal, control characters are shown as escapes; in a file or pipe, `text` is exact.
+    """
+    _print(printable(text, lines=True) if sys.stdout.isatty() else text, end)
+
+
+def _print(text: str, end: str) -> None:
     try:
         print(text, end=end, flush=True)
     except OSError as error:
@@ -37,10 +56,10 @@ def write_json(value: dict[str, Any]) -> None:
 
 def write_table(table: Table) -> None:
     """A table as wide as the terminal allows."""
-    console = Console(highlight=False)
+    console = SafeConsole(highlight=False)
     with console.capture() as capture:
         console.print(table)
-    write(capture.get(), end="")
+    _print(capture.get(), end="")
 
 
 @contextmanager

@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Unpack
 
+from edgewise.cloud import grpc_logs  # noqa: F401  # must come before gRPC
+
+# isort: split
 import grpc
 
 from edgewise.cloud.circuit_breaker import Circuit, CircuitBreaker
@@ -16,6 +19,7 @@ from edgewise.cloud.codec import encode_request, validate_response
 from edgewise.cloud.config import CloudSecurity, CloudTimeouts
 from edgewise.cloud.health_probe import HealthProbe
 from edgewise.cloud.stall_timer import StallTimer
+from edgewise.cloud.status import foreign_text
 from edgewise.errors import (
     CloudBusyError,
     CloudRefusedError,
@@ -112,8 +116,8 @@ class CloudSource:
             )
             if model.vocabulary != self._vocabulary:
                 raise VocabularyMismatchError(
-                    f"{self.address} serves '{model.name}', whose vocabulary is not this device's; "
-                    "use the same model on the device and in the cloud"
+                    f"{self.address} serves '{foreign_text(model.name)}', whose vocabulary is not "
+                    "this device's; use the same model on the device and in the cloud"
                 )
             self.served_model = model
         return self.served_model
@@ -128,7 +132,7 @@ class CloudSource:
         """For people: what it serves and how busy it is. Raises SourceFailedError."""
         served, load = self.describe(), self.read_load()
         return (
-            f"{served.name}@{served.revision}, context window {served.context_window}; "
+            f"{foreign_text(served.name)}@{foreign_text(served.revision)}, context window {served.context_window}; "
             f"{load.running} of {load.slots} slots taken, {load.waiting} waiting"
         )
 

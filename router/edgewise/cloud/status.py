@@ -13,8 +13,11 @@ from edgewise.errors import (
     SourceFailedError,
     VocabularyMismatchError,
 )
+from edgewise_edge.decoding.printable import printable
 
 DETAILS = "grpc-status-details-bin"  # trailing metadata: a google.rpc.Status
+MAX_RETRY_AFTER = 60.0  # seconds; a service that asks for more is asked again after these
+_LONGEST_TEXT = 500  # characters of a service's text in an error
 
 _NO_ACCESS = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
 _UNAVAILABLE = {
@@ -34,7 +37,7 @@ def error_for_status(
     `caller_deadline`: the deadline came from the caller's budget, not from our own timeouts, so
     missing it does not mean that the cloud is unhealthy.
     """
-    code, details = error.code(), error.details()
+    code, details = error.code(), foreign_text(error.details() or "it gave no reason")
     if code is grpc.StatusCode.FAILED_PRECONDITION:
         return VocabularyMismatchError(f"{address}: {details}")
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
@@ -52,9 +55,7 @@ def error_for_status(
     return CloudRefusedError(f"{address} refused the request: {details}")
 
 
-def _no_answer(
-    code: grpc.StatusCode, details: str | None, address: str, security: CloudSecurity
-) -> str:
+def _no_answer(code: grpc.StatusCode, details: str, address: str, security: CloudSecurity) -> str:
     if security.encrypted:
         return (
             f"{address} does not answer over TLS ({code.name}: {details}); check that "
@@ -67,8 +68,14 @@ def _no_answer(
     )
 
 
+def foreign_text(text: str) -> str:
+    """A service's text for an error or a terminal: one line, no control characters, not too long."""
+    shown = printable(text[: _LONGEST_TEXT + 1])
+    return shown if len(shown) <= _LONGEST_TEXT else f"{shown[:_LONGEST_TEXT]}…"
+
+
 def _retry_after(error: grpc.RpcError) -> float:
-    """Seconds to wait before a retry, from google.rpc.RetryInfo; 0 if there is none."""
+    """Seconds to wait before a retry, from google.rpc.RetryInfo: 0 if there is none, 60 at most."""
     from google.protobuf.message import DecodeError
     from google.rpc.error_details_pb2 import RetryInfo
     from google.rpc.status_pb2 import Status
@@ -80,7 +87,8 @@ def _retry_after(error: grpc.RpcError) -> float:
             if key == DETAILS and any(
                 detail.Unpack(retry) for detail in Status.FromString(value).details
             ):
-                return max(0.0, float(retry.retry_delay.ToTimedelta().total_seconds()))
-        except (DecodeError, OverflowError, ValueError):
+                seconds = float(retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9)
+                return min(max(0.0, seconds), MAX_RETRY_AFTER)
+        except DecodeError:
             break
     return 0.0

@@ -1,10 +1,12 @@
 """What is shown while a command waits."""
 
 import io
+import json
+import sys
 import time
 
 import pytest
-from rich.console import Console
+from rich.table import Table
 
 from edgewise.cli import output
 
@@ -13,7 +15,7 @@ from edgewise.cli import output
 def written(monkeypatch):
     """Where standard error goes: a terminal, to which `waiting` writes at once."""
     stream = io.StringIO()
-    monkeypatch.setattr(output, "notes", Console(file=stream, force_terminal=True))
+    monkeypatch.setattr(output, "notes", output.SafeConsole(file=stream, force_terminal=True))
     monkeypatch.setattr(output, "PATIENCE", 0)
     return stream
 
@@ -44,3 +46,41 @@ def test_log_file_shows_nothing(monkeypatch, capsys):
     with output.waiting("for the model"):
         time.sleep(0.05)
     assert capsys.readouterr().err == ""
+
+
+HOSTILE = "a\x1b[5mb\r\x9b2J\x00\n\tc\x7f\u202e"
+SHOWN = "a\\u001b[5mb\\u000d\\u009b2J\\u0000\n\tc\\u007f\\u202e"
+
+
+@pytest.mark.parametrize(("terminal", "expected"), [(True, SHOWN), (False, HOSTILE)])
+def test_text_cannot_command_a_terminal(monkeypatch, capsys, terminal, expected):
+    """It is escaped there; a file or a pipe gets it unchanged."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal, raising=False)
+    output.write(HOSTILE, end="")
+    assert capsys.readouterr().out == expected
+
+
+def test_json_for_a_terminal_stays_json(monkeypatch, capsys):
+    """JSON leaves some control characters as they are."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    output.write_json({"text": HOSTILE})
+    written = capsys.readouterr().out
+    assert written.replace("\n", "").isprintable()
+    assert json.loads(written) == {"text": HOSTILE}
+
+
+def test_names_and_messages_cannot_command_a_terminal(written, monkeypatch, capsys):
+    """In errors, and in tables, whose own colours stay."""
+    output.notes.print(f"error: {HOSTILE}", style="red")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    table = Table(title=HOSTILE)
+    table.add_column(HOSTILE)
+    table.add_row(HOSTILE)
+    output.write_table(table)
+    table_shown = capsys.readouterr().out
+    assert "\x1b[1m" in table_shown
+    for shown in (written.getvalue(), table_shown):
+        assert "\\u009b2J" in shown
+        assert "\x1b[5m" not in shown
+        assert not set("\r\x9b\x00\x7f\u202e") & set(shown)

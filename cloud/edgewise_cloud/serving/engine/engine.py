@@ -4,16 +4,18 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
+from concurrent.futures import Future, InvalidStateError
 from contextlib import asynccontextmanager, suppress
 
-import grpc
-
 from edgewise_cloud.console import SILENT, Progress
+from edgewise_cloud.serving.engine import refusals
+from edgewise_cloud.serving.engine.admission import admit
 from edgewise_cloud.serving.engine.batch import Batch, StepOutput
+from edgewise_cloud.serving.engine.fair_share import in_fair_order
 from edgewise_cloud.serving.engine.request import EngineLoad, EngineRequest, Event, ServedModel
 from edgewise_cloud.serving.engine.settings import EngineSettings
-from edgewise_cloud.serving.engine.step_time import StepTimeEstimator, WaitEstimate
+from edgewise_cloud.serving.engine.step_time import StepTimeEstimator
 from edgewise_cloud.serving.model.programs import Programs
 from edgewise_cloud.serving.redact import redacted_traceback
 from edgewise_cloud.serving.types import Caller, RefusedError
@@ -21,11 +23,15 @@ from edgewise_edge.decoding.generate import TokenRequest
 
 log = logging.getLogger("edgewise_cloud.serving.engine")
 
-_MIN_RETRY = 0.1  # seconds
+STOP_TIMEOUT = 5.0  # seconds for the current step, of milliseconds or some tenths, to end
 
 
 class Engine:
-    """Admits requests on an event loop; a thread of its own steps the batch."""
+    """Admits requests on an event loop; a thread of its own steps the batch.
+
+    A step that fails ends the requests in it. An engine that cannot go on is dead: it ends all its
+    requests UNAVAILABLE, refuses new ones, and completes `died`.
+    """
 
     def __init__(
         self,
@@ -44,6 +50,7 @@ class Engine:
         self._work = threading.Condition()  # guards both lists and the step times; wakes the thread
         self._events: list[tuple[EngineRequest, Event]] = []  # of the last step, not yet delivered
         self._closed = False
+        self.died: Future[None] = Future()
         self._loop: asyncio.AbstractEventLoop | None = None  # of the callers
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
@@ -54,17 +61,19 @@ class Engine:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop after the current step. Requests that have not finished end UNAVAILABLE."""
+        """Stop after the current step. Requests that have not finished end UNAVAILABLE.
+
+        An engine whose step does not end in five seconds is dead.
+        """
         with self._work:
             self._closed = True
             self._work.notify()
         if self._thread.is_alive():
-            self._thread.join()
-        self._deliver_events()
-        with self._work:
-            unfinished = [*self._running, *self._waiting]
-            self._drop(unfinished)
-        self._deliver([(request, _shutting_down()) for request in unfinished])
+            self._thread.join(STOP_TIMEOUT)
+        self._end_all(refusals.shutting_down())
+        if self._thread.is_alive():
+            log.critical("a step of the model does not end")
+            self._mark_dead()
 
     def current_load(self) -> EngineLoad:
         """How busy it is."""
@@ -75,8 +84,14 @@ class Engine:
                 queue=self._settings.queue,
                 waiting=len(self._waiting),
                 tokens_per_second=self._step_times.tokens_per_second(time.monotonic()),
-                expected_wait=self._wait().new_request,
+                expected_wait=self._expected_wait(),
             )
+
+    def _expected_wait(self) -> float:
+        running, waiting = (
+            [each.steps for each in some] for some in (self._running, self._waiting)
+        )
+        return self._step_times.wait(self._settings.slots, running, waiting).new_request
 
     @asynccontextmanager
     async def submit(self, request: TokenRequest, caller: Caller) -> AsyncIterator[EngineRequest]:
@@ -85,7 +100,6 @@ class Engine:
         submitted = EngineRequest(request, caller)
         with self._work:
             self._admit(submitted)
-            self._waiting.append(submitted)
             self._work.notify()
         try:
             yield submitted
@@ -96,44 +110,27 @@ class Engine:
                     self._waiting.remove(submitted)
 
     def _admit(self, request: EngineRequest) -> None:
-        """Raise RefusedError now for what would fail later."""
-        settings, present = self._settings, [*self._running, *self._waiting]
+        if self.died.done():
+            raise refusals.died()
         if self._closed:
-            raise _shutting_down()
-        if len(present) >= settings.slots + settings.queue:
-            raise self._exhausted("every slot is taken and the queue is full")
-        of_caller = sum(other.caller.name == request.caller.name for other in present)
-        if settings.per_caller is not None and of_caller >= settings.per_caller:
-            raise self._exhausted(f"this caller has {of_caller} requests here already, its share")
-        self._check_deadline(request)
-
-    def _exhausted(self, text: str) -> RefusedError:
-        retry_after = max(_MIN_RETRY, self._wait().first_free)
-        return RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, text, retry_after=retry_after)
-
-    def _check_deadline(self, request: EngineRequest) -> None:
-        if request.caller.deadline is None:
-            return
-        step = self._step_times.step_time(min(len(self._running) + 1, self._settings.slots))
-        wait = self._wait(lambda other: other.min_steps).new_request
-        needed = wait + request.min_steps * step
-        left = request.caller.deadline - time.monotonic()
-        if needed > left:
-            raise RefusedError(
-                grpc.StatusCode.DEADLINE_EXCEEDED,
-                f"this would take {needed:.1f} s now, and the deadline is in {max(0, left):.1f} s",
-            )
-
-    def _wait(
-        self, steps: Callable[[EngineRequest], int] = lambda request: request.steps
-    ) -> WaitEstimate:
-        running, waiting = (
-            [steps(each) for each in some] for some in (self._running, self._waiting)
-        )
-        return self._step_times.wait(self._settings.slots, running, waiting)
+            raise refusals.shutting_down()
+        refused = admit(request, self._running, self._waiting, self._settings, self._step_times)
+        self._drop([other for other, _ in refused])
+        self._deliver(list(refused))
+        self._waiting.append(request)
 
     def _run(self) -> None:
-        """The thread: one step after the other while there is work."""
+        """The thread: one step after the other while there is work, until the engine ends or dies."""
+        try:
+            self._step_while_open()
+        except BaseException as error:  # noqa: BLE001  # its callers must not wait for ever
+            try:
+                log.critical("the engine died\n%s", redacted_traceback(error))
+            finally:
+                self._mark_dead()
+                self._end_all(refusals.died())
+
+    def _step_while_open(self) -> None:
         while self._wait_for_work():
             try:
                 self._schedule()
@@ -162,14 +159,17 @@ class Engine:
             if request.sequence:
                 self._batch.remove(request.sequence)
         self._deliver_events()
-        self._deliver([(request, _too_late()) for request in [*late, *over]])
+        self._deliver([(request, refusals.too_late()) for request in [*late, *over]])
         with self._work:
-            started = self._waiting[: self._batch.free_slots]
-            self._waiting = self._waiting[len(started) :]
+            started = self._next(self._batch.free_slots)
+            self._waiting = [each for each in self._waiting if each not in started]
             self._running += started
         for request in started:
             request.sequence = self._batch.add(request.request)
             request.started_at, request.cached_tokens = now, request.sequence.cached
+
+    def _next(self, free: int) -> list[EngineRequest]:
+        return in_fair_order(self._waiting, self._running)[:free] if free and self._waiting else []
 
     def _step(self) -> None:
         if not self._batch.sequences:
@@ -181,17 +181,17 @@ class Engine:
             self._step_times.record_step(len(self._running), ended - started)
             self._step_times.record_tokens(ended, len(outputs))
         by_sequence = {id(request.sequence): request for request in self._running}
-        requests = [by_sequence[id(output.sequence)] for output in outputs]
-        events = [
-            (request, event)
-            for request, output in zip(requests, outputs, strict=True)
-            for event in _events(output, ended)
+        # A step that outlasted `close` finds its requests gone.
+        found = [
+            (by_sequence[key], output)
+            for output in outputs
+            if (key := id(output.sequence)) in by_sequence
         ]
         with self._work:
-            self._drop(
-                [each for each, output in zip(requests, outputs, strict=True) if output.last]
-            )
-        self._events = events
+            self._drop([request for request, output in found if output.last])
+        self._events = [
+            (request, event) for request, output in found for event in _events(output, ended)
+        ]
 
     def _deliver_events(self) -> None:
         """Deliver the events of the last step.
@@ -208,7 +208,19 @@ class Engine:
         with self._work:
             failed = self._running
             self._running = []
-        self._deliver([(request, _failed()) for request in failed])
+        self._deliver([(request, refusals.failed()) for request in failed])
+
+    def _mark_dead(self) -> None:
+        with suppress(InvalidStateError):  # it is already
+            self.died.set_result(None)
+
+    def _end_all(self, refusal: RefusedError) -> None:
+        """End all requests, after their last tokens, with `refusal`."""
+        self._deliver_events()
+        with self._work:
+            unfinished = [*self._running, *self._waiting]
+            self._drop(unfinished)
+        self._deliver([(request, refusal) for request in unfinished])
 
     def _drop(self, requests: list[EngineRequest]) -> None:
         self._running = [each for each in self._running if each not in requests]
@@ -228,17 +240,5 @@ class Engine:
 
 def _events(output: StepOutput, moment: float) -> list[Event]:
     if output.token is None:
-        return [_failed()]
+        return [refusals.failed()]
     return [(output.token, moment), *([None] if output.last else [])]
-
-
-def _failed() -> RefusedError:
-    return RefusedError(grpc.StatusCode.INTERNAL, "the model failed; see the service's log")
-
-
-def _shutting_down() -> RefusedError:
-    return RefusedError(grpc.StatusCode.UNAVAILABLE, "the service is shutting down")
-
-
-def _too_late() -> RefusedError:
-    return RefusedError(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline has passed")

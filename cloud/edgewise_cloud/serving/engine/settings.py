@@ -17,5 +17,7 @@ class EngineSettings:
 
     slots: int = 16  # running requests
     queue: int = 64  # waiting requests
-    per_caller: int | None = None  # running and waiting requests of one caller; None: no limit
+    # Running and waiting requests of one caller; None: everything while others need nothing, and an
+    # even share of what they do.
+    per_caller: int | None = None
     dtype: Precision = Precision.FLOAT32  # of weights and caches

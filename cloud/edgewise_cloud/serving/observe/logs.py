@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TextIO, TypeAlias
 
 from edgewise_cloud.console import console, say
 from edgewise_cloud.serving.redact import redacted_traceback
+from edgewise_edge.decoding.printable import printable
 
 if TYPE_CHECKING:  # a command line that only configures logs need not import gRPC
     from edgewise_cloud.serving.types import RequestOutcome
@@ -42,7 +43,11 @@ class RequestLog:
 
 
 def configure_logs(form: LogFormat, stream: TextIO | None = None) -> None:
-    """Send only this package's records to `stream`; None is standard error."""
+    """Send this package's records to `stream`; None is standard error.
+
+    So are warnings of libraries, where nobody has configured logging: their own form would allow a
+    caller's text to start a line of the log.
+    """
     # On a terminal through the console, which may show a live line there.
     live = form is LogFormat.TEXT and stream is None and console.is_terminal
     handler = ConsoleHandler() if live else logging.StreamHandler(stream)
@@ -51,6 +56,7 @@ def configure_logs(form: LogFormat, stream: TextIO | None = None) -> None:
     logger.handlers = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    logging.lastResort = handler
 
 
 class ConsoleHandler(logging.Handler):
@@ -69,14 +75,19 @@ class _RedactingFormatter(logging.Formatter):
 
 
 class TextFormatter(_RedactingFormatter):
-    """The time, the level, the message, and a record's fields as name=value."""
+    """The time, the level, the message, and a record's fields as name=value.
+
+    Control characters are escaped. Only our own messages have several lines.
+    """
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
         """The first line."""
         fields = "".join(
             f" {name}={json.dumps(value)}" for name, value in getattr(record, "fields", {}).items()
         )
-        return f"{_time(record)} {record.levelname} {record.message}{fields}"
+        ours = record.name.startswith("edgewise_cloud")
+        message = printable(record.message, lines=ours)
+        return f"{_time(record)} {record.levelname} {message}{fields}"
 
 
 class JsonFormatter(_RedactingFormatter):

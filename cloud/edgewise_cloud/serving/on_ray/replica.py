@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from edgewise_cloud.errors import ServeError
+from edgewise_cloud.errors import EngineDeadError, ServeError
 from edgewise_cloud.serving.engine.load_engine import load_engine
 from edgewise_cloud.serving.engine.settings import EngineSettings
 from edgewise_cloud.serving.observe.observers import ServiceObservers
@@ -55,6 +55,12 @@ class Replica:
     def get_load(self) -> bytes:
         """A GetLoadResponse, of this replica."""
         return self._handler.get_load().SerializeToString()
+
+    def check_health(self) -> None:
+        """Called by Serve, which replaces a replica where it raises: here EngineDeadError."""
+        engine = self._handler.engine
+        if engine and engine.died.done():
+            raise EngineDeadError("the model stopped working")
 
     async def generate(
         self, message: bytes, name: str, time_left: float | None, trace: str | None

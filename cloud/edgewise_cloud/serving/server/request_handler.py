@@ -123,6 +123,8 @@ class RequestHandler:
             raise RefusedError(grpc.StatusCode.UNAVAILABLE, "the service is shutting down")
         if self.engine is None:
             raise RefusedError(grpc.StatusCode.UNAVAILABLE, "the model is still loading")
+        if self.engine.died.done():
+            raise RefusedError(grpc.StatusCode.UNAVAILABLE, "the model has stopped working")
         return self.engine
 
     async def _answer(

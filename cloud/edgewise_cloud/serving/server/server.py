@@ -11,7 +11,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from edgewise_cloud.console import SILENT, Progress
-from edgewise_cloud.errors import ServeError
+from edgewise_cloud.errors import EngineDeadError, ServeError
 from edgewise_cloud.serving.engine.load_engine import load_engine
 from edgewise_cloud.serving.engine.settings import EngineSettings
 from edgewise_cloud.serving.observe.observers import ObserverSettings, ServiceObservers
@@ -47,7 +47,9 @@ class ServerSettings:
 
 
 class Server:
-    """The service behind a socket: `start` listens, `load` makes it SERVING, `drain` ends it.
+    """The service behind a socket: `start` listens, `load_model` makes it SERVING, `drain` ends it.
+
+    `stop` is set when it should be drained: by its owner, or because its engine has died.
 
     `load_engine` makes the engine; `observers` are called besides those of the settings. Raises
     ServeError for security that is not enough for the host, or files that cannot be used.
@@ -66,6 +68,8 @@ class Server:
             settings.observers, lambda: self.handler.engine, observers
         )
         self.handler = RequestHandler(self.observers)
+        self.stop = asyncio.Event()
+        self.port = settings.port
         self._health = health.aio.HealthServicer()
         self._credentials = settings.security.credentials()
         self._server = grpc_server(
@@ -73,7 +77,7 @@ class Server:
         )
 
     async def start(self) -> int:
-        """Listen, NOT_SERVING yet; the port. Raises ServeError."""
+        """Listen, NOT_SERVING yet; the port, also in `port`. Raises ServeError."""
         settings = self._settings
         service = GeneratorService(self.handler, settings.connections.send_timeout)
         pb_grpc.add_GeneratorServicer_to_server(service, self._server)
@@ -83,7 +87,7 @@ class Server:
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         try:
             host = f"[{settings.host}]" if ":" in settings.host else settings.host
-            port = self._open(f"{host}:{settings.port}")
+            self.port = self._open(f"{host}:{settings.port}")
         except RuntimeError as error:
             raise ServeError(
                 f"cannot listen on {settings.host}:{settings.port}; is another program using it? "
@@ -91,19 +95,29 @@ class Server:
             ) from error
         self.observers.start()
         await self._server.start()
-        return port
+        return self.port
 
     async def load_model(self, progress: Progress = SILENT) -> None:
         """Load and warm up the model, then serve. Raises CheckpointError."""
-        self.handler.engine = await asyncio.to_thread(
+        engine = await asyncio.to_thread(
             self._load_engine, self._settings.model, self._settings.engine, progress
         )
+        self.handler.engine = engine
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        loop = asyncio.get_running_loop()
+        engine.died.add_done_callback(
+            lambda _: asyncio.run_coroutine_threadsafe(self._leave_service(), loop)
+        )
+
+    async def _leave_service(self) -> None:
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self.stop.set()
 
     async def drain(self) -> None:
         """Refuse new requests, let open ones finish within the grace period, stop.
 
-        Those that do not finish end UNAVAILABLE, so that their callers continue elsewhere.
+        Those that do not finish end UNAVAILABLE, so that their callers continue elsewhere. Takes at
+        most the grace period and some seconds, even if a step of the model hangs.
         """
         self.handler.draining = True
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
@@ -132,12 +146,15 @@ class Server:
 @asynccontextmanager
 async def running_server(
     settings: ServerSettings, progress: Progress = SILENT
-) -> AsyncIterator[int]:
-    """A server with its model loaded, until the block ends; yields its port."""
+) -> AsyncIterator[Server]:
+    """A server with its model loaded, until the block ends. Raises EngineDeadError at the end."""
     server = Server(settings)
-    port = await server.start()
+    await server.start()
     try:
         await server.load_model(progress)
-        yield port
+        yield server
     finally:
         await server.drain()
+    engine = server.handler.engine
+    if engine and engine.died.done():
+        raise EngineDeadError("the model stopped working, see the log; start the service again")

@@ -150,7 +150,7 @@ def test_a_deadline_can_be_missed_because_of_the_queue(
     """Three tokens at 100 s each fit into 1000 s, but not behind two requests for 100 tokens."""
     gate.close()
     engine.step_times.record_step(1, 100.0)
-    caller = Caller(name="hurried", deadline=time.monotonic() + 1000)
+    caller = Caller(name="held", deadline=time.monotonic() + 1000)
 
     async def test() -> None:
         async with held(engine, *[token_request(PROMPT, 100)] * others):
@@ -198,7 +198,7 @@ def test_the_deadline_ends_an_admitted_request(
         others = [token_request(PROMPT, 150, **GREEDY)] * (2 if queued else 0)
         gate.close()
         async with held(engine, *others):
-            late = Caller(name="late", deadline=time.monotonic() + 1.0)
+            late = Caller(name="held", deadline=time.monotonic() + 1.0)
             request = token_request(PROMPT, 150, **GREEDY)
             async with engine.engine.submit(request, late) as submitted:
                 await asyncio.to_thread(gate.wait)

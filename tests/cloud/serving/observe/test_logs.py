@@ -3,6 +3,9 @@
 import io
 import json
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +18,27 @@ from edgewise_cloud.serving.redact import redacted_traceback
 from edgewise_cloud.serving.types import Caller, RequestOutcome
 from tests.support.generate_requests import CANARY, ask, shows, until
 from tests.support.service import Running, serving
+
+# A service without a model, and a caller.
+HIT_BY_GOAWAY = """
+import asyncio
+from edgewise_cloud.serving.server.server import Server, ServerSettings
+from tests.support.network.goaway import goaway
+from tests.support.network.raw_http2 import PING, Http2, frame
+
+def hit(port):
+    with Http2(f"127.0.0.1:{port}") as http2:
+        http2.send(goaway(), frame(PING, b"and then"))
+        next(part for part in http2.frames() if part.payload == b"and then")
+
+async def main():
+    server = Server(ServerSettings(port=0, grace=0))
+    await asyncio.to_thread(hit, await server.start())
+    await server.drain()
+    print("closed")
+
+asyncio.run(main())
+"""
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
@@ -82,6 +106,33 @@ def test_a_caller_cannot_forge_log_lines(written: io.StringIO) -> None:
     RequestLog().request_ended(outcome)
     assert written.getvalue().count("\n") == 1
     assert "trace_id" not in written.getvalue()
+
+
+FOREIGN = 'x\n{"level": "error"}\r\x1b[31m\x9b2J\u2028'
+
+
+def test_a_library_cannot_forge_log_lines(
+    written: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its warnings, which may quote callers, come in our form: where nobody has configured logging."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    logging.getLogger("asyncio").warning("closed: %s", FOREIGN)
+    assert written.getvalue().count("\n") == 1
+    assert written.getvalue().strip().isprintable()
+    assert "closed: x" in written.getvalue()
+
+
+def test_grpc_writes_nothing_of_its_own() -> None:
+    """It would log what a caller says in a GOAWAY, line breaks included."""
+    environment = {name: value for name, value in os.environ.items() if name != "GRPC_VERBOSITY"}
+    done = subprocess.run(
+        [sys.executable, "-c", HIT_BY_GOAWAY],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
+    assert (done.stdout, done.stderr) == ("closed\n", "")
 
 
 def test_tracebacks_follow_causes() -> None:

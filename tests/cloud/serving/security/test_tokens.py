@@ -1,6 +1,7 @@
 """Bearer tokens over a real socket, and the file that lists them."""
 
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -112,16 +113,36 @@ def test_changes_to_the_file_take_effect(channel: grpc.Channel, token: str, toke
     assert get_model(channel, bearer(other)) == ADMITTED
 
 
-@pytest.mark.parametrize("how", ["damaged", "missing"])
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("damaged", "line 2"),
+        ("missing", "No such file"),
+        ("fifo", "not a regular file"),
+        ("huge", "is it the right file"),
+    ],
+)
 def test_the_last_good_file_stays_in_use(
-    channel: grpc.Channel, token: str, tokens: Path, how: str, caplog: pytest.LogCaptureFixture
+    channel: grpc.Channel,
+    token: str,
+    tokens: Path,
+    how: str,
+    words: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The log has the number of the bad line, not its content, which could be a token."""
+    """The log has the number of the bad line, not its content, which could be a token.
+
+    No caller waits, whatever is in the file's place.
+    """
     good = tokens.read_bytes()
+    tokens.unlink()
     if how == "damaged":
         tokens.write_bytes(good + b"phone-2 a-token-in-place-of-its-hash\n")
-    else:
-        tokens.unlink()
+    elif how == "fifo":
+        os.mkfifo(tokens)
+    elif how == "huge":
+        with tokens.open("wb") as file:
+            file.truncate(300_000_000)
 
     def admitted() -> bool:
         assert get_model(channel, bearer(token)) == ADMITTED
@@ -129,8 +150,9 @@ def test_the_last_good_file_stays_in_use(
 
     until(admitted)
     assert get_model(channel, bearer(token)) == ADMITTED
-    assert ("line 2" if how == "damaged" else "No such file") in caplog.text
+    assert words in caplog.text
     assert "in-place-of" not in caplog.text
+    tokens.unlink(missing_ok=True)
     made, line = new_token("phone-3")
     tokens.write_text(line)
     until(lambda: get_model(channel, bearer(made)) == ADMITTED)
@@ -178,6 +200,13 @@ def test_a_bad_token_file_is_refused_at_start(
         serving("tales", load=False, security=Security(tokens=tokens)),
     ):
         pass
+
+
+def test_a_token_file_that_is_none_is_refused_at_start(tokens: Path) -> None:
+    """A FIFO would be waited for."""
+    os.mkfifo(tokens)
+    with pytest.raises(ServeError, match="not a regular file"):
+        read_hashes(tokens)
 
 
 def test_a_new_token_file_has_mode_600(tokens: Path) -> None:
