@@ -1,12 +1,12 @@
 """Opens a gRPC channel to the cloud, secured as configured."""
 
-import ipaddress
 import ssl
 from pathlib import Path
 from typing import NoReturn
 
 import grpc
 
+from edgewise.cloud.address import Address
 from edgewise.cloud.config import CloudSecurity, File
 from edgewise.errors import ConfigurationError
 
@@ -23,21 +23,31 @@ _OPTIONS = [
 ]
 
 
-def open_channel(address: str, security: CloudSecurity) -> grpc.Channel:
-    """A channel to HOST:PORT that connects on the first call.
+def open_channel(address: Address, security: CloudSecurity) -> grpc.Channel:
+    """A channel that connects on the first call.
 
-    Raises ConfigurationError for an invalid address, for unusable files, and for a token that would
-    be sent unencrypted.
+    Raises ConfigurationError for unusable files, and for what would be sent unencrypted to another
+    machine: a token in any case, anything else without `insecure`.
     """
-    host = _host(address)
     if security.encrypted:
-        return grpc.secure_channel(address, _credentials(security), options=_OPTIONS)
-    if security.token and not _is_loopback(host):
+        return grpc.secure_channel(address.target, _credentials(security), options=_OPTIONS)
+    if not address.is_loopback:
+        _check_unencrypted(address, security)
+    return grpc.insecure_channel(address.target, options=_OPTIONS)
+
+
+def _check_unencrypted(address: Address, security: CloudSecurity) -> None:
+    use_tls = "use TLS: set root_certificates or tls of CloudSecurity, or --cloud-ca or --cloud-tls"
+    if security.token:
         raise ConfigurationError(
-            f"a token is set but the connection to {host} is not encrypted; use TLS: set "
-            "root_certificates or tls of CloudSecurity, or --cloud-ca or --cloud-tls"
+            f"a token is set but the connection to {address.host} is not encrypted; {use_tls}"
         )
-    return grpc.insecure_channel(address, options=_OPTIONS)
+    if not security.insecure:
+        raise ConfigurationError(
+            f"the connection to {address.host} is not encrypted, so that others can read prompts "
+            f"and answers; {use_tls}. In a network that you trust, set insecure of CloudSecurity, "
+            "or --cloud-insecure"
+        )
 
 
 def _credentials(security: CloudSecurity) -> grpc.ChannelCredentials:
@@ -80,17 +90,3 @@ def _read(file: File) -> bytes:
         return Path(file).read_bytes()
     except OSError as error:
         raise ConfigurationError(f"cannot read {file}: {error.strerror}") from error
-
-
-def _host(address: str) -> str:
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or not port.isascii() or not 0 < int(port) < 2**16:
-        raise ConfigurationError(f"the cloud address is '{address}'; it must be HOST:PORT")
-    return host.strip("[]")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -50,12 +50,12 @@ class CloudSource:
         *,
         background: bool = True,
     ) -> None:
-        self.address = address
-        self.key = f"in_cloud/{address}"  # in the latency log
         self.background = background
         self._vocabulary, self._latency = vocabulary, latency
         self._timeouts = timeouts or CloudTimeouts()
         self.client = CloudClient(address, security or CloudSecurity())
+        self.address = self.client.address
+        self.key = f"in_cloud/{self.address}"  # in the latency log
         self.served_model: pb.GetModelResponse | None = None  # None until the service has answered
         self.breaker = CircuitBreaker(cooldown=2 * self._timeouts.probe_interval)
         self.health_probe = HealthProbe(self._probe, self._timeouts.probe_interval)
