@@ -244,7 +244,7 @@ measurements = st.builds(
     sizes,
     st.floats(0, 1),
     seconds,
-    sizes,
+    sizes | st.just(0),
     seconds,
     seconds,
     st.floats(0, 2e9),
