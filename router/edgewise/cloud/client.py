@@ -76,6 +76,12 @@ class CloudClient:
             finally:
                 call.cancel()
 
+    @property
+    def proven(self) -> bool:
+        """Whether a call has succeeded on the channel: if one fails now, a new channel may do."""
+        channel = self._current
+        return channel is not None and channel.proven
+
     def reconnect(self) -> None:
         """Drop a channel that failed, so that the next call opens a new one.
 
@@ -102,6 +108,7 @@ class CloudClient:
         channel = self._acquire_channel()
         try:
             yield pb_grpc.GeneratorStub(channel.grpc_channel)
+            channel.proven = True
         except grpc.RpcError as error:
             if _name_not_found(error):
                 raise CloudUnavailableError(
@@ -136,10 +143,11 @@ class CloudClient:
 
 @dataclass(slots=True, eq=False)
 class _Channel:
-    """A gRPC channel, and the number of calls in flight on it."""
+    """A gRPC channel, the number of calls in flight on it, and whether one has succeeded."""
 
     grpc_channel: grpc.Channel
     calls: int = 0
+    proven: bool = False
 
 
 def _name_not_found(error: grpc.RpcError) -> bool:
