@@ -20,8 +20,8 @@ PrivacyName: TypeAlias = Literal["private", "allow_cloud"]
 class RequestOptions(TypedDict, total=False):
     """Options of one request. Leave one out, or pass None, for its default.
 
-    - `max_tokens` (1 or more; default 128): new tokens at most. The answer also ends with the
-      context window, unless it slides.
+    - `max_tokens` (1 or more; default 128, or what fits): new tokens at most. The answer also ends
+      with the context window, unless it slides.
     - `temperature` (0 to 100; default: the model's): 0 always takes the most likely token.
     - `top_k` (0 or more; default: the model's): choose among this many tokens; 0: no limit.
     - `top_p` (above 0, at most 1; default: the model's): choose among the most likely tokens that

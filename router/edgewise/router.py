@@ -73,7 +73,8 @@ class Router:
     - `model` (default "tales"): a bundled model's name or a model folder. It is loaded when first
       needed.
     - `cloud` (HOST:PORT; default None): an `edgewise-cloud serve` of the same model.
-    - `cloud_security` (CloudSecurity; default: plain text, no token): what that service requires.
+    - `cloud_security` (CloudSecurity; default: no TLS, no token, loopback only): what that service
+      requires.
     - `cloud_timeouts` (CloudTimeouts; default: its defaults): how long to wait for it.
     - `mode` (default "prefer_on_device"): of requests that name none.
     - `default_privacy` (default "allow_cloud"): of prompts for which neither the request nor

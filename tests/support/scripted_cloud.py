@@ -20,6 +20,8 @@ class ScriptedCloud(pb_grpc.GeneratorServicer):
     def __init__(self, model: DeviceModel, answers: Answers = ()) -> None:
         self._model, self._answers = model, answers
         self.vocabulary = model.tokenizer.fingerprint
+        self.revision = ""
+        self.requests = list[pb.GenerateRequest]()
         self.expected_wait = 0.0
         self.asked = threading.Event()  # set by GetModel
         self.ready = threading.Event()  # GetModel waits for it
@@ -31,6 +33,7 @@ class ScriptedCloud(pb_grpc.GeneratorServicer):
         shape = self._model.manifest.architecture
         return pb.GetModelResponse(
             name="scripted",
+            revision=self.revision,
             vocabulary=self.vocabulary,
             vocabulary_size=shape.vocabulary_size,
             context_window=shape.context_window,
@@ -40,6 +43,7 @@ class ScriptedCloud(pb_grpc.GeneratorServicer):
         return pb.GetLoadResponse(expected_wait=self.expected_wait)
 
     def Generate(self, request: pb.GenerateRequest, context: object) -> Iterator[object]:
+        self.requests.append(request)
         yield from self._answers
 
 

@@ -30,8 +30,15 @@ class RouteOptions:
     """What decides about one request."""
 
     max_tokens: Annotated[
-        int, typer.Option("-n", "--max-tokens", metavar="N", help="New tokens at most, 1 or more.")
-    ] = DEFAULT_MAX_TOKENS
+        int | None,
+        typer.Option(
+            "-n",
+            "--max-tokens",
+            metavar="N",
+            help="New tokens at most, 1 or more.",
+            show_default=f"{DEFAULT_MAX_TOKENS}, or what fits",
+        ),
+    ] = None
     private: Annotated[
         bool,
         typer.Option(

@@ -112,6 +112,15 @@ class CloudOptions:
             rich_help_panel=CLOUD,
         ),
     ] = None
+    cloud_insecure: Annotated[
+        bool,
+        typer.Option(
+            "--cloud-insecure",
+            show_default="off",
+            help="Without TLS and token, connect to other machines too: others can read prompts.",
+            rich_help_panel=CLOUD,
+        ),
+    ] = False
     offline: Annotated[
         bool,
         typer.Option(
@@ -130,6 +139,7 @@ class CloudOptions:
             client_certificate=self.cloud_certificate,
             client_key=self.cloud_key,
             token=read_token(self.cloud_token_file),
+            insecure=self.cloud_insecure,
         )
 
 

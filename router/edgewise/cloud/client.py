@@ -1,5 +1,6 @@
 """The calls to a cloud service, with their failures as SourceFailedError."""
 
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from typing import Any
 
 import grpc
 
+from edgewise.cloud.address import parse_address
 from edgewise.cloud.channel import open_channel
 from edgewise.cloud.config import CloudSecurity
 from edgewise.cloud.status import error_for_status
@@ -22,16 +24,20 @@ Metadata = Sequence[tuple[str, str]]
 class CloudClient:
     """A client of one service. It connects on the first call, and again after `reconnect`.
 
-    It retries nothing. All failures are raised as SourceFailedError.
+    It retries nothing. All failures are raised as SourceFailedError, but ConfigurationError for an
+    address that is not HOST:PORT, and as `open_channel`.
     """
 
     def __init__(self, address: str, security: CloudSecurity) -> None:
-        self.address = address
+        self._address = parse_address(address)
+        self.address = str(self._address)
         self._security = security
         self._metadata = (("authorization", f"Bearer {security.token}"),) if security.token else ()
         # Re-entrant: the garbage collector may end a stream, which closes its call, at any point.
         self.lock = threading.RLock()
-        self._current: _Channel | None = _Channel(open_channel(address, security))  # checks both
+        self._current: _Channel | None = _Channel(
+            open_channel(self._address, security)
+        )  # checks both
         self._draining: list[_Channel] = []  # replaced, with calls in flight
         self._closed = False
 
@@ -70,6 +76,12 @@ class CloudClient:
             finally:
                 call.cancel()
 
+    @property
+    def proven(self) -> bool:
+        """Whether a call has succeeded on the channel: if one fails now, a new channel may do."""
+        channel = self._current
+        return channel is not None and channel.proven
+
     def reconnect(self) -> None:
         """Drop a channel that failed, so that the next call opens a new one.
 
@@ -96,7 +108,13 @@ class CloudClient:
         channel = self._acquire_channel()
         try:
             yield pb_grpc.GeneratorStub(channel.grpc_channel)
+            channel.proven = True
         except grpc.RpcError as error:
+            if _name_not_found(error):
+                raise CloudUnavailableError(
+                    f"the name '{self._address.host}' was not found; check the cloud address, and "
+                    "the network and DNS of this device"
+                ) from error
             raise error_for_status(
                 error, self.address, self._security, caller_deadline=caller_deadline
             ) from error
@@ -116,7 +134,7 @@ class CloudClient:
                 raise CloudUnavailableError(f"the connection to {self.address} is closed")
             if self._current is None:
                 try:
-                    self._current = _Channel(open_channel(self.address, self._security))
+                    self._current = _Channel(open_channel(self._address, self._security))
                 except ConfigurationError as error:  # valid before: the files are being renewed
                     raise CloudUnavailableError(str(error)) from error
             self._current.calls += 1
@@ -125,7 +143,16 @@ class CloudClient:
 
 @dataclass(slots=True, eq=False)
 class _Channel:
-    """A gRPC channel, and the number of calls in flight on it."""
+    """A gRPC channel, the number of calls in flight on it, and whether one has succeeded."""
 
     grpc_channel: grpc.Channel
     calls: int = 0
+    proven: bool = False
+
+
+def _name_not_found(error: grpc.RpcError) -> bool:
+    """By gRPC's words, since there is no status for it."""
+    return (
+        error.code() is grpc.StatusCode.UNAVAILABLE
+        and re.match("errors resolving|DNS resolution failed", error.details() or "") is not None
+    )

@@ -16,13 +16,16 @@ File: TypeAlias = str | PathLike[str]
 class CloudSecurity:
     """How to connect to the cloud. Any certificate, or `tls` alone, enables TLS.
 
-    Raises ConfigurationError for a certificate without its key and for an invalid token.
+    Raises ConfigurationError for a certificate without its key, for an invalid token, and for
+    `insecure` together with TLS.
 
     - `tls` (default False): connect with TLS.
     - `root_certificates` (file, PEM; default: gRPC's public roots): the authorities to trust.
     - `client_certificate`, `client_key` (files, PEM, the key unencrypted; default: none): for a cloud
       that asks for a certificate.
     - `token` (default: none): as `edgewise-cloud token` printed it. It is in no `repr`.
+    - `insecure` (default False): without TLS and token, connect to other machines too, in a network
+      that you trust: whoever is on the way can read prompts and answers.
     """
 
     tls: bool = False
@@ -30,16 +33,23 @@ class CloudSecurity:
     client_certificate: File | None = None
     client_key: File | None = None
     token: str | None = field(default=None, repr=False)
+    insecure: bool = False
 
     def __post_init__(self) -> None:
         """Check what can be checked without reading files."""
-        if not isinstance(self.tls, bool):
-            raise ConfigurationError(f"tls is {shown(self.tls)}; it must be True or False")
+        for name in ("tls", "insecure"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise ConfigurationError(f"{name} is {shown(value)}; it must be True or False")
         for name in ("root_certificates", "client_certificate", "client_key"):
             _require_path(name, getattr(self, name))
         if (self.client_certificate is None) != (self.client_key is None):
             raise ConfigurationError(
                 "a client certificate and its key must be set together; one of them is missing"
+            )
+        if self.insecure and self.encrypted:
+            raise ConfigurationError(
+                "insecure is True, but the connection is to use TLS; leave out insecure, or tls and "
+                "the certificates"
             )
         if self.token is not None and not _printable(self.token):
             raise ConfigurationError(

@@ -1,5 +1,6 @@
 """The cloud as a source of tokens."""
 
+import logging
 import random
 import threading
 import time
@@ -27,18 +28,24 @@ from edgewise.errors import (
     SourceFailedError,
     VocabularyMismatchError,
 )
-from edgewise.generation.attempt import Attempt, AttemptOptions
+from edgewise.generation.attempt import FREEZE, Attempt, AttemptOptions
 from edgewise.generation.request import CloudTokenRequest
 from edgewise.generation.source import require_cloud_allowed
 from edgewise.latency.log import LatencyLog
 from edgewise.policy.types import CloudState, PredictedTime, Source, VetoCode
 from edgewise_proto import generation_pb2 as pb
 
+log = logging.getLogger("edgewise")
+
 LOAD_MAX_AGE = 5.0  # seconds for which the service's last GetLoad answer is used
 
 
 class CloudSource:
     """One cloud service, whose model must have the device's vocabulary.
+
+    What the service serves is remembered for one connection. A request whose connection fails before
+    the first token is sent again on a new one, once, if that connection had worked before: the
+    device may be in another network.
 
     After three failures in a row it is not used. With `background` it is then probed periodically
     until it answers; without, the next request that needs it is the probe.
@@ -54,13 +61,14 @@ class CloudSource:
         *,
         background: bool = True,
     ) -> None:
-        self.address = address
-        self.key = f"in_cloud/{address}"  # in the latency log
         self.background = background
         self._vocabulary, self._latency = vocabulary, latency
         self._timeouts = timeouts or CloudTimeouts()
         self.client = CloudClient(address, security or CloudSecurity())
-        self.served_model: pb.GetModelResponse | None = None  # None until the service has answered
+        self.address = self.client.address
+        self.key = f"in_cloud/{self.address}"  # in the latency log
+        self.served_model: pb.GetModelResponse | None = None  # None: not known on this connection
+        self._served = ""  # the last known model's name and revision
         self.breaker = CircuitBreaker(cooldown=2 * self._timeouts.probe_interval)
         self.health_probe = HealthProbe(self._probe, self._timeouts.probe_interval)
         self._busy_until = 0.0
@@ -87,6 +95,8 @@ class CloudSource:
 
     def predict(self, position: int, max_tokens: int) -> PredictedTime:
         """Predicted from earlier measurements and the service's last known load."""
+        if model := self.served_model:
+            max_tokens = max(1, min(max_tokens, model.context_window - position))
         fresh = self._load if time.monotonic() - self.load_read_at < LOAD_MAX_AGE else None
         return self._latency.predict_in_cloud(
             self.key,
@@ -106,21 +116,29 @@ class CloudSource:
         return Attempt(Source.IN_CLOUD, request.position, request.max_tokens, run, **options)
 
     def describe(self, attempt: Attempt | None = None) -> pb.GetModelResponse:
-        """The model served there, read once. Raises CloudUnavailableError or CloudRefusedError."""
-        if self.served_model is None:
-            timeout, time_left = self._timeouts.connect, attempt.time_left if attempt else None
-            model = self.client.model(
-                timeout if time_left is None else min(timeout, time_left),
-                attempt.stop if attempt else None,
-                caller_deadline=time_left is not None and time_left < timeout,
+        """The model served there, read once for a connection.
+
+        Raises CloudUnavailableError or CloudRefusedError.
+        """
+        return self.served_model or self._read_model(attempt)
+
+    def _read_model(self, attempt: Attempt | None = None) -> pb.GetModelResponse:
+        timeout, time_left = self._timeouts.connect, attempt.time_left if attempt else None
+        model = self.client.model(
+            timeout if time_left is None else min(timeout, time_left),
+            attempt.stop if attempt else None,
+            caller_deadline=time_left is not None and time_left < timeout,
+        )
+        if model.vocabulary != self._vocabulary:
+            raise VocabularyMismatchError(
+                f"{self.address} serves '{foreign_text(model.name)}', whose vocabulary is not this "
+                "device's; use the same model on the device and in the cloud"
             )
-            if model.vocabulary != self._vocabulary:
-                raise VocabularyMismatchError(
-                    f"{self.address} serves '{foreign_text(model.name)}', whose vocabulary is not "
-                    "this device's; use the same model on the device and in the cloud"
-                )
-            self.served_model = model
-        return self.served_model
+        served = f"{model.name}@{model.revision}"
+        if self._served not in {"", served}:
+            log.warning("%s now serves %r instead of %r", self.address, served, self._served)
+        self.served_model, self._served = model, served
+        return model
 
     def read_load(self) -> pb.GetLoadResponse:
         """How busy the service is now. Raises SourceFailedError."""
@@ -148,6 +166,7 @@ class CloudSource:
             try:
                 with self._reporting_failures():
                     self.read_load()
+                    self._read_model()  # gRPC may have reconnected, to a service that has changed
             except SourceFailedError:
                 self._load = None
                 self.load_read_at = time.monotonic() - LOAD_MAX_AGE / 2  # do not retry immediately
@@ -168,15 +187,46 @@ class CloudSource:
             )
         try:
             with self._reporting_failures():
-                model = self.describe(attempt)
-                attempt.ready(uncached=request.position)  # its prefix cache is unknown here
-                yield from self._stream(request, attempt, model)
+                yield from self._answer(request, attempt)
         finally:
             if attempt.handoff and attempt.handoff.code is VetoCode.STALLED:
                 self._fail()
             self.breaker.release(permit)
-            if measurement := attempt.measurement():
-                self._latency.add(self.key, measurement)
+            self._learn(attempt)
+
+    def _learn(self, attempt: Attempt) -> None:
+        if measurement := attempt.measurement():
+            self._latency.add(self.key, measurement)
+
+    def _answer(self, request: CloudTokenRequest, attempt: Attempt) -> Generator[int, None, None]:
+        """Stream; if the connection fails before the first token, once more on a new one."""
+        started, usable = time.monotonic(), self.client.proven
+        try:
+            yield from self._connect_and_stream(request, attempt)
+        except CloudUnavailableError as error:
+            if not attempt.uncached:  # it was connecting
+                late = time.monotonic() - started > self._timeouts.connect + FREEZE
+            else:
+                late = attempt.thawed_at is not None
+            # `late`: the process was frozen, so the failure says nothing about the cloud. A second
+            # timeout is worth it only where no other source may answer.
+            again = (usable or late) and (attempt.may_wait or not attempt.timed_out)
+            ended = attempt.tokens or attempt.stop.is_set() or isinstance(error, CloudBusyError)
+            if ended or not again:
+                raise
+            self._learn(attempt)
+            attempt.timed_out = False
+            self._disconnect()
+            yield from self._connect_and_stream(request, attempt)
+
+    def _connect_and_stream(
+        self, request: CloudTokenRequest, attempt: Attempt
+    ) -> Generator[int, None, None]:
+        model = self.describe(attempt)
+        attempt.ready(uncached=request.position)  # its prefix cache is unknown here
+        request = request.fitted(model.context_window)
+        attempt.max_tokens = request.max_tokens
+        yield from self._stream(request, attempt, model)
 
     def _stream(
         self, request: CloudTokenRequest, attempt: Attempt, model: pb.GetModelResponse
@@ -190,7 +240,7 @@ class CloudSource:
         trace = (("traceparent", attempt.traceparent),) if attempt.traceparent else ()
         with (
             self.client.generate(encoded, attempt.time_left, trace) as call,
-            StallTimer(self._timeouts.first_token, call.cancel) as timer,
+            StallTimer(self._timeouts.first_token, call.cancel, attempt.thawed) as timer,
         ):
             attempt.stop.add_callback(call.cancel)
             try:
@@ -213,6 +263,7 @@ class CloudSource:
                 # A deadline shorter than `connect` comes from the request: it proves no failure.
                 silent = timer.waited >= self._timeouts.connect
                 if timer.stalled or (position == request.position and silent):
+                    attempt.timed_out = error.code() is not grpc.StatusCode.UNAVAILABLE
                     raise CloudUnavailableError(
                         f"{self.address} sent no token in {timer.waited:.1f} s"
                     ) from error
@@ -227,7 +278,7 @@ class CloudSource:
             pass  # it answers
         except SourceFailedError:
             self.breaker.failed()
-            self.client.reconnect()
+            self._disconnect()
             return False
         self.breaker.allow_trial()
         return True
@@ -235,7 +286,12 @@ class CloudSource:
     def _fail(self) -> None:
         if self.breaker.failed() and self.background:
             self.health_probe.start()
+        self._disconnect()
+
+    def _disconnect(self) -> None:
+        """Drop the connection, and what was learned on it: the next may lead to another service."""
         self.client.reconnect()
+        self.served_model = None
 
     @contextmanager
     def _reporting_failures(self) -> Iterator[None]:

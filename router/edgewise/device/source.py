@@ -92,7 +92,7 @@ class DeviceSource:
     @property
     def measured(self) -> bool:
         """Whether its speed has been measured."""
-        return bool(self._latency.measured(self.key))
+        return any(known.complete for known in self._latency.measured(self.key))
 
     def open(self, request: TokenRequest, /, **options: Unpack[AttemptOptions]) -> Attempt:
         """An attempt at as many tokens as fit the context window, or at all if it may slide.

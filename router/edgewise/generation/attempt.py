@@ -12,6 +12,8 @@ from edgewise.policy.types import UNKNOWN, PolicyLimits, PredictedTime, Progress
 _MIN_MEASURED_TOKENS = (
     8  # tokens after which the measured time per token replaces the predicted one
 )
+# Seconds by which a thread wakes too late if the whole process was frozen, not merely busy.
+FREEZE = 0.5
 
 
 class StopSignal(threading.Event):
@@ -78,6 +80,8 @@ class Attempt:
     first_token: float | None = None  # from the moment the source was ready
     decode_time: float = 0.0  # from the first token to the last
     waiting_since: float | None = None  # time.monotonic() while a token is awaited
+    thawed_at: float | None = None  # time.monotonic() when the process was last frozen until
+    timed_out: bool = False  # it was stopped because it had no token in time
     _generator: Generator[int, None, None] | None = field(default=None, repr=False)
     _prefetched: int | Exception | None = field(default=None, repr=False)
 
@@ -151,7 +155,9 @@ class Attempt:
     def progress(self) -> Progress:
         """Its progress now; from any thread."""
         waiting_since, now = self.waiting_since, time.monotonic()
-        silent = now - waiting_since if waiting_since is not None else 0.0
+        silent = 0.0
+        if waiting_since is not None:
+            silent = now - max(waiting_since, self.thawed_at or waiting_since)
         gap = (
             self.decode_time / (self.tokens - 1)
             if self.tokens > _MIN_MEASURED_TOKENS
@@ -164,18 +170,29 @@ class Attempt:
         return Progress(silent=silent, expected=expected, remaining=remaining)
 
     def measurement(self) -> Measurement | None:
-        """What the latency log can learn from it; None before the first token."""
-        if self.first_token is None:
+        """What the latency log can learn from it; None if that is nothing.
+
+        Without a token it is a lower bound, where the wait was ended from here: the attempt lost a
+        race, stalled, or was stopped. Read it before the iteration has ended.
+        """
+        first_token = self.first_token
+        if first_token is None and self.waiting_since and (self.stop.is_set() or self.timed_out):
+            first_token = time.monotonic() - self.waiting_since
+        if first_token is None or not self.uncached or self.thawed_at is not None:
             return None
         return Measurement(
             position=self.position,
             uncached=self.uncached,
-            first_token=self.first_token,
+            first_token=first_token,
             tokens=self.tokens,
             decode_time=self.decode_time,
-            queued=min(max(0.0, self.queued), self.first_token),
+            queued=min(max(0.0, self.queued), first_token),
             at=time.time(),
         )
+
+    def thawed(self) -> None:
+        """The process was frozen until now: the source was not silent, and nothing was measured."""
+        self.thawed_at = time.monotonic()
 
     def hand_off(self, why: Veto) -> None:
         """Stop it, for the other source to continue; from any thread."""

@@ -4,10 +4,11 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
+from time import monotonic
 from types import TracebackType
 from typing import Self
 
-from edgewise.generation.attempt import Attempt
+from edgewise.generation.attempt import FREEZE, Attempt
 from edgewise.policy.types import Veto
 
 log = logging.getLogger("edgewise")
@@ -55,8 +56,11 @@ class HandoffMonitor:
 
     def _is_done(self) -> bool:
         """Wait for the next check; whether the attempt ended meanwhile."""
+        started = monotonic()
         try:
             self._done.get(timeout=self._interval)
         except queue.Empty:
+            if monotonic() - started > self._interval + FREEZE:
+                self._attempt.thawed()
             return False
         return True

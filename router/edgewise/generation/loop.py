@@ -99,9 +99,10 @@ class GenerationLoop:
     def _read(self, attempt: Attempt) -> Generator[Chunk, None, None]:
         """Add an attempt's tokens to the response."""
         response = self._response
-        response.begin_attempt(attempt)
         with attempt, self._monitored(attempt):
             for token in attempt:
+                if attempt.tokens == 1:  # not before: only then it knows how many tokens have room
+                    response.begin_attempt(attempt)
                 if chunk := response.add_token(token, attempt.source):
                     yield chunk
                 if response.finished:

@@ -1,7 +1,7 @@
 """The request of an app, once its options are checked."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from edgewise.options import REQUEST_RANGES
@@ -18,6 +18,15 @@ class CloudTokenRequest(TokenRequest):
     Only AllowCloudRequest makes it.
     """
 
+    max_tokens_given: bool = True
+
+    def fitted(self, context_window: int) -> "CloudTokenRequest":
+        """With fewer new tokens where they do not fit and nobody gave their number."""
+        room = context_window - self.position
+        if self.max_tokens_given or not 0 < room < self.max_tokens:
+            return self
+        return replace(self, max_tokens=room)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
@@ -31,6 +40,7 @@ class Request:
 
     prompt_ids: tuple[int, ...] = field(repr=False)
     max_tokens: int
+    max_tokens_given: bool = True  # False: it is a default, and fewer may be generated
     sampling: SamplingParams
     mode: Mode
     stop: tuple[str, ...] = field(default=(), repr=False)
@@ -59,6 +69,11 @@ class Request:
         """Whether it has a latency budget of either kind."""
         return bool(self.first_token_budget or self.latency_budget)
 
+    @property
+    def must_fit(self) -> bool:
+        """Whether a source must have room for all of `max_tokens`."""
+        return self.max_tokens_given or self.sliding_window  # where the device has room for all
+
     def after(self, generated: Sequence[int]) -> TokenRequest:
         """The request to a source for the tokens that follow those `generated`."""
         return TokenRequest(**self._token_fields(generated))
@@ -75,6 +90,7 @@ class Request:
             privacy=self.privacy,
             prompt_tokens=len(self.prompt_ids) + generated,
             max_tokens=self.max_tokens - generated,
+            max_tokens_given=self.must_fit,
             first_token_budget=None if generated else _rest(self.first_token_budget, elapsed),
             latency_budget=_rest(self.latency_budget, elapsed),
             offline=self.offline,
@@ -108,7 +124,7 @@ class AllowCloudRequest(Request):
 
     def after(self, generated: Sequence[int]) -> CloudTokenRequest:
         """See Request."""
-        return CloudTokenRequest(**self._token_fields(generated))
+        return CloudTokenRequest(**self._token_fields(generated), max_tokens_given=self.must_fit)
 
 
 AnyRequest = PrivateRequest | AllowCloudRequest

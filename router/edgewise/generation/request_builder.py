@@ -61,6 +61,7 @@ class RequestBuilder:
         kind = PrivateRequest if privacy is Privacy.PRIVATE else AllowCloudRequest
         return kind(
             prompt_ids=prompt_ids,
+            max_tokens_given="max_tokens" in given,
             max_tokens=given.pop("max_tokens", DEFAULT_MAX_TOKENS),
             sampling=sampling,
             stop=stop,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from edgewise.latency.measurement import Measurement
-from edgewise.latency.regression import Row, dot, fit, weighted_median
+from edgewise.latency.regression import Row, censored_quantile, dot, fit, weighted_median
 from edgewise.policy.types import PredictedTime
 
 # The cost of a token depends on the model and the machine, and is fitted to many generations. The
@@ -32,15 +32,16 @@ class DeviceTimes:
     @classmethod
     def fitted(cls, measured: Sequence[Measurement]) -> Self:
         """Fitted to measurements, oldest first."""
-        if not measured:
+        complete = [m for m in measured if m.complete]
+        if not complete:
             return cls()
-        weights = [_DECAY**age for age in range(len(measured) - 1, -1, -1)]
+        weights = [_DECAY**age for age in range(len(complete) - 1, -1, -1)]
         prefill = fit(
-            [_prefill_features(m.position, m.uncached) for m in measured],
-            [max(_MIN_SECONDS, m.first_token) for m in measured],
+            [_prefill_features(m.position, m.uncached) for m in complete],
+            [max(_MIN_SECONDS, m.first_token) for m in complete],
             weights,
         )
-        decoded = [(m, weight) for m, weight in zip(measured, weights, strict=True) if m.tokens > 1]
+        decoded = [(m, weight) for m, weight in zip(complete, weights, strict=True) if m.tokens > 1]
         decode = decoded and fit(
             [_decode_features(m.position, m.tokens) for m, _ in decoded],
             [max(_MIN_SECONDS, m.decode_time) for m, _ in decoded],
@@ -49,11 +50,21 @@ class DeviceTimes:
         return cls(prefill, decode or None).rescaled(measured)
 
     def rescaled(self, measured: Sequence[Measurement]) -> Self:
-        """The same costs with the slowdown of the latest measurements: cheaper than a new fit."""
+        """The same costs with the slowdown of the latest measurements: cheaper than a new fit.
+
+        A lower bound counts where it is above what was expected: below that it says nothing.
+        """
         latest = list(measured)[-_RECENT:]
-        ratios = [self.slowdown * m.total / self._expected_total(m) for m in latest]
-        weights = [_RECENT_DECAY**age for age in range(len(latest) - 1, -1, -1)]
-        return replace(self, slowdown=max(_MIN_SECONDS, weighted_median(ratios, weights)))
+        ratios = [m.total / self._expected_total(m) for m in latest]
+        weighted = [
+            (self.slowdown * ratio, _RECENT_DECAY**age)
+            for age, (m, ratio) in enumerate(zip(reversed(latest), reversed(ratios), strict=True))
+            if m.complete or ratio > 1
+        ]
+        if not weighted:
+            return self
+        slowdown = weighted_median(*zip(*weighted, strict=True))
+        return replace(self, slowdown=max(_MIN_SECONDS, slowdown))
 
     def predict(
         self,
@@ -81,7 +92,9 @@ class DeviceTimes:
 
     def _expected_total(self, measured: Measurement) -> float:
         predicted = self.predict(
-            position=measured.position, uncached=measured.uncached, max_tokens=measured.tokens
+            position=measured.position,
+            uncached=measured.uncached,
+            max_tokens=max(1, measured.tokens),
         )
         return predicted.total or _MIN_SECONDS
 
@@ -91,7 +104,8 @@ class CloudTimes:
     """A high quantile of a cloud's time to first token, and its median gap between tokens.
 
     They depend on the network and on other clients, and on the prompt's length only if that is
-    significant.
+    significant. Attempts that were given up count as lower bounds: those that answered are the fast
+    ones.
     """
 
     first_token: float | None = None  # seconds, without queueing
@@ -106,12 +120,15 @@ class CloudTimes:
         recent = [m for m in measured if m.at >= newest - HOUR]
         if not recent:
             return cls()
-        per_token = _seconds_per_token(recent)
+        complete = [m for m in recent if m.complete]
+        per_token = _seconds_per_token(complete)
         gaps = [(m.decode_time / (m.tokens - 1), m.tokens - 1.0) for m in recent if m.tokens > 1]
         return cls(
-            first_token=_high_quantile([_unqueued(m) - per_token * m.position for m in recent]),
+            first_token=censored_quantile(
+                [(_unqueued(m) - per_token * m.position, m.complete) for m in recent], _QUANTILE
+            ),
             per_token=per_token,
-            queued=_high_quantile([m.queued for m in recent]),
+            queued=_high_quantile([m.queued for m in complete]) if complete else 0.0,
             gap=weighted_median(*zip(*gaps, strict=True)) if gaps else None,
         )
 
@@ -174,5 +191,4 @@ def _seconds_per_token(measured: Sequence[Measurement]) -> float:
 
 
 def _high_quantile(values: Sequence[float]) -> float:
-    last = len(values) - 1
-    return sorted(values)[math.ceil(_QUANTILE * last)]
+    return censored_quantile([(value, True) for value in values], _QUANTILE)

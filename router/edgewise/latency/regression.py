@@ -48,6 +48,26 @@ def weighted_median(values: Sequence[float], weights: Sequence[float]) -> float:
     return value
 
 
+def censored_quantile(values: Sequence[tuple[float, bool]], share: float) -> float:
+    """The quantile of values of which some are lower bounds: (number, whether it is complete).
+
+    Kaplan and Meier's estimate (1958): the weight of a lower bound goes in equal parts to the values
+    above it. Where the quantile is above all complete values, it is the largest value. Needs at
+    least one.
+    """
+    last = len(values) - 1
+    ordered = sorted(values, key=lambda each: (each[0], not each[1]))
+    weight, reached = 1.0, 0.0
+    for above, (value, complete) in zip(range(last, 0, -1), ordered, strict=False):
+        if complete:
+            reached += weight
+            if reached >= share * last + 1 - _EPSILON * len(values):
+                return value
+        else:
+            weight += weight / above
+    return ordered[-1][0]
+
+
 def _least_squares(
     columns: Sequence[Row], values: Sequence[float], weights: Sequence[float]
 ) -> Row:

@@ -113,6 +113,7 @@ class RoutingRequest:
     privacy: Privacy
     prompt_tokens: int  # including the tokens generated so far
     max_tokens: int  # still to generate
+    max_tokens_given: bool = True  # False: fewer are enough where no more fit
     sliding_window: bool = False  # the device may continue beyond its context window
     first_token_budget: float | None = None  # seconds left until the first token
     latency_budget: float | None = None  # seconds left for the whole answer

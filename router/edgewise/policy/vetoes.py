@@ -17,7 +17,6 @@ from edgewise.policy.types import (
 
 def cloud_veto(request: RoutingRequest, cloud: CloudState) -> Veto | None:
     """Why the cloud may not answer."""
-    tokens = request.prompt_tokens + request.max_tokens
     if request.privacy is Privacy.PRIVATE:
         return Veto(VetoCode.PRIVATE, "the request is private and stays on the device")
     if request.mode is Mode.ONLY_ON_DEVICE:
@@ -35,7 +34,7 @@ def cloud_veto(request: RoutingRequest, cloud: CloudState) -> Veto | None:
             VetoCode.CIRCUIT_OPEN,
             f"{cloud.address} failed repeatedly and is retried after a pause{last}",
         )
-    if cloud.context_window is not None and tokens > cloud.context_window:
+    if cloud.context_window is not None and _least_tokens(request) > cloud.context_window:
         return Veto(VetoCode.CONTEXT_WINDOW, _too_long(request, cloud.context_window))
     if cloud.busy_for > 0:
         return Veto(
@@ -66,7 +65,7 @@ def device_veto(
             soft=limits.queue_timeout > 0,  # it waits for a place
         )
     # Soft vetoes come last: they must not hide a hard one.
-    fits = request.prompt_tokens + request.max_tokens <= edge.context_window
+    fits = _least_tokens(request) <= edge.context_window
     if not fits and not request.sliding_window:
         # The answer may be cut short, which is better than none.
         return Veto(VetoCode.CONTEXT_WINDOW, _too_long(request, edge.context_window), soft=True)
@@ -132,8 +131,13 @@ def _power_veto(device: DeviceState, limits: PolicyLimits) -> Veto | None:
     return None
 
 
+def _least_tokens(request: RoutingRequest) -> int:
+    """Tokens that must fit: a number of new ones that nobody gave is cut to what fits."""
+    return request.prompt_tokens + (request.max_tokens if request.max_tokens_given else 1)
+
+
 def _too_long(request: RoutingRequest, context_window: int) -> str:
-    if request.prompt_tokens >= context_window:
+    if request.prompt_tokens >= context_window or not request.max_tokens_given:
         return (
             f"the prompt's {request.prompt_tokens} tokens fill the context window of "
             f"{context_window}; shorten it"

@@ -88,6 +88,9 @@ class ScriptedCloud(ScriptedSource):
                 f"the {ADDRESS} has not the device's vocabulary; give both the same 'tokenizer'"
             )
         window = self._context_window
+        if window is not None:
+            request = request.fitted(window)
+            attempt.max_tokens = request.max_tokens
         if window is not None and request.position + request.max_tokens > window:
             raise CloudRefusedError(
                 f"{request.position} tokens + {request.max_tokens} new ones exceed the context "

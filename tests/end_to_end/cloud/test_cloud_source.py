@@ -19,6 +19,7 @@ from edgewise.errors import CloudUnavailableError
 from edgewise_edge import DeviceModel, FinishReason
 from edgewise_proto import generation_pb2 as pb
 from tests.support.garbage_collection import collect_within
+from tests.support.network.fault_proxy import fault_proxy
 from tests.support.scripted_cloud import (
     Answers,
     ScriptedCloud,
@@ -226,3 +227,86 @@ def test_closing_ends_calls_on_a_connection_that_failed_before(exact_model: Devi
 
         with pytest.raises(CloudUnavailableError):
             read()
+
+
+def test_a_connection_that_the_network_lost_is_replaced(
+    exact_folder: Path, exact_model: DeviceModel
+) -> None:
+    """A request that only the cloud may answer is sent once more, on a new connection."""
+    timeouts = CloudTimeouts(connect=300.0, first_token=0.5, between_tokens=300.0)
+    with (
+        scripted(exact_model, repeat(tokens(3, 10))) as address,
+        fault_proxy(address) as proxy,
+        router_to(
+            proxy.address, exact_folder, mode="only_in_cloud", cloud_timeouts=timeouts
+        ) as router,
+    ):
+        assert router.generate(PROMPT, max_tokens=1).token_ids == (10,)
+        proxy.stall()
+        with pytest.raises(CloudUnavailableError):  # from now on this connection is dead
+            router.cloud_source.client.get_load(0.2)
+        proxy.heal()
+        assert router.generate(PROMPT, max_tokens=1).token_ids == (10,)
+        assert proxy.connections == 2
+        assert router.cloud_source.breaker.failures == 0
+
+
+def test_a_new_connection_that_fails_is_not_tried_again(
+    exact_folder: Path, exact_model: DeviceModel
+) -> None:
+    """It proves that the cloud is not there: one request is one failure."""
+    cloud = ScriptedCloud(exact_model)
+    with serving_scripted(cloud) as address, router_to(address, exact_folder) as router:
+        assert router.generate(PROMPT, max_tokens=2).source is Source.ON_DEVICE
+        assert len(cloud.requests) == 1
+        assert router.cloud_source.breaker.failures == 1
+        assert router.cloud_source.served_model is None  # it goes with its connection
+
+
+def test_another_revision_is_noticed(
+    exact_folder: Path, exact_model: DeviceModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where gRPC reconnected without a failure: it is read again with the load."""
+    cloud = ScriptedCloud(exact_model, [tokens(3, 10)])
+    cloud.revision = "1"
+    with serving_scripted(cloud) as address, router_to(address, exact_folder) as router:
+        assert router.generate(PROMPT, max_tokens=1).source is Source.IN_CLOUD
+        cloud.revision = "2"
+        router.cloud_source.refresh_now()
+        assert router.cloud_source.served_model.revision == "2"
+    assert f"{address} now serves 'scripted@2' instead of 'scripted@1'" in caplog.text
+
+
+def test_a_stall_is_learned_as_a_lower_bound(exact_folder: Path, exact_model: DeviceModel) -> None:
+    """Otherwise only the fast answers would be known."""
+    silent = repeat(pb.GenerateResponse(position=3))
+    timeouts = replace(PATIENT, first_token=0.3)
+    with (
+        scripted(exact_model, silent) as address,
+        router_to(address, exact_folder, cloud_timeouts=timeouts) as router,
+    ):
+        assert router.generate(PROMPT, max_tokens=2).source is Source.ON_DEVICE
+        (bound,) = router.latency.measured(router.cloud_source.key)
+        assert not bound.complete
+        assert router.cloud_source.predict(3, 1).first_token >= 0.3
+
+
+def test_a_default_of_max_tokens_is_cut_to_the_service_window(
+    exact_folder: Path, exact_model: DeviceModel
+) -> None:
+    """The service is asked for what fits; the answer is complete with that."""
+    window = exact_model.manifest.architecture.context_window
+    prompt = next(
+        text
+        for length in range(1, 10 * window)
+        if len(exact_model.tokenizer.encode(text := "z" * length)) == window - 2
+    )
+    cloud = ScriptedCloud(exact_model, [tokens(window - 2, 10), tokens(window - 1, 11)])
+    with (
+        serving_scripted(cloud) as address,
+        router_to(address, exact_folder, mode="only_in_cloud") as router,
+    ):
+        generation = router.generate(prompt)
+    assert generation.finish_reason is FinishReason.LENGTH
+    assert generation.token_ids == (10, 11)
+    assert [request.max_tokens for request in cloud.requests] == [2]

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from edgewise import DeviceState, LatencyLog, Router, Source, VetoCode
+from edgewise import CloudSecurity, DeviceState, LatencyLog, Router, Source, VetoCode
 from edgewise.cloud.circuit_breaker import Circuit
+from edgewise.errors import CloudUnavailableError
 from tests.support.network.fault_proxy import FaultProxy, fault_proxy
 from tests.support.service import Running, serving
 from tests.support.timeouts import PATIENT
@@ -74,6 +75,18 @@ def test_with_an_open_circuit_nothing_is_sent(
             assert {source(router) for _ in range(50)} == {Source.ON_DEVICE}
             with pytest.raises(TimeoutError):
                 silent.accept()
+
+
+def test_a_name_that_does_not_exist_is_said_to_be_not_found(exact_folder: Path) -> None:
+    """Rather than that nothing answers there. It holds gRPC's words, too."""
+    security = CloudSecurity(insecure=True)
+    with (
+        router_to("cloud.invalid:1", exact_folder, cloud_security=security) as router,
+        pytest.raises(
+            CloudUnavailableError, match=r"the name 'cloud\.invalid' was not found; check"
+        ),
+    ):
+        router.describe_cloud()
 
 
 def test_a_cloud_that_recovers_is_used_again(proxy: FaultProxy, exact_folder: Path) -> None:

@@ -157,6 +157,27 @@ def test_a_token_is_never_sent_in_plain_text(address: str, exact_folder: Path) -
         router_to(loopback, exact_folder, token="secret").close()
 
 
+@pytest.mark.parametrize("address", ["192.0.2.1:50051", "cloud.example:443", "[2001:db8::1]:443"])
+def test_prompts_leave_in_plain_text_only_if_allowed(address: str, exact_folder: Path) -> None:
+    """By `insecure`, which says so, for any other machine; a token even then not."""
+    with pytest.raises(ConfigurationError, match=r"use TLS.*trust, set insecure of CloudSecurity"):
+        router_to(address, exact_folder)
+    router_to(address, exact_folder, insecure=True).close()
+    with pytest.raises(ConfigurationError, match="a token is set"):
+        router_to(address, exact_folder, insecure=True, token="secret")
+
+
+def test_insecure_and_tls_exclude_each_other() -> None:
+    """And each is True or False: the text "false" is neither."""
+    with pytest.raises(ConfigurationError, match="leave out insecure, or tls"):
+        CloudSecurity(insecure=True, tls=True)
+    for name in ("insecure", "tls"):
+        with pytest.raises(
+            ConfigurationError, match=f"{name} is 'false'; it must be True or False"
+        ):
+            CloudSecurity(**{name: "false"})
+
+
 def test_tokens_work_without_tls_on_loopback(exact_folder: Path, tokens: Path, token: str) -> None:
     """For a proxy that terminates TLS."""
     with (

@@ -11,6 +11,7 @@ from tests.support.command_line import run
     ("arguments", "words"),
     [
         (("--cloud", "192.0.2.1:1"), "use TLS"),
+        (("--cloud", "fd00::5:8443"), "write '[fd00::5]:8443'"),
         (("--cloud", "a:1", "--cloud-ca", "/none"), "cannot read /none"),
         (("--cloud", "a:1", "--cloud-key", "/none"), "its key"),
         (("--cloud", "a:1", "--cloud-token-file", "/none"), "cannot read /none"),

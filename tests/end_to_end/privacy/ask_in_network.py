@@ -15,7 +15,7 @@ from itertools import product
 from pathlib import Path
 from select import select
 
-from edgewise import CloudTimeouts, LatencyLog, NoSourceError, Router
+from edgewise import CloudSecurity, CloudTimeouts, LatencyLog, NoSourceError, Router
 from edgewise.cli import app
 from edgewise_edge import DeviceModel
 from tests.end_to_end.privacy.scenarios import FINE, TO_THE_END, TROUBLES, WAYS, Trouble
@@ -31,6 +31,7 @@ UNREACHABLE = {
 LOOPBACK = socket.inet_aton("127.0.0.1")
 QUIET = 2.5  # seconds without a frame: longer than any retry takes
 PROMPT = "the water in the winter "
+INSECURE = CloudSecurity(insecure=True)  # the worst case: no setting keeps a prompt here
 ALLOWED = {"max_tokens": 1, "mode": "only_in_cloud", "privacy": "allow_cloud"}
 ALL_PROTOCOLS = 3  # ETH_P_ALL of linux/if_ether.h
 
@@ -63,7 +64,8 @@ def routers_for(
 ) -> Iterator[tuple[Trouble, Router]]:
     """A router for each trouble and cloud; those of the reachable cloud are connected to it."""
     for number, (trouble, cloud) in enumerate(product(TROUBLES, clouds)):
-        router = trouble.router(folder, copy=scratch / str(number), cloud=cloud)
+        copy = scratch / str(number)
+        router = trouble.router(folder, copy=copy, cloud=cloud, cloud_security=INSECURE)
         if cloud == reachable:
             with suppress(NoSourceError):
                 router.generate("the", **ALLOWED)
@@ -84,7 +86,7 @@ def ask_all(cases: list[tuple[Trouble, Router]]) -> tuple[int, list[str]]:
 def ask_by_command(folder: Path, clouds: Iterable[str]) -> None:
     """Send it from the command line."""
     for cloud, command in product(clouds, ("generate", "route")):
-        options = ["--private", "--model", str(folder), "--cloud", cloud]
+        options = ["--private", "--model", str(folder), "--cloud", cloud, "--cloud-insecure"]
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             app([command, PROMPT, *options], standalone_mode=False)
 
@@ -92,7 +94,12 @@ def ask_by_command(folder: Path, clouds: Iterable[str]) -> None:
 def allowed(folder: Path, cloud: str, mark: bytes, capture: Capture) -> bool:
     """Whether the capture sees a request that may leave the device."""
     timeouts = CloudTimeouts(connect=0.5)
-    settings = {"device": lambda: FINE, "latency": LatencyLog(), "cloud_timeouts": timeouts}
+    settings = {
+        "device": lambda: FINE,
+        "latency": LatencyLog(),
+        "cloud_timeouts": timeouts,
+        "cloud_security": INSECURE,
+    }
     with suppress(NoSourceError), Router(folder, cloud=cloud, **settings) as router:
         router.generate("the", **ALLOWED)
     return any(mark in frame for frame in capture.frames())

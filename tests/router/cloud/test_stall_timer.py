@@ -1,6 +1,7 @@
 """StallTimer, with an event instead of a call."""
 
 import threading
+import time
 
 from edgewise.cloud.stall_timer import StallTimer
 
@@ -56,3 +57,23 @@ def test_no_thread_survives_its_block() -> None:
             timer.reset()
     for thread in set(threading.enumerate()) - others:
         thread.join()
+
+
+def test_frozen_process_waits_one_more_round() -> None:
+    """What came in the meantime is not read yet: the other end was not silent."""
+    reported, frozen_for = threading.Event(), [0.0]
+    thaws = list[float]()
+
+    def clock() -> float:
+        return time.monotonic() + frozen_for[0]
+
+    with StallTimer(
+        0.4, reported.set, lambda: thaws.append(time.monotonic()), clock=clock
+    ) as timer:
+        assert not reported.wait(0.2)
+        frozen_for[0] = 60.0
+        resumed = time.monotonic()
+        assert timer.waited < 60
+        reported.wait()
+        assert time.monotonic() - resumed >= 0.4
+        assert thaws

@@ -1,11 +1,13 @@
 """An attempt: its timing and progress, and how it is stopped from another thread."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from edgewise.generation.attempt import Attempt, StopSignal
+from edgewise.latency.measurement import Measurement
 from edgewise.policy.types import PredictedTime, Source, Veto, VetoCode
 
 PREDICTED = PredictedTime(first_token=2.0, total=5.0, gap=0.5)
@@ -237,3 +239,34 @@ def test_attempt_that_is_left_before_its_first_token_never_runs() -> None:
     with Attempt(Source.ON_DEVICE, 3, 5, calls.append):
         pass
     assert not calls
+
+
+@pytest.mark.parametrize("ended", ["stopped", "timed out", "failed", "frozen"])
+def test_wait_that_was_ended_from_here_is_a_lower_bound(ended: str) -> None:
+    """A race that was lost, or a stall; not a failure, nor the time of a frozen process."""
+    learned = list[Measurement | None]()
+
+    def run(attempt: Attempt) -> Iterator[int]:
+        attempt.ready(uncached=3)
+        attempt.waiting_since -= 7
+        attempt.timed_out = ended == "timed out"
+        if ended in {"stopped", "frozen"}:
+            attempt.stop.set()
+        if ended == "frozen":
+            attempt.thawed()
+        learned.append(attempt.measurement())
+        yield from ()
+
+    assert list(Attempt(Source.IN_CLOUD, 3, 9, run)) == []
+    (bound,) = learned
+    assert (bound is None) == (ended in {"failed", "frozen"})
+    assert bound is None or (bound.first_token >= 7 and not bound.complete)
+
+
+def test_silence_starts_again_after_a_freeze() -> None:
+    """The source may have sent tokens that are not read yet."""
+    attempt = new_attempt()
+    attempt.waiting_since = time.monotonic() - 60
+    assert attempt.progress().silent >= 60
+    attempt.thawed()
+    assert attempt.progress().silent < 60

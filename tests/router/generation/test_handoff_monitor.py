@@ -1,6 +1,7 @@
 """The handoff monitor: when a running attempt hands off, and when the monitor's thread ends."""
 
 import gc
+import itertools
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -291,3 +292,19 @@ def test_stream_collected_in_its_monitor_thread_ends(eager_collection: None) -> 
         gc.disable()
         gc.collect()  # where the monitor did not run in that time
         source.wait_until_idle(60)
+
+
+def test_monitor_that_overslept_takes_no_source_for_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole process was frozen, and the attempt is told before it is checked."""
+    thawed, checked = list[float | None](), threading.Event()
+    attempt = Attempt(Source.IN_CLOUD, 3, 9, lambda _attempt: iter(()))
+
+    def check() -> None:
+        thawed.append(attempt.thawed_at)
+        checked.set()
+
+    clock = itertools.count(0.0, 60.0)  # seconds from one look at it to the next
+    monkeypatch.setattr("edgewise.generation.handoff_monitor.monotonic", lambda: next(clock))
+    with HandoffMonitor(attempt, check, 0.01):
+        checked.wait()
+    assert thawed[0] is not None

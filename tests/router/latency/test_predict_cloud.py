@@ -96,3 +96,12 @@ def test_prompt_length_does_not_count_if_insignificant():
     chance = random.Random(1)
     known = [in_cloud(chance.uniform(0.1, 0.5), position=chance.randint(4, 400)) for _ in range(40)]
     assert cloud(known, position=4) == cloud(known, position=800)
+
+
+def test_attempts_that_were_given_up_raise_the_late_quantile():
+    """Those that answered are the fast ones; a bound below them changes nothing."""
+    fast = [in_cloud(0.1 * number) for number in range(1, 10)]
+    assert cloud([*fast, *[in_cloud(5.0, tokens=0, gap=0.0)] * 9])[0] == pytest.approx(5.0)
+    early = [in_cloud(0.01, tokens=0, gap=0.0)]
+    assert cloud([*fast, *early]) == cloud(fast)
+    assert cloud(early) == about(0.01, 0.01, None)

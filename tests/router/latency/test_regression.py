@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from edgewise.latency.regression import dot, fit, weighted_median
+from edgewise.latency.regression import censored_quantile, dot, fit, weighted_median
 
 
 def test_fit_finds_the_coefficients():
@@ -43,3 +43,19 @@ def test_weight_of_zero_has_no_effect():
 def test_weighted_median_has_half_the_weight_below(values, weights, median):
     """In any order."""
     assert weighted_median(values, weights) == median
+
+
+@pytest.mark.parametrize(
+    ("complete", "bounds", "quantile"),
+    [
+        ([3, 1, 2], [], 2),
+        ([1, 2, 3], [0], 2),  # says little of values above it
+        ([1, 2, 3], [9], 3),
+        ([1, 2], [5, 6], 6),  # beyond all that were complete
+        ([], [4], 4),
+    ],
+)
+def test_lower_bounds_count_as_values_above_them(complete, bounds, quantile):
+    """So the median of the complete ones alone would be too low."""
+    values = [(value, True) for value in complete] + [(bound, False) for bound in bounds]
+    assert censored_quantile(values, 0.5) == quantile

@@ -249,3 +249,15 @@ def test_cloud_modes_choose_the_cloud(mode):
 def test_other_source_replaces_a_vetoed_one(mode, changes, source):
     """If the preferred source may not answer, the other one does."""
     assert decided(request={"mode": mode}, **changes) == (source, Reason.OTHER_VETOED)
+
+
+def test_number_of_tokens_that_nobody_gave_need_not_fit():
+    """On neither source: one is enough; with a number that was given, all must."""
+    long = {"prompt_tokens": 120, "max_tokens": 128}
+    given = outcome(request=long)
+    assert veto_codes(given) == dict.fromkeys((ON_DEVICE, IN_CLOUD), VetoCode.CONTEXT_WINDOW)
+    assert veto_codes(outcome(request=long | {"max_tokens_given": False})) == {}
+    full = {"prompt_tokens": 128, "max_tokens": 128, "max_tokens_given": False}
+    refused = outcome(request=full)
+    assert veto_codes(refused) == dict.fromkeys((ON_DEVICE, IN_CLOUD), VetoCode.CONTEXT_WINDOW)
+    assert "128 prompt tokens leave no room" in refused.vetoes[IN_CLOUD].detail

@@ -155,3 +155,18 @@ def test_what_is_no_source_is_refused(settings: dict[str, object]) -> None:
     """When the router is created; the message names the option."""
     with pytest.raises(ConfigurationError, match=f"^{next(iter(settings))} is "):
         Router(**{"model": ScriptedDevice(), **settings})
+
+
+@pytest.mark.parametrize("mode", ["prefer_on_device", "only_on_device", "only_in_cloud"])
+def test_default_of_max_tokens_is_cut_to_what_fits(mode: str) -> None:
+    """A prompt that nearly fills the window is answered by either source; all text is streamed."""
+    device = ScriptedDevice(TEXT, context_window=64)
+    cloud = ScriptedCloud(TEXT, context_window=64)
+    with Router(device, cloud=cloud) as router:
+        with router.stream("A" * 60, mode=mode, stop=" no stop") as stream:
+            shown = "".join(chunk.text for chunk in stream)
+        assert (shown, stream.generation.text) == (TEXT[:4], TEXT[:4])
+        assert stream.generation.finish_reason == "length"
+        if mode == "only_in_cloud":
+            with pytest.raises(NoSourceError, match=r"60 prompt tokens \+ 5 new tokens exceed"):
+                router.generate("A" * 60, mode=mode, max_tokens=5)
