@@ -260,4 +260,4 @@ def test_number_of_tokens_that_nobody_gave_need_not_fit():
     full = {"prompt_tokens": 128, "max_tokens": 128, "max_tokens_given": False}
     refused = outcome(request=full)
     assert veto_codes(refused) == dict.fromkeys((ON_DEVICE, IN_CLOUD), VetoCode.CONTEXT_WINDOW)
-    assert "128 prompt tokens leave no room" in refused.vetoes[IN_CLOUD].detail
+    assert "the prompt's 128 tokens fill the context window" in refused.vetoes[IN_CLOUD].detail
