@@ -175,7 +175,7 @@ def test_invalid_input_is_one_sentence_and_status_2(tmp_path: Path) -> None:
     models = broken_models(tmp_path)
     cases = {
         ("generate", ""): "give at least one character",
-        ("generate", "word " * 2000): "shorten the prompt or lower --max-tokens",
+        ("generate", "word " * 2000): "fill the context window of 512; shorten it",
         ("generate", "a", "--max-tokens", "0"): "--max-tokens is 0; it must be",
         ("generate", "a", "--max-tokens", "999999999999"): "from 1 to 2147483647",
         ("generate", "a", "--temperature", "nan"): "from 0 to 100",
@@ -239,7 +239,7 @@ def test_doctor_reports_what_a_broken_model_leaves(service: Running, tmp_path: P
     assert not report["model"]["usable"]
     assert report["device"]["available_memory"] > 0
     assert report["cloud"]["usable"]
-    assert "slots taken" in report["cloud"]["detail"]
+    assert "could not be compared" in report["cloud"]["detail"]
 
 
 def test_doctor_fails_for_a_cloud_that_does_not_answer(tmp_path: Path) -> None:

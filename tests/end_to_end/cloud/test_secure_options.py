@@ -13,7 +13,7 @@ from tests.support.command_line import run
         (("--cloud", "192.0.2.1:1"), "use TLS"),
         (("--cloud", "fd00::5:8443"), "write '[fd00::5]:8443'"),
         (("--cloud", "a:1", "--cloud-ca", "/none"), "cannot read /none"),
-        (("--cloud", "a:1", "--cloud-key", "/none"), "its key"),
+        (("--cloud", "a:1", "--cloud-key", "/none"), "must be set together"),
         (("--cloud", "a:1", "--cloud-token-file", "/none"), "cannot read /none"),
         (("--cloud", "a:1", "--cloud-token-file", "/dev/null"), "token is empty"),
     ],
@@ -48,7 +48,6 @@ def test_an_operator_makes_tokens(tmp_path: Path) -> None:
         (("serve", "--tls-key", "/none", "--tls-certificate", "/none"), "cannot read /none"),
         (("serve", "--tokens", "/none"), "cannot read /none"),
         (("token", "two words"), "cannot name a token"),
-        (("token", "a", "--append", "/none/tokens"), "cannot write /none/tokens"),
     ],
 )
 def test_invalid_server_options_are_one_sentence(arguments: tuple[str, ...], words: str) -> None:
@@ -58,3 +57,11 @@ def test_invalid_server_options_are_one_sentence(arguments: tuple[str, ...], wor
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
+
+
+def test_token_that_cannot_be_kept_is_said_to_be_invalid() -> None:
+    """It has been printed by then: a token that is kept, and was never seen, would be worse."""
+    done = run("token", "a", "--append", "/none/tokens", command="edgewise-cloud")
+    assert done.returncode == 2
+    assert "cannot write /none/tokens" in done.stderr
+    assert "the printed token is not valid" in done.stderr

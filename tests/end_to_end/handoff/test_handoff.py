@@ -144,14 +144,17 @@ def test_a_connection_that_breaks_hands_off(
 
 
 def test_the_first_token_has_a_timeout(proxy: FaultProxy, exact_folder: Path) -> None:
-    """Only tokens count: a cloud that accepts the connection and sends nothing has failed."""
+    """Only tokens count: a cloud that accepts the connection and sends nothing has failed.
+
+    So has a second connection, which is tried as no other source may answer.
+    """
     timeouts = CloudTimeouts(connect=300.0, first_token=0.3, between_tokens=0.3)
     with router_to(
         proxy.address, exact_folder, mode="only_in_cloud", cloud_timeouts=timeouts
     ) as router:
         router.describe_cloud()
         proxy.stall()
-        with pytest.raises(NoSourceError, match="no token in 0"):
+        with pytest.raises(NoSourceError, match=r"no token in 0|does not answer"):
             router.generate(PROMPT, max_tokens=1)
 
 

@@ -98,7 +98,7 @@ class GPT2Config:
             sizes = _architecture(fields)
             inner = _size({INNER: 4 * sizes.width} | fields, (INNER,))
             return cls(sizes, inner, _dropout(fields))
-        except ValueError as error:
+        except (TypeError, ValueError) as error:  # Architecture raises TypeError
             raise CheckpointError(f"{path}: {error}") from error
 
     def to_json(self) -> dict[str, Any]:
