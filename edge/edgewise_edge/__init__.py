@@ -16,8 +16,10 @@ from edgewise_edge.errors import (
     ModelError,
     ModelIncompatibleError,
     ModelNotFoundError,
+    ModelRefusedError,
     RequestError,
     RuntimeFailedError,
+    StoreError,
 )
 from edgewise_edge.model import DeviceModel
 from edgewise_edge.store.catalog import bundled_models, find_model
@@ -36,9 +38,11 @@ __all__ = [
     "ModelError",
     "ModelIncompatibleError",
     "ModelNotFoundError",
+    "ModelRefusedError",
     "RequestError",
     "RuntimeFailedError",
     "SamplingParams",
+    "StoreError",
     "TextAssembler",
     "TokenRequest",
     "Tokenizer",

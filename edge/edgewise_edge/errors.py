@@ -5,7 +5,9 @@ EdgewiseError
     ├── ModelError
     │   ├── ModelNotFoundError
     │   ├── ModelCorruptError
-    │   └── ModelIncompatibleError
+    │   ├── ModelIncompatibleError
+    │   └── ModelRefusedError
+    ├── StoreError
     ├── RequestError (also a ValueError)
     │   └── ContextOverflowError
     └── RuntimeFailedError
@@ -48,6 +50,14 @@ class ModelCorruptError(ModelError):
 
 class ModelIncompatibleError(ModelError):
     """The files are intact, but this runtime cannot run them."""
+
+
+class ModelRefusedError(ModelError):
+    """A revision that may not be used here: it failed its trial, the agreement gate or its probation."""
+
+
+class StoreError(EdgeError):
+    """The store of installed models cannot be used: it is full, locked, or another user's."""
 
 
 class RequestError(EdgeError, ValueError):

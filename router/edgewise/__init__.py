@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING
 from edgewise.cloud.config import CloudSecurity, CloudTimeouts
 from edgewise.device.limits import Limits
 from edgewise.errors import (
+    ChannelError,
+    ChannelExpiredError,
     CloudAccessError,
     CloudBusyError,
     CloudRefusedError,
     CloudUnavailableError,
     ConfigurationError,
+    DeliveryError,
     DeviceBusyError,
+    DownloadFailedError,
     NoSourceError,
     PrivacyError,
     RouterClosedError,
@@ -65,8 +69,10 @@ from edgewise_edge.errors import (
     ModelError,
     ModelIncompatibleError,
     ModelNotFoundError,
+    ModelRefusedError,
     RequestError,
     RuntimeFailedError,
+    StoreError,
 )
 
 __all__ = [
@@ -74,6 +80,8 @@ __all__ = [
     "AttemptEnded",
     "Availability",
     "CacheMemoryError",
+    "ChannelError",
+    "ChannelExpiredError",
     "Chunk",
     "CloudAccessError",
     "CloudBusyError",
@@ -86,8 +94,10 @@ __all__ = [
     "ContextOverflowError",
     "Decided",
     "Decision",
+    "DeliveryError",
     "DeviceBusyError",
     "DeviceState",
+    "DownloadFailedError",
     "EdgeError",
     "EdgewiseError",
     "Event",
@@ -104,6 +114,7 @@ __all__ = [
     "ModelError",
     "ModelIncompatibleError",
     "ModelNotFoundError",
+    "ModelRefusedError",
     "NoSourceError",
     "Observer",
     "PredictedTime",
@@ -119,6 +130,7 @@ __all__ = [
     "Segment",
     "Source",
     "SourceFailedError",
+    "StoreError",
     "StreamNotStartedError",
     "TextStream",
     "Timings",

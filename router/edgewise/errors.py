@@ -14,8 +14,14 @@ EdgewiseError                       (of edgewise_edge: the base class of everyth
 │   └── CloudRefusedError
 │       ├── CloudAccessError
 │       └── VocabularyMismatchError
+├── DeliveryError
+│   ├── DownloadFailedError
+│   └── ChannelError
+│       └── ChannelExpiredError
 └── EdgeError                       (of edgewise_edge, unchanged)
-    ├── ModelError, with ModelNotFoundError, ModelCorruptError and ModelIncompatibleError
+    ├── ModelError, with ModelNotFoundError, ModelCorruptError, ModelIncompatibleError and
+    │   ModelRefusedError
+    ├── StoreError
     ├── RequestError, with ContextOverflowError
     └── RuntimeFailedError, with CacheMemoryError
 """
@@ -149,6 +155,22 @@ class CloudAccessError(CloudRefusedError):
 
 class VocabularyMismatchError(CloudRefusedError):
     """The cloud serves a model with another vocabulary."""
+
+
+class DeliveryError(EdgewiseError):
+    """A model could not be fetched. The one in use stays as it is."""
+
+
+class DownloadFailedError(DeliveryError):
+    """A file could not be downloaded, also after several tries. The next try goes on from there."""
+
+
+class ChannelError(DeliveryError):
+    """What a channel offers is not signed as it must be, or is no channel."""
+
+
+class ChannelExpiredError(ChannelError):
+    """The channel's signatures are too old: its publisher has stopped, or somebody holds them back."""
 
 
 # The errors of one source after which the other may still answer.

@@ -1,0 +1,1 @@
+"""Publishing models: a signed channel that devices update from."""

@@ -1,0 +1,1 @@
+"""The models installed on this device: what is active, staged or on probation, and the way back."""

@@ -1,0 +1,1 @@
+"""Models that reach this device: fetched, verified, tried, then used. Imported only when needed."""
