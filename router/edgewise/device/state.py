@@ -105,7 +105,10 @@ def _started(probe: DeviceProbe) -> "Future[DeviceState]":
         except BaseException as error:  # noqa: BLE001  # raised again by whoever waits
             result.set_exception(error)
 
-    threading.Thread(target=run, name="edgewise-device-state", daemon=True).start()
+    try:
+        threading.Thread(target=run, name="edgewise-device-state", daemon=True).start()
+    except RuntimeError:  # at a limit of threads, or while the process ends
+        run()
     return result
 
 
