@@ -8,7 +8,8 @@ KEY names a source. A row of `measured` holds the fields of a Measurement in the
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import astuple, fields
+from dataclasses import fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ _MAX_SKEW = 60.0  # seconds by which the clock may have been set back since
 _MAX_SOURCES = 32  # a cloud may have had many addresses
 _MAX_BYTES = 2**20  # more than such a file needs
 _FIELDS = [field.name for field in fields(Measurement)]
+_row = attrgetter(*_FIELDS)  # astuple() takes five times as long
 
 
 def read(path: Path, now: float) -> dict[str, History]:
@@ -58,7 +60,7 @@ def _to_json(histories: Mapping[str, History]) -> str:
     latest = sorted(known, key=lambda item: item[1].measured[-1].at)[-_MAX_SOURCES:]
     kept = {
         key: {
-            "measured": [astuple(row) for row in history.measured],
+            "measured": [_row(m) for m in history.measured],
             "loads": [*history.load_times],
         }
         for key, history in latest
