@@ -130,7 +130,7 @@ def _load(
         tokenizer = load_tokenizer(folder, manifest)
         import_library()
         verified.result()
-    weights = weight_cache or default_folder()
+    weights = (weight_cache or default_folder()).absolute()
     if not PassedModel(manifest, threads):
         from edgewise_edge.trial import require_passed  # takes 10 ms, which delays a cold start
 

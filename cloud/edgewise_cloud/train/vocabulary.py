@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from tokenizers import ByteLevelBPETokenizer
+from tokenizers import ByteLevelBPETokenizer, Regex
+from tokenizers.pre_tokenizers import Sequence, Split
 
 from edgewise_cloud.errors import TextError
 from edgewise_cloud.files import atomic_write
@@ -17,6 +18,7 @@ def train_vocabulary(texts: list[str], size: int, folder: Path) -> None:
     writes nothing, if the texts do not yield that many tokens; OSError.
     """
     trainer = ByteLevelBPETokenizer()
+    trainer.pre_tokenizer = Sequence([trainer.pre_tokenizer, _cut_long_words()])
     trainer.train_from_iterator(texts, vocab_size=size - 1, show_progress=False)
     if (found := trainer.get_vocab_size() + 1) != size:
         raise TextError(
@@ -31,3 +33,11 @@ def train_vocabulary(texts: list[str], size: int, folder: Path) -> None:
         partial.write_text(json.dumps(ids, ensure_ascii=False), encoding="utf-8")
     with atomic_write(folder / MERGES_FILE) as partial:
         partial.write_text(f"#version: 0.2\n{merges}", encoding="utf-8")
+
+
+def _cut_long_words() -> Split:
+    """Cuts words of more than 1,000 bytes: the trainer's time grows with the square of the longest.
+
+    No text in a language has one; a run of blanks, or text without any blanks, is one word.
+    """
+    return Split(Regex("(?m).{1,1000}"), "isolated")

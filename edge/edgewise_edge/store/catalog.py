@@ -18,9 +18,9 @@ def find_model(model: str | Path) -> Path:
     if isinstance(model, str) and model in bundled_models():
         return BUNDLED / model
     try:
-        folder = Path(model).expanduser()
+        folder = Path(model).expanduser().absolute()  # a later chdir changes nothing
         found = folder.is_dir()
-    except (OSError, RuntimeError, ValueError):  # too long, no such home, a null byte
+    except (OSError, RuntimeError, ValueError):  # too long, no such home, a null byte, no cwd
         found = False
     if not found:
         raise ModelNotFoundError(

@@ -1,14 +1,14 @@
 """Which models may be loaded into this process: those that were verified on this machine before."""
 
-import contextlib
 import hashlib
 import json
 from dataclasses import astuple
 from pathlib import Path
 
-from edgewise_edge.store.files import is_ours
+from edgewise_edge.store.cache_folder import cache_folder, report_unusable
+from edgewise_edge.store.files import is_ours, write_text
 from edgewise_edge.store.manifest import MODEL_FILE, Manifest
-from edgewise_edge.store.weight_cache import default_folder, platform_key
+from edgewise_edge.store.weight_cache import platform_key
 
 _in_this_process: set[str] = set()  # where the cache folder cannot be written to
 
@@ -32,10 +32,12 @@ class PassedModel:
     def remember(self) -> None:
         """It passed."""
         _in_this_process.add(self.name)
-        with contextlib.suppress(OSError):
+        try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._path.touch()
+            write_text(self._path, "")
+        except OSError as error:
+            report_unusable(self._path.parent, error)
 
     @property
     def _path(self) -> Path:
-        return default_folder().with_name("passed") / self.name
+        return cache_folder() / "passed" / self.name

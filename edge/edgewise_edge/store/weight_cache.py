@@ -7,7 +7,6 @@ Mapped from a file, it loads in milliseconds, and all processes that run the mod
 import contextlib
 import errno
 import hashlib
-import logging
 import os
 import platform
 import shutil
@@ -16,8 +15,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import platformdirs
-
+from edgewise_edge.store.cache_folder import cache_folder, report_unusable
 from edgewise_edge.store.files import is_ours
 from edgewise_edge.store.manifest import FileRecord
 from edgewise_edge.store.weight_record import WeightRecord
@@ -27,14 +25,13 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-_log = logging.getLogger("edgewise_edge.weight_cache")
 _SUFFIX, _PARTIAL, _LOADING = ".xnnpack", ".partial", ".loading"
 _MAX_IDLE = 30 * 24 * 3600.0  # seconds without use, after which a file is removed
 
 
 def default_folder() -> Path:
-    """The user's cache folder."""
-    return platformdirs.user_cache_path("edgewise") / "weights"
+    """Of prepared weights, in the user's cache folder."""
+    return cache_folder() / "weights"
 
 
 class WeightCache:
@@ -94,7 +91,7 @@ class WeightCache:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             _require_space(partial, self._space)
         except OSError as error:
-            _warn_once(self.path.parent, error)
+            report_unusable(self.path.parent, error)
             yield None
             return
         try:
@@ -116,7 +113,7 @@ class WeightCache:
             WeightRecord.of(self.path).write(self._record)
             self._remove_unused()
         except OSError as error:
-            _warn_once(self.path.parent, error)
+            report_unusable(self.path.parent, error)
 
     def _remove_unused(self) -> None:
         """Remove files of models no longer in use, and those of interrupted loads."""
@@ -193,20 +190,6 @@ def _clear_abandoned(mark: Path) -> bool:
     return True
 
 
-_warned: set[Path] = set()
-
-
-def _warn_once(folder: Path, error: OSError) -> None:
-    if folder not in _warned:
-        _warned.add(folder)
-        _log.warning(
-            "prepared weights cannot be kept in %s (%s): models load more slowly, and processes do "
-            "not share their memory",
-            folder,
-            error.strerror or error,
-        )
-
-
 def platform_key() -> str:
     """What the layout of the weights depends on: LiteRT's version and the processor."""
     try:
@@ -219,7 +202,10 @@ def platform_key() -> str:
 
 def processor_features() -> str:
     """The processor's feature flags as Linux lists them; elsewhere its name."""
-    with contextlib.suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
+    with (
+        contextlib.suppress(OSError),
+        Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as lines,
+    ):
         for line in lines:
             if line.startswith(("flags", "Features")):
                 return line

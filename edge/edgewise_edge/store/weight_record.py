@@ -2,12 +2,11 @@
 
 import hashlib
 import json
-import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from edgewise_edge.store.files import read_text
+from edgewise_edge.store.files import read_text, write_text
 
 _MAX_BYTES = 2**12
 
@@ -41,13 +40,8 @@ class WeightRecord:
             raise ValueError(str(error)) from error
 
     def write(self, path: Path) -> None:
-        """Write to `path` in one step."""
-        new = path.with_name(f".{uuid.uuid4().hex}.partial")
-        try:
-            new.write_text(json.dumps(asdict(self)), encoding="utf-8")
-            new.replace(path)
-        finally:
-            new.unlink(missing_ok=True)
+        """Write to `path` in one step. Raises OSError."""
+        write_text(path, json.dumps(asdict(self)))
 
     def trusts(self, file: Path) -> bool:
         """Whether nothing has touched `file` since its content was compared."""

@@ -42,9 +42,13 @@ class Config:
     problem: ConfigurationError | None = None
 
 
-def default_file() -> Path:
-    """Where the config file is looked for."""
-    return platformdirs.user_config_path("edgewise") / "config.toml"
+def default_file() -> Path | None:
+    """Where the config file is looked for; None for a user without a home folder."""
+    try:
+        folder = platformdirs.user_config_path("edgewise")
+    except RuntimeError:
+        return None
+    return folder / "config.toml" if folder.is_absolute() else None
 
 
 def load_config() -> Config:
@@ -53,21 +57,27 @@ def load_config() -> Config:
     Raises ConfigurationError.
     """
     named = os.environ.get(CONFIG_VARIABLE)
-    file = _path(named, CONFIG_VARIABLE) if named else default_file()
+    file = _path(named, CONFIG_VARIABLE).absolute() if named else default_file()
+    if not file or not (named or os.path.exists(file)):  # noqa: PTH110  # Path's may raise
+        return Config()
+    values = parse_config(_read(file, named=bool(named)), file)
+    if os.environ.get(TOKEN_VARIABLE):
+        values.pop("cloud_token_file", None)  # the environment comes before the file
+    return Config(file, values)
+
+
+def _read(file: Path, *, named: bool) -> str:
+    """The text of `file`; one that was named may also be a device or a pipe."""
+    if not named and not file.is_file():
+        raise ConfigurationError(f"{file} is not a regular file; make it one, or remove it")
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        return file.read_text(encoding="utf-8-sig")
     except (FileNotFoundError, NotADirectoryError) as error:
-        if not named:
-            return Config()
         raise ConfigurationError(f"{CONFIG_VARIABLE} names {file}, which does not exist") from error
     except OSError as error:
         raise ConfigurationError(f"cannot read {file}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{file} is not UTF-8: {error}") from error
-    values = parse_config(text, file)
-    if os.environ.get(TOKEN_VARIABLE):
-        values.pop("cloud_token_file", None)  # the environment comes before the file
-    return Config(file, values)
 
 
 def parse_config(text: str, file: Path) -> dict[str, Any]:

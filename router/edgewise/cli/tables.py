@@ -42,7 +42,7 @@ def doctor_table(report: Report) -> Table:
     """The config file, the device's state, its model, and the cloud."""
     state = report.device
     rows = {
-        "config file": str(report.config or f"none (it would be {default_file()})"),
+        "config file": str(report.config or _no_config()),
         **_model_rows(report),
         "memory available": _megabytes(state.available_memory),
         "memory pressure": _percent(state.memory_pressure),
@@ -54,6 +54,11 @@ def doctor_table(report: Report) -> Table:
         else "none: no address set (--cloud HOST:PORT), or --offline",
     }
     return _two_columns(rows)
+
+
+def _no_config() -> str:
+    file = default_file()
+    return f"none (it would be {file})" if file else "none (this user has no home folder)"
 
 
 def profile_table(profile: Profile) -> Table:

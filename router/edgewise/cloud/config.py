@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, fields
 from os import PathLike, fspath
+from pathlib import Path
 from typing import TypeAlias
 
 from edgewise.errors import ConfigurationError
@@ -41,7 +42,8 @@ class CloudSecurity:
             if not isinstance(value := getattr(self, name), bool):
                 raise ConfigurationError(f"{name} is {shown(value)}; it must be True or False")
         for name in ("root_certificates", "client_certificate", "client_key"):
-            _require_path(name, getattr(self, name))
+            # Absolute: a change of the working directory must not change the files.
+            object.__setattr__(self, name, _absolute(name, getattr(self, name)))
         if (self.client_certificate is None) != (self.client_key is None):
             raise ConfigurationError(
                 "a client certificate and its key must be set together; one of them is missing"
@@ -63,13 +65,19 @@ class CloudSecurity:
         return self.tls or bool(self.root_certificates or self.client_certificate)
 
 
-def _require_path(name: str, value: object) -> None:
+def _absolute(name: str, value: object) -> Path | None:
     """An empty path, such as that of an unset variable, must not mean an unencrypted connection."""
     if value is None:
-        return
+        return None
     path = value if isinstance(value, str) else isinstance(value, PathLike) and fspath(value)
     if not isinstance(path, str) or not path or "\0" in path:
         raise ConfigurationError(f"{name} is {shown(value)}; it must be the path of a file")
+    try:
+        return Path(path).absolute()
+    except OSError as error:
+        raise ConfigurationError(
+            f"{name} is {shown(value)}; the working directory that it starts at has been removed"
+        ) from error
 
 
 def _printable(token: object) -> bool:

@@ -3,6 +3,8 @@
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextvars import copy_context
 from dataclasses import fields, replace
 from typing import Any, Protocol
 
@@ -14,6 +16,7 @@ from edgewise_edge.memory import available_memory, memory_pressure
 from edgewise_edge.readings import plausible, reading
 
 MAX_AGE = 1.0  # seconds
+TIMEOUT = 2.0  # seconds; reading all sensors takes a few milliseconds
 _SHARE = Range(0, 1)
 _POSSIBLE: Mapping[str, Range] = {
     "available_memory": Range(0, 2**63 - 1, whole=True),
@@ -49,8 +52,9 @@ def read_device_state() -> DeviceState:
 class CachedProbe:
     """Calls `probe` again once its state is older than `max_age` seconds. Thread-safe.
 
-    A probe that raises gives an unknown state, and a value that cannot be true (a battery of 85, NaN)
-    is unknown: neither fails a request.
+    A probe that raises gives an unknown state, and so does one that takes longer than `timeout`
+    seconds, as when the driver behind a file hangs; it is not started again until it has returned.
+    A value that cannot be true (a battery of 85, NaN) is unknown. None of these fails a request.
     """
 
     def __init__(
@@ -58,11 +62,14 @@ class CachedProbe:
         probe: DeviceProbe = read_device_state,
         clock: Callable[[], float] = time.monotonic,
         max_age: float = MAX_AGE,
+        timeout: float = TIMEOUT,
     ) -> None:
         self._probe, self._clock, self._max_age = probe, clock, max_age
+        self._timeout = timeout
         self._lock = threading.Lock()
         self._state: DeviceState | None = None
         self._read_at = 0.0
+        self._late: Future[DeviceState] | None = None  # of a call that has not returned in time
 
     def __call__(self) -> DeviceState:
         """The state now, or at most `max_age` seconds ago."""
@@ -73,7 +80,36 @@ class CachedProbe:
             return self._state
 
     def _read(self) -> DeviceState:
-        return reading("the state of the device", lambda: _possible(self._probe())) or DeviceState()
+        return reading("the state of the device", self._in_time) or DeviceState()
+
+    def _in_time(self) -> DeviceState | None:
+        if self._late and not self._late.done():
+            return None
+        result, self._late = self._late or _started(self._probe), None
+        try:
+            return _possible(result.result(self._timeout))
+        except TimeoutError as error:
+            if result.done():
+                raise  # it is the probe's own
+            self._late = result
+            raise TimeoutError(f"it takes more than {self._timeout:g} s") from error
+
+
+def _started(probe: DeviceProbe) -> "Future[DeviceState]":
+    """Call `probe` in a thread that does not keep the process from ending."""
+    result, context = Future[DeviceState](), copy_context()
+
+    def run() -> None:
+        try:
+            result.set_result(context.run(probe))
+        except BaseException as error:  # noqa: BLE001  # raised again by whoever waits
+            result.set_exception(error)
+
+    try:
+        threading.Thread(target=run, name="edgewise-device-state", daemon=True).start()
+    except RuntimeError:  # at a limit of threads, or while the process ends
+        run()
+    return result
 
 
 def _possible(state: DeviceState) -> DeviceState:

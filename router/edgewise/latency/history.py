@@ -1,11 +1,15 @@
 """The measurements of one source, and the predictors fitted to them."""
 
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from edgewise.latency.measurement import Measurement
 from edgewise.latency.predict import CloudTimes, DeviceTimes
 from edgewise.latency.regression import weighted_median
+
+T = TypeVar("T")
 
 WINDOW = 64  # generations
 _LOAD_TIMES = 8
@@ -55,6 +59,21 @@ class History:
             else 0.0
         )
 
+    def copy(self) -> "History":
+        """One with the same measurements."""
+        return History(self.measured.copy(), self.load_times.copy())
+
+    def merged(self, other: "History") -> "History":
+        """Both, by time; what is in both counts once."""
+        measured = sorted(_union(self.measured, other.measured), key=lambda row: row.at)
+        load_times = _union(self.load_times, other.load_times)
+        return History(deque(measured, maxlen=WINDOW), deque(load_times, maxlen=_LOAD_TIMES))
+
     def _snapshot(self) -> list[Measurement]:
         # Fitting allocates, so the garbage collector may end a stream that then adds to `measured`.
         return list(self.measured)
+
+
+def _union(kept: Iterable[T], new: Iterable[T]) -> list[T]:
+    kept = list(kept)
+    return [*kept, *(Counter(new) - Counter(kept)).elements()]

@@ -7,36 +7,36 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import platformdirs
-
 from edgewise.latency.history import History
 from edgewise.latency.measurement import Measurement
 from edgewise.latency.predict import HOUR
-from edgewise.latency.store import read, to_json, write
+from edgewise.latency.store import merge, read
 from edgewise.policy.types import UNKNOWN, PredictedTime
+from edgewise_edge.store.cache_folder import cache_folder
 
 _SAVE_EVERY = 5.0  # seconds
 
 
 def default_path() -> Path:
     """The file in the user's cache folder that keeps measurements."""
-    return platformdirs.user_cache_path("edgewise") / "latency.json"
+    return cache_folder() / "latency.json"
 
 
 class LatencyLog:
     """Measurements by source key, in memory and in a JSON file. Thread-safe.
 
-    The file is read once and written at most every few seconds, and by `save`. If two processes use
-    one file, the last to write wins and the measurements of the other are lost. A file that cannot
-    be read or written is ignored: predictions are optional.
+    The file is read once, and at most every few seconds and by `save`, what is new is added to it:
+    several routers and processes may use one file. A file that cannot be read is ignored, and one
+    that cannot be written is logged once: predictions are optional.
     """
 
     def __init__(self, path: Path | None = None, clock: Callable[[], float] = time.time) -> None:
-        self._path, self._clock = path, clock
+        # Absolute: a change of the working directory must not change the file.
+        self._path, self._clock = path.absolute() if path else None, clock
         # Re-entrant: the garbage collector may end a stream, which adds to the log, at any point.
         self.lock, self.save_lock = threading.RLock(), threading.RLock()
-        self._histories = read(path, clock()) if path else {}
-        self._changed = False
+        self._histories = read(self._path, clock()) if self._path else {}
+        self._changed = self._saving = False
         self._saved_at = -math.inf
 
     def measured(self, key: str) -> list[Measurement]:
@@ -102,15 +102,19 @@ class LatencyLog:
         return times.predict(position=position, max_tokens=max_tokens, expected_wait=expected_wait)
 
     def save(self) -> None:
-        """Write what is not in the file yet."""
-        if not self._path:
-            return
+        """Add to the file what is not in it yet."""
         with self.save_lock:
+            if not self._path or self._saving:
+                return  # the garbage collector has ended a stream while this thread saves
             with self.lock:
                 changed, self._changed = self._changed, False
-                content = to_json(self._histories) if changed else ""
+                new = {key: history.copy() for key, history in self._histories.copy().items()}
             if changed:
-                write(self._path, content)
+                self._saving = True
+                try:
+                    merge(self._path, new, self._clock())
+                finally:
+                    self._saving = False
                 self._saved_at = self._clock()
 
     def _save_if_due(self) -> None:

@@ -5,17 +5,18 @@
 KEY names a source. A row of `measured` holds the fields of a Measurement in their order.
 """
 
-import contextlib
 import json
 import math
-import os
 from collections.abc import Mapping
-from dataclasses import astuple, fields
+from dataclasses import fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from edgewise.latency.history import History
 from edgewise.latency.measurement import Measurement
+from edgewise_edge.store.cache_folder import report_unusable
+from edgewise_edge.store.files import locked, read_text, write_text
 
 _VERSION = 2
 _MAX_AGE = 30 * 24 * 3600.0  # seconds
@@ -23,56 +24,48 @@ _MAX_SKEW = 60.0  # seconds by which the clock may have been set back since
 _MAX_SOURCES = 32  # a cloud may have had many addresses
 _MAX_BYTES = 2**20  # more than such a file needs
 _FIELDS = [field.name for field in fields(Measurement)]
+_row = attrgetter(*_FIELDS)  # astuple() takes five times as long
 
 
 def read(path: Path, now: float) -> dict[str, History]:
     """The histories in the file, without measurements older than 30 days; empty if it is invalid."""
     try:
-        with path.open("rb") as file:
-            content = json.loads(file.read(_MAX_BYTES))
+        content = json.loads(read_text(path, _MAX_BYTES))
         if content["version"] != _VERSION:
             return {}
         histories = {key: _history(entry, now) for key, entry in content["sides"].items()}
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        ArithmeticError,
-        RecursionError,
-    ):
+    except Exception:  # noqa: BLE001  # whatever lies there, it is only not used
         return {}
     return {key: history for key, history in histories.items() if history.measured}
 
 
-def to_json(histories: dict[str, History]) -> str:
-    """The file's content: the sources that were measured last.
+def merge(path: Path, histories: Mapping[str, History], now: float) -> None:
+    """Add the histories to those in the file, which other routers and processes may have written.
 
-    It works on copies, since the garbage collector may end a stream that adds a measurement.
+    If the file cannot be written, one warning is logged.
     """
-    known = [(key, history) for key, history in histories.copy().items() if history.measured]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(path.parent):
+            kept = read(path, now)
+            new = {key: kept.get(key, History()).merged(own) for key, own in histories.items()}
+            write_text(path, _to_json(kept | new))
+    except OSError as error:
+        report_unusable(path.parent, error)
+
+
+def _to_json(histories: Mapping[str, History]) -> str:
+    """The file's content: the sources that were measured last."""
+    known = [(key, history) for key, history in histories.items() if history.measured]
     latest = sorted(known, key=lambda item: item[1].measured[-1].at)[-_MAX_SOURCES:]
     kept = {
         key: {
-            "measured": [astuple(row) for row in list(history.measured)],
-            "loads": list(history.load_times),
+            "measured": [_row(m) for m in history.measured],
+            "loads": [*history.load_times],
         }
         for key, history in latest
     }
     return json.dumps({"version": _VERSION, "sides": kept})
-
-
-def write(path: Path, content: str) -> None:
-    """Write to a temporary file and rename it, so that no process reads a partial file."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(content, encoding="utf-8")
-        partial.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            partial.unlink()
 
 
 def _history(entry: Mapping[str, Any], now: float) -> History:

@@ -1,6 +1,7 @@
 """The device's state: read in one place, at most once a second."""
 
 import sys
+import threading
 
 import psutil
 import pytest
@@ -170,3 +171,34 @@ def test_state_of_this_device_can_be_read():
     assert isinstance(state, DeviceState)
     assert state.available_memory is None or state.available_memory >= 0
     assert state.battery is None or 0 <= state.battery <= 1
+
+
+def test_probe_that_hangs_counts_as_unknown(caplog):
+    """As where a driver does not answer. It is called again once it has returned."""
+    clock, answer, calls = FakeClock(), threading.Event(), []
+
+    def stuck() -> DeviceState:
+        calls.append(threading.current_thread())
+        answer.wait()
+        return DeviceState(battery=0.5)
+
+    probe = CachedProbe(stuck, clock, timeout=0.01)
+    for _ in range(3):
+        assert probe() == DeviceState()
+        clock.now += MAX_AGE + 1
+    assert len(calls) == 1
+    assert calls[0].daemon  # or the process could not end
+    assert sum("more than 0.01 s" in message for message in caplog.messages) == 1
+    answer.set()
+    calls[0].join()
+    assert probe() == DeviceState(battery=0.5)
+
+
+def test_probe_is_called_where_no_thread_can_be_started(monkeypatch):
+    """As at a limit of processes."""
+
+    def fail(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    assert CachedProbe(CountingProbe(), FakeClock())() == DeviceState(temperature=1.0)

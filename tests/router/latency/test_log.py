@@ -1,8 +1,14 @@
 """LatencyLog: measurements in memory and in a file, valid or not."""
 
+import errno
 import json
+import os
+import socket
+import subprocess
+import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +16,7 @@ from edgewise.latency.log import LatencyLog, default_path
 from edgewise.latency.machine import machine
 from edgewise.latency.measurement import Measurement
 from edgewise.policy.types import UNKNOWN
+from edgewise_edge.store.files import locked
 
 NOW = 1.7e9  # seconds since the epoch
 DAY = 24 * 3600.0
@@ -242,12 +249,55 @@ def test_unchanged_log_is_not_numbers_in(path):
     assert not path.exists()
 
 
-def test_last_of_two_logs_to_write_wins(path):
-    """Two processes with one file overwrite each other's measurements, and leave it valid."""
+def test_logs_on_one_file_keep_each_others_measurements(path):
+    """Those of other routers and processes are added to, in the order of time."""
     one, other = opened(path), opened(path)
-    one.add("source", numbered(1))
-    other.add("source", numbered(2))
-    assert numbers_in(path) == [2]
+    one.add("source", numbered(1, at=NOW - 3))
+    one.add_load_time("source", 1.0)
+    other.add("source", numbered(2, at=NOW - 2))
+    other.add("another", numbered(9))
+    one.add("source", numbered(3, at=NOW - 1))
+    for log in (one, other, one):
+        log.save()
+    assert numbers_in(path) == [1, 2, 3]
+    assert opened(path).load_times("source") == [1.0]
+    assert opened(path).measured("another") == [numbered(9)]
+
+
+def test_processes_on_one_file_keep_each_others_measurements(path):
+    """While all of them write."""
+    program = f"""
+import sys
+from pathlib import Path
+from tests.router.latency.test_log import numbered, opened
+log = opened(Path({str(path)!r}))
+for number in range(20):
+    log.add(sys.argv[1], numbered(number))
+    log.save()
+"""
+    command = [sys.executable, "-c", program]
+    children = [subprocess.Popen([*command, name]) for name in ("one", "other")]
+    assert [child.wait(60) for child in children] == [0, 0]
+    for name in ("one", "other"):
+        assert opened(path).measured(name) == [numbered(number) for number in range(20)]
+
+
+def test_lock_that_is_held_for_good_is_not_waited_for(path):
+    """Its holder may be stopped."""
+    log = opened(path)
+    with locked(path.parent):
+        log.add("source", numbered(1))
+    assert numbers_in(path) == [1]
+
+
+def test_change_of_the_working_directory_does_not_change_the_file(tmp_path, monkeypatch):
+    """A relative path is where it was when the log was made."""
+    monkeypatch.chdir(tmp_path)
+    log = opened(Path("latency.json"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    log.add("source", numbered(1))
+    assert numbers_in(tmp_path / "latency.json") == [1]
 
 
 def test_no_temporary_file_remains(path):
@@ -343,17 +393,51 @@ def test_corrupt_file_is_ignored(path, corrupt):
     assert numbers_in(path) == [1]
 
 
-@pytest.mark.parametrize("make", ["folder", "link to itself"])
-def test_path_that_is_not_a_file_is_ignored(path, make):
-    """The log keeps its measurements in memory."""
-    if make == "folder":
-        (path / "something").mkdir(parents=True)
-    else:
-        path.symlink_to(path)
+def lay_socket(path):
+    """A Unix domain socket."""
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+
+
+LAYING = {
+    "folder": lambda path: (path / "something").mkdir(parents=True),
+    "fifo": os.mkfifo,
+    "socket": lay_socket,
+    "device": lambda path: path.symlink_to("/dev/zero"),
+    "link to itself": lambda path: path.symlink_to(path),
+    "link": lambda path: path.symlink_to(path.with_name("others")),
+    "unreadable": lambda path: path.touch(mode=0),
+}
+
+
+@pytest.mark.parametrize("kind", LAYING)
+def test_whatever_lies_at_the_path_is_ignored(path, kind):
+    """And replaced, but for a folder; what a link leads to is neither read for good nor written."""
+    others = path.with_name("others")
+    others.write_text("theirs")
+    LAYING[kind](path)
     log = opened(path)
     log.add("source", numbered(1))
     log.save()
     assert log.measured("source") == [numbered(1)]
+    assert others.read_text() == "theirs"
+    assert numbers_in(path) == ([] if kind == "folder" else [1])
+
+
+@pytest.mark.parametrize("failure", [errno.ENOSPC, errno.EROFS])
+def test_full_disk_is_logged_once(path, monkeypatch, caplog, failure):
+    """The log keeps its measurements in memory."""
+
+    def fail(*_):
+        raise OSError(failure, os.strerror(failure))
+
+    monkeypatch.setattr("edgewise.latency.store.write_text", fail)
+    log = opened(path)
+    for number in range(2):
+        log.add("source", numbered(number))
+        log.save()
+    assert len(log.measured("source")) == 2
+    assert [os.strerror(failure) in message for message in caplog.messages] == [True]
 
 
 def test_unwritable_path_is_ignored(tmp_path):

@@ -48,7 +48,7 @@ COMPUTED_WITH: Mapping[str, tuple[Any, ...]] = {
     "tie_word_embeddings": (True, False),  # see tensors.py: the tensors decide
 }
 
-# Fields that change nothing here: notes, training, other tasks, settings of generation.
+# Fields that change nothing here: notes, training, other tasks, tokenizers, generation's settings.
 _NEUTRAL = """
 architectures transformers_version torch_dtype dtype use_cache initializer_range
 gradient_checkpointing reorder_and_upcast_attn attn_implementation chunk_size_feed_forward
@@ -61,10 +61,20 @@ predict_special_tokens max_length min_length max_new_tokens do_sample early_stop
 num_beam_groups diversity_penalty temperature top_k top_p typical_p repetition_penalty
 length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size bad_words_ids
 num_return_sequences remove_invalid_values exponential_decay_length_penalty suppress_tokens
-begin_suppress_tokens
+begin_suppress_tokens sequence_bias renormalize_logits penalty_alpha min_p guidance_scale max_time
+num_beam_hyps low_memory use_return_dict loss_type xla_device device_map attribute_map
+is_composition base_model_tp_plan base_model_pp_plan base_config_key sub_configs
+bos_token eos_token pad_token unk_token sep_token cls_token mask_token padding_side
+truncation_side model_max_length add_prefix_space add_bos_token
+name name_or_path model_name base_model base_model_name_or_path author authors organization
+description comment comments notes license license_name license_link language languages tags
+pipeline_tag library_name citation url homepage repository created_at updated_at date datasets
+dataset dataset_name metrics revision commit commit_hash seed epochs num_epochs num_train_epochs
+learning_rate weight_decay batch_size warmup_steps max_steps optimizer unsloth_fixed
 """
 NEUTRAL = frozenset(_NEUTRAL.split())
-NEUTRAL_STARTS, NEUTRAL_ENDS = ("_", "summary_"), ("_version",)
+NEUTRAL_STARTS = ("_", "summary_", "training_", "train_", "wandb_", "transformers.js")
+NEUTRAL_ENDS = ("_version", "_url", "_date", "_timestamp")
 
 
 @dataclass(frozen=True, slots=True)

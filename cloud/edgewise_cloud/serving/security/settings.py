@@ -26,6 +26,12 @@ class Security:
     tokens: Path | None = None  # see tokens.py
     insecure: bool = False  # allow non-loopback addresses without TLS and tokens
 
+    def __post_init__(self) -> None:
+        """Make paths absolute: files are read again later, perhaps from another folder."""
+        for name in ("certificate", "key", "client_ca", "tokens"):
+            if (file := getattr(self, name)) is not None:
+                object.__setattr__(self, name, Path(file).absolute())
+
     def check(self, host: str) -> None:
         """Raise ServeError if settings contradict each other, or are not enough for `host`."""
         if (self.certificate is None) != (self.key is None):

@@ -43,6 +43,16 @@ def config(tmp_path: Path) -> Path:
         ("model_type", ["gpt2"]),
         ("position_embedding_type", "rotary"),
         ("causal", False),
+        ("rope_theta", 10000.0),
+        ("num_key_value_heads", 1),
+        ("sliding_window", 16),
+        ("logit_scale", 0.5),
+        ("final_logit_softcapping", 30.0),
+        ("hidden_act", "relu"),
+        ("use_bias", False),
+        ("parallel_residual", True),
+        ("adapters", {"mine": {}}),
+        ("num_experts", 4),
         ("n_head", 3),
         ("n_head", 0),
         ("n_layer", True),
@@ -115,6 +125,34 @@ def test_what_transformers_writes_is_read(config: Path) -> None:
     update_json(config, **theirs)
     assert GPT2Config.read(config.parent).architecture == SIZES
     update_json(config, layer_norm_epsilon=9.999999747378752e-06)  # float32's 1e-5
+    assert GPT2Config.read(config.parent).architecture == SIZES
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("_name_or_path", "me/mine"),
+        ("transformers_version", "5.0.0"),
+        ("torch_dtype", "bfloat16"),
+        ("dtype", "float16"),
+        ("task_specific_params", {"text-generation": {"temperature": 0.7}}),
+        ("transformers.js_config", {"use_external_data_format": True}),
+        ("unsloth_version", "2025.1"),
+        ("name_or_path", "gpt2"),
+        ("license", "mit"),
+        ("language", ["en", "fr"]),
+        ("training_args", {"lr": 1e-4}),
+        ("created_at", "2025-01-01"),
+        ("eos_token", "<|endoftext|>"),
+        ("model_max_length", 1024),
+        ("loss_type", "ForCausalLMLoss"),
+        ("attn_implementation", "sdpa"),
+        ("min_p", 0.1),
+    ],
+)
+def test_notes_are_read_over(config: Path, field: str, value: object) -> None:
+    """They change nothing that the model computes."""
+    update_json(config, **{field: value})
     assert GPT2Config.read(config.parent).architecture == SIZES
 
 
