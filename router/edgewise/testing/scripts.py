@@ -27,8 +27,9 @@ def completes(tokens: Iterator[int], attempt: Attempt) -> Iterator[int]:
 
 
 def fails_after(count: int, error: Exception | None = None) -> Script:
-    """Generate `count` tokens, then raise `error`.
+    """Generate `count` tokens, or the whole answer if it has fewer, then raise `error`.
 
+    A failure after the answer's end is never seen: the router stops reading there.
     Default: CloudUnavailableError in the cloud, RuntimeFailedError on the device. After these and
     the others of errors.Failure the other source continues; any other error reaches the app.
     """
