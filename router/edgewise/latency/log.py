@@ -9,11 +9,13 @@ from pathlib import Path
 
 import platformdirs
 
+from edgewise.errors import ConfigurationError
 from edgewise.latency.history import History
 from edgewise.latency.measurement import Measurement
 from edgewise.latency.predict import HOUR
 from edgewise.latency.store import read, to_json, write
 from edgewise.policy.types import UNKNOWN, PredictedTime
+from edgewise_edge.checks import check_type
 
 _SAVE_EVERY = 5.0  # seconds
 
@@ -32,6 +34,9 @@ class LatencyLog:
     """
 
     def __init__(self, path: Path | None = None, clock: Callable[[], float] = time.time) -> None:
+        if path is not None:
+            check_type("path", path, str | Path, "the path of a file", ConfigurationError)
+            path = Path(path)
         self._path, self._clock = path, clock
         # Re-entrant: the garbage collector may end a stream, which adds to the log, at any point.
         self.lock, self.save_lock = threading.RLock(), threading.RLock()
