@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from numbers import Integral, Real
+from types import UnionType
 
 _SHOWN = 80  # characters of an invalid value
 
 MAX_SEED = 2**63 - 1
+_LARGE = 2**64  # no option may be: an int of a Decimal such as 1e999999 would fill the memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +56,22 @@ def plain_number(value: object) -> object:
     """Numbers of NumPy and the standard library as int or float; anything else as it is."""
     if type(value) in {int, float, bool}:  # nearly always
         return value
-    if isinstance(value, Integral) and not isinstance(value, bool):
-        return int(value)
-    return float(value) if isinstance(value, Real | Decimal) else value
+    try:
+        if isinstance(value, Integral) and not isinstance(value, bool):
+            return int(value)
+        if isinstance(value, Decimal) and value == value.to_integral_value():
+            return int(value) if abs(value) < _LARGE else float(value)
+        return float(value) if isinstance(value, Real | Decimal) else value
+    except (ArithmeticError, ValueError):  # a signaling NaN, or beyond a float
+        return value
+
+
+def check_type(
+    name: str, value: object, kind: type | UnionType, expected: str, error: type[Exception]
+) -> None:
+    """Raise `error` unless `value` is one of these."""
+    if not isinstance(value, kind):
+        raise error(f"{name} is {shown(value)}; it must be {expected}")
 
 
 def check_fields(instance: object, ranges: Mapping[str, Range], error: type[Exception]) -> None:

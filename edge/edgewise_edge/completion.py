@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgewise_edge.checks import Range
+from edgewise_edge.checks import Range, check_type
 from edgewise_edge.decoding.generate import FinishReason, TokenRequest, Usage
 from edgewise_edge.decoding.sampling import sampling_params
-from edgewise_edge.decoding.text import Transcript
+from edgewise_edge.decoding.text import TextAssembler, Transcript
 from edgewise_edge.errors import RequestError
 from edgewise_edge.lease import SharedModel
 from edgewise_edge.model import DeviceModel
@@ -49,7 +49,10 @@ def complete(
     Raises ModelError, RuntimeFailedError, or RequestError for arguments.
     """
     started = time.monotonic()
-    _MAX_TOKENS.check("max_tokens", max_tokens, RequestError)
+    max_tokens = int(_MAX_TOKENS.check("max_tokens", max_tokens, RequestError))
+    check_type("sliding_window", sliding_window, bool, "True or False", RequestError)
+    _require_text(prompt)
+    TextAssembler(stop)  # raises for an invalid stop string
     with _shared_model(model).lease() as loaded:
         prompt_ids = tuple(loaded.tokenizer.encode(prompt))
         if not sliding_window:
@@ -82,6 +85,12 @@ def complete(
         time_to_first_token=(first_token_at or ended) - started,
         duration=ended - started,
     )
+
+
+def _require_text(prompt: object) -> None:
+    """The message names the type only: it is user text that was not meant to be shown."""
+    if not isinstance(prompt, str):
+        raise RequestError(f"the prompt is of type {type(prompt).__name__}; it must be text")
 
 
 _shared: dict[Path, SharedModel] = {}  # the last model that was used

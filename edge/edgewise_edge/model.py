@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
+from edgewise_edge.checks import Range, check_type
 from edgewise_edge.decoding.generate import TokenRequest, generate_tokens
 from edgewise_edge.decoding.tokenizer import TOKENIZER_FILES, Tokenizer
 from edgewise_edge.errors import (
@@ -24,6 +25,9 @@ from edgewise_edge.store.catalog import find_model
 from edgewise_edge.store.manifest import MODEL_FILE, Manifest
 from edgewise_edge.store.passed import PassedModel
 from edgewise_edge.store.weight_cache import WeightCache, default_folder
+
+_THREADS = Range(1, 1024, whole=True)
+_PREFIX_MEMORY = Range(0, 2**63 - 1, whole=True, unit="bytes")  # 0: no prefix cache
 
 
 def default_threads() -> int:
@@ -65,12 +69,14 @@ class DeviceModel:
         ModelCorruptError, ModelIncompatibleError, RuntimeFailedError where memory is short, or
         RequestError for invalid `threads` or `prefix_memory`.
         """
-        if threads is not None and threads < 1:
-            raise RequestError(f"threads is {threads}; it must be 1 or more")
-        if prefix_memory < 0:
-            raise RequestError(
-                f"prefix_memory is {prefix_memory}; it must be 0 bytes (no prefix cache) or more"
+        if threads is not None:
+            threads = int(_THREADS.check("threads", threads, RequestError))
+        prefix_memory = int(_PREFIX_MEMORY.check("prefix_memory", prefix_memory, RequestError))
+        if weight_cache is not None:
+            check_type(
+                "weight_cache", weight_cache, str | Path, "the path of a folder", RequestError
             )
+            weight_cache = Path(weight_cache)
         folder = find_model(model)
         with _failures_as(ModelIncompatibleError, f"{folder} cannot be loaded"):
             return cls(*_load(folder, threads or default_threads(), weight_cache), prefix_memory)
@@ -82,6 +88,7 @@ class DeviceModel:
 
         Raises RequestError at once. The first `next()` raises CacheMemoryError before any work.
         """
+        check_type("request", request, TokenRequest, "a TokenRequest", RequestError)
         shape = self.manifest.architecture
         request.check(shape.context_window, shape.vocabulary_size)
         return self._stream(request, cancelled)

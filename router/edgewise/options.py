@@ -6,8 +6,8 @@ from functools import wraps
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
 
 from edgewise.errors import ConfigurationError, UnknownOptionError
-from edgewise.policy.types import Mode, Privacy
-from edgewise_edge.checks import Range, shown
+from edgewise.policy.types import Availability, Mode, Privacy
+from edgewise_edge.checks import Range, check_type, shown
 
 DEFAULT_MAX_TOKENS = 128
 
@@ -71,7 +71,7 @@ ROUTER_RANGES: Mapping[str, Range] = {
     "keep_alive": Range(0, 10**6, unit="seconds"),
 }
 
-Choice = TypeVar("Choice", Mode, Privacy)
+Choice = TypeVar("Choice", Mode, Privacy, Availability)
 Type = TypeVar("Type", bound=type)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -86,8 +86,7 @@ def parse_choice(name: str, kind: type[Choice], value: str, error: type[Exceptio
 
 def require_type(name: str, value: object, kind: type, expected: str) -> None:
     """Raise ConfigurationError unless `value` is one of these."""
-    if not isinstance(value, kind):
-        raise ConfigurationError(f"{name} is {shown(value)}; it must be {expected}")
+    check_type(name, value, kind, expected, ConfigurationError)
 
 
 def require_function(name: str, value: object, expected: str) -> None:

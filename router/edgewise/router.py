@@ -173,8 +173,8 @@ class Router:
         Leaving its `with` block or calling its `close()` stops it.
 
         This call, not the first chunk, raises RequestError for
-        a request that no source could serve, NoSourceError when no source may, and
-        RouterClosedError.
+        a request that no source could serve, NoSourceError when no source may, RouterClosedError,
+        and ConfigurationError where `classify` does not return text.
         """
         self._require_open()
         started = time.monotonic()

@@ -1,7 +1,8 @@
 """Turning tokens into text: whole characters only, and nothing after a stop string."""
 
 import codecs
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 from edgewise_edge.decoding.generate import FinishReason
 from edgewise_edge.decoding.tokenizer import Tokenizer
@@ -16,7 +17,7 @@ class TextAssembler:
     """
 
     def __init__(self, stop: Sequence[str] | str = ()) -> None:
-        self._stop = (stop,) if isinstance(stop, str) else tuple(stop)
+        self._stop = stop_strings(stop)
         if not all(isinstance(text, str) and text for text in self._stop):
             raise RequestError("a stop string is empty or not text; give at least one character")
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
@@ -44,6 +45,16 @@ class TextAssembler:
         keep = max((_overlap(text, stop) for stop in self._stop), default=0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
+
+
+def stop_strings(stop: object) -> tuple[str, ...]:
+    """One text or several, as a tuple; TextAssembler checks each. Raises RequestError."""
+    if isinstance(stop, str):
+        return (stop,)
+    if isinstance(stop, Iterable) and not isinstance(stop, bytes | bytearray):
+        with suppress(TypeError):  # NumPy's arrays without a dimension
+            return tuple(stop)
+    raise RequestError(f"stop is of type {type(stop).__name__}; it must be text, or several texts")
 
 
 def _overlap(text: str, stop: str) -> int:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from edgewise_edge.checks import shown
 from edgewise_edge.errors import ModelNotFoundError
 from edgewise_edge.store.manifest import MANIFEST_FILE
 
@@ -20,6 +21,10 @@ def find_model(model: str | Path) -> Path:
     try:
         folder = Path(model).expanduser().absolute()  # a later chdir changes nothing
         found = folder.is_dir()
+    except TypeError as error:
+        raise ModelNotFoundError(
+            f"model is {shown(model)}; it must be a bundled model's name or the path of a folder"
+        ) from error
     except (OSError, RuntimeError, ValueError):  # too long, no such home, a null byte, no cwd
         found = False
     if not found:

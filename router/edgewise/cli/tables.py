@@ -109,7 +109,8 @@ def _finding(found: Finding) -> str:
 def _battery(charge: float | None, charging: bool | None) -> str:
     if charge is None:
         return "none found, so no constraint"
-    return f"{charge:.0%}, {'charging' if charging else 'not charging'}"
+    words = {None: "charger unknown", True: "charging", False: "not charging"}
+    return f"{charge:.0%}, {words[charging]}"
 
 
 def _megabytes(size: int | None) -> str:

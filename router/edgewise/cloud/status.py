@@ -19,6 +19,12 @@ DETAILS = "grpc-status-details-bin"  # trailing metadata: a google.rpc.Status
 MAX_RETRY_AFTER = 60.0  # seconds; a service that asks for more is asked again after these
 _LONGEST_TEXT = 500  # characters of a service's text in an error
 
+# What 'edgewise-cloud serve' says itself (request_handler.py): it was reached.
+_OWN_WORDS = {
+    "the model is still loading",
+    "the model has stopped working",
+    "the service is shutting down",
+}
 _NO_ACCESS = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
 _UNAVAILABLE = {
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -50,6 +56,8 @@ def error_for_status(
             f"{address} {problem} ({code.name}); set a token that 'edgewise-cloud token' made for "
             "that service"
         )
+    if code is grpc.StatusCode.UNAVAILABLE and details in _OWN_WORDS:
+        return CloudUnavailableError(f"{address} cannot answer now: {details}; retry later")
     if code in _UNAVAILABLE:
         return CloudUnavailableError(_no_answer(code, details, address, security))
     return CloudRefusedError(f"{address} refused the request: {details}")

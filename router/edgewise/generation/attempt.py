@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Generator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Self, TypedDict
 
@@ -25,12 +26,13 @@ class StopSignal(threading.Event):
         self._callbacks: list[Callable[[], object]] = []
 
     def set(self) -> None:
-        """Set it and run the callbacks, once."""
+        """Set it and run the callbacks, once: all of them, even if one raises."""
         with self._lock:
             super().set()
             callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
-            callback()
+        with ExitStack() as calls:
+            for callback in reversed(callbacks):
+                calls.callback(callback)
 
     def add_callback(self, callback: Callable[[], object]) -> None:
         """Call `callback` when the signal is set, or now if it already is."""
@@ -83,7 +85,7 @@ class Attempt:
     thawed_at: float | None = None  # time.monotonic() when the process was last frozen until
     timed_out: bool = False  # it was stopped because it had no token in time
     _generator: Generator[int, None, None] | None = field(default=None, repr=False)
-    _prefetched: int | Exception | None = field(default=None, repr=False)
+    _prefetched: int | BaseException | None = field(default=None, repr=False)
 
     def __enter__(self) -> Self:
         """Return itself; nothing runs yet."""
@@ -100,7 +102,7 @@ class Attempt:
     def __next__(self) -> int:
         """The next token, timed."""
         prefetched, self._prefetched = self._prefetched, None
-        if isinstance(prefetched, Exception):
+        if isinstance(prefetched, BaseException):
             raise prefetched
         if prefetched is not None:
             return prefetched
@@ -131,14 +133,14 @@ class Attempt:
         """
         try:
             self._prefetched = next(self, None)
-        except Exception as error:  # noqa: BLE001  # the iteration raises it
+        except BaseException as error:  # noqa: BLE001  # the iteration raises it
             self._prefetched = error
         return isinstance(self._prefetched, int)
 
     @property
-    def prefetch_error(self) -> Exception | None:
+    def prefetch_error(self) -> BaseException | None:
         """What `prefetch` failed with, until the iteration raises it."""
-        return self._prefetched if isinstance(self._prefetched, Exception) else None
+        return self._prefetched if isinstance(self._prefetched, BaseException) else None
 
     def ready(self, *, uncached: int, load_time: float = 0.0) -> None:
         """The source is loaded or connected: the time to the first token starts here."""

@@ -50,7 +50,9 @@ class EventEmitter:
         """A source was chosen for `max_tokens` more tokens."""
         self._emit(Decided, decision=decision, position=position, max_tokens=max_tokens)
 
-    def attempt_ended(self, attempt: Attempt, outcome: Outcome, error: Exception | None) -> None:
+    def attempt_ended(
+        self, attempt: Attempt, outcome: Outcome, error: BaseException | None = None
+    ) -> None:
         """An attempt has ended."""
         self._emit(
             AttemptEnded,

@@ -44,11 +44,14 @@ class HandoffMonitor:
         self._done.put(None)
 
     def _watch(self) -> None:
+        logged: type[Exception] | None = None
         while not self._is_done():
             try:
                 veto = self._check()
             except Exception as error:  # noqa: BLE001  # the next check may succeed
-                log.warning("a check of the running attempt failed: %s", type(error).__name__)
+                if type(error) is not logged:  # not for every check
+                    logged = type(error)
+                    log.warning("a check of the running attempt failed: %s", logged.__name__)
                 continue
             if veto:
                 self._attempt.hand_off(veto)

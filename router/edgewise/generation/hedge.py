@@ -1,16 +1,19 @@
 """Runs both sources: the attempt that has a token first wins, the other is stopped."""
 
+import logging
 import queue
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
+from edgewise.errors import Failure
 from edgewise.generation.attempt import Attempt
-from edgewise.generation.events import Outcome
 
-# Called for each attempt that did not win: how it ended, and its error if it failed.
-Ended = Callable[[Attempt, Outcome, Exception | None], object]
+log = logging.getLogger("edgewise")
+
+# Called for an attempt that ended without a token while the other one runs, with its failure.
+Ended = Callable[[Attempt, Exception | None], object]
 
 
 def hedge(
@@ -19,28 +22,25 @@ def hedge(
     """Run `first`, and after `after` seconds without a token also the attempt of `open_other`.
 
     Returns the attempt that had a token first, ready to be iterated. If none had, returns the last
-    one to end, whose iteration raises its error. The other is stopped.
+    one to end, whose iteration raises its error. An error that is no Failure is a bug, which the
+    app must see as without hedging: the attempt is returned at once. The other is stopped.
     """
-    running, winner, failed = Hedge(), None, list[Attempt]()
-    returned: Attempt | None = None
+    running = Hedge()
     try:
         running.start(first)
-        winner = running.wait(after)
-        if winner is None:
+        arrived = running.wait(after)
+        if arrived is None:
             if other := open_other():
                 running.start(other)
-            winner = running.wait()
-        while winner and not winner.has_token and (later := running.wait()):
-            if winner.attempt.prefetch_error:
-                failed.append(winner.attempt)
-                ended(winner.attempt, Outcome.FAILED, winner.attempt.prefetch_error)
-            winner = later
-        returned = winner.attempt if winner else first
-    finally:
-        for loser in running.stop_all(but=returned):
-            # The caller reports the attempt that is returned, and `first` where this raises.
-            if loser not in failed and (returned or loser is not first):
-                ended(loser, Outcome.LOST, None)
+            arrived = running.wait()
+        while arrived and running.count and not (arrived.has_token or arrived.bug):
+            ended(arrived.attempt, arrived.failure)
+            arrived = running.wait()
+        returned = arrived.attempt if arrived else first
+        running.stop_all(but=returned)
+    except BaseException:
+        running.stop_all()
+        raise
     return returned
 
 
@@ -60,7 +60,7 @@ class HedgedAttempt:
         with self._lock:
             self._arrived = True
             if self._stopped:
-                self.attempt.close()
+                self._close()
 
     def stop(self) -> None:
         """Stop it. Its work ends after the current step."""
@@ -68,7 +68,25 @@ class HedgedAttempt:
         with self._lock:
             self._stopped = True
             if self._arrived:
-                self.attempt.close()
+                self._close()
+
+    @property
+    def failure(self) -> Exception | None:
+        """The error after which the other source may still answer."""
+        error = self.attempt.prefetch_error
+        return error if isinstance(error, Failure) else None
+
+    @property
+    def bug(self) -> BaseException | None:
+        """Any other error."""
+        return None if self.failure else self.attempt.prefetch_error
+
+    def _close(self) -> None:
+        if self.bug:  # nobody else sees it; only its type, since a message could quote anything
+            log.error(
+                "%s lost a hedge and failed: %s", self.attempt.source, type(self.bug).__name__
+            )
+        self.attempt.close()
 
 
 class Hedge:
@@ -77,33 +95,33 @@ class Hedge:
     def __init__(self) -> None:
         self._arrivals: queue.SimpleQueue[HedgedAttempt] = queue.SimpleQueue()
         self._attempts: list[HedgedAttempt] = []
-        self._running = 0
+        self.count = 0  # of those that run
 
     def start(self, attempt: Attempt) -> None:
         """Run it."""
         hedged = HedgedAttempt(attempt)
         self._attempts.append(hedged)
-        self._running += 1
+        self.count += 1
         threading.Thread(
             target=self._run, args=(hedged,), name="edgewise-hedge", daemon=True
         ).start()
 
     def wait(self, timeout: float | None = None) -> HedgedAttempt | None:
         """The next attempt to have a token or to end without one; None after `timeout` seconds."""
-        if not self._running:
+        if not self.count:
             return None
         with suppress(queue.Empty):
             hedged = self._arrivals.get(timeout=timeout)
-            self._running -= 1
+            self.count -= 1
             return hedged
         return None
 
-    def stop_all(self, but: Attempt | None) -> list[Attempt]:
-        """Stop all but one. Returns those that were stopped."""
-        losers = [hedged for hedged in self._attempts if hedged.attempt is not but]
-        for loser in losers:
-            loser.stop()
-        return [loser.attempt for loser in losers]
+    def stop_all(self, but: Attempt | None = None) -> None:
+        """Stop all but one."""
+        with ExitStack() as stops:  # all, even if one raises
+            for hedged in self._attempts:
+                if hedged.attempt is not but:
+                    stops.callback(hedged.stop)
 
     def _run(self, hedged: HedgedAttempt) -> None:
         hedged.run()

@@ -39,7 +39,11 @@ class GenerationLoop:
         self._advisor, self._sources, self._emitter = advisor, sources, emitter
         self._abandoned: dict[Source, Veto] = {}
         self._failures: dict[Source, Exception] = {}  # the last of each source
+        self._running: set[Attempt] = set()  # opened, and not reported yet
         self._completed = False
+
+    def begin(self) -> None:
+        """Report the decision. From here on, the generation has to be ended."""
         self._emit_decision()
 
     def run(self) -> Generator[Chunk, None, None]:
@@ -47,6 +51,9 @@ class GenerationLoop:
         try:
             while not self._ended():
                 yield from self._attempt()
+        except Exception:
+            self.end(FinishReason.ERROR)
+            raise
         finally:
             self.end(FinishReason.CANCELLED)
 
@@ -67,34 +74,50 @@ class GenerationLoop:
     def _attempt(self) -> Generator[Chunk, None, None]:
         """Run the chosen source; if it does not finish, choose again."""
         attempt = self._open(self.decision)
-        outcome = Outcome.CANCELLED
-        error: Exception | None = None
+        why: Veto | None = None
         try:
             if self.request.hedge_after and not self._response.token_ids and self._has_other:
                 attempt = self._hedged(attempt, self.request.hedge_after)
             yield from self._read(attempt)
-            if self._response.finished:
-                outcome = Outcome.FINISHED
-            elif attempt.handoff and not self.cancelled.is_set():
-                outcome = Outcome.HANDED_OVER
+            why = self._end_attempt(attempt)
         except Failure as failure:
-            if self._ended():
-                pass
-            elif attempt.handoff:  # it failed because it was stopped
-                outcome = Outcome.HANDED_OVER
-            else:
-                outcome, error = Outcome.FAILED, failure
+            why = self._end_attempt(attempt, failure)
         except Exception as bug:
-            outcome, error = Outcome.FAILED, bug
-            self._response.finish(FinishReason.ERROR)
+            self._report(attempt, Outcome.FAILED, bug)
             raise
         finally:
-            self._emitter.attempt_ended(attempt, outcome, error)
-        if error:
+            for left in tuple(self._running):  # the stream was closed, or there was an interrupt
+                if left is not attempt:  # it may run in its own thread
+                    left.stop.set()
+                self._report(left, Outcome.CANCELLED)
+        if why:
+            self._continue_elsewhere(attempt.source, why)
+
+    def _end_attempt(self, attempt: Attempt, failure: Exception | None = None) -> Veto | None:
+        """Report an attempt that has ended; the veto on its source if the answer is unfinished."""
+        why, error = None, None
+        if self._response.finished:
+            outcome = Outcome.FINISHED
+        elif self.cancelled.is_set():
+            outcome = Outcome.CANCELLED
+        elif attempt.handoff:  # a failure came of its being stopped
+            outcome, why = Outcome.HANDED_OVER, attempt.handoff
+        else:
+            error = failure or SourceFailedError(
+                f"{attempt.source} stopped before the answer was finished"
+            )
+            outcome, why = Outcome.FAILED, failure_veto(error)
             self._failures[attempt.source] = error
-            self._abandon(attempt.source, failure_veto(error))
-        elif attempt.handoff and not self._ended():
-            self._abandon(attempt.source, attempt.handoff)
+        self._report(attempt, outcome, error)
+        if why:
+            self._abandoned[attempt.source] = why
+        return why
+
+    def _report(self, attempt: Attempt, outcome: Outcome, error: Exception | None = None) -> None:
+        """Report the end of an attempt, unless it has been reported."""
+        if attempt in self._running:
+            self._running.remove(attempt)
+            self._emitter.attempt_ended(attempt, outcome, error)
 
     def _read(self, attempt: Attempt) -> Generator[Chunk, None, None]:
         """Add an attempt's tokens to the response."""
@@ -107,8 +130,6 @@ class GenerationLoop:
                     yield chunk
                 if response.finished:
                     break
-        if not (self._ended() or attempt.handoff):
-            raise SourceFailedError(f"{attempt.source} stopped before the answer was finished")
 
     def _open(self, decision: Decision) -> Attempt:
         """An attempt of the chosen source; it does not run yet."""
@@ -120,6 +141,7 @@ class GenerationLoop:
             limits=self._advisor.limits,
             may_wait=not self._has_other or decision.source.other in decision.vetoes,
         )
+        self._running.add(attempt)
         self.cancelled.add_callback(attempt.stop.set)
         return attempt
 
@@ -139,17 +161,11 @@ class GenerationLoop:
             decision = self._decide_hedge(first.source, after)
             return self._open(decision) if decision else None
 
-        def ended(attempt: Attempt, outcome: Outcome, error: Exception | None) -> None:
-            if error and self.cancelled.is_set():  # it failed because it was stopped
-                outcome, error = Outcome.LOST, None
-            if error:
-                self._abandoned[attempt.source] = failure_veto(error)
-                self._failures[attempt.source] = error
-            self._emitter.attempt_ended(attempt, outcome, error)
-
         with self._monitored(first):
-            winner = hedge(first, after, open_other, ended)
-        if winner is not first and not winner.prefetch_error and winner.tokens:
+            winner = hedge(first, after, open_other, self._end_attempt)
+        for other in self._running - {winner}:
+            self._report(other, Outcome.LOST if winner.tokens else Outcome.CANCELLED)
+        if winner is not first and winner.tokens:
             self.decision = replace(self.decision, source=winner.source, reason=Reason.HEDGED)
             self._emit_decision()
         return winner
@@ -165,13 +181,11 @@ class GenerationLoop:
         self._emitter.hedged(outcome.source, after)
         return outcome
 
-    def _abandon(self, source: Source, why: Veto) -> None:
-        """Choose the source that continues. Raises NoSourceError if none may."""
-        self._abandoned[source] = why
+    def _continue_elsewhere(self, source: Source, why: Veto) -> None:
+        """Choose the source that continues after `source`. Raises NoSourceError if none may."""
         outcome, generated = self._decide(), len(self._response.token_ids)
         if isinstance(outcome, NoSource):
             self._emitter.refused(outcome.vetoes, generated)
-            self.end(FinishReason.ERROR)
             raise NoSourceError(outcome, self._failures) from self._failures.get(source)
         self.decision = outcome
         self._emitter.handed_over(outcome.source, self._response.position, generated, why)

@@ -1,10 +1,12 @@
 """Builds a request from an app's options: classified first, then tokenized and checked."""
 
+import inspect
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from edgewise.errors import ConfigurationError
 from edgewise.generation.request import AllowCloudRequest, AnyRequest, PrivateRequest
 from edgewise.options import (
     DEFAULT_MAX_TOKENS,
@@ -16,6 +18,7 @@ from edgewise.options import (
 from edgewise.policy.types import Mode, Privacy
 from edgewise_edge import ContextOverflowError, Manifest, RequestError, Tokenizer
 from edgewise_edge.decoding.sampling import sampling_params
+from edgewise_edge.decoding.text import stop_strings
 
 log = logging.getLogger("edgewise")
 
@@ -53,7 +56,7 @@ class RequestBuilder:
             self.manifest.sampling,
             {name: given.pop(name) for name in _SAMPLING if name in given},
         )
-        stop = _stop_strings(given.pop("stop", ()))
+        stop = stop_strings(given.pop("stop", ()))
         prompt_ids = tuple(self.tokenizer.encode(prompt))
         window = self.manifest.architecture.context_window
         if given.get("sliding_window") and len(prompt_ids) >= window:
@@ -76,32 +79,41 @@ def _choice(name: str, kind: type[Choice], value: str) -> Choice:
     return parse_choice(name, kind, value, RequestError)
 
 
-def _stop_strings(stop: Any) -> tuple[Any, ...]:
-    """Request checks each of them."""
-    if isinstance(stop, str):
-        return (stop,)
-    try:
-        if not isinstance(stop, bytes):
-            return tuple(stop)
-    except TypeError:
-        pass
-    raise RequestError(f"stop is of type {type(stop).__name__}; it must be text, or several texts")
-
-
 def resolve_privacy(
     prompt: str, requested: Privacy | None, classify: Classify | None, default: Privacy
 ) -> Privacy:
     """Private if the request says so; else the result of `classify`, the request's, or the default.
 
-    A hook that raises, or returns anything but a Privacy, means private.
+    A hook that raises, or returns other text, means private. Raises ConfigurationError for one that
+    does not return text.
     """
     if requested is Privacy.PRIVATE:
         return Privacy.PRIVATE
     if classify is None:
         return requested or default
     try:
-        return Privacy(classify(prompt))
+        answer: object = classify(prompt)
     except Exception as error:  # noqa: BLE001  # when in doubt, private
         # Only the error's type: its message may quote the prompt.
         log.warning("classify failed (%s): the prompt is private", type(error).__name__)
         return Privacy.PRIVATE
+    if not isinstance(answer, str):
+        if inspect.iscoroutine(answer):
+            answer.close()  # or Python warns that nobody awaited it
+        raise ConfigurationError(
+            f"classify returned {_named(answer)}; it must return 'private' or 'allow_cloud'"
+        )
+    if answer not in set(Privacy):
+        log.warning(
+            "classify returned text that is neither 'private' nor 'allow_cloud': "
+            "the prompt is private"
+        )
+        return Privacy.PRIVATE
+    return Privacy(answer)
+
+
+def _named(answer: object) -> str:
+    """Only the type of what may quote the prompt."""
+    if answer is None or isinstance(answer, bool):
+        return str(answer)
+    return f"a {type(answer).__name__}"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from edgewise.policy.types import Decision, Source, Veto
+from edgewise.policy.types import Decision, Source, Veto, VetoCode
 from edgewise_edge import FinishReason, Usage
 
 
@@ -89,6 +89,10 @@ def _vetoes_dict(vetoes: Mapping[Source, Veto]) -> dict[str, Any]:
     return {source: asdict(vetoes[source]) if source in vetoes else None for source in Source}
 
 
+# Vetoes that tell of trouble, rather than of a setting.
+_TROUBLE = {VetoCode.FAILED, VetoCode.STALLED, VetoCode.BUSY, VetoCode.CIRCUIT_OPEN}
+
+
 def summary(generation: Generation) -> str:
     """One line for people: which source answered, why, and how fast."""
     timings, count = generation.timings, generation.usage.completion_tokens
@@ -103,4 +107,6 @@ def summary(generation: Generation) -> str:
         parts.append(f"first after {timings.time_to_first_token * 1000:.0f} ms")
     if timings.tokens_per_second is not None:
         parts.append(f"{timings.tokens_per_second:.0f} tokens/s")
+    if (veto := generation.decision.vetoes.get(generation.source.other)) and veto.code in _TROUBLE:
+        parts.append(f"{generation.source.other}: {veto.code}")
     return " · ".join([*parts, str(generation.finish_reason)])

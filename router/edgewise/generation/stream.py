@@ -26,6 +26,16 @@ class TextStream(Iterator[Chunk]):
         # generator, which ends the work.
         self._chunks = loop.run()
         self._reading = threading.Lock()
+        loop.begin()
+
+    def __del__(self) -> None:
+        """Dropped: it is reported as completed even if it was never read.
+
+        Nothing else uses it any more, so no lock is taken: the garbage collector calls this at any
+        point, in any thread.
+        """
+        self._chunks.close()
+        self._loop.end(FinishReason.CANCELLED)
 
     def __next__(self) -> Chunk:
         """The next chunk."""
@@ -36,8 +46,10 @@ class TextStream(Iterator[Chunk]):
 
     def close(self) -> None:
         """Stop here; from any thread. `generation` then holds the answer so far, as cancelled."""
-        self._loop.cancelled.set()
-        self._end_if_cancelled()
+        try:
+            self._loop.cancelled.set()
+        finally:
+            self._end_if_cancelled()
 
     def __enter__(self) -> Self:
         """Use as a context manager to be sure that it is closed."""
@@ -67,8 +79,8 @@ class TextStream(Iterator[Chunk]):
         if self._loop.cancelled.is_set() and self._reading.acquire(blocking=False):
             try:
                 self._chunks.close()
-                self._loop.end(FinishReason.CANCELLED)
             finally:
+                self._loop.end(FinishReason.CANCELLED)
                 self._reading.release()
 
 

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from edgewise.errors import ConfigurationError
 from edgewise.latency.history import History
 from edgewise.latency.measurement import Measurement
 from edgewise.latency.predict import HOUR
 from edgewise.latency.store import merge, read
 from edgewise.policy.types import UNKNOWN, PredictedTime
+from edgewise_edge.checks import check_type
 from edgewise_edge.store.cache_folder import cache_folder
 
 _SAVE_EVERY = 5.0  # seconds
@@ -31,8 +33,10 @@ class LatencyLog:
     """
 
     def __init__(self, path: Path | None = None, clock: Callable[[], float] = time.time) -> None:
-        # Absolute: a change of the working directory must not change the file.
-        self._path, self._clock = path.absolute() if path else None, clock
+        if path is not None:
+            check_type("path", path, str | Path, "the path of a file", ConfigurationError)
+            path = Path(path).absolute()  # a change of the working directory changes nothing
+        self._path, self._clock = path, clock
         # Re-entrant: the garbage collector may end a stream, which adds to the log, at any point.
         self.lock, self.save_lock = threading.RLock(), threading.RLock()
         self._histories = read(self._path, clock()) if self._path else {}

@@ -4,13 +4,19 @@ from collections.abc import Generator
 from functools import partial
 from typing import Unpack
 
-from edgewise.errors import CloudRefusedError, CloudUnavailableError, VocabularyMismatchError
+from edgewise.errors import (
+    CloudRefusedError,
+    CloudUnavailableError,
+    ConfigurationError,
+    VocabularyMismatchError,
+)
 from edgewise.generation.attempt import Attempt, AttemptOptions
 from edgewise.generation.request import CloudTokenRequest
 from edgewise.generation.source import require_cloud_allowed
+from edgewise.options import require_type
 from edgewise.policy.types import CloudState, Source
 from edgewise.testing.scripts import Script
-from edgewise.testing.source import BYTES, Answer, ScriptedSource
+from edgewise.testing.source import BYTES, SECONDS, WINDOW, Answer, ScriptedSource
 from edgewise_edge import Tokenizer
 
 ADDRESS = "scripted cloud"
@@ -42,6 +48,10 @@ class ScriptedCloud(ScriptedSource):
         tokenizer: Tokenizer = BYTES,
     ) -> None:
         super().__init__(answer, scripts, tokenizer, first_token, gap)
+        require_type("reachable", reachable, bool, "True or False")
+        SECONDS.check("busy_for", busy_for, ConfigurationError)
+        if context_window is not None:
+            WINDOW.check("context_window", context_window, ConfigurationError)
         self.reachable = reachable
         self._busy_for, self._context_window = busy_for, context_window
 

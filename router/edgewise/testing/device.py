@@ -5,16 +5,22 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Unpack
 
+from edgewise.errors import ConfigurationError
 from edgewise.generation.attempt import Attempt, AttemptOptions
 from edgewise.generation.source import ModelAvailability
+from edgewise.options import parse_choice
 from edgewise.policy.types import Availability, EdgeState, Source
 from edgewise.testing.scripts import Script
-from edgewise.testing.source import BYTES, Answer, ScriptedSource
+from edgewise.testing.source import BYTES, WINDOW, Answer, ScriptedSource
 from edgewise_edge import Manifest, ModelError, RuntimeFailedError, Tokenizer, TokenRequest
+from edgewise_edge.checks import Range
 from edgewise_edge.store.manifest import Architecture
 
 if TYPE_CHECKING:
     from edgewise_edge.profiling import Profile
+
+
+MEMORY = Range(0, 2**50, whole=True, unit="bytes")
 
 
 class ScriptedDevice(ScriptedSource):
@@ -39,7 +45,12 @@ class ScriptedDevice(ScriptedSource):
         tokenizer: Tokenizer = BYTES,
     ) -> None:
         super().__init__(answer, scripts, tokenizer, first_token, gap)
-        self._availability, self._loaded = Availability(availability), False
+        WINDOW.check("context_window", context_window, ConfigurationError)
+        MEMORY.check("memory", memory, ConfigurationError)
+        self._availability = parse_choice(
+            "availability", Availability, availability, ConfigurationError
+        )
+        self._loaded = False
         self.manifest = Manifest(
             name="scripted",
             revision="1",

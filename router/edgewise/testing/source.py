@@ -4,14 +4,20 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 
 from edgewise.device.queue import DeviceQueue
+from edgewise.errors import ConfigurationError
 from edgewise.generation.attempt import Attempt
+from edgewise.options import require_function, require_type
 from edgewise.policy.types import PolicyLimits, PredictedTime
 from edgewise.testing.scripts import Script, completes
 from edgewise_edge import Tokenizer, TokenRequest
+from edgewise_edge.checks import Range
 from edgewise_edge.decoding.tokenizer import END_OF_TEXT
 
 # A token for each byte, and one that ends a text.
 BYTES = Tokenizer({bytes([byte]): byte for byte in range(256)}, {END_OF_TEXT: 256})
+
+SECONDS = Range(0, 10**6, unit="seconds")
+WINDOW = Range(1, 2**20, whole=True, unit="tokens")
 
 # The answer to every prompt, or a function of the prompt.
 Answer = str | Callable[[str], str]
@@ -41,6 +47,14 @@ class ScriptedSource:
         first_token: float | None,
         gap: float | None,
     ) -> None:
+        if not callable(answer):
+            require_type("answer", answer, str, "text, or a function of the prompt")
+        for script in scripts:
+            require_function("a script", script, "a function such as completes or fails_after(2)")
+        require_type("tokenizer", tokenizer, Tokenizer, "a Tokenizer")
+        for name, value in {"first_token": first_token, "gap": gap}.items():
+            if value is not None:
+                SECONDS.check(name, value, ConfigurationError)
         self.tokenizer = tokenizer
         self.requests: list[ReceivedRequest] = []
         self._answer, self._scripts = answer, iter(scripts)

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgewise.generation.result import Chunk, Generation
@@ -96,6 +96,7 @@ def test_handoff_at_any_position_loses_and_repeats_nothing(
         assert second.sampling == token_requests(sources[first])[0].sampling
 
 
+@settings(deadline=None)
 @given(
     text=st.text(max_size=30),
     legs=st.lists(
