@@ -144,7 +144,7 @@ def test_tensorflow_slices_for_xla() -> None:
 
     given = parameters(xla.dynamic_slice)[:3]
     told = f"{release('tensorflow')}: xla.dynamic_slice has the parameters {given}"
-    assert given == ["x", "starts", "sizes"], told
+    assert given == ["input", "start_indices", "size_indices"], told
 
 
 def test_litert_has_the_classes_of_its_schema() -> None:
@@ -189,6 +189,7 @@ def test_ray_serve_has_what_its_proxies_are_extended_with() -> None:
 
 def test_no_other_private_method_is_overridden() -> None:
     """Of a foreign class: a change of theirs would no longer call ours, and nothing would fail."""
+    pytest.importorskip("ray")  # which one of the modules imports
     found = {
         f"{kind.__name__}.{name}"
         for module in with_private_methods()
@@ -197,7 +198,7 @@ def test_no_other_private_method_is_overridden() -> None:
         for base in kind.__mro__[1:]
         if is_foreign(base)
         for name in vars(kind).keys() & vars(base).keys()
-        if is_private(name)
+        if is_private(name) and inspect.isroutine(vars(kind)[name])
     }
     assert found == OVERRIDDEN
 
