@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keras_hub.models import GPT2Backbone, GPT2Tokenizer
+from keras_hub.src.utils.preset_utils import get_file
 
 from edgewise_cloud.errors import CheckpointError
 from edgewise_cloud.keras_models.checkpoint import assign_weights, weights
@@ -18,7 +19,7 @@ from edgewise_cloud.keras_models.find import (
 from edgewise_cloud.keras_models.forward import require_same_logits
 from edgewise_cloud.keras_models.generation_config import read_sampling
 from edgewise_cloud.keras_models.hub import fetch_checkpoint
-from edgewise_cloud.keras_models.hugging_face.config import GPT2Config
+from edgewise_cloud.keras_models.hugging_face.config import CONFIG_FILE, GPT2Config
 from edgewise_cloud.keras_models.hugging_face.tensors import CheckpointTensors
 from edgewise_cloud.keras_models.hugging_face.vocabulary import Vocabulary, read_vocabulary
 from edgewise_edge.decoding.tokenizer import Tokenizer
@@ -130,12 +131,28 @@ def _from_preset(
         )
     preset = str(folder or checkpoint)
     try:
+        if not folder:
+            _require_keras_layout(checkpoint)
         backbone = GPT2Backbone.from_preset(preset, dtype=dtype)
         tokenizer = GPT2Tokenizer.from_preset(preset)
+    except CheckpointError:
+        raise
     except Exception as error:  # as in _fetched(), and file formats have their own, too
         raise CheckpointError(_explain(checkpoint, folder, error)) from error
     require_same_logits(backbone, weights(backbone), GPT2Config.of(backbone), checkpoint)
     return backbone, Vocabulary(dict(tokenizer.vocabulary), list(tokenizer.merges))
+
+
+def _require_keras_layout(address: str) -> None:
+    """Raise CheckpointError for another layout, or model, at an address that KerasHub fetches.
+
+    KerasHub reads Hugging Face's layout too, but ignores fields that change the mathematics.
+    """
+    if not is_keras_preset(Path(get_file(address, CONFIG_FILE)).parent):
+        raise CheckpointError(
+            f"{address} is in Hugging Face's layout, which is read from a folder or hf://USER/MODEL: "
+            "download it, and give its folder"
+        )
 
 
 def _sampling(folder: Path | None, manifest: Manifest | None) -> dict[str, float]:

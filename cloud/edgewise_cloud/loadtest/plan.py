@@ -7,6 +7,7 @@ from typing import Any
 
 from edgewise_cloud.errors import LoadTestError
 from edgewise_cloud.loadtest.security import ClientSecurity
+from edgewise_proto.address import Address, AddressError, parse_address
 
 STREAMS_PER_CONNECTION = 16
 MAX_TEMPERATURE = 100.0  # that the service accepts
@@ -54,11 +55,10 @@ class LoadPlan:
 
     def __post_init__(self) -> None:
         """Check every option."""
-        host, _, port = self.target.rpartition(":")
-        _require(
-            bool(host) and port.isdecimal() and 0 < int(port) < 65536,
-            f"target must be HOST:PORT, like 127.0.0.1:50051, not '{self.target}'",
-        )
+        try:
+            self.security.check(self.address)
+        except AddressError as error:
+            raise LoadTestError(str(error)) from error
         for name in ("streams", "requests", "connections"):
             _require(_unset_or_at_least(getattr(self, name), 1), f"{name} must be at least 1")
         for name in ("warm_up", "shared_prefix", "seed", "wait"):
@@ -85,7 +85,11 @@ class LoadPlan:
             f"shared_prefix is {self.shared_prefix}, but the shortest prompt has "
             f"{self.prompt_tokens.low} tokens; make prompt_tokens longer",
         )
-        self.security.check(self.target)
+
+    @property
+    def address(self) -> Address:
+        """The target, parsed."""
+        return parse_address(self.target, "--target")
 
     @property
     def loop(self) -> str:

@@ -1,6 +1,5 @@
 """How a load test connects: TLS, certificates and token."""
 
-import ipaddress
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import NoReturn
 import grpc
 
 from edgewise_cloud.errors import LoadTestError
+from edgewise_proto.address import Address
 
 _OPTIONS = (
     ("grpc.enable_http_proxy", 0),
@@ -51,26 +51,25 @@ class ClientSecurity:
         """The headers of each call."""
         return (("authorization", f"Bearer {self.token}"),) if self.token else ()
 
-    def check(self, target: str) -> None:
+    def check(self, address: Address) -> None:
         """Raise LoadTestError for a token that would be sent unencrypted, and for unusable files."""
-        host = target.rpartition(":")[0].strip("[]")
-        if self.token and not self.encrypted and not _is_loopback(host):
+        if self.token and not self.encrypted and not address.is_loopback:
             raise LoadTestError(
-                f"a token is set but the connection to {host} is not encrypted; add --cloud-ca or "
+                f"a token is set but the connection to {address.host} is not encrypted; add --cloud-ca or "
                 "--cloud-tls"
             )
         self._check_files()
 
-    def open_channel(self, target: str) -> grpc.aio.Channel:
+    def open_channel(self, address: Address) -> grpc.aio.Channel:
         """A channel with a connection of its own, without proxies and retries."""
         if not self.encrypted:
-            return grpc.aio.insecure_channel(target, options=_OPTIONS)
+            return grpc.aio.insecure_channel(address.target, options=_OPTIONS)
         roots, key, certificate = (
             None if file is None else _read(file)
             for file in (self.root_certificates, self.client_key, self.client_certificate)
         )
         credentials = grpc.ssl_channel_credentials(roots, key, certificate)
-        return grpc.aio.secure_channel(target, credentials, options=_OPTIONS)
+        return grpc.aio.secure_channel(address.target, credentials, options=_OPTIONS)
 
     def _check_files(self) -> None:
         """GRPC would reject them at the first handshake only, without a reason."""
@@ -108,10 +107,3 @@ def _read(file: Path) -> bytes:
 
 def _printable(token: str) -> bool:
     return bool(token) and all("!" <= character <= "~" for character in token)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -38,7 +38,7 @@ async def connect(plan: LoadPlan) -> AsyncIterator[Service]:
     timeout = min(max(plan.wait, MIN_CONNECT_TIMEOUT), CONNECT_TIMEOUT)
     async with AsyncExitStack() as stack:
         channels = [
-            await stack.enter_async_context(plan.security.open_channel(plan.target))
+            await stack.enter_async_context(plan.security.open_channel(plan.address))
             for _ in range(plan.channels)
         ]
         try:

@@ -6,9 +6,9 @@ from typing import NoReturn
 
 import grpc
 
-from edgewise.cloud.address import Address
 from edgewise.cloud.config import CloudSecurity, File
 from edgewise.errors import ConfigurationError
+from edgewise_proto.address import Address
 
 _OPTIONS = [
     # A proxy configured for HTTP is not meant for this, and could read the tokens.

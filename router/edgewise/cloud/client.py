@@ -9,7 +9,6 @@ from typing import Any
 
 import grpc
 
-from edgewise.cloud.address import parse_address
 from edgewise.cloud.channel import open_channel
 from edgewise.cloud.config import CloudSecurity
 from edgewise.cloud.status import error_for_status
@@ -17,6 +16,7 @@ from edgewise.errors import CloudBusyError, CloudUnavailableError, Configuration
 from edgewise.generation.attempt import StopSignal
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
+from edgewise_proto.address import AddressError, parse_address
 
 Metadata = Sequence[tuple[str, str]]
 
@@ -29,7 +29,10 @@ class CloudClient:
     """
 
     def __init__(self, address: str, security: CloudSecurity) -> None:
-        self._address = parse_address(address)
+        try:
+            self._address = parse_address(address)
+        except AddressError as error:
+            raise ConfigurationError(str(error)) from error
         self.address = str(self._address)
         self._security = security
         self._metadata = (("authorization", f"Bearer {security.token}"),) if security.token else ()

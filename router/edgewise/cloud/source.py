@@ -43,7 +43,8 @@ LOAD_MAX_AGE = 5.0  # seconds for which the service's last GetLoad answer is use
 class CloudSource:
     """One cloud service, whose model must have the device's vocabulary.
 
-    What the service serves is remembered for one connection. A request whose connection fails before
+    What the service serves is remembered for one connection; if that changes, the times measured
+    of the former model are forgotten, and `describe_service` names it. A request whose connection fails before
     the first token is sent again on a new one, once, if that connection had worked before: the
     device may be in another network.
 
@@ -69,6 +70,7 @@ class CloudSource:
         self.key = f"in_cloud/{self.address}"  # in the latency log
         self.served_model: pb.GetModelResponse | None = None  # None: not known on this connection
         self._served = ""  # the last known model's name and revision
+        self._served_before = ""  # the one before, if it has changed
         self.breaker = CircuitBreaker(cooldown=2 * self._timeouts.probe_interval)
         self.health_probe = HealthProbe(self._probe, self._timeouts.probe_interval)
         self._busy_until = 0.0
@@ -137,6 +139,9 @@ class CloudSource:
         served = f"{model.name}@{model.revision}"
         if self._served not in {"", served}:
             log.warning("%s now serves %r instead of %r", self.address, served, self._served)
+            self._served_before = self._served
+            self._latency.forget(self.key)  # another model, other times
+            self._load = None
         self.served_model, self._served = model, served
         return model
 
@@ -149,9 +154,10 @@ class CloudSource:
     def describe_service(self) -> str:
         """For people: what it serves and how busy it is. Raises SourceFailedError."""
         served, load = self.describe(), self.read_load()
+        changed = f" (before: {foreign_text(self._served_before)})" if self._served_before else ""
         return (
-            f"{foreign_text(served.name)}@{foreign_text(served.revision)}, context window {served.context_window}; "
-            f"{load.running} of {load.slots} slots taken, {load.waiting} waiting"
+            f"{foreign_text(served.name)}@{foreign_text(served.revision)}{changed}, context window "
+            f"{served.context_window}; {load.running} of {load.slots} slots taken, {load.waiting} waiting"
         )
 
     def refresh(self) -> None:

@@ -68,6 +68,13 @@ class LatencyLog:
             self._changed = True
         self._save_if_due()
 
+    def forget(self, key: str) -> None:
+        """Drop what was measured of a source that is another one now."""
+        with self.lock:
+            if self._histories.pop(key, None):
+                self._changed = True
+        self._save_if_due()
+
     def predict_on_device(
         self,
         key: str,

@@ -75,6 +75,20 @@ def test_a_vocabulary_larger_than_the_embedding_is_refused(tmp_path: Path) -> No
         load_keras(str(folder), tmp_path)
 
 
+def test_an_address_of_keras_hub_must_have_its_layout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """KerasHub reads Hugging Face's too, and would compute GPT-2's activation for another one."""
+    folder = write_checkpoint(tmp_path / "checkpoint")
+    update_json(folder / "config.json", activation_function="relu")
+    monkeypatch.setattr("kagglehub.model_download", lambda _handle, path: str(folder / path))
+    with pytest.raises(CheckpointError, match="is in Hugging Face's layout, which is read from"):
+        load_keras("kaggle://someone/gpt2/keras/relu", tmp_path)
+    (folder / "config.json").write_text('{"registered_name": "keras_hub>BertBackbone"}')
+    with pytest.raises(CheckpointError, match="holds a 'keras_hub>BertBackbone'; only GPT-2"):
+        load_keras("kaggle://someone/bert/keras/base", tmp_path)
+
+
 def test_weights_that_differ_from_the_manifest_are_refused(
     exact_folder: Path, tmp_path: Path
 ) -> None:

@@ -39,9 +39,13 @@ def test_any_text_is_parsed_or_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"target": "localhost"}, "HOST:PORT"),
-        ({"target": ":50051"}, "HOST:PORT"),
-        ({"target": "host:99999"}, "HOST:PORT"),
+        ({"target": "localhost"}, "HOST:PORT: write 'localhost:50051'"),
+        ({"target": ":50051"}, "HOST:PORT: write 'localhost:50051'"),
+        ({"target": "host:99999"}, "HOST:PORT: write 'host:50051'"),
+        ({"target": "::1:8443"}, r"HOST:PORT: write '\[::1\]:8443'"),
+        ({"target": "fd00::5:8443"}, r"HOST:PORT: write '\[fd00::5\]:8443'"),
+        ({"target": "http://host:1"}, "--target is 'http://host:1'; it has a scheme"),
+        ({"target": "host:1,other:2"}, "it is a list"),
         ({"streams": 0}, "streams"),
         ({"requests": 0}, "requests"),
         ({"connections": -1}, "connections"),

@@ -266,14 +266,20 @@ def test_a_new_connection_that_fails_is_not_tried_again(
 def test_another_revision_is_noticed(
     exact_folder: Path, exact_model: DeviceModel, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also where gRPC reconnected without a failure: it is read again with the load."""
+    """Also where gRPC reconnected without a failure: it is read again with the load.
+
+    What was measured of the former one predicts nothing any more.
+    """
     cloud = ScriptedCloud(exact_model, [tokens(3, 10)])
     cloud.revision = "1"
     with serving_scripted(cloud) as address, router_to(address, exact_folder) as router:
         assert router.generate(PROMPT, max_tokens=1).source is Source.IN_CLOUD
+        assert router.cloud_source.predict(3, 1).first_token is not None
         cloud.revision = "2"
         router.cloud_source.refresh_now()
         assert router.cloud_source.served_model.revision == "2"
+        assert router.cloud_source.predict(3, 1).first_token is None
+        assert "scripted@2 (before: scripted@1), context window" in router.describe_cloud()
     assert f"{address} now serves 'scripted@2' instead of 'scripted@1'" in caplog.text
 
 

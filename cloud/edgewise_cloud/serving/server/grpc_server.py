@@ -12,7 +12,7 @@ from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from edgewise_cloud.serving.engine.settings import EngineSettings
 
-Handler: TypeAlias = Any  # grpc.RpcMethodHandler, a named tuple that its stubs do not show as one
+Handler: TypeAlias = Any  # grpc.RpcMethodHandler, whose stubs show synchronous methods only
 Context: TypeAlias = Any
 
 # Everything a valid request may hold fits, also unpacked; 10 MB of ids does not.
@@ -115,11 +115,17 @@ class RefuseMalformed(grpc.aio.ServerInterceptor):
         if handler is None:
             return None
         if handler.request_streaming:
-            return handler._replace(stream_stream=_guarded_stream(handler.stream_stream))
-        parse = handler.request_deserializer
-        kind = "unary_stream" if handler.response_streaming else "unary_unary"
-        guarded = _guarded(getattr(handler, kind), parse)
-        return handler._replace(request_deserializer=None, **{kind: guarded})
+            return grpc.stream_stream_rpc_method_handler(
+                _guarded_stream(handler.stream_stream),
+                handler.request_deserializer,
+                handler.response_serializer,
+            )
+        parse, serialize = handler.request_deserializer, handler.response_serializer
+        if handler.response_streaming:
+            guarded = _guarded(handler.unary_stream, parse)
+            return grpc.unary_stream_rpc_method_handler(guarded, None, serialize)
+        guarded = _guarded(handler.unary_unary, parse)
+        return grpc.unary_unary_rpc_method_handler(guarded, None, serialize)
 
 
 def _guarded(

@@ -2,8 +2,7 @@
 
 import pytest
 
-from edgewise import ConfigurationError
-from edgewise.cloud.address import Address, parse_address
+from edgewise_proto.address import Address, AddressError, parse_address
 
 
 @pytest.mark.parametrize(
@@ -56,7 +55,7 @@ def test_an_address_is_a_host_and_a_port(text: str, host: str, port: int, loopba
 )
 def test_another_notation_is_refused_with_its_correction(text: str, corrected: str) -> None:
     """Which gRPC would read as another address, or fail with at the first request."""
-    with pytest.raises(ConfigurationError) as raised:
+    with pytest.raises(AddressError) as raised:
         parse_address(text)
     assert str(raised.value).startswith("the cloud address is ")
     assert f"it must be HOST:PORT: write '{corrected}'" in str(raised.value)
@@ -78,7 +77,7 @@ def test_another_notation_is_refused_with_its_correction(text: str, corrected: s
 )
 def test_a_host_that_is_none_is_refused(text: str) -> None:
     """In one short line without control characters."""
-    with pytest.raises(ConfigurationError, match="neither a name nor an IP address") as raised:
+    with pytest.raises(AddressError, match="neither a name nor an IP address") as raised:
         parse_address(text)
     assert str(raised.value).isprintable()
     assert len(str(raised.value)) < 300
@@ -86,7 +85,7 @@ def test_a_host_that_is_none_is_refused(text: str) -> None:
 
 def test_a_password_is_not_shown() -> None:
     """Who writes a URL with TLS and a user is told where they belong."""
-    with pytest.raises(ConfigurationError, match=r"tls of .* a token belongs in") as raised:
+    with pytest.raises(AddressError, match=r"tls of .* a token belongs in") as raised:
         parse_address("https://phone:sec@ret/@cloud:1")
     assert "sec" not in str(raised.value).partition("CloudSecurity")[0]
     assert "write 'cloud:1'" in str(raised.value)

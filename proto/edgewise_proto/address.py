@@ -1,4 +1,4 @@
-"""The address of a cloud, HOST:PORT: parsed once and strictly."""
+"""The address of a cloud, HOST:PORT: parsed strictly, and alike by all that connect to one."""
 
 import ipaddress
 import re
@@ -6,8 +6,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import quote
-
-from edgewise.errors import ConfigurationError
 
 DEFAULT_PORT = 50051  # of `edgewise-cloud serve`
 
@@ -19,6 +17,10 @@ _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _NAME = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*\.?")
 _NUMERIC = re.compile(r"(?:.*\.)?[0-9]+\.?")  # must be an IPv4 address: 127.1 is none here
 _MOST_SHOWN = 100  # characters
+
+
+class AddressError(ValueError):
+    """A text is no address. It shows the correction where there is one, and no password."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,8 @@ class Address:
         return False
 
 
-def parse_address(text: str) -> Address:
-    """Raises ConfigurationError, which shows the correction where there is one, and no password."""
+def parse_address(text: str, what: str = "the cloud address") -> Address:
+    """The address, called `what` in the AddressError that another text raises."""
     if address := _parse(text):
         return address
     reasons, corrected = list[str](), text
@@ -59,8 +61,8 @@ def parse_address(text: str) -> Address:
             reasons.append(reason)
     reason = " and ".join(reasons) or "its host is neither a name nor an IP address"
     write = f": write '{corrected}'" if _parse(corrected) else f", such as 'host:{DEFAULT_PORT}'"
-    raise ConfigurationError(
-        f"the cloud address is {_shown(text)}; {reason}; it must be HOST:PORT{write}{_advice(text)}"
+    raise AddressError(
+        f"{what} is {_shown(text)}; {reason}; it must be HOST:PORT{write}{_advice(text)}"
     )
 
 
