@@ -15,9 +15,10 @@ from tests.support.command_line import RunCommand, run
 
 COMMANDS = [command.name for command in app.registered_commands]
 # Runs command lines, each in a fork and a folder of its own, which writes its standard error, its exit
-# status and which heavy packages it imported. The package is imported once for all.
+# status and which heavy packages were imported. The command line is imported once for all.
 WATCHED = """
 import json, os, sys
+import edgewise_cloud.cli.app
 from edgewise_cloud.cli import main
 for number, arguments in enumerate(json.loads(sys.argv[1])):
     if os.fork():
