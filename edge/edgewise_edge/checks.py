@@ -54,9 +54,12 @@ def plain_number(value: object) -> object:
     """Numbers of NumPy and the standard library as int or float; anything else as it is."""
     if type(value) in {int, float, bool}:  # nearly always
         return value
-    if isinstance(value, Integral) and not isinstance(value, bool):
-        return int(value)
-    return float(value) if isinstance(value, Real | Decimal) else value
+    try:
+        if isinstance(value, Integral):
+            return int(value)
+        return float(value) if isinstance(value, Real | Decimal) else value
+    except (ArithmeticError, TypeError, ValueError):  # a signaling NaN, a fraction beyond any float
+        return value
 
 
 def check_fields(instance: object, ranges: Mapping[str, Range], error: type[Exception]) -> None:
@@ -74,7 +77,13 @@ def shown(value: object) -> str:
         text = repr(value)
     except Exception:  # noqa: BLE001  # whatever it is, the message is about the option
         text = f"of type {type(value).__name__}"
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    return shortened(text)
+
+
+def shortened(text: object, most: int = _SHOWN) -> str:
+    """Its first characters, for messages that quote what may be of any length, such as a file."""
+    text = str(text)
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 # What each field of SamplingParams may be. A seed is a key of the random generator.
