@@ -11,6 +11,8 @@ from edgewise_cloud.loadtest.security import ClientSecurity
 STREAMS_PER_CONNECTION = 16
 MAX_TEMPERATURE = 100.0  # that the service accepts
 MAX_SECONDS = 30 * 24 * 3600.0
+# Strict, since gRPC takes ::1:8443 for the address of another machine.
+_TARGET = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):(?P<port>[0-9]{1,5})", re.ASCII)
 _SECONDS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -54,10 +56,11 @@ class LoadPlan:
 
     def __post_init__(self) -> None:
         """Check every option."""
-        host, _, port = self.target.rpartition(":")
+        found = _TARGET.fullmatch(self.target)
         _require(
-            bool(host) and port.isdecimal() and 0 < int(port) < 65536,
-            f"target must be HOST:PORT, like 127.0.0.1:50051, not '{self.target}'",
+            found is not None and 0 < int(found["port"]) < 65536,
+            "target must be HOST:PORT, like 127.0.0.1:50051, an IPv6 address in brackets, not "
+            f"'{self.target}'",
         )
         for name in ("streams", "requests", "connections"):
             _require(_unset_or_at_least(getattr(self, name), 1), f"{name} must be at least 1")

@@ -63,6 +63,7 @@ class ClientSecurity:
 
     def open_channel(self, target: str) -> grpc.aio.Channel:
         """A channel with a connection of its own, without proxies and retries."""
+        target = f"dns:///{target}"  # a URI, which gRPC cannot read in another way
         if not self.encrypted:
             return grpc.aio.insecure_channel(target, options=_OPTIONS)
         roots, key, certificate = (
