@@ -54,12 +54,9 @@ def plain_number(value: object) -> object:
     """Numbers of NumPy and the standard library as int or float; anything else as it is."""
     if type(value) in {int, float, bool}:  # nearly always
         return value
-    try:
-        if isinstance(value, Integral):
-            return int(value)
-        return float(value) if isinstance(value, Real | Decimal) else value
-    except (ArithmeticError, TypeError, ValueError):  # a signaling NaN, a fraction beyond any float
-        return value
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return int(value)
+    return float(value) if isinstance(value, Real | Decimal) else value
 
 
 def check_fields(instance: object, ranges: Mapping[str, Range], error: type[Exception]) -> None:

@@ -4,7 +4,6 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +94,6 @@ INVALID_SETTINGS = [
     (CloudSecurity, {"root_certificates": b"ca.pem"}, "it must be the path of a file"),
     (CloudSecurity, {"client_certificate": "a\0b", "client_key": "k"}, "the path of a file"),
     (Limits, {"max_queue": 10**5000}, "max_queue is of type int; it must be"),
-    (Limits, {"min_battery": Decimal("sNaN")}, r"min_battery is Decimal\('sNaN'\); it must be"),
-    (Limits, {"min_battery": Fraction(10**400)}, r"min_battery is Fraction\(10+\.\.\.; it must be"),
-    (Limits, {"max_queue": np.timedelta64(5, "s")}, "max_queue is .*; it must be"),
     (Router, {"mode": "on_device"}, "mode is 'on_device'; it must be one of prefer_on_device"),
     (Router, {"default_privacy": "secret"}, "default_privacy is 'secret'"),
 ]
