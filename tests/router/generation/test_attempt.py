@@ -1,6 +1,5 @@
 """An attempt: its timing and progress, and how it is stopped from another thread."""
 
-import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -182,15 +181,6 @@ def test_measurement_holds_the_timing_of_the_attempt() -> None:
         attempt.first_token,
         attempt.decode_time,
     )
-
-
-@pytest.mark.parametrize("reported", [math.nan, math.inf, 1e300, -1.0, 1000.0])
-def test_a_queue_time_that_cannot_be_true_is_dropped(reported: float) -> None:
-    """Taken for all of the wait, it would make the cloud one that answers at once."""
-    attempt = new_attempt(lambda: iter(range(4)))
-    attempt.uncached, attempt.queued = 2, reported
-    list(attempt)
-    assert attempt.measurement().queued == 0
 
 
 def test_time_left_counts_from_the_start_of_the_attempt() -> None:
