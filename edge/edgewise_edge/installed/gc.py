@@ -107,6 +107,9 @@ def _remove_partials(layout: Layout, grace: float) -> int:
                 partial = Partial(layout, path.stem, 2**60)
                 partial.lock()
                 freed += partial.discard()
+    for path in list(layout.partials.glob("*.json")):  # journals of what has ended
+        if not path.with_suffix(".part").exists() and _is_old(path, grace):
+            freed += disk.remove_file(path)
     return freed
 
 

@@ -132,7 +132,7 @@ class Partial:
     def discard(self) -> int:
         """Remove it; the bytes that are free now. Closed then."""
         with disk.failures(self._layout.root):
-            freed = disk.remove_file(self.path) + disk.remove_file(self._journal_path)
+            freed = disk.remove_file(self._journal_path) + disk.remove_file(self.path)
         self.close()
         return freed
 
