@@ -15,7 +15,7 @@ from edgewise_edge.checks import Range, check_fields, shown
 INDEX_FILE = "index.json"  # its target path
 FORMAT = 1
 MAX_INDEX_BYTES = 2**22  # thousands of revisions
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")  # of models and revisions: parts of paths
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # of models and revisions: parts of paths
 _SHA256 = re.compile("[0-9a-f]{64}")
 _VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){0,3}")
 _BYTES = Range(0, 2**50, whole=True, unit="bytes")
@@ -139,7 +139,7 @@ def check_name(what: str, value: object) -> None:
     """Raise ValueError unless `value` may be part of a path of a channel and of a store."""
     if not (isinstance(value, str) and NAME.fullmatch(value)):
         raise ValueError(
-            f"{what} is {shown(value)}; it must be 1 to 128 of A-Z a-z 0-9 . _ - and begin with a "
+            f"{what} is {shown(value)}; it must be 1 to 64 of A-Z a-z 0-9 . _ - and begin with a "
             "letter or digit"
         )
 
@@ -159,9 +159,11 @@ def _check_time(value: object) -> None:
 
 
 def _check_requires(value: object) -> None:
-    valid = isinstance(value, dict) and len(value) < _MANY
-    if not (valid and all(_VERSION.fullmatch(str(least)) for least in value.values())):
-        raise ValueError(f"requires is {shown(value)}; it must be least versions, such as 2.3")
+    if isinstance(value, dict) and len(value) < _MANY:
+        versions = list(value.values())
+        if all(isinstance(least, str) and _VERSION.fullmatch(least) for least in versions):
+            return
+    raise ValueError(f"requires is {shown(value)}; it must be least versions, such as 2.3")
 
 
 def _revisions(model: dict[str, Any]) -> tuple[IndexedRevision, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, Self
 
-CHUNK_BYTES = 2**18  # at most, of a chunk: memory stays flat
+CHUNK_BYTES = 2**16  # at most, of a chunk: memory stays flat
 
 
 class FetchFailure(StrEnum):
