@@ -131,6 +131,17 @@ def test_an_old_timestamp_is_refused(channel: SignedChannel, refresh: Refresh) -
     assert refresh() == ["r1", "r2"]
 
 
+def test_a_new_root_forgets_nothing(channel: SignedChannel, refresh: Refresh) -> None:
+    """A new version of the app brings the newest root, and old states are still refused."""
+    old = metadata(channel, "timestamp.json").read_bytes()
+    publish_second(channel)
+    refresh()
+    channel.rotate({"root": new_keys()["root"]})
+    metadata(channel, "timestamp.json").write_bytes(old)
+    with pytest.raises(ChannelError, match="older state"):
+        refresh(root=metadata(channel, "2.root.json").read_bytes())
+
+
 @pytest.mark.parametrize("name", ["snapshot", "targets"])
 def test_parts_of_two_states_are_refused(
     channel: SignedChannel, refresh: Refresh, name: str

@@ -2,8 +2,6 @@
 
 import ipaddress
 import ssl
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -265,24 +263,3 @@ def test_invalid_settings_are_configuration_errors(options: dict[str, object]) -
     """They name the option."""
     with pytest.raises(ConfigurationError, match=next(iter(options))):
         DownloadSettings(**options)
-
-
-def test_folders_need_no_extra(folder: Path) -> None:
-    """Without urllib3, a folder is read, and HTTP says what to install."""
-    program = f"""
-import sys
-sys.modules.update(urllib3=None, tuf=None)
-from edgewise import ConfigurationError
-from edgewise.delivery.fetch import open_fetcher
-with open_fetcher({str(folder)!r}).open("model.tflite") as reply:
-    assert sum(map(len, reply.chunks)) == {len(CONTENT)}
-try:
-    open_fetcher("https://host/")
-except ConfigurationError as error:
-    print(error)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program], check=True, capture_output=True, text=True
-    )
-    assert "urllib3" in done.stdout
-    assert "pip install" in done.stdout

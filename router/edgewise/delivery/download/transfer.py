@@ -147,8 +147,8 @@ class _Download:
             raise _OtherBytesError(
                 f"more came than its {partial.total:,} bytes: it is another file"
             )
-        self._bandwidth.take(len(chunk))
         partial.append(chunk)
+        self._bandwidth.take(len(chunk))
         if partial.size >= min(self._farthest + _PROGRESS, partial.total):
             self._farthest = partial.size
             self._retry.progress()
