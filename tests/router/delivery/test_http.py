@@ -159,7 +159,7 @@ def test_a_private_channel_may_redirect_to_private_addresses(
 @pytest.mark.parametrize(
     "address",
     ["127.0.0.1", "10.1.2.3", "192.168.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "::1",
-     "fe80::1%eth0", "fd00::1", "::ffff:10.0.0.1", "224.0.0.1"],
+     "fe80::1%eth0", "fd00::1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "224.0.0.1"],
 )  # fmt: skip
 def test_private_addresses_are_known(address: str) -> None:
     """Of this machine, of private, shared and link-local networks, and IPv4 within IPv6."""
