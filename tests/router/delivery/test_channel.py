@@ -306,6 +306,18 @@ def test_damaged_memories_are_fetched_again(
     assert refresh() == ["r1", "r2"]
 
 
+def test_a_damaged_index_is_fetched_again(
+    channel: SignedChannel, store: ModelStore, refresh: Refresh
+) -> None:
+    """It is the only file that a refresh keeps among the models'."""
+    refresh()
+    (blob,) = (store.root / "blobs").iterdir()
+    blob.chmod(0o600)
+    blob.write_bytes(channel.files["index.json"].replace(b"r1", b"r9"))
+    assert refresh() == ["r1"]
+    assert blob.read_bytes() == channel.files["index.json"]
+
+
 def test_one_refresh_at_a_time(
     channel: SignedChannel, store: ModelStore, refresh: Refresh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
