@@ -10,7 +10,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from edgewise_edge.errors import EdgeError, ModelIncompatibleError
+from edgewise_edge.agreement import require_agreement
+from edgewise_edge.errors import EdgeError, ModelIncompatibleError, ModelRefusedError
+from edgewise_edge.installed.evaluation import Evaluation
 from edgewise_edge.runtime.load import load_runtime
 from edgewise_edge.runtime.open import verify_structure
 from edgewise_edge.runtime.session import Runtime
@@ -23,6 +25,7 @@ TIMEOUT = 120.0  # seconds
 RETRY_AFTER = 60.0  # seconds until a refused model is tried again: memory may have been short
 _STARTED = "started"  # the child's first line
 _REFUSED = 3  # its exit status after an error of ours, which is the last line that it writes
+_DISAGREES = 4  # the same, when it fails the agreement gate
 _log = logging.getLogger("edgewise_edge.trial")
 _refusals: dict[str, tuple[float, str]] = {}  # when and why, by PassedModel.name
 
@@ -31,23 +34,33 @@ class _NotStartedError(Exception):
     """This process cannot start Python in a child, as in an app that is frozen into one file."""
 
 
-def try_model(folder: Path, threads: int = 1, weight_cache: Path | None = None) -> int:
+def try_model(
+    folder: Path,
+    threads: int = 1,
+    weight_cache: Path | None = None,
+    evaluation: Path | None = None,
+) -> int:
     """Run every signature of the model in `folder` in a child process; the memory it took, in bytes.
 
     With `weight_cache`, a folder, it is loaded as DeviceModel.load() will do it: prepared weights
-    are written there, and the model is then loaded again from them. Raises ModelIncompatibleError
-    if the child cannot be started, fails, crashes or takes longer than TIMEOUT.
+    are written there, and the model is then loaded again from them. With `evaluation`, the
+    publisher's file, the child also runs that (agreement.py). Raises ModelIncompatibleError if the
+    child cannot be started, fails, crashes or takes longer than TIMEOUT, and ModelRefusedError if
+    the model does worse than the publisher allows.
     """
     try:
-        return _try(folder, threads, weight_cache)
+        return _try(folder, threads, weight_cache, evaluation)
     except _NotStartedError as error:
         raise ModelIncompatibleError(f"{folder} cannot be tried: {error}") from error
 
 
-def _try(folder: Path, threads: int, weight_cache: Path | None) -> int:
+def _try(
+    folder: Path, threads: int, weight_cache: Path | None, evaluation: Path | None = None
+) -> int:
     command = [sys.executable, "-P", "-m", "edgewise_edge.trial", str(folder)]
     command += ["--threads", str(threads)]
     command += ["--weight-cache", str(weight_cache)] if weight_cache else []
+    command += ["--evaluation", str(evaluation)] if evaluation else []
     child = _finish(command, folder)
     started, _, memory = child.stdout.partition("\n")
     if started != _STARTED:
@@ -60,6 +73,8 @@ def _try(folder: Path, threads: int, weight_cache: Path | None) -> int:
         )
     if child.returncode != 0:
         reason = child.stderr.strip().splitlines()[-1:] or [f"exit status {child.returncode}"]
+        if child.returncode == _DISAGREES:
+            raise ModelRefusedError(reason[0])
         refused = child.returncode == _REFUSED
         raise ModelIncompatibleError(
             reason[0] if refused else f"{folder} does not run: {reason[0]}"
@@ -120,7 +135,7 @@ def _signal_name(number: int) -> str:
     return f"signal {number}"
 
 
-def _measure(folder: Path, threads: int, weight_cache: Path | None) -> int:
+def _measure(folder: Path, threads: int, weight_cache: Path | None, evaluation: Path | None) -> int:
     """By how many bytes resident memory grows when the model is loaded and run."""
     manifest, path = Manifest.read(folder), folder / MODEL_FILE
     verify_structure(path)
@@ -132,6 +147,8 @@ def _measure(folder: Path, threads: int, weight_cache: Path | None) -> int:
     else:
         runtime = Runtime.load(path, manifest.architecture, threads)
     _run(runtime)
+    if evaluation:
+        require_agreement(runtime, Evaluation.read(evaluation), folder)
     return _resident_memory() - before
 
 
@@ -163,10 +180,11 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--weight-cache", type=Path)
-    options = parser.parse_args()
+    parser.add_argument("--evaluation", type=Path)
+    given = parser.parse_args()
     print(_STARTED, flush=True)
     try:
-        print(_measure(options.folder, options.threads, options.weight_cache))
+        print(_measure(given.folder, given.threads, given.weight_cache, given.evaluation))
     except EdgeError as error:
         print(*str(error).split(), file=sys.stderr)
-        sys.exit(_REFUSED)
+        sys.exit(_DISAGREES if isinstance(error, ModelRefusedError) else _REFUSED)

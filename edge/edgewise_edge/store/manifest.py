@@ -17,7 +17,7 @@ MANIFEST_FILE = "manifest.json"
 MODEL_FILE = "model.tflite"
 FORMAT = 1
 MAX_VOCABULARY = 2**24  # token ids
-_MAX_BYTES = 2**20  # of a manifest
+MAX_MANIFEST_BYTES = 2**20
 # Far above any GPT-2. What is allocated from a manifest's sizes alone stays small.
 _SIZES = {
     "vocabulary_size": Range(1, MAX_VOCABULARY, whole=True),
@@ -110,18 +110,28 @@ class Manifest:
         ModelIncompatibleError if its format is another version's.
         """
         try:
-            raw = json.loads(read_text(folder / MANIFEST_FILE, _MAX_BYTES))
+            text = read_text(folder / MANIFEST_FILE, MAX_MANIFEST_BYTES)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise ModelNotFoundError(
                 f"{folder} is not a model folder: it has no {MANIFEST_FILE}; make one with "
                 "'edgewise-cloud convert CHECKPOINT FOLDER'"
             ) from error
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             raise ModelCorruptError(f"{folder / MANIFEST_FILE} cannot be read: {error}") from error
+        return cls.parse(text, str(folder))
+
+    @classmethod
+    def parse(cls, text: str | bytes, place: str) -> Self:
+        """The manifest that `text` holds; errors name its `place`. Raises as read() does."""
+        path = Path(place, MANIFEST_FILE)
+        try:
+            raw = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ModelCorruptError(f"{path} cannot be read: {error}") from error
         try:
             if (format_ := raw.pop("format")) != FORMAT:
                 raise ModelIncompatibleError(
-                    f"{folder}: manifest format is {format_!r}, this version reads {FORMAT}; "
+                    f"{place}: manifest format is {format_!r}, this version reads {FORMAT}; "
                     "convert the model again or update edgewise"
                 )
             raw["architecture"] = Architecture(**raw["architecture"])
@@ -129,7 +139,7 @@ class Manifest:
             return cls(**raw)
         except (AttributeError, KeyError, TypeError) as error:
             raise ModelCorruptError(
-                f"{folder / MANIFEST_FILE} has missing, unknown or invalid fields: {error}"
+                f"{path} has missing, unknown or invalid fields: {error}"
             ) from error
 
     def write(self, folder: Path) -> None:

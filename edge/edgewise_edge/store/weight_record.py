@@ -64,10 +64,10 @@ class WeightRecord:
 def _state(path: Path) -> str:
     found = path.stat()
     times = f"{found.st_mtime_ns} {found.st_ctime_ns}"
-    return f"{_machine_start()} {found.st_dev} {found.st_ino} {times}"
+    return f"{machine_start()} {found.st_dev} {found.st_ino} {times}"
 
 
-def _machine_start() -> str:
+def machine_start() -> str:
     """What is different after each start of the machine."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

@@ -75,7 +75,7 @@ def test_the_content_is_compared_once_in_each_run_of_the_machine(
     cache: WeightCache, hashed: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And the sound file is kept."""
-    monkeypatch.setattr(weight_record, "_machine_start", lambda: "another")
+    monkeypatch.setattr(weight_record, "machine_start", lambda: "another")
     for _ in range(3):
         assert cache.is_valid()
     assert len(hashed) == 2  # compared, and recorded

@@ -1,0 +1,106 @@
+"""Removing what nothing uses. The caller holds the store's lock.
+
+Files that are mapped stay readable for whoever has mapped them.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from edgewise_edge.errors import EdgeError, ModelError
+from edgewise_edge.installed import contents, disk
+from edgewise_edge.installed.layout import Layout
+from edgewise_edge.installed.partial import Partial
+from edgewise_edge.store.manifest import Manifest
+
+
+def collect(layout: Layout, kept: Callable[[str], set[str] | None], grace: float) -> int:
+    """Remove what is older than `grace` seconds; the bytes that are free now.
+
+    `kept(name)` has the revisions in use; None: unknown, and all are spared.
+    """
+    freed = 0
+    for name in layout.names():
+        in_use = kept(name)
+        freed += _remove_leftovers(layout.model(name))
+        for revision in layout.revisions(name):
+            folder = layout.revision(name, revision)
+            if in_use is not None and revision not in in_use and _is_old(folder, grace):
+                freed += disk.remove_folder(folder)
+    return freed + _remove_blobs(layout, grace) + _remove_partials(layout, grace)
+
+
+def remove_revision(layout: Layout, name: str, revision: str) -> int:
+    """With the blobs that no other revision has."""
+    folder = layout.revision(name, revision)
+    with suppress(ModelError):
+        files = contents.device_files(Manifest.read(folder)).values()
+        freed = disk.remove_folder(folder)
+        used = _used_blobs(layout)
+        if used is None:
+            return freed
+        blobs = {layout.blob(record.sha256) for record in files}
+        return freed + sum(disk.remove_file(blob) for blob in blobs if blob.name not in used)
+    return disk.remove_folder(folder)
+
+
+def remove_model(layout: Layout, name: str) -> int:
+    """All of it: its state first, so that loads turn to the bundled model."""
+    disk.remove_file(layout.state(name))
+    disk.sync(layout.model(name))
+    freed = sum(remove_revision(layout, name, each) for each in list(layout.revisions(name)))
+    return freed + disk.remove_folder(layout.model(name))
+
+
+def _remove_leftovers(model: Path) -> int:
+    """What a killed process was making or removing, and the marks of dead ones."""
+    freed = 0
+    for path in list(model.iterdir()):
+        if path.name.startswith((disk.NEW, disk.GONE)):
+            freed += disk.remove_folder(path) if path.is_dir() else disk.remove_file(path)
+    return freed
+
+
+def _remove_blobs(layout: Layout, grace: float) -> int:
+    used = _used_blobs(layout)
+    if used is None or not layout.blobs.exists():
+        return 0
+    blobs = (path for path in list(layout.blobs.iterdir()) if path.name not in used)
+    return sum(disk.remove_file(path) for path in blobs if _is_old(path, grace))
+
+
+def _used_blobs(layout: Layout) -> set[str] | None:
+    """The names of those that installed revisions have; None: unknown, since one is damaged."""
+    used = set()
+    for name in layout.names():
+        for revision in layout.revisions(name):
+            folder = layout.revision(name, revision)
+            try:
+                manifest = contents.read(folder, name, revision)
+            except ModelError:
+                return None
+            used |= {layout.blob(r.sha256).name for r in contents.device_files(manifest).values()}
+    return used
+
+
+def _remove_partials(layout: Layout, grace: float) -> int:
+    freed = 0
+    for path in list(layout.partials.glob("*.part")):
+        with suppress(EdgeError, OSError):  # in use, or no file of ours
+            if _is_old(path, grace):
+                partial = Partial(layout, path.stem, 2**60)
+                partial.lock()
+                freed += partial.discard()
+    return freed
+
+
+def _is_old(path: Path, grace: float) -> bool:
+    """Whether it was written more than `grace` seconds ago, as far as the clock can be trusted."""
+    with suppress(OSError):
+        age = time.time() - path.lstat().st_mtime
+        if age < 0:  # the clock has been set back: its age counts from now
+            os.utime(path, follow_symlinks=False)
+        return age >= grace
+    return False
