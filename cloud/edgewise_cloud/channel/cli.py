@@ -90,9 +90,7 @@ def init(
     ] = 90,
     snapshot_days: Annotated[
         int,
-        typer.Option(
-            metavar="DAYS", min=1, max=3650, help="The snapshot.", rich_help_panel=EXPIRY
-        ),
+        typer.Option(metavar="DAYS", min=1, max=3650, help="The snapshot.", rich_help_panel=EXPIRY),
     ] = 14,
     timestamp_days: Annotated[
         int,

@@ -71,7 +71,9 @@ def create_channel(
         ) from error
     path = folder / METADATA / "1.root.json"
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return NewChannel(folder, path, digest, tuple(key.path for role in made.values() for key in role))
+    return NewChannel(
+        folder, path, digest, tuple(key.path for role in made.values() for key in role)
+    )
 
 
 def _write(folder: Path, roles: SignedRoles, keys: dict[RoleName, list[KeyFile]]) -> None:
@@ -102,9 +104,7 @@ def _root(keys: dict[RoleName, list[KeyFile]], threshold: int) -> Root:
 
 def _require_new(folder: Path) -> None:
     if (folder / METADATA).exists():
-        raise PublishError(
-            f"{folder} is a channel already; publish to it, or give a new folder"
-        )
+        raise PublishError(f"{folder} is a channel already; publish to it, or give a new folder")
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise PublishError(f"{folder} exists already and is not an empty folder; give a new one")
 

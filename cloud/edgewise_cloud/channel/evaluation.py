@@ -52,7 +52,7 @@ def make_evaluation(
     progress.step("measuring the device model")
     evaluation = Evaluation(
         windows=windows,
-        bytes=sum(len(tokenizer.token_bytes(token)) for ids in texts for token in ids[1:]),
+        text_bytes=sum(len(tokenizer.token_bytes(token)) for ids in texts for token in ids[1:]),
         least_top1=0.0,
         most_bits_per_byte=1e6,
         made_with=f"edgewise-cloud {version('edgewise-cloud')}",

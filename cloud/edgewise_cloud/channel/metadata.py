@@ -137,12 +137,11 @@ def file_name(role: RoleName, version: int) -> str:
 def _newest_root(metadata: Path) -> Metadata[Root]:
     """The last of the chain of roots, verified against the one before it."""
     root: Metadata[Root] = Metadata.from_file(str(metadata / "1.root.json"))
-    before = None
+    before: Metadata[Root] | None = None
     while (path := metadata / f"{root.signed.version + 1}.root.json").exists():
         before, root = root, Metadata.from_file(str(path))
-    if not root.signed.get_root_verification_result(
-        before and before.signed, root.signed_bytes, root.signatures
-    ):
+    previous = before.signed if before else None
+    if not root.signed.get_root_verification_result(previous, root.signed_bytes, root.signatures):
         raise ValueError(f"root {root.signed.version} is not signed by enough keys")
     return root
 

@@ -1,8 +1,8 @@
 """Publishing a model folder: a new revision of its name, with deltas from those before it."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -81,17 +81,22 @@ def publish(
     candidate = Candidate.read(folder, name)
     if found := published_already(repository, candidate):
         return Publication(candidate.manifest.name, found, new=False)
+    revision = _described(candidate, options)
     evaluation = candidate.tried(documents, progress)
     if not options.force:
         require_no_worse(repository, candidate, evaluation, progress)
-    with tempfile.TemporaryDirectory() as workspace:
-        deltas = make_deltas(repository, candidate, options.delta_from, Path(workspace), progress)
+    with tempfile.TemporaryDirectory() as name_:
+        workspace = Path(name_)
+        deltas = make_deltas(repository, candidate, options.delta_from, workspace, progress)
+        records = tuple(each.record for each in deltas if each.kept)
         with locked(channel, progress):
             repository = Repository.read(channel)
             if found := published_already(repository, candidate):
                 return Publication(candidate.manifest.name, found, new=False)
             progress.step("writing and signing")
-            revision = add(repository, candidate, evaluation, deltas, options, Path(workspace))
+            revision = add(
+                repository, candidate, replace(revision, deltas=records), evaluation, workspace
+            )
             repository.commit(repository.signers(keys, CONTENT))
     return Publication(candidate.manifest.name, revision, True, evaluation, tuple(deltas))
 
@@ -112,7 +117,10 @@ def published_already(repository: Repository, candidate: Candidate) -> IndexedRe
                 f"{manifest.name}-2, and serve both meanwhile"
             )
     found = repository.index.find(manifest.name, manifest.revision)
-    if found and repository.read_target(_path(candidate, MANIFEST_FILE)) != candidate.manifest_bytes:
+    if (
+        found
+        and repository.read_target(_path(candidate, MANIFEST_FILE)) != candidate.manifest_bytes
+    ):
         raise PublishError(
             f"revision {found.revision} of {manifest.name!r} was published with other settings, and "
             "a published revision never changes; convert the model again, or publish it with another "
@@ -171,38 +179,44 @@ def make_deltas(
 def add(
     repository: Repository,
     candidate: Candidate,
+    revision: IndexedRevision,
     evaluation: Evaluation,
-    deltas: Sequence[Delta],
-    options: Options,
     workspace: Path,
 ) -> IndexedRevision:
     """Write the revision's files, and list it in the index that the next commit signs.
 
-    Raises PublishFailedError where they cannot be written.
+    Its deltas lie in `workspace`. Raises PublishFailedError where they cannot be written.
     """
-    manifest, kept = candidate.manifest, [each.record for each in deltas if each.kept]
-    earlier = repository.index.models.get(manifest.name, ())
-    revision = IndexedRevision(
-        number=1 + max((each.number for each in earlier), default=0),
-        revision=manifest.revision,
-        published=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-        size=candidate.size,
-        memory=manifest.memory,
-        vocabulary=manifest.vocabulary,
-        rollout=options.rollout,
-        requires=dict(options.requires),
-        deltas=tuple(kept),
-    )
+    name = candidate.manifest.name
+    earlier = repository.index.models.get(name, ())
+    revision = replace(revision, number=1 + max((each.number for each in earlier), default=0))
     with write_errors(repository.folder):
-        for file, record in manifest.files.items():
+        for file, record in candidate.manifest.files.items():
             repository.add(f"blobs/{record.sha256}", candidate.folder / file)
-        for delta in kept:
+        for delta in revision.deltas:
             repository.add(delta.path, workspace / Path(delta.path).name)
         repository.add(_path(candidate, MANIFEST_FILE), candidate.manifest_bytes)
         repository.add(_path(candidate, EVALUATION_FILE), evaluation.to_json())
-    models = {**repository.index.models, manifest.name: (*earlier, revision)}
-    repository.index = Index(models)
+    repository.index = Index({**repository.index.models, name: (*earlier, revision)})
     return revision
+
+
+def _described(candidate: Candidate, options: Options) -> IndexedRevision:
+    """As the index lists it, but for its number and deltas. Raises PublishError."""
+    manifest = candidate.manifest
+    try:
+        return IndexedRevision(
+            number=1,
+            revision=manifest.revision,
+            published=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+            size=candidate.size,
+            memory=manifest.memory,
+            vocabulary=manifest.vocabulary,
+            rollout=options.rollout,
+            requires=dict(options.requires),
+        )
+    except ValueError as error:
+        raise PublishError(f"{candidate.folder} cannot be published: {error}") from error
 
 
 def _path(candidate: Candidate, file: str) -> str:

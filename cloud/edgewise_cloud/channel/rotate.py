@@ -41,9 +41,7 @@ def rotate_keys(repository: Repository, keys: KeyRing, roles: tuple[RoleName, ..
     data = roles_now.renew(RoleName.ROOT, [*before, *_signers(new.get(RoleName.ROOT, []))])
     both = {role: [*_signers(old[role]), *_signers(new[role])] for role in new}
     repository.commit({role: kept.get(role) or both[role] for role in CONTENT[first:]})
-    return Rotation(
-        repository.write_root(data), root.version, _paths(new), _paths(old)
-    )
+    return Rotation(repository.write_root(data), root.version, _paths(new), _paths(old))
 
 
 def renew_root(repository: Repository, keys: KeyRing) -> Path:
@@ -70,5 +68,3 @@ def _signers(keys: list[KeyFile]) -> list[CryptoSigner]:
 
 def _paths(keys: dict[RoleName, list[KeyFile]]) -> tuple[Path, ...]:
     return tuple(key.path for made in keys.values() for key in made)
-
-

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edgewise_cloud.channel.cli import channel_app
+from edgewise_cloud.channel.publish_cli import publish
 from edgewise_cloud.cli import exit_codes
 from edgewise_cloud.console import FAILED, say
 from edgewise_cloud.convert.cli import convert, evaluate
@@ -30,6 +31,7 @@ app = typer.Typer(
 PANELS: dict[str, dict[str, Callable[..., None]]] = {
     "The service": {"serve": serve, "serve-ray": serve_ray, "token": token, "load": load_test},
     "Models": {"train": train, "finetune": finetune, "convert": convert, "evaluate": evaluate},
+    "Channels": {"publish": publish},
 }
 for panel, commands in PANELS.items():
     for name, command in commands.items():

@@ -161,9 +161,7 @@ def _logit_pairs(
             yield keras[position - scored], session.forward([int(tokens[position])]), position
 
 
-def keras_logits(
-    model: "KerasModel", tokens: NDArray[np.int32], first: int
-) -> NDArray[np.float32]:
+def keras_logits(model: "KerasModel", tokens: NDArray[np.int32], first: int) -> NDArray[np.float32]:
     """Keras's logits (positions, vocabulary) from position `first` on."""
     ids = tokens[None]
     hidden = model.backbone({"token_ids": ids, "padding_mask": np.ones_like(ids)})

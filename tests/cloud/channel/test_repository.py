@@ -96,8 +96,8 @@ def test_a_device_sees_the_old_state_or_the_new_one_wherever_a_change_stops(
         write(path, data, mode)
 
     monkeypatch.setattr(repository_module, "durable_write", stopping)
-    for stop_at in (1, 2, 3, 4):  # noqa: B007  # index, targets, snapshot, timestamp
-        for half in (False, True):  # noqa: B007
+    for stop_at in (1, 2, 3, 4):  # index, targets, snapshot, timestamp
+        for half in (False, True):
             writes = 0
             with pytest.raises(Stopped):
                 channel.add(f"never-{stop_at}-{half}")
@@ -153,12 +153,16 @@ def test_what_somebody_else_has_changed_is_not_signed(channel: Channel) -> None:
     """Whoever can write to the server's folder cannot have a revision signed by the publisher."""
     channel.add("first")
     index = channel.read().path_of("index.json")
-    paths = [*channel.folder.glob("metadata/2.*"), channel.folder / "metadata/timestamp.json", index]
+    paths = [
+        *channel.folder.glob("metadata/2.*"),
+        channel.folder / "metadata/timestamp.json",
+        index,
+    ]
     assert len(paths) == 4
     for path in paths:
         good = path.read_bytes()
         path.write_bytes(good.replace(b"1", b"3"))
-        with pytest.raises(PublishError, match="changed by somebody|damaged"):
+        with pytest.raises(PublishError, match=r"changed by somebody|damaged"):
             channel.read()
         path.write_bytes(good)
     channel.read()

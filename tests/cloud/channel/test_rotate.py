@@ -58,7 +58,9 @@ def test_a_new_root_is_signed_by_old_and_new_keys(channel: Channel) -> None:
     ]
     for root in roots:
         root.signed.verify_delegate("root", roots[1].signed_bytes, roots[1].signatures)
-    assert set(roots[0].signed.roles["root"].keyids).isdisjoint(roots[1].signed.roles["root"].keyids)
+    assert set(roots[0].signed.roles["root"].keyids).isdisjoint(
+        roots[1].signed.roles["root"].keyids
+    )
 
 
 def test_a_lost_key_is_replaced(channel: Channel, new_device: NewDevice) -> None:
