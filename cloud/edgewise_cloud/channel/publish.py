@@ -13,7 +13,7 @@ from edgewise_cloud.channel.metadata import CONTENT
 from edgewise_cloud.channel.repository import Repository, locked, write_errors
 from edgewise_cloud.console import SILENT, Progress
 from edgewise_cloud.errors import PublishError, PublishFailedError
-from edgewise_edge.installed.agreement import measure
+from edgewise_edge.agreement import measure
 from edgewise_edge.installed.channel_index import DeltaRecord, Index, IndexedRevision
 from edgewise_edge.installed.delta import make_delta
 from edgewise_edge.installed.evaluation import EVALUATION_FILE, Evaluation
@@ -81,7 +81,7 @@ def publish(
     candidate = Candidate.read(folder, name)
     if found := published_already(repository, candidate):
         return Publication(candidate.manifest.name, found, new=False)
-    revision = _described(candidate, options)
+    revision = describe_candidate(candidate, options)
     evaluation = candidate.tried(documents, progress)
     if not options.force:
         require_no_worse(repository, candidate, evaluation, progress)
@@ -201,7 +201,7 @@ def add(
     return revision
 
 
-def _described(candidate: Candidate, options: Options) -> IndexedRevision:
+def describe_candidate(candidate: Candidate, options: Options) -> IndexedRevision:
     """As the index lists it, but for its number and deltas. Raises PublishError."""
     manifest = candidate.manifest
     try:

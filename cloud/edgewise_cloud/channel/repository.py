@@ -149,19 +149,19 @@ def write_errors(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def locked(
-    folder: Path, progress: Progress = SILENT, timeout: float = LOCK_TIMEOUT
+    folder: Path, progress: Progress = SILENT, timeout: float | None = None
 ) -> Iterator[None]:
     """Hold the channel's lock, which the kernel releases if this process is killed.
 
     Raises PublishError if `folder` is no channel, PublishFailedError if another process holds the
-    lock for `timeout` seconds.
+    lock for `timeout` seconds, LOCK_TIMEOUT by default.
     """
     if not (folder / METADATA).is_dir():
         SignedRoles.read(folder)  # says that it is no channel
     with write_errors(folder):
         file = (folder / LOCK_FILE).open("a+", encoding="utf-8")
     with file:
-        due = time.monotonic() + timeout
+        due = time.monotonic() + (LOCK_TIMEOUT if timeout is None else timeout)
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -12,13 +12,19 @@ from typing import Any
 import pytest
 from tuf.ngclient import Updater
 
+from edgewise_cloud.channel.candidate import Candidate
 from edgewise_cloud.channel.create import create_channel
 from edgewise_cloud.channel.keys import KeyRing
 from edgewise_cloud.channel.metadata import CONTENT
+from edgewise_cloud.channel.publish import Options, add, describe_candidate
 from edgewise_cloud.channel.repository import Repository
 from edgewise_edge.installed.channel_index import Index, IndexedRevision
+from edgewise_edge.installed.evaluation import Evaluation, Window
 
 VOCABULARY = "5" * 64
+UNTRIED = Evaluation(
+    windows=(Window((1, 2), (2,)),), text_bytes=1, least_top1=0.0, most_bits_per_byte=1.0
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,13 @@ class Channel:
             vocabulary=VOCABULARY,
         )
         repository.index = Index({**repository.index.models, name: (*before, entry)})
+        repository.commit(repository.signers(self.ring, CONTENT))
+
+    def publish_untried(self, folder: Path) -> None:
+        """The model in `folder`, which need not run."""
+        repository, candidate = self.read(), Candidate.read(folder)
+        entry = describe_candidate(candidate, Options())
+        add(repository, candidate, entry, UNTRIED, folder)
         repository.commit(repository.signers(self.ring, CONTENT))
 
 
