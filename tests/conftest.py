@@ -92,7 +92,7 @@ def token_request(tokens: list[int], max_tokens: int, **sampling: float) -> Toke
 
 @pytest.fixture(scope="session", autouse=True)
 def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Prepared weights and measured times are not written to the user's cache folder.
+    """Nothing is written to the user's cache folder, or read from the user's store of models.
 
     uv keeps its own there: its packages need not be downloaded again.
     """
@@ -100,6 +100,7 @@ def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UV_CACHE_DIR", os.environ.get("UV_CACHE_DIR") or str(users / "uv"))
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("caches")))
+        patch.setenv("EDGEWISE_STORE", str(tmp_path_factory.mktemp("data") / "store"))
         yield
 
 

@@ -93,5 +93,5 @@ def _shared_model(model: str | Path) -> SharedModel:
     with _shared_lock:
         if folder not in _shared:
             _shared.clear()
-            _shared[folder] = SharedModel(lambda: DeviceModel.load(folder))
+            _shared[folder] = SharedModel(lambda: DeviceModel.load(model))
         return _shared[folder]

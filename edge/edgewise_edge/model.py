@@ -1,5 +1,6 @@
 """A device model: manifest, tokenizer and runtime."""
 
+import logging
 import os
 import threading
 from collections.abc import Generator, Iterator, Sequence
@@ -12,6 +13,7 @@ from edgewise_edge.decoding.generate import TokenRequest, generate_tokens
 from edgewise_edge.decoding.tokenizer import TOKENIZER_FILES, Tokenizer
 from edgewise_edge.errors import (
     EdgeError,
+    ModelError,
     ModelIncompatibleError,
     RequestError,
     RuntimeFailedError,
@@ -20,10 +22,12 @@ from edgewise_edge.runtime.load import load_runtime
 from edgewise_edge.runtime.open import import_library
 from edgewise_edge.runtime.prefix_cache import PREFIX_MEMORY, PrefixCache
 from edgewise_edge.runtime.session import Runtime
-from edgewise_edge.store.catalog import find_model
+from edgewise_edge.store.catalog import find_folders
 from edgewise_edge.store.manifest import MODEL_FILE, Manifest
 from edgewise_edge.store.passed import PassedModel
 from edgewise_edge.store.weight_cache import WeightCache, default_folder
+
+_log = logging.getLogger("edgewise_edge.installed")
 
 
 def default_threads() -> int:
@@ -56,12 +60,13 @@ class DeviceModel:
         prefix_memory: int = PREFIX_MEMORY,
         weight_cache: Path | None = None,
     ) -> Self:
-        """Verify and load a bundled model by name, or the model in a folder.
+        """Verify and load an installed or bundled model by name, or the model in a folder.
 
         `prefix_memory` is the size of the prefix cache in bytes: a request that shares a prefix with
         an earlier one continues from there. `weight_cache` is the folder for prepared weights, in
         the user's cache folder by default (weight_cache.py). A model that is not bundled is tried in
-        a child process before its first load on this machine (trial.py). Raises ModelNotFoundError,
+        a child process before its first load on this machine (trial.py). Where an installed revision
+        is damaged, the one before it or the bundled one is loaded. Raises ModelNotFoundError,
         ModelCorruptError, ModelIncompatibleError, RuntimeFailedError where memory is short, or
         RequestError for invalid `threads` or `prefix_memory`.
         """
@@ -71,9 +76,8 @@ class DeviceModel:
             raise RequestError(
                 f"prefix_memory is {prefix_memory}; it must be 0 bytes (no prefix cache) or more"
             )
-        folder = find_model(model)
-        with _failures_as(ModelIncompatibleError, f"{folder} cannot be loaded"):
-            return cls(*_load(folder, threads or default_threads(), weight_cache), prefix_memory)
+        loaded = _load_best(model, threads or default_threads(), weight_cache)
+        return cls(*loaded, prefix_memory)
 
     def stream_tokens(
         self, request: TokenRequest, cancelled: threading.Event | None = None
@@ -118,6 +122,25 @@ def _failures_as(kind: type[EdgeError], what: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise kind(f"{what} ({type(error).__name__}: {error})") from error
+
+
+def _load_best(
+    model: str | Path, threads: int, weight_cache: Path | None
+) -> tuple[Manifest, Tokenizer, Runtime]:
+    """Where an installed revision is damaged, or was removed meanwhile, what is next best."""
+    failures: dict[Path, ModelError] = {}
+    while True:
+        # Found again each time: another process may have switched to another revision.
+        folders = [folder for folder in find_folders(model) if folder not in failures]
+        if not folders:
+            raise next(iter(failures.values()))
+        if failures:
+            _log.warning("%s is loaded instead: %s", folders[0], list(failures.values())[-1])
+        try:
+            with _failures_as(ModelIncompatibleError, f"{folders[0]} cannot be loaded"):
+                return _load(folders[0], threads, weight_cache)
+        except ModelError as error:
+            failures[folders[0]] = error
 
 
 def _load(

@@ -3,12 +3,16 @@
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edgewise_edge.checks import shown
 from edgewise_edge.errors import ModelCorruptError, ModelError, ModelNotFoundError, StoreError
-from edgewise_edge.installed import contents, disk
-from edgewise_edge.installed.partial import Partial
+from edgewise_edge.installed import contents
+from edgewise_edge.installed.files import disk
+from edgewise_edge.installed.files.layout import Layout
+from edgewise_edge.installed.files.partial import Partial
+from edgewise_edge.installed.files.states import States
+from edgewise_edge.installed.install import install
+from edgewise_edge.store.active import active_folder
 from edgewise_edge.store.catalog import BUNDLED
 from edgewise_edge.store.files import read_text
 from edgewise_edge.store.manifest import (
@@ -19,14 +23,11 @@ from edgewise_edge.store.manifest import (
     Manifest,
 )
 
-if TYPE_CHECKING:
-    from edgewise_edge.installed.store import ModelStore
-
 _PIECE = 2**22  # bytes of the stream that are written at a time
 
 
 def add(
-    store: "ModelStore",
+    states: States,
     name: str,
     stream: Iterable[bytes],
     size: int,
@@ -35,7 +36,7 @@ def add(
     offset: int,
 ) -> str:
     """As ModelStore.add(); the revision's name."""
-    content = _manifest(store, name, sha256, manifest)
+    content = _manifest(states.layout, name, sha256, manifest)
     parsed = contents.parse(content)
     model = parsed.files[MODEL_FILE]
     if parsed.name != name:
@@ -45,12 +46,12 @@ def add(
             f"the stream has {size:,} bytes (sha256 {sha256 or 'not given'}), the model file of "
             f"{name} {parsed.revision} has {model.size:,} ({model.sha256}); give its manifest"
         )
-    if not store.blob(model.sha256):
-        with store.partial(model.sha256, size) as partial:
+    if not contents.find_blob(states.layout, model.sha256):
+        with Partial(states.layout, model.sha256, size) as partial:
             _write(partial, stream, offset)
             partial.finish()
-    _fetch_others(store, parsed)
-    store.install(content)
+    _fetch_others(states.layout, parsed)
+    install(states, content)
     return parsed.revision
 
 
@@ -79,15 +80,16 @@ def _pieces(chunk: bytes) -> Iterator[bytes]:
     return (chunk[start : start + _PIECE] for start in range(0, len(chunk), _PIECE))
 
 
-def _manifest(
-    store: "ModelStore", name: str, sha256: str | None, given: Path | bytes | None
-) -> bytes:
+def _manifest(layout: Layout, name: str, sha256: str | None, given: Path | bytes | None) -> bytes:
     if isinstance(given, bytes):
         return given
     if given is not None:
         path = given / MANIFEST_FILE if given.is_dir() else given
-        return read_text(path, MAX_MANIFEST_BYTES).encode()
-    for folder in _folders(store, name):
+        try:
+            return read_text(path, MAX_MANIFEST_BYTES).encode()
+        except (OSError, ValueError) as error:
+            raise ModelNotFoundError(f"the manifest {path} cannot be read: {error}") from error
+    for folder in _folders(layout, name):
         with suppress(ModelError):
             model = Manifest.read(folder).files.get(MODEL_FILE)
             if model and sha256 in {None, model.sha256}:
@@ -98,27 +100,34 @@ def _manifest(
     )
 
 
-def _folders(store: "ModelStore", name: str) -> list[Path]:
+def _folders(layout: Layout, name: str) -> list[Path]:
     """The model folders of that name: what is active, the others, the bundled one."""
-    active = store.active_folder(name)
-    installed = [each.folder for each in store.revisions(name)]
+    active = active_folder(name, layout.root)
+    installed = [each.folder for each in contents.revisions(layout, name)]
     return [*([active] if active else []), *installed, BUNDLED / name]
 
 
-def _fetch_others(store: "ModelStore", manifest: Manifest) -> None:
+def _fetch_others(layout: Layout, manifest: Manifest) -> None:
     """Make blobs of the other files, out of the folders of the same name."""
     for file, record in contents.device_files(manifest).items():
-        if not store.blob(record.sha256) and (path := _find(store, manifest.name, file, record)):
-            with store.partial(record.sha256, record.size) as partial, disk.failures(store.root):
-                partial.reset()
-                with path.open("rb") as source:
-                    while piece := source.read(_PIECE):
-                        partial.append(piece)
-                partial.finish()
+        if not contents.find_blob(layout, record.sha256):
+            path = _find(layout, manifest.name, file, record)
+            if path:
+                _copy(layout, path, record)
 
 
-def _find(store: "ModelStore", name: str, file: str, record: FileRecord) -> Path | None:
-    for folder in _folders(store, name):
+def _copy(layout: Layout, path: Path, record: FileRecord) -> None:
+    """Make a blob of the file at `path`."""
+    with Partial(layout, record.sha256, record.size) as partial, disk.failures(layout.root):
+        partial.reset()
+        with path.open("rb") as source:
+            while piece := source.read(_PIECE):
+                partial.append(piece)
+        partial.finish()
+
+
+def _find(layout: Layout, name: str, file: str, record: FileRecord) -> Path | None:
+    for folder in _folders(layout, name):
         with suppress(OSError):
             if FileRecord.of(folder / file) == record:
                 return folder / file

@@ -1,7 +1,7 @@
 """The files of a revision: what a manifest may name, and the model folder that is made of it."""
 
-import os
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgewise_edge.errors import (
@@ -9,11 +9,9 @@ from edgewise_edge.errors import (
     ModelError,
     ModelIncompatibleError,
     ModelNotFoundError,
-    ModelRefusedError,
 )
-from edgewise_edge.installed import disk
-from edgewise_edge.installed.evaluation import EVALUATION_FILE, Evaluation
-from edgewise_edge.installed.layout import Layout
+from edgewise_edge.installed.evaluation import EVALUATION_FILE
+from edgewise_edge.installed.files.layout import Layout
 from edgewise_edge.store.active import is_folder, is_name, is_revision
 from edgewise_edge.store.files import is_ours
 from edgewise_edge.store.manifest import (
@@ -28,6 +26,17 @@ KERAS_FILES = frozenset({"config.json", "model.safetensors"})  # the cloud's
 REQUIRED_FILES = frozenset({MODEL_FILE, "vocab.json", "merges.txt"})
 _OURS = {MANIFEST_FILE, EVALUATION_FILE}
 _MAX_FILES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledRevision:
+    """A revision in the store. `size`: bytes of its files, which it may share with others."""
+
+    name: str
+    revision: str
+    folder: Path
+    size: int
+    manifest: Manifest
 
 
 def parse(manifest: bytes) -> Manifest:
@@ -78,6 +87,28 @@ def read(folder: Path, name: str, revision: str) -> Manifest:
     return manifest
 
 
+def revision(layout: Layout, name: str, revision: str) -> InstalledRevision:
+    """An installed one. Raises ModelNotFoundError or ModelCorruptError."""
+    folder = layout.revision(name, revision)
+    manifest = read(folder, name, revision)
+    return InstalledRevision(name, revision, folder, size(manifest), manifest)
+
+
+def revisions(layout: Layout, name: str) -> list[InstalledRevision]:
+    """All of `name`, in the order of their names; those with a damaged manifest are left out."""
+    found = []
+    for each in layout.revisions(name):
+        with suppress(ModelError):
+            found.append(revision(layout, name, each))
+    return found
+
+
+def find_blob(layout: Layout, sha256: str) -> Path | None:
+    """The file with this content, if it is in the store."""
+    path = layout.blob(sha256)
+    return path if is_ours(path) else None
+
+
 def verify(folder: Path, name: str, revision: str) -> None:
     """Raise ModelCorruptError unless all files are those of the manifest."""
     manifest = read(folder, name, revision)
@@ -85,71 +116,3 @@ def verify(folder: Path, name: str, revision: str) -> None:
         if not is_ours(folder / file):
             raise ModelCorruptError(f"{folder / file} is missing, a link or another user's")
     manifest.verify(folder, device_files(manifest))
-
-
-def verify_blobs(layout: Layout, manifest: Manifest) -> None:
-    """Raise ModelNotFoundError for a missing blob, ModelCorruptError for a damaged one.
-
-    A damaged one is removed, so that it is fetched again.
-    """
-    for file, record in device_files(manifest).items():
-        blob = layout.blob(record.sha256)
-        if not is_ours(blob):
-            raise ModelNotFoundError(
-                f"{file} of {manifest.name} {manifest.revision} is not in the store; fetch it again"
-            )
-        if FileRecord.of(blob) != record:
-            disk.remove_file(blob)
-            raise ModelCorruptError(
-                f"{file} of {manifest.name} {manifest.revision} was damaged in the store and has "
-                "been removed; fetch it again"
-            )
-
-
-def install(layout: Layout, manifest: Manifest, content: bytes, evaluation: bytes | None) -> Path:
-    """The model folder of verified blobs. The caller holds the lock."""
-    if evaluation is not None:
-        Evaluation.parse(evaluation)
-    folder = layout.revision(manifest.name, manifest.revision)
-    if _is_sound(folder):
-        if (folder / MANIFEST_FILE).read_bytes() != content:
-            raise ModelRefusedError(
-                f"{manifest.name} {manifest.revision} is installed with other content: a revision "
-                "never changes; publish it under another name"
-            )
-        _repair(layout, manifest, folder, evaluation)
-        return folder
-    if os.path.lexists(folder):
-        disk.remove_folder(folder)
-    new = folder.with_name(disk.NEW + folder.name)
-    if os.path.lexists(new):
-        disk.remove_folder(new)
-    disk.make_folder(new)
-    for file, record in device_files(manifest).items():
-        disk.link_or_copy(layout.blob(record.sha256), new / file)
-    disk.write(new / MANIFEST_FILE, content)
-    if evaluation is not None:
-        disk.write(new / EVALUATION_FILE, evaluation)
-    disk.sync(new)
-    disk.move(new, folder)
-    return folder
-
-
-def _is_sound(folder: Path) -> bool:
-    """Whether the folder has a manifest that can be read."""
-    with suppress(ModelError):
-        return is_folder(folder) and is_ours(folder / MANIFEST_FILE) and bool(Manifest.read(folder))
-    return False
-
-
-def _repair(layout: Layout, manifest: Manifest, folder: Path, evaluation: bytes | None) -> None:
-    """Replace damaged files one by one: the folder may be in use."""
-    for file, record in device_files(manifest).items():
-        path = folder / file
-        if not (is_ours(path) and FileRecord.of(path) == record):
-            new = folder / (disk.NEW + file)
-            disk.remove_file(new)
-            disk.link_or_copy(layout.blob(record.sha256), new)
-            disk.move(new, path)
-    if evaluation is not None:
-        disk.write(folder / EVALUATION_FILE, evaluation)

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 
 from edgewise_edge.errors import ModelCorruptError, StoreError
-from edgewise_edge.installed import disk
+from edgewise_edge.installed.files import disk
 
 _CHUNK = 2**20  # bytes
 _PRESET = 6  # a dictionary of 8 MiB

@@ -5,25 +5,23 @@ Files that are mapped stay readable for whoever has mapped them.
 
 import os
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from edgewise_edge.errors import EdgeError, ModelError
-from edgewise_edge.installed import contents, disk
-from edgewise_edge.installed.layout import Layout
-from edgewise_edge.installed.partial import Partial
+from edgewise_edge.errors import EdgeError, ModelError, ModelNotFoundError, StoreError
+from edgewise_edge.installed import contents
+from edgewise_edge.installed.files import disk
+from edgewise_edge.installed.files.layout import Layout
+from edgewise_edge.installed.files.partial import Partial
+from edgewise_edge.installed.files.states import States
 from edgewise_edge.store.manifest import Manifest
 
 
-def collect(layout: Layout, kept: Callable[[str], set[str] | None], grace: float) -> int:
-    """Remove what is older than `grace` seconds; the bytes that are free now.
-
-    `kept(name)` has the revisions in use; None: unknown, and all are spared.
-    """
-    freed = 0
+def collect(states: States, grace: float) -> int:
+    """Remove what is older than `grace` seconds; the bytes that are free now."""
+    layout, freed = states.layout, 0
     for name in layout.names():
-        in_use = kept(name)
+        in_use = states.kept(name)
         freed += _remove_leftovers(layout.model(name))
         for revision in layout.revisions(name):
             folder = layout.revision(name, revision)
@@ -32,7 +30,7 @@ def collect(layout: Layout, kept: Callable[[str], set[str] | None], grace: float
     return freed + _remove_blobs(layout, grace) + _remove_partials(layout, grace)
 
 
-def remove_revision(layout: Layout, name: str, revision: str) -> int:
+def _remove_revision(layout: Layout, name: str, revision: str) -> int:
     """With the blobs that no other revision has."""
     folder = layout.revision(name, revision)
     with suppress(ModelError):
@@ -46,12 +44,28 @@ def remove_revision(layout: Layout, name: str, revision: str) -> int:
     return disk.remove_folder(folder)
 
 
-def remove_model(layout: Layout, name: str) -> int:
+def _remove_model(layout: Layout, name: str) -> int:
     """All of it: its state first, so that loads turn to the bundled model."""
+    if not layout.model(name).is_dir():
+        raise ModelNotFoundError(f"{name} is not installed")
     disk.remove_file(layout.state(name))
     disk.sync(layout.model(name))
-    freed = sum(remove_revision(layout, name, each) for each in list(layout.revisions(name)))
+    freed = sum(_remove_revision(layout, name, each) for each in list(layout.revisions(name)))
     return freed + disk.remove_folder(layout.model(name))
+
+
+def remove(states: States, name: str, revision: str | None) -> int:
+    """As ModelStore.remove()."""
+    layout = states.layout
+    if revision is None:
+        return _remove_model(layout, name)
+    if not os.path.lexists(layout.revision(name, revision)):
+        raise ModelNotFoundError(f"{name} {revision} is not installed")
+    state = states.to_change(name)
+    if revision in {state.active, state.pinned}:
+        raise StoreError(f"{name} {revision} is in use; roll back or unpin it first")
+    states.change(name, lambda now: now.without(revision))
+    return _remove_revision(layout, name, revision)
 
 
 def _remove_leftovers(model: Path) -> int:
@@ -93,6 +107,9 @@ def _remove_partials(layout: Layout, grace: float) -> int:
                 partial = Partial(layout, path.stem, 2**60)
                 partial.lock()
                 freed += partial.discard()
+    for path in list(layout.partials.glob("*.json")):  # journals of what has ended
+        if not path.with_suffix(".part").exists() and _is_old(path, grace):
+            freed += disk.remove_file(path)
     return freed
 
 

@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import Self
 
 from edgewise_edge.errors import ModelCorruptError, StoreError
-from edgewise_edge.installed import disk
-from edgewise_edge.installed.layout import Layout
-from edgewise_edge.installed.lock import try_lock
+from edgewise_edge.installed.files import disk
+from edgewise_edge.installed.files.layout import Layout
+from edgewise_edge.installed.files.lock import try_lock
 from edgewise_edge.store.files import read_text
 from edgewise_edge.store.weight_record import machine_start
 
@@ -53,8 +53,9 @@ class Partial:
     def open(self) -> Self:
         """Go on from the bytes that are there. Raises StoreError when another process has it open."""
         with disk.failures(self._layout.root, self.total):
-            disk.make_folder(self._layout.partials)
+            disk.make_folder(self._layout.root)
             self._layout.require_ours()
+            disk.make_folder(self._layout.partials)
             self.lock()
             try:
                 self._resume()
@@ -131,7 +132,7 @@ class Partial:
     def discard(self) -> int:
         """Remove it; the bytes that are free now. Closed then."""
         with disk.failures(self._layout.root):
-            freed = disk.remove_file(self.path) + disk.remove_file(self._journal_path)
+            freed = disk.remove_file(self._journal_path) + disk.remove_file(self.path)
         self.close()
         return freed
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from edgewise_edge.installed import disk
-from edgewise_edge.installed.lock import try_lock
+from edgewise_edge.installed.files import disk
+from edgewise_edge.installed.files.lock import try_lock
 
 _MARK = ".starting-"
 _held: dict[Path, list[tuple[Path, int]]] = {}  # by model folder: this process's marks

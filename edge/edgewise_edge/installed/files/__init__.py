@@ -1,0 +1,1 @@
+"""The files of the store: where they lie, how they change, who may change them."""

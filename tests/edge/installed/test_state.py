@@ -1,0 +1,87 @@
+"""The state of a model, without files."""
+
+import json
+
+import pytest
+
+from edgewise_edge.installed.state import MAX_FAILED, ModelState, NewerFormatError, Probation
+
+SHA256 = "a" * 64
+
+
+def test_a_state_survives_its_json() -> None:
+    """All of it."""
+    state = ModelState(
+        active="two",
+        previous="one",
+        staged="three",
+        failed={SHA256: "it crashed"},
+        probation=Probation("two", 3),
+    )
+    assert ModelState.parse(state.to_json()) == state
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"active": "../../etc"},
+        {"active": "a%2Fb/.."},
+        {"active": "STATE.json"},
+        {"active": 3},
+        {"active": "\0"},
+        {"staged": "x" * 65},
+        {"failed": {"no sha": "reason"}},
+        {"failed": [SHA256]},
+        {"failed": {SHA256: 5}},
+        {"failed": {f"{number:064x}": "" for number in range(MAX_FAILED + 1)}},
+        {"probation": {"revision": "other", "generations_left": 1}},
+        {"probation": {"revision": "one", "generations_left": 0}},
+        {"probation": {"revision": "one", "generations_left": True}},
+        {"probation": "one"},
+        {"unknown": 1},
+    ],
+)
+def test_an_invalid_state_is_no_state(change: dict[str, object]) -> None:
+    """Whatever is in the file."""
+    raw = json.loads(ModelState(active="one").to_json())
+    with pytest.raises(ValueError):
+        ModelState.parse(json.dumps(raw | change))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "{}", "[" * 100_000])
+def test_other_json_is_no_state(text: str) -> None:
+    """Nor are bytes that are no JSON."""
+    with pytest.raises(ValueError):
+        ModelState.parse(text)
+
+
+def test_another_version_is_told_from_damage() -> None:
+    """So that its file is left alone."""
+    with pytest.raises(NewerFormatError):
+        ModelState.parse('{"format": 2, "future": 1}')
+
+
+def test_the_way_back_leads_past_a_revision_that_did_not_prove_itself() -> None:
+    """Two updates in a row, the second of which fails."""
+    state = ModelState(active="good").stage("unproven").take_staged().stage("bad").take_staged()
+    assert (state.active, state.previous) == ("bad", "good")
+    assert state.roll_back().active == "good"
+
+
+def test_probation_ends_after_its_generations() -> None:
+    """The previous revision stays the way back."""
+    state = ModelState(active="one").stage("two").take_staged(generations=2)
+    state = state.generation_passed()
+    assert state.probation == Probation("two", 1)
+    state = state.generation_passed()
+    assert (state.active, state.previous, state.probation) == ("two", "one", None)
+
+
+def test_old_failures_are_forgotten() -> None:
+    """The newest are kept, and a reason is cut to a line or two."""
+    state = ModelState()
+    for number in range(MAX_FAILED + 5):
+        state = state.fail(f"{number:064x}", "x" * 1000)
+    assert len(state.failed) == MAX_FAILED
+    assert f"{MAX_FAILED + 4:064x}" in state.failed
+    assert len(ModelState.parse(state.to_json()).failed[f"{5:064x}"]) < 1000
