@@ -118,6 +118,7 @@ class _Download:
             self._check(reply)
             if reply.offset != partial.size:
                 self._start_again()
+                _require_start(reply)
             self._note(reply.validator)
             for chunk in reply.chunks:
                 self._take(chunk)
@@ -170,6 +171,11 @@ class _Download:
     def _report(self) -> None:
         if self._on_progress:
             self._on_progress(self._partial.size, self._partial.total, self._resumed_from)
+
+
+def _require_start(reply: Reply) -> None:
+    if reply.offset:
+        raise FetchError(FetchFailure.TEMPORARY, "its bytes come from another place of the file")
 
 
 def read_small(

@@ -17,8 +17,8 @@ from tuf.api.exceptions import (
     RepositoryError,
     UnsignedMetadataError,
 )
-from tuf.api.metadata import Metadata
-from tuf.ngclient import FetcherInterface
+from tuf.api.metadata import TOP_LEVEL_ROLE_NAMES, Metadata
+from tuf.ngclient.fetcher import FetcherInterface
 
 from edgewise.delivery.download import read_small
 from edgewise.delivery.retry import Clock
@@ -32,7 +32,7 @@ _TRIES = 3  # somebody may be waiting for the answer that the channel cannot be 
 _LONG = timedelta(days=365)
 
 
-class MetadataFetcher(FetcherInterface):  # type: ignore[misc]
+class MetadataFetcher(FetcherInterface):
     """Gives python-tuf the metadata that `fetcher` reads."""
 
     def __init__(self, fetcher: Fetcher, settings: DownloadSettings, clock: Clock) -> None:
@@ -94,7 +94,7 @@ def _expired(address: str, fetcher: MetadataFetcher, folder: Path, message: str)
         name: _content(folder / name) for name in ("root.json", "snapshot.json", "targets.json")
     }
     found = (_signed(content) for content in [*fetcher.contents.values(), *kept.values()])
-    named = message.partition(".json")[0].rpartition(" ")[2]  # "timestamp.json is expired"
+    named = next((role for role in TOP_LEVEL_ROLE_NAMES if role in message), "metadata")
     times = [part.expires for part in found if part is not None and part.type == named]
     since = max(times, default=now)
     what = f"the signatures of the channel {address} have expired ({named}.json: {since:%Y-%m-%d})"

@@ -14,9 +14,9 @@ from pathlib import Path
 from edgewise.delivery.catalog import Root
 from edgewise.errors import ChannelError, ConfigurationError
 from edgewise_edge.checks import shown
-from edgewise_edge.installed import disk
-from edgewise_edge.installed.layout import Layout
-from edgewise_edge.installed.lock import locked
+from edgewise_edge.installed.files import disk
+from edgewise_edge.installed.files.layout import Layout
+from edgewise_edge.installed.files.lock import locked
 
 _MAX_ROOT = 512_000  # bytes, as python-tuf has it
 _LOCK_TIMEOUT = 120.0  # seconds: another process may be refreshing over a bad line

@@ -7,7 +7,7 @@ the models in use: without a trusted index there is no update, that is all.
 import hashlib
 
 from tuf.api.exceptions import DownloadError, RepositoryError
-from tuf.ngclient import Updater, UpdaterConfig
+from tuf.ngclient.updater import Updater
 
 from edgewise.delivery.catalog import Root, Storage, Target
 from edgewise.delivery.download import download
@@ -19,7 +19,7 @@ from edgewise.delivery.settings import DownloadSettings
 from edgewise.errors import ChannelError
 from edgewise_edge.errors import StoreError
 from edgewise_edge.installed.channel_index import INDEX_FILE, MAX_INDEX_BYTES, Index
-from edgewise_edge.installed.disk import failures
+from edgewise_edge.installed.files.disk import failures
 
 
 class Channel:
@@ -66,7 +66,6 @@ class Channel:
                     str(folder),
                     METADATA_URL,
                     fetcher=metadata,
-                    config=UpdaterConfig(),
                     bootstrap=self._root,
                 )
                 updater.refresh()

@@ -43,7 +43,7 @@ class HttpFetcher:
         try:
             start, size = _place(answer)
             now = _validator(response.headers)
-            if start is not None and (start == 0 or not validator or now in {"", validator}):
+            if start == 0 or (start == offset and (not validator or now in {"", validator})):
                 chunks = _chunks(answer, self._settings)
                 reply = Reply(
                     offset=start, size=size, chunks=chunks, close=response.close, validator=now
