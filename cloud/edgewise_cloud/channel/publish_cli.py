@@ -10,16 +10,18 @@ import typer
 from edgewise_cloud.channel.cli import Json, Keys, key_ring
 from edgewise_cloud.console import say, shown_progress, without_native_logs
 from edgewise_cloud.corpus import read_documents
+from edgewise_edge.store.catalog import find_model
 
 if TYPE_CHECKING:  # a command line that only prints its help need not import them
     from edgewise_cloud.channel.publish import Delta, Publication
 
 
 def publish(
-    folder: Annotated[
-        Path,
+    model: Annotated[
+        str,
         typer.Argument(
-            metavar="MODEL_FOLDER", help="A device model, as 'edgewise-cloud convert' makes it."
+            metavar="MODEL_FOLDER",
+            help="A device model, as 'edgewise-cloud convert' makes it, or a bundled one's name.",
         ),
     ],
     channel: Annotated[
@@ -87,7 +89,7 @@ def publish(
     documents = read_documents(text or []) or None
     with shown_progress() as progress, without_native_logs():
         done = publish(
-            folder,
+            find_model(model),
             channel,
             key_ring(channel, keys),
             options,

@@ -13,6 +13,11 @@ from edgewise_cloud.cli.app import app
 from tests.support.command_line import RunCommand, run
 
 COMMANDS = [command.name for command in app.registered_commands]
+SUBCOMMANDS = [
+    f"{group.name} {name}"
+    for group in app.registered_groups
+    for name in ("", *(command.name for command in group.typer_instance.registered_commands))
+]
 # Runs the command line, and prints which heavy packages it imported.
 WATCHED = """
 import sys
@@ -24,14 +29,14 @@ finally:
 """
 
 
-@pytest.mark.parametrize("command", [None, *COMMANDS])
+@pytest.mark.parametrize("command", ["", *COMMANDS, *SUBCOMMANDS])
 @pytest.mark.parametrize("option", ["-h", "--help"])
 def test_help(
-    command: str | None, option: str, run_command: RunCommand, monkeypatch: pytest.MonkeyPatch
+    command: str, option: str, run_command: RunCommand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both print it; every option has a text, a default unless it is required, no Python type."""
     monkeypatch.setenv("COLUMNS", "400")
-    done = run_command(*filter(None, (command, option)))
+    done = run_command(*command.split(), option)
     assert done.returncode == 0
     assert not re.search(r"<(bool|str|path|int|float|list)\b|{", done.stdout)
     rows = [line for line in done.stdout.splitlines() if line.lstrip("│* ").startswith("--")]
@@ -74,6 +79,8 @@ def test_version(run_command: RunCommand) -> None:
         (["serve", "--port", "65536"], "--port"),
         (["serve", "--port", "0", "--slots", "1000000"], "--slots is 1000000; their caches would"),
         (["convert", "tales", "/proc/x"], "/proc/x cannot be written"),
+        (["publish", "tales", "--channel", "OUT"], "OUT is no channel"),
+        (["channel", "refresh", "OUT"], "OUT is no channel"),
     ],
 )
 def test_invalid_input_is_refused_before_tensorflow_is_imported(
