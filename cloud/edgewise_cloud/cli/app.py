@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edgewise_cloud.channel.cli import channel_app
-from edgewise_cloud.channel.publish_cli import publish
+from edgewise_cloud.channel.cli.publish import publish
 from edgewise_cloud.cli import exit_codes
 from edgewise_cloud.console import FAILED, say
 from edgewise_cloud.convert.cli import convert, evaluate

@@ -25,6 +25,7 @@ from edgewise_edge.installed.delta import apply_delta
 from edgewise_edge.installed.evaluation import Evaluation, Window
 from edgewise_edge.store.manifest import Manifest
 from tests.cloud.channel.conftest import Channel, NewDevice
+from tests.cloud.conftest import FullDisk
 from tests.support.command_line import RunCommand
 from tests.support.damaged_folder import copied_model, replace_model
 from tests.support.revised_model import revised_model
@@ -181,6 +182,19 @@ def test_the_same_revision_with_other_settings_is_refused(
     done = run_command("publish", folder, "--channel", channel.folder, "--keys", channel.keys)
     assert done.returncode == 2
     assert "was published with other settings, and a published revision never" in done.stderr
+
+
+def test_a_disk_that_fills_while_files_are_copied_changes_nothing(
+    channel: Channel, models: dict[str, Path], new_device: NewDevice, full_disk: FullDisk
+) -> None:
+    """And what was copied before is used by the next attempt."""
+    device = new_device(channel)
+    with full_disk(100_000), pytest.raises(PublishFailedError, match="make room"):
+        channel.publish_untried(models["first"])
+    assert device.revisions() == []
+    channel.publish_untried(models["first"])
+    assert len(device.revisions()) == 1
+    assert not list(channel.folder.rglob("partial*"))
 
 
 def small_revision(folder: Path, base: Path, content: bytes) -> Path:

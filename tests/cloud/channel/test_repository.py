@@ -15,6 +15,7 @@ from edgewise_cloud.channel.create import create_channel
 from edgewise_cloud.channel.keys import KeyRing
 from edgewise_cloud.channel.metadata import CONTENT, ONLINE, RoleName
 from edgewise_cloud.channel.repository import Repository, locked
+from edgewise_cloud.channel.rotate import rotate_keys
 from edgewise_cloud.errors import PublishError, PublishFailedError
 from tests.cloud.channel.conftest import Channel, NewDevice
 from tests.cloud.conftest import FullDisk
@@ -114,13 +115,38 @@ def test_a_full_disk_changes_nothing_for_devices(
     """And is one sentence that says what to do."""
     channel.add("first")
     device = new_device(channel)
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     for size in (0, 300, 600):
         with full_disk(size), pytest.raises(PublishFailedError, match="cannot be written"):
             channel.add("second")
         assert len(device.revisions()) == 1
     channel.add("second")
     assert len(device.revisions()) == 2
+
+
+def _change_without_end(channel: Channel) -> None:
+    for number in range(10_000):
+        channel.add(f"r{number}")
+        if number % 5 == 4:
+            rotate_keys(channel.read(), channel.ring, (RoleName.TIMESTAMP, RoleName.TARGETS))
+
+
+def test_devices_read_on_while_a_channel_changes_and_after_a_kill(
+    channel: Channel, new_device: NewDevice
+) -> None:
+    """No read fails, what they see only grows, and the next change goes on from there."""
+    device, counts = new_device(channel), []
+    other = multiprocessing.get_context("fork").Process(target=_change_without_end, args=(channel,))
+    other.start()
+    try:
+        while len(counts) < 20 or counts[-1] < 10:
+            counts.append(len(device.revisions()))
+    finally:
+        os.kill(other.pid, signal.SIGKILL)
+        other.join()
+    assert counts == sorted(counts)
+    seen = len(device.revisions())
+    channel.add("last")
+    assert len(device.revisions()) == len(new_device(channel).revisions()) == seen + 1
 
 
 def _hold(folder: Path, ready: "multiprocessing.synchronize.Event") -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgewise_cloud.channel.cli import Json, Keys, key_ring
+from edgewise_cloud.channel.cli.shared import Json, Keys, key_ring
 from edgewise_cloud.console import say, shown_progress, without_native_logs
 from edgewise_cloud.corpus import read_documents
 from edgewise_edge.store.catalog import find_model
