@@ -26,20 +26,29 @@ class Candidate:
     manifest: Manifest
 
     @classmethod
-    def read(cls, folder: Path, name: str | None = None) -> "Candidate":
-        """Verify the device files of `folder`, to be published as the model `name`.
+    def read(
+        cls, folder: Path, name: str | None = None, revision: str | None = None
+    ) -> "Candidate":
+        """Verify the device files of `folder`; `name` and `revision` replace its manifest's.
 
         Raises PublishError for a name that no store takes, and ModelError.
         """
         manifest = Manifest.read(folder)
-        files = {file: manifest.files[file] for file in DEVICE_FILES if file in manifest.files}
-        found = cls(folder, replace(manifest, name=name or manifest.name, files=files))
+        published = replace(
+            manifest,
+            name=name or manifest.name,
+            revision=revision or manifest.revision,
+            files={file: manifest.files[file] for file in DEVICE_FILES if file in manifest.files},
+        )
+        found = cls(folder, published)
         manifest.verify(folder, [MODEL_FILE])
         load_tokenizer(folder, manifest)
         try:
             contents.parse(found.manifest_bytes)  # as each device will
         except EdgeError as error:
-            raise PublishError(f"{folder}: {error}; give another one with --name") from error
+            raise PublishError(
+                f"{folder}: {error}; give others with --name and --revision"
+            ) from error
         return found
 
     @property

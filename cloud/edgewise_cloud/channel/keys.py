@@ -1,6 +1,7 @@
 """Private keys: ed25519, one PKCS8 PEM file each, in folders that are not served."""
 
 import os
+import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,11 @@ class KeyFile:
     def key_id(self) -> str:
         """The id of its public key, as in the root."""
         return self.signer.public_key.keyid
+
+    @property
+    def exposed(self) -> bool:
+        """Whether other users of this machine can read it."""
+        return bool(self.path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH))
 
     @classmethod
     def generate(cls, folder: Path, name: str) -> Self:

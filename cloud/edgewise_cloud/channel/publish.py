@@ -67,26 +67,28 @@ def publish(
     options: Options,
     *,
     name: str | None = None,
+    revision: str | None = None,
     documents: list[str] | None = None,
     progress: Progress = SILENT,
 ) -> Publication:
     """Add the model in `folder` to `channel` as the newest revision of its name.
 
+    `name` and `revision` replace those of its manifest.
     What takes long happens before the channel is locked. Raises PublishError, PublishFailedError
     where the model is much worse than the newest revision or the channel cannot be written,
     TextError, CheckpointError and EdgeError.
     """
     repository = Repository.read(channel)
     repository.signers(keys, CONTENT)  # said before anything takes long
-    candidate = Candidate.read(folder, name)
+    candidate = Candidate.read(folder, name, revision)
     if found := published_already(repository, candidate):
         return Publication(candidate.manifest.name, found, new=False)
-    revision = describe_candidate(candidate, options)
+    entry = describe_candidate(candidate, options)
     evaluation = candidate.tried(documents, progress)
     if not options.force:
         require_no_worse(repository, candidate, evaluation, progress)
-    with tempfile.TemporaryDirectory() as name_:
-        workspace = Path(name_)
+    with tempfile.TemporaryDirectory() as temporary:
+        workspace = Path(temporary)
         deltas = make_deltas(repository, candidate, options.delta_from, workspace, progress)
         records = tuple(each.record for each in deltas if each.kept)
         with locked(channel, progress):
@@ -94,11 +96,11 @@ def publish(
             if found := published_already(repository, candidate):
                 return Publication(candidate.manifest.name, found, new=False)
             progress.step("writing and signing")
-            revision = add(
-                repository, candidate, replace(revision, deltas=records), evaluation, workspace
+            entry = add(
+                repository, candidate, replace(entry, deltas=records), evaluation, workspace
             )
             repository.commit(repository.signers(keys, CONTENT))
-    return Publication(candidate.manifest.name, revision, True, evaluation, tuple(deltas))
+    return Publication(candidate.manifest.name, entry, True, evaluation, tuple(deltas))
 
 
 def published_already(repository: Repository, candidate: Candidate) -> IndexedRevision | None:
@@ -117,14 +119,11 @@ def published_already(repository: Repository, candidate: Candidate) -> IndexedRe
                 f"{manifest.name}-2, and serve both meanwhile"
             )
     found = repository.index.find(manifest.name, manifest.revision)
-    if (
-        found
-        and repository.read_target(_path(candidate, MANIFEST_FILE)) != candidate.manifest_bytes
-    ):
+    if found and _settings(_manifest_of(repository, manifest.name, found)) != _settings(manifest):
         raise PublishError(
             f"revision {found.revision} of {manifest.name!r} was published with other settings, and "
-            "a published revision never changes; convert the model again, or publish it with another "
-            "--name"
+            "a published revision never changes; publish this one with --revision "
+            f"{manifest.revision}-2"
         )
     return found
 
@@ -217,6 +216,11 @@ def describe_candidate(candidate: Candidate, options: Options) -> IndexedRevisio
         )
     except ValueError as error:
         raise PublishError(f"{candidate.folder} cannot be published: {error}") from error
+
+
+def _settings(manifest: Manifest) -> Manifest:
+    """Without what differs each time that a model is converted."""
+    return replace(manifest, memory=0, conversion={})
 
 
 def _path(candidate: Candidate, file: str) -> str:

@@ -61,6 +61,21 @@ def test_revoking_and_rolling_out_reach_devices(
     assert "for 12.5 % of devices" in shown
 
 
+def test_what_cron_does_not_renew_is_warned_of(tmp_path: Path, run_command: RunCommand) -> None:
+    """On standard error, where cron mails it, and so are keys that others can read."""
+    folder = tmp_path / "channel"
+    run_command("channel", "init", folder, "--root-days", "20", "--targets-days", "31")
+    done = run_command("channel", "refresh", folder)
+    (warning,) = done.stderr.splitlines()
+    assert warning.startswith("note: root expires in 20 days: renew it with")
+    assert f"channel refresh {folder} --role root" in warning
+    (tmp_path / "channel-keys/timestamp.pem").chmod(0o644)
+    done = run_command("channel", "refresh", folder, "--role", "root", "--json")
+    assert "other users can read" in done.stderr
+    assert "timestamp.pem: chmod 600 it" in done.stderr
+    assert json.loads(done.stdout)["days_left"]["root"] == 20
+
+
 def test_a_revision_of_two_models_needs_a_name(channel: Channel, run_command: RunCommand) -> None:
     """The error lists them."""
     channel.add("aaaa", "tales")

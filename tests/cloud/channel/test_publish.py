@@ -149,7 +149,8 @@ def test_what_is_missing_is_said_before_anything_takes_long(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--name", "../up"], "give another one with --name"),
+        (["--name", "../up"], "give others with --name and --revision"),
+        (["--revision", "a/b"], "give others with --name and --revision"),
         (["--requires", "litert=new"], "requires is"),
         (["--requires", "numpy=2"], "'numpy' is neither edgewise=VERSION"),
         (["--rollout", "101"], "--rollout"),
@@ -175,13 +176,18 @@ def test_invalid_options_are_refused_before_anything_takes_long(
 def test_the_same_revision_with_other_settings_is_refused(
     channel: Channel, models: dict[str, Path], tmp_path: Path, run_command: RunCommand
 ) -> None:
-    """A revision never changes; under another name, it is another model's."""
+    """A revision never changes; what merely differs with each conversion is no setting."""
     channel.publish_untried(models["first"])
     folder = Path(shutil.copytree(models["first"], tmp_path / "model"))
     replace(Manifest.read(folder), sampling={"temperature": 0.1}).write(folder)
     done = run_command("publish", folder, "--channel", channel.folder, "--keys", channel.keys)
     assert done.returncode == 2
     assert "was published with other settings, and a published revision never" in done.stderr
+    assert "--revision d13fcb249e75-2" in done.stderr
+    again = replace(Manifest.read(models["first"]), memory=7, conversion={"source": "again"})
+    again.write(folder)  # as after another conversion of the same checkpoint
+    done = run_command("publish", folder, "--channel", channel.folder, "--keys", channel.keys)
+    assert "is published already" in done.stdout
 
 
 def test_a_disk_that_fills_while_files_are_copied_changes_nothing(

@@ -34,6 +34,14 @@ def publish(
             metavar="NAME", help="Publish it as the model NAME.", show_default="the manifest's"
         ),
     ] = None,
+    revision: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REVISION",
+            help="Publish it as REVISION, as when only its sampling settings have changed.",
+            show_default="the manifest's",
+        ),
+    ] = None,
     delta_from: Annotated[
         int,
         typer.Option(
@@ -94,19 +102,14 @@ def publish(
             key_ring(channel, keys),
             options,
             name=name,
+            revision=revision,
             documents=documents,
             progress=progress,
         )
     print(dumps(_described(done), indent=2) if json else _summary(done))
     if done.new and rollout < 100 and not json:
-        widen = [
-            "edgewise-cloud",
-            "channel",
-            "rollout",
-            str(channel),
-            done.revision.revision,
-            "100",
-        ]
+        command = ["edgewise-cloud", "channel", "rollout", str(channel)]
+        widen = [*command, done.revision.revision, "100"]
         say(f"when it does well: {join(widen)}")
 
 

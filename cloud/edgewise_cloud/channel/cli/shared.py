@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgewise_cloud.console import Progress, shown_progress
+from edgewise_cloud.console import Progress, say, shown_progress
 
 if TYPE_CHECKING:  # a command line that only prints its help need not import them
     from edgewise_cloud.channel.keys import KeyRing
@@ -74,7 +74,11 @@ def key_ring(folder: Path, keys: list[Path] | None) -> "KeyRing":
     folders = keys or [default_keys(folder)]
     for each in folders:
         require_outside(each, folder)
-    return KeyRing.read(folders)
+    ring = KeyRing.read(folders)
+    for key in ring.by_id.values():
+        if key.exposed:
+            say(f"note: other users can read {key.path}: chmod 600 it", style="yellow")
+    return ring
 
 
 def role_names(names: list[str] | None) -> tuple[Any, ...]:
