@@ -17,8 +17,9 @@ def put_blob(store: ModelStore, content: bytes) -> str:
     sha256 = hashlib.sha256(content).hexdigest()
     if not store.blob(sha256):
         with store.partial(sha256, len(content)) as partial:
-            for start in range(partial.size, len(content), 1000):
-                partial.append(content[start : start + 1000])
+            piece = max(1000, len(content) // 3)
+            for start in range(partial.size, len(content), piece):
+                partial.append(content[start : start + piece])
             partial.finish()
     return sha256
 
@@ -42,9 +43,7 @@ def files_of(revision: str) -> dict[str, bytes]:
     return {"model.tflite": model, "vocab.json": b"{}", "merges.txt": b"#version: 0.2"}
 
 
-def install(
-    store: ModelStore, name: str, revision: str, vocabulary: str = "letters"
-) -> Path:
+def install(store: ModelStore, name: str, revision: str, vocabulary: str = "letters") -> Path:
     """A revision that cannot run."""
     files = files_of(revision)
     for content in files.values():
@@ -83,5 +82,3 @@ def is_whole(folder: Path) -> bool:
     manifest = Manifest.read(folder)
     manifest.verify(folder, device_files(manifest))
     return True
-
-

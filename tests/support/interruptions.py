@@ -1,10 +1,10 @@
 """A program that changes a store, once for each of its steps on disk, and is stopped at that step.
 
-    python -m tests.support.interruptions FOLDER CHANGE killed|full
+    python -m tests.support.interruptions FOLDER killed|full
 
 Each step is a call of `os`. `killed`: SIGKILL before it, or in the middle of a write. `full`: from
 there on there is no space left. Then the active model must be whole, and the change must succeed when
-it is tried again. Prints the number of steps.
+it is tried again. Prints the number of steps of each change.
 """
 
 import errno
@@ -97,10 +97,7 @@ def add(store: ModelStore) -> None:
     assert is_whole(store.revision(NAME, "five").folder)
 
 
-CHANGES: dict[str, Change] = {
-    change.__name__: change
-    for change in (download_and_install, switch, roll_back, collect, pin_and_remove, add)
-}
+CHANGES = (download_and_install, switch, roll_back, collect, pin_and_remove, add)
 
 
 def interrupt(step: int, kind: str) -> Callable[[], int]:
@@ -148,14 +145,10 @@ def child(root: Path, change: Change, step: int, kind: str) -> None:
 def main(folder: Path, change: Change, kind: str) -> int:
     """The number of steps at which the change was interrupted."""
     prepared = folder / "prepared"
-    prepare(ModelStore(prepared))
     for step in itertools.count(1):
         root = folder / "store"
         shutil.rmtree(root, ignore_errors=True)
-        os.system(f"cp -al '{prepared}' '{root}'")  # names of the same files
-        for state in root.glob("models/*/state.json"):
-            shutil.copy(state, state.with_suffix(".copy"))
-            state.with_suffix(".copy").rename(state)
+        shutil.copytree(prepared, root, copy_function=os.link)
         if (process := os.fork()) == 0:
             child(root, change, step, kind)
         status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
@@ -172,4 +165,7 @@ def main(folder: Path, change: Change, kind: str) -> int:
 
 
 if __name__ == "__main__":
-    print(main(Path(sys.argv[1]), CHANGES[sys.argv[2]], sys.argv[3]))
+    os.fsync = lambda _: None  # the page cache survives a kill
+    prepare(ModelStore(Path(sys.argv[1]) / "prepared"))
+    for change in CHANGES:
+        print(change.__name__, main(Path(sys.argv[1]), change, sys.argv[2]))

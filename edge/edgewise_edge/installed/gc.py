@@ -108,7 +108,8 @@ def _remove_partials(layout: Layout, grace: float) -> int:
                 partial.lock()
                 freed += partial.discard()
     for path in list(layout.partials.glob("*.json")):  # journals of what has ended
-        if not path.with_suffix(".part").exists() and _is_old(path, grace):
+        part = layout.partials / f"{path.stem.removeprefix(disk.NEW)}.part"
+        if not part.exists() and _is_old(path, grace):
             freed += disk.remove_file(path)
     return freed
 

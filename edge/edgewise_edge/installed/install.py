@@ -10,7 +10,7 @@ from edgewise_edge.errors import (
     ModelNotFoundError,
     ModelRefusedError,
 )
-from edgewise_edge.installed.contents import device_files, parse
+from edgewise_edge.installed.contents import device_files, find_blob, parse
 from edgewise_edge.installed.evaluation import EVALUATION_FILE, Evaluation
 from edgewise_edge.installed.files import disk
 from edgewise_edge.installed.files.layout import Layout
@@ -28,6 +28,7 @@ def install(states: States, content: bytes, evaluation: bytes | None = None) -> 
     with disk.failures(layout.root):
         _verify_blobs(layout, manifest)  # before the lock: it takes long
     with states.writing():
+        _require_blobs(layout, manifest)  # they may have been collected meanwhile
         return _install(layout, manifest, content, evaluation)
 
 
@@ -36,17 +37,23 @@ def _verify_blobs(layout: Layout, manifest: Manifest) -> None:
 
     A damaged one is removed, so that it is fetched again.
     """
+    _require_blobs(layout, manifest)
     for file, record in device_files(manifest).items():
         blob = layout.blob(record.sha256)
-        if not is_ours(blob):
+        with suppress(FileNotFoundError):  # it has just been collected
+            if FileRecord.of(blob) != record:
+                disk.remove_file(blob)
+                raise ModelCorruptError(
+                    f"{file} of {manifest.name} {manifest.revision} was damaged in the store and "
+                    "has been removed; fetch it again"
+                )
+
+
+def _require_blobs(layout: Layout, manifest: Manifest) -> None:
+    for file, record in device_files(manifest).items():
+        if not find_blob(layout, record.sha256):
             raise ModelNotFoundError(
                 f"{file} of {manifest.name} {manifest.revision} is not in the store; fetch it again"
-            )
-        if FileRecord.of(blob) != record:
-            disk.remove_file(blob)
-            raise ModelCorruptError(
-                f"{file} of {manifest.name} {manifest.revision} was damaged in the store and has "
-                "been removed; fetch it again"
             )
 
 

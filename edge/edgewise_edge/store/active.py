@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import platformdirs
@@ -48,17 +48,13 @@ def is_name(text: object) -> bool:
 def active_folder(name: str, root: Path | None = None) -> Path | None:
     """The folder of the active revision of `name`; None: the bundled model is used, if any."""
     root = root or store_root()
-    revision = next(_revisions_in_use(name, root), None)
-    return _whole(root, name, revision) if revision else None
+    return _found(name, root, lambda: _revisions_in_use(name, root)[:1]).get(0)
 
 
 def installed_folders(name: str, root: Path | None = None) -> list[Path]:
     """The folders of the active revision of `name` and of the one before it, where they are whole."""
     root = root or store_root()
-    folders = (
-        _whole(root, name, revision) for revision in _revisions_in_use(name, root) if revision
-    )
-    return [folder for folder in folders if folder]
+    return list(_found(name, root, lambda: _revisions_in_use(name, root)).values())
 
 
 def distrust(root: Path) -> str:
@@ -88,12 +84,29 @@ def is_folder(path: Path) -> bool:
         return False
 
 
-def _revisions_in_use(name: str, root: Path) -> Iterator[str | None]:
+def _found(name: str, root: Path, read: Callable[[], list[str | None]]) -> dict[int, Path]:
+    """The whole ones of the revisions that `read` gives, by their places."""
+    revisions = read()
+    while True:
+        found = {
+            place: folder
+            for place, revision in enumerate(revisions)
+            if revision and (folder := _whole(root, name, revision))
+        }
+        if len(found) == len(revisions) - revisions.count(None):
+            return found
+        before, revisions = revisions, read()
+        if revisions == before:
+            return found
+        # Another process has switched and collected meanwhile.
+
+
+def _revisions_in_use(name: str, root: Path) -> list[str | None]:
     """The active and the previous one; nothing where the store has none or cannot be trusted."""
     path = root / "models" / name / STATE_FILE
     try:
         if not is_name(name):
-            return
+            return []
         text = read_text(path, MAX_STATE_BYTES)
         if reason := distrust(root):
             raise ValueError(reason)  # noqa: TRY301
@@ -102,12 +115,13 @@ def _revisions_in_use(name: str, root: Path) -> Iterator[str | None]:
         state = json.loads(text)
         if state["format"] != STATE_FORMAT:
             raise ValueError(f"its format is {state['format']!r}")  # noqa: TRY301
-        for revision in (state["active"], state["previous"]):
-            yield revision if is_revision(revision) else None
+        used = (state["active"], state["previous"])
+        return [revision if is_revision(revision) else None for revision in used]
     except (FileNotFoundError, NotADirectoryError):  # the usual case
-        return
+        pass
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         report_once(f"the store of models at {root} is not used for {name!r}: {error}")
+    return []
 
 
 def _whole(root: Path, name: str, revision: str) -> Path | None:

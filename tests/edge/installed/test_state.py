@@ -44,14 +44,14 @@ def test_a_state_survives_its_json() -> None:
 def test_an_invalid_state_is_no_state(change: dict[str, object]) -> None:
     """Whatever is in the file."""
     raw = json.loads(ModelState(active="one").to_json())
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"it |Expecting"):
         ModelState.parse(json.dumps(raw | change))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "{}", "[" * 100_000])
 def test_other_json_is_no_state(text: str) -> None:
     """Nor are bytes that are no JSON."""
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"it |Expecting"):
         ModelState.parse(text)
 
 

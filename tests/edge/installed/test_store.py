@@ -35,7 +35,9 @@ def sha256_of(store: ModelStore, revision: str) -> str:
 def test_reading_creates_nothing(store: ModelStore) -> None:
     """Nor does collecting garbage where there is none."""
     assert store.names() == store.revisions("story") == []
-    assert store.active_folder("story") is store.blob("0" * 64) is store.take_staged("story") is None
+    assert (
+        store.active_folder("story") is store.blob("0" * 64) is store.take_staged("story") is None
+    )
     assert store.starting("story") is store.generation_ended("story", ok=True) is None
     assert store.gc() == 0
     assert not store.root.exists()
@@ -46,7 +48,8 @@ def test_a_revision_is_made_of_further_names_of_its_blobs(store: ModelStore) -> 
     folder = install(store, "story", "one")
     assert is_whole(folder)
     blob = store.blob(sha256_of(store, "one"))
-    assert blob and blob.samefile(folder / "model.tflite")
+    assert blob is not None
+    assert blob.samefile(folder / "model.tflite")
     (installed,) = store.revisions("story")
     assert (installed.revision, installed.folder) == ("one", folder)
     assert installed.size == sum(map(len, files_of("one").values()))

@@ -1,0 +1,123 @@
+"""A revision's first generations: after a failure or a crash, back to the one before."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgewise_edge import ModelRefusedError
+from edgewise_edge.installed.state import Probation
+from edgewise_edge.installed.store import ModelStore
+from tests.support.installed_models import activate, install
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def two(store: ModelStore) -> Path:
+    """A revision on probation, after "one"."""
+    activate(store, "story", "one")
+    folder = install(store, "story", "two")
+    store.stage("story", "two")
+    assert store.take_staged("story") == folder
+    return folder
+
+
+def start_elsewhere(store: ModelStore, then: str) -> subprocess.Popen[str]:
+    """Another process that starts the active revision, and then runs `then`."""
+    script = (
+        "import os, signal, sys; from edgewise_edge.installed.store import ModelStore\n"
+        "store = ModelStore(); store.starting('story'); print('started', flush=True)\n" + then
+    )
+    environment = os.environ | {"EDGEWISE_STORE": str(store.root)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "started\n"
+    return process
+
+
+def test_a_crash_while_it_is_loaded_leads_back(
+    store: ModelStore, two: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At the next start; it is not staged again."""
+    with start_elsewhere(store, "os.kill(os.getpid(), signal.SIGKILL)") as process:
+        assert process.wait() == -signal.SIGKILL
+    assert store.active_folder("story") == two
+    assert store.starting("story") == store.layout.revision("story", "one")
+    assert "a process died" in caplog.text
+    with pytest.raises(ModelRefusedError, match="a process died while it was loaded"):
+        store.stage("story", "two")
+
+
+def test_two_processes_that_start_at_a_time_are_no_crash(store: ModelStore, two: Path) -> None:
+    """Nor is one that ends by itself before it has finished."""
+    with start_elsewhere(store, "sys.stdin.read()") as process:
+        assert store.starting("story") == two
+        store.started("story")
+        store.started("story")  # once too often does no harm
+        process.communicate()
+    assert store.starting("story") == two
+    store.started("story")
+    assert not list(store.layout.model("story").glob(".starting*"))
+
+
+def test_a_crash_of_a_revision_that_has_been_replaced(store: ModelStore, two: Path) -> None:
+    """Says nothing about the one that is active now."""
+    with start_elsewhere(store, "os.kill(os.getpid(), signal.SIGKILL)") as process:
+        process.wait()
+    store.rollback("story")
+    install(store, "story", "three")
+    store.stage("story", "three")
+    three = store.take_staged("story")
+    assert store.starting("story") == three == store.layout.revision("story", "three")
+    store.started("story")
+
+
+def test_generations_that_go_well_end_the_probation(store: ModelStore, two: Path) -> None:
+    """Five by default; then nothing is written or watched."""
+    for left in (4, 3, 2, 1):
+        assert store.generation_ended("story", ok=True) is None
+        assert store.state("story").probation == Probation("two", left)
+    store.generation_ended("story", ok=True)
+    assert store.state("story").probation is None
+    before = (store.layout.state("story")).stat()
+    assert store.starting("story") == two
+    assert store.generation_ended("story", ok=False, reason="too late") is None
+    assert (store.layout.state("story")).stat() == before
+    assert not list(store.layout.model("story").glob(".starting*"))
+
+
+def test_one_that_fails_leads_back(store: ModelStore, two: Path) -> None:
+    """With the reason; another revision's, which was still loaded, does not count."""
+    assert store.generation_ended("story", ok=False, reason="NaN", revision="one") is None
+    assert store.active_folder("story") == two
+    found = store.generation_ended("story", ok=False, reason="NaN", revision="two")
+    assert found == "rolled back to one"
+    assert list(store.state("story").failed.values()) == ["failed on probation: NaN"]
+    assert store.generation_ended("story", ok=False, reason="NaN") is None
+
+
+def test_a_store_that_cannot_be_written_to_stops_no_load(
+    store: ModelStore, two: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is active stays."""
+    install(store, "story", "three")
+    store.stage("story", "three")
+
+    def replace(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("os.replace", replace)
+    assert store.take_staged("story") == store.starting("story") == two
+    assert store.generation_ended("story", ok=True) is None
+    store.started("story")
