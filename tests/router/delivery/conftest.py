@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from edgewise.delivery.download import OnProgress, download
+from edgewise.delivery.download import Clock, OnProgress, download
 from edgewise.delivery.fetch import open_fetcher
-from edgewise.delivery.retry import Clock
 from edgewise.delivery.settings import DownloadSettings
 from edgewise_edge.installed.store import ModelStore
 

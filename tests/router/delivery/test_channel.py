@@ -9,9 +9,9 @@ import pytest
 from tuf.api.metadata import Metadata
 
 from edgewise import ChannelError, ChannelExpiredError, DownloadFailedError, StoreError
-from edgewise.delivery.open_catalog import open_catalog
-from edgewise.delivery.plain import PlainFolder
-from edgewise.delivery.trust import Channel
+from edgewise.delivery.catalog.opening import open_catalog
+from edgewise.delivery.catalog.plain import PlainFolder
+from edgewise.delivery.catalog.trust import Channel
 from edgewise_edge.installed.files.lock import locked
 from edgewise_edge.installed.store import ModelStore
 from tests.router.delivery.conftest import FakeClock
@@ -300,7 +300,7 @@ def test_one_refresh_at_a_time(
 ) -> None:
     """Another process waits for its turn, and no load of a model waits for either."""
     refresh()
-    monkeypatch.setattr("edgewise.delivery.roots._LOCK_TIMEOUT", 0.05)
+    monkeypatch.setattr("edgewise.delivery.catalog.roots._LOCK_TIMEOUT", 0.05)
     with locked(store.root / "metadata/lock"), pytest.raises(StoreError, match="in use by process"):
         refresh()
     with locked(store.root / "lock"):

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from edgewise import ChannelError, DownloadFailedError
+from edgewise.delivery.catalog.plain import PlainFolder
 from edgewise.delivery.fetch import FetchError, FetchFailure, open_fetcher
-from edgewise.delivery.plain import PlainFolder
 from tests.router.delivery.conftest import CONTENT, SHA256, Fetch
 from tests.support.file_server import Fault, FileServer
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 
-from edgewise.delivery.catalog import Root
+from edgewise.delivery.catalog.interface import Root
 from edgewise.errors import ChannelError, ConfigurationError
 from edgewise_edge.checks import shown
 from edgewise_edge.installed.files import disk

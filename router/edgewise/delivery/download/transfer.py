@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
-from edgewise.delivery.bandwidth import Bandwidth
-from edgewise.delivery.retry import Clock, Retry
+from edgewise.delivery.download.bandwidth import Bandwidth
+from edgewise.delivery.download.retry import Clock, Retry
 from edgewise.delivery.settings import DownloadSettings
 from edgewise.errors import DownloadFailedError
 from edgewise_edge.errors import ModelCorruptError

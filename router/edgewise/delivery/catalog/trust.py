@@ -9,12 +9,11 @@ import hashlib
 from tuf.api.exceptions import DownloadError, RepositoryError
 from tuf.ngclient.updater import Updater
 
-from edgewise.delivery.catalog import Root, Storage, Target
-from edgewise.delivery.download import download
+from edgewise.delivery.catalog.interface import Root, Storage, Target
+from edgewise.delivery.catalog.metadata import METADATA_URL, MetadataFetcher, in_words
+from edgewise.delivery.catalog.roots import Roots
+from edgewise.delivery.download import Clock, download
 from edgewise.delivery.fetch import Fetcher, open_fetcher
-from edgewise.delivery.metadata import METADATA_URL, MetadataFetcher, in_words
-from edgewise.delivery.retry import Clock
-from edgewise.delivery.roots import Roots
 from edgewise.delivery.settings import DownloadSettings
 from edgewise.errors import ChannelError
 from edgewise_edge.errors import StoreError
