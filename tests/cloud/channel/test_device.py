@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from edgewise.delivery.catalog.trust import Channel as DeviceChannel
 from edgewise.delivery.download import download
-from edgewise.delivery.trust import Channel as DeviceChannel
 from edgewise_edge.installed.store import ModelStore
 from edgewise_edge.store.manifest import Manifest
 from tests.cloud.channel.conftest import Channel
