@@ -20,7 +20,8 @@ from edgewise_cloud.console import SILENT
 from edgewise_cloud.convert.evaluate import PASSAGE
 from edgewise_cloud.errors import PublishFailedError
 from edgewise_edge import DeviceModel
-from edgewise_edge.agreement import Agreement
+from edgewise_edge.agreement import Agreement, require_agreement
+from edgewise_edge.errors import ModelRefusedError
 from edgewise_edge.installed.delta import apply_delta
 from edgewise_edge.installed.evaluation import Evaluation, Window
 from edgewise_edge.store.manifest import Manifest
@@ -57,7 +58,7 @@ def test_a_device_gets_what_was_published(
     short_text: Path,
     run_command: RunCommand,
 ) -> None:
-    """Twice: the second revision with a delta that makes its file of the first one's.
+    """By its evaluation, it refuses ruined weights. The second revision has a delta that makes its file of the first one's.
 
     A third, which predicts nothing any more, is refused with both figures, unless it is forced.
     """
@@ -77,6 +78,10 @@ def test_a_device_gets_what_was_published(
     assert evaluation.measured["top1"] == 1.0
     assert 0.7 < evaluation.least_top1 < 0.95
     assert evaluation.measured["bits_per_byte"] < evaluation.most_bits_per_byte
+
+    ruined = DeviceModel.load(models["ruined"], threads=1)
+    with pytest.raises(ModelRefusedError, match=r"agrees with its publisher on \d"):
+        require_agreement(ruined.runtime, evaluation, models["ruined"])
 
     again = run_command("publish", models["first"], *options)
     assert "is published already, as number 1; nothing was changed" in again.stdout
