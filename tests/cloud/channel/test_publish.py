@@ -58,9 +58,10 @@ def test_a_device_gets_what_was_published(
     short_text: Path,
     run_command: RunCommand,
 ) -> None:
-    """By its evaluation, it refuses ruined weights. The second revision has a delta that makes its file of the first one's.
+    """By its evaluation, it refuses ruined weights.
 
-    A third, which predicts nothing any more, is refused with both figures, unless it is forced.
+    The second revision has a delta that makes its file of the first one's. A third, which predicts
+    nothing any more, is refused with both figures, unless it is forced.
     """
     options = ["--channel", channel.folder, "--keys", channel.keys, "--text", short_text]
     done = run_command("publish", models["first"], *options, "--json")
