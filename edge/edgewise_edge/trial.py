@@ -43,15 +43,19 @@ def try_model(
     """Run every signature of the model in `folder` in a child process; the memory it took, in bytes.
 
     With `weight_cache`, a folder, it is loaded as DeviceModel.load() will do it: prepared weights
-    are written there, and the model is then loaded again from them. With `evaluation`, the
+    are written there, and the model is then loaded again from them. It is remembered that it passed,
+    so that DeviceModel.load() does not try it again. With `evaluation`, the
     publisher's file, the child also runs that (agreement.py). Raises ModelIncompatibleError if the
     child cannot be started, fails, crashes or takes longer than TIMEOUT, and ModelRefusedError if
     the model does worse than the publisher allows.
     """
     try:
-        return _try(folder, threads, weight_cache, evaluation)
+        memory = _try(folder, threads, weight_cache, evaluation)
     except _NotStartedError as error:
         raise ModelIncompatibleError(f"{folder} cannot be tried: {error}") from error
+    if weight_cache:
+        PassedModel(Manifest.read(folder), threads).remember()
+    return memory
 
 
 def _try(

@@ -53,6 +53,15 @@ def test_a_model_is_tried_once(folder: Path, trials: list[list[str]], tmp_path: 
     assert len(trials) == 2
 
 
+def test_a_model_that_was_tried_as_it_is_loaded_is_not_tried_again(
+    folder: Path, trials: list[list[str]], tmp_path: Path
+) -> None:
+    """An update tries it before it is used."""
+    trial.try_model(folder, threads=1, weight_cache=tmp_path / "weights")
+    DeviceModel.load(folder, threads=1, weight_cache=tmp_path / "weights")
+    assert len(trials) == 1
+
+
 def test_a_bundled_model_is_not_tried(folder: Path, trials: list[list[str]]) -> None:
     """It is only checked for damage."""
     DeviceModel.load("tales", threads=2)

@@ -10,7 +10,7 @@ from edgewise_edge.installed import adding, contents, gc, install
 from edgewise_edge.installed.contents import InstalledRevision
 from edgewise_edge.installed.files import disk, marks
 from edgewise_edge.installed.files.layout import Layout
-from edgewise_edge.installed.files.lock import TIMEOUT, locked
+from edgewise_edge.installed.files.lock import locked
 from edgewise_edge.installed.files.partial import Partial
 from edgewise_edge.installed.files.states import States
 from edgewise_edge.installed.state import PROBATION, ModelState
@@ -25,9 +25,9 @@ _DEVICE_ID = "device-id"
 class ModelStore:
     """The store at `root` (default: EDGEWISE_STORE, or a folder in the user's data folder).
 
-    Reading creates nothing, and never fails: what cannot be trusted or read is ignored and logged
-    once. Whatever changes the store raises StoreError where it cannot: full, locked, another
-    user's. Thread-safe, and safe among processes; a process may be killed at any point.
+    Reading creates nothing, and fails only for what is no name (StoreError): what cannot be trusted
+    or read is ignored and logged once. Whatever changes the store raises StoreError where it cannot:
+    full, locked, another user's. Thread-safe, and safe among processes; a process may be killed at any point.
     """
 
     def __init__(self, root: Path | None = None) -> None:
@@ -197,8 +197,11 @@ class ModelStore:
     # For others that change the store.
 
     @contextmanager
-    def exclusive(self, purpose: str, timeout: float = TIMEOUT) -> Iterator[None]:
-        """Hold a lock of the name `purpose`, so that one process at a time updates, say."""
+    def exclusive(self, purpose: str, timeout: float | None = None) -> Iterator[None]:
+        """Hold the lock `purpose`, so that one process at a time updates, say.
+
+        Raises StoreError if another process holds it for longer than `timeout` seconds (10).
+        """
         self._states.make_root()
         with ExitStack() as held:
             with disk.failures(self.root):

@@ -20,7 +20,7 @@ from edgewise_edge.store.manifest import MANIFEST_FILE, MODEL_FILE, Manifest
 STORE_VARIABLE = "EDGEWISE_STORE"
 STATE_FILE = "state.json"
 STATE_FORMAT = 1
-MAX_STATE_BYTES = 2**16
+MAX_STATE_BYTES = 2**18
 NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # of a model or a revision
 
 _log = logging.getLogger("edgewise_edge.installed")

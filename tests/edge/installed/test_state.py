@@ -5,6 +5,7 @@ import json
 import pytest
 
 from edgewise_edge.installed.state import MAX_FAILED, ModelState, NewerFormatError, Probation
+from edgewise_edge.store.active import MAX_STATE_BYTES
 
 SHA256 = "a" * 64
 
@@ -81,7 +82,8 @@ def test_old_failures_are_forgotten() -> None:
     """The newest are kept, and a reason is cut to a line or two."""
     state = ModelState()
     for number in range(MAX_FAILED + 5):
-        state = state.fail(f"{number:064x}", "x" * 1000)
+        state = state.fail(f"{number:064x}", "😀" * 1000)
     assert len(state.failed) == MAX_FAILED
     assert f"{MAX_FAILED + 4:064x}" in state.failed
+    assert len(state.to_json().encode()) < MAX_STATE_BYTES
     assert len(ModelState.parse(state.to_json()).failed[f"{5:064x}"]) < 1000

@@ -78,7 +78,7 @@ def test_files_that_are_links(store: ModelStore, tales: Path, file: str) -> None
         b"",
         b"\xff",
         b"[" * 60_000,
-        b"x" * 2**17,
+        b"x" * 2**19,
         b"{}",
         b"[]",
         b'{"format": 2}',

@@ -18,12 +18,15 @@ except ImportError:  # Windows
 
 
 @contextlib.contextmanager
-def locked(path: Path, timeout: float = TIMEOUT) -> Iterator[None]:
-    """Hold the lock file at `path`, which stays. Raises StoreError when somebody keeps it longer."""
+def locked(path: Path, timeout: float | None = None) -> Iterator[None]:
+    """Hold the lock file at `path`, which stays.
+
+    Raises StoreError when somebody keeps it for longer than `timeout` seconds, TIMEOUT by default.
+    """
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
     descriptor = os.open(path, flags, 0o600)
     try:
-        _acquire(descriptor, path, timeout)
+        _acquire(descriptor, path, TIMEOUT if timeout is None else timeout)
         with contextlib.suppress(OSError):  # only for the message
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, str(os.getpid()).encode(), 0)
