@@ -46,6 +46,15 @@ def available_memory(proc: Path = Path("/proc")) -> int | None:
     return min((value for value in (system, groups) if value is not None), default=None)
 
 
+def total_memory(proc: Path = Path("/proc")) -> int | None:
+    """Bytes that there are: the least of the system's and each enclosing cgroup's limit; None: unknown."""
+    system = reading("the system's memory", _system_total, _BYTES)
+    groups = reading(
+        "the limits of the control groups", lambda: min(_cgroup_limits(proc), default=None)
+    )
+    return min((value for value in (system, groups) if value is not None), default=None)
+
+
 def memory_pressure(proc: Path = Path("/proc")) -> float | None:
     """Share of the last 10 s in which all tasks stalled on memory (PSI); None without PSI."""
 
@@ -62,12 +71,31 @@ def _system_memory() -> int:
     return psutil.virtual_memory().available
 
 
+def _system_total() -> int:
+    import psutil
+
+    return psutil.virtual_memory().total
+
+
 def _cgroup_headrooms(proc: Path) -> Iterator[int]:
+    for folder, controller in _cgroups(proc):
+        headroom = _headroom(folder, controller)
+        if headroom is not None:
+            yield headroom
+
+
+def _cgroup_limits(proc: Path) -> Iterator[int]:
+    for folder, controller in _cgroups(proc):
+        limit = _limit(folder, controller)
+        if limit is not None:
+            yield limit
+
+
+def _cgroups(proc: Path) -> Iterator[tuple[Path, _Controller]]:
+    """The folder of each group that this process is in."""
     for controller, mount, group in _memberships(proc):
         for depth in range(len(group.parts) + 1):  # the mount itself, then down to the group
-            headroom = _headroom(mount.joinpath(*group.parts[:depth]), controller)
-            if headroom is not None:
-                yield headroom
+            yield mount.joinpath(*group.parts[:depth]), controller
 
 
 def _memberships(proc: Path) -> Iterator[tuple[_Controller, Path, Path]]:
@@ -108,12 +136,17 @@ def _unescaped(field: str) -> str:
 
 def _headroom(folder: Path, controller: _Controller) -> int | None:
     """Bytes left below the group's limits; all of the limit if the usage cannot be read."""
-    known = [_number(_read(folder / name)) for name in controller.limits]
-    limit = min((n for n in known if n is not None), default=_NO_LIMIT)
-    if limit >= _NO_LIMIT:
+    limit = _limit(folder, controller)
+    if limit is None:
         return None
     usage = _number(_read(folder / controller.current)) or 0
     return max(0, limit - max(0, usage - _reclaimable(folder, controller)))
+
+
+def _limit(folder: Path, controller: _Controller) -> int | None:
+    known = [_number(_read(folder / name)) for name in controller.limits]
+    limit = min((n for n in known if n is not None), default=_NO_LIMIT)
+    return limit if limit < _NO_LIMIT else None
 
 
 def _reclaimable(folder: Path, controller: _Controller) -> int:

@@ -35,6 +35,7 @@ from edgewise.generation.events import (
     Completed,
     Decided,
     Event,
+    GenerationEvent,
     HandedOver,
     Hedged,
     Observer,
@@ -98,11 +99,16 @@ __all__ = [
     "DeviceBusyError",
     "DeviceState",
     "DownloadFailedError",
+    "DownloadProgress",
+    "DownloadProgressed",
+    "DownloadSettings",
+    "DownloadStarted",
     "EdgeError",
     "EdgewiseError",
     "Event",
     "FinishReason",
     "Generation",
+    "GenerationEvent",
     "HandedOver",
     "Hedged",
     "LatencyLog",
@@ -112,6 +118,7 @@ __all__ = [
     "ModelAvailability",
     "ModelCorruptError",
     "ModelError",
+    "ModelEvent",
     "ModelIncompatibleError",
     "ModelNotFoundError",
     "ModelRefusedError",
@@ -124,6 +131,10 @@ __all__ = [
     "Refused",
     "RequestError",
     "RequestOptions",
+    "RevisionActivated",
+    "RevisionRefused",
+    "RevisionRolledBack",
+    "RevisionStaged",
     "Router",
     "RouterClosedError",
     "RuntimeFailedError",
@@ -135,18 +146,63 @@ __all__ = [
     "TextStream",
     "Timings",
     "UnknownOptionError",
+    "UpdateCheck",
+    "UpdateChecked",
+    "UpdateDeferred",
+    "UpdateOutcome",
+    "UpdatePolicy",
+    "UpdateResult",
     "Usage",
     "Veto",
     "VetoCode",
     "VocabularyMismatchError",
 ]
 
+# Imported when they are asked for: a router that updates nothing needs none of it.
+_LATE = {
+    "UpdatePolicy": "edgewise.delivery.conditions.policy",
+    "DownloadProgressed": "edgewise.delivery.events",
+    "DownloadStarted": "edgewise.delivery.events",
+    "ModelEvent": "edgewise.delivery.events",
+    "RevisionActivated": "edgewise.delivery.events",
+    "RevisionRefused": "edgewise.delivery.events",
+    "RevisionRolledBack": "edgewise.delivery.events",
+    "RevisionStaged": "edgewise.delivery.events",
+    "UpdateChecked": "edgewise.delivery.events",
+    "UpdateDeferred": "edgewise.delivery.events",
+    "DownloadProgress": "edgewise.delivery.progress",
+    "DownloadSettings": "edgewise.delivery.settings",
+    "UpdateCheck": "edgewise.delivery.update",
+    "UpdateOutcome": "edgewise.delivery.update",
+    "UpdateResult": "edgewise.delivery.update",
+}
+
 if TYPE_CHECKING:
+    from edgewise.delivery.conditions.policy import UpdatePolicy as UpdatePolicy
+    from edgewise.delivery.events import DownloadProgressed as DownloadProgressed
+    from edgewise.delivery.events import DownloadStarted as DownloadStarted
+    from edgewise.delivery.events import ModelEvent as ModelEvent
+    from edgewise.delivery.events import RevisionActivated as RevisionActivated
+    from edgewise.delivery.events import RevisionRefused as RevisionRefused
+    from edgewise.delivery.events import RevisionRolledBack as RevisionRolledBack
+    from edgewise.delivery.events import RevisionStaged as RevisionStaged
+    from edgewise.delivery.events import UpdateChecked as UpdateChecked
+    from edgewise.delivery.events import UpdateDeferred as UpdateDeferred
+    from edgewise.delivery.progress import DownloadProgress as DownloadProgress
+    from edgewise.delivery.settings import DownloadSettings as DownloadSettings
+    from edgewise.delivery.update import UpdateCheck as UpdateCheck
+    from edgewise.delivery.update import UpdateOutcome as UpdateOutcome
+    from edgewise.delivery.update import UpdateResult as UpdateResult
+
     __version__: str
 else:
 
-    def __getattr__(name: str) -> str:
+    def __getattr__(name: str) -> object:
         """Read the version when it is asked for: an import would take longer by a tenth."""
+        if name in _LATE:
+            from importlib import import_module
+
+            return getattr(import_module(_LATE[name]), name)
         if name != "__version__":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib.metadata import version

@@ -1,13 +1,13 @@
 """The router: builds the request, decides, and starts the generation loop."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, Unpack
 
 from edgewise.cloud.config import CloudSecurity, CloudTimeouts
 from edgewise.device.limits import Limits
-from edgewise.device.source import DeviceSource
+from edgewise.device.model_in_use import open_model
 from edgewise.device.state import CachedProbe, DeviceProbe, read_device_state
 from edgewise.errors import (
     ConfigurationError,
@@ -33,7 +33,6 @@ from edgewise.generation.source import (
     OpenAttempt,
     opener,
     require_cloud_source,
-    require_device_source,
 )
 from edgewise.generation.stream import AsyncTextStream, TextStream
 from edgewise.latency.log import LatencyLog, default_path
@@ -52,6 +51,7 @@ from edgewise.policy.advisor import Advisor
 from edgewise.policy.types import (
     Decision,
     DeviceState,
+    EdgeState,
     Mode,
     NoSource,
     Privacy,
@@ -97,7 +97,7 @@ class Router:
     is a state in which nothing is known instead of this machine's, and with only such sources
     nothing is kept in the cache folder.
 
-    `device_source` and `cloud_source` (None without a cloud) are its two sources, for diagnosis.
+    `cloud_source` (None without a cloud) and `device_source` are its two sources, for diagnosis.
     """
 
     def __init__(
@@ -135,20 +135,13 @@ class Router:
         limits = limits or Limits()
         measures = isinstance(model, str | Path) or isinstance(cloud, str)
         self.latency = latency or LatencyLog(default_path() if measures else None)
-        self.device_source: DeviceTokenSource
-        if isinstance(model, str | Path):
-            self.device_source = DeviceSource(model, self.latency, threads, keep_alive)
-            device = device or read_device_state
-        else:
-            self.device_source = require_device_source(model)
-            device = device or DeviceState
+        self._model = open_model(model, self.latency, threads, keep_alive)
+        device = device or (read_device_state if isinstance(model, str | Path) else DeviceState)
         self.cloud_source: CloudTokenSource | None = None
         self._closed = False
         self._observers = observers
         self._probe = device if isinstance(device, CachedProbe) else CachedProbe(device)
         self._request_builder = RequestBuilder(
-            manifest=self.device_source.manifest,
-            tokenizer=self.device_source.tokenizer,
             mode=mode,
             default_privacy=privacy,
             classify=classify,
@@ -161,7 +154,7 @@ class Router:
             )
         self._advisor = Advisor(
             self._probe,
-            self.device_source.state,
+            self._edge_state,
             self.cloud_source.state if self.cloud_source else None,
             limits,
         )
@@ -178,8 +171,9 @@ class Router:
         """
         self._require_open()
         started = time.monotonic()
-        request, manifest = self._request_builder.build(prompt, options), self.model
-        model = f"{manifest.name}@{manifest.revision}"
+        source = self._model.for_text()  # from the first token to the last
+        request = self._request_builder.build(prompt, options, source)
+        model = f"{source.manifest.name}@{source.manifest.revision}"
         emitter = EventEmitter(self._observers, model, request.privacy)
         # If the cloud is chosen anyway, the model is not loaded just to measure the device.
         calibrate_for = {Source.ON_DEVICE} if request.budgeted else set[Source]()
@@ -191,13 +185,13 @@ class Router:
         cloud_matters = request.budgeted or decision.source is Source.IN_CLOUD
         if self.cloud_source and cloud_matters and isinstance(request, AllowCloudRequest):
             self.cloud_source.refresh()
-        response = PartialResponse(request, self.device_source.tokenizer, model, started)
+        response = PartialResponse(request, source.tokenizer, model, started)
         return TextStream(
             GenerationLoop(
                 decision,
                 response,
                 advisor=self._advisor,
-                sources=self.sources_for(request),
+                sources=self.sources_for(request, source),
                 emitter=emitter,
             )
         )
@@ -232,12 +226,20 @@ class Router:
     def route(self, prompt: str, **options: Unpack[RequestOptions]) -> Decision:
         """Which source would be chosen now, and why. Generates no answer; raises as `stream`."""
         self._require_open()
-        request = self._request_builder.build(prompt, options)
+        request = self._request_builder.build(prompt, options, self._model.for_text())
         return self._decide(request, calibrate_for=set(Source))
 
     def availability(self) -> ModelAvailability:
         """Whether the model is on this device, and whether it is loaded."""
-        return self.device_source.availability()
+        return self._model.availability()
+
+    @property
+    def device_source(self) -> DeviceTokenSource:
+        """The device's source: of an installed model, that of the revision in use.
+
+        Raises ModelNotFoundError for a model that is still to be downloaded.
+        """
+        return self._model.source
 
     @property
     def model(self) -> Manifest:
@@ -276,7 +278,7 @@ class Router:
         Raises ModelError, RuntimeFailedError where memory is short, or RouterClosedError.
         """
         self._require_open()
-        self.device_source.warm_up()
+        self._model.for_text().warm_up()
 
     def close(self) -> None:
         """Unload the model and close the connection. Closing again does nothing.
@@ -289,7 +291,7 @@ class Router:
         if self._closed:
             return
         self._closed = True
-        self.device_source.unload()
+        self._model.unload()
         if self.cloud_source:
             self.cloud_source.close()
         self.latency.save()
@@ -322,11 +324,13 @@ class Router:
         """Close, without blocking the event loop."""
         await self.aclose()
 
-    def sources_for(self, request: AnyRequest) -> dict[Source, OpenAttempt]:
+    def sources_for(
+        self, request: AnyRequest, device: DeviceTokenSource | None = None
+    ) -> dict[Source, OpenAttempt]:
         """The sources that a request may use: for a private one, never the cloud."""
         sources = dict[Source, OpenAttempt]()
         if request.mode is not Mode.ONLY_IN_CLOUD:
-            sources[Source.ON_DEVICE] = opener(self.device_source, request.after)
+            sources[Source.ON_DEVICE] = opener(device or self.device_source, request.after)
         # Without the first condition mypy objects: the cloud does not accept what
         # PrivateRequest.after returns.
         if (
@@ -349,10 +353,12 @@ class Router:
             return require_cloud_source(cloud)
         from edgewise.cloud.source import CloudSource  # imports gRPC: only where an address is set
 
-        vocabulary = self.device_source.tokenizer.fingerprint
         return CloudSource(
-            cloud, vocabulary, self.latency, security, timeouts, background=background
+            cloud, self._model.vocabulary, self.latency, security, timeouts, background=background
         )
+
+    def _edge_state(self, token_ids: Sequence[int], max_tokens: int) -> EdgeState:
+        return self.device_source.state(token_ids, max_tokens)
 
     def _require_open(self) -> None:
         if self._closed:

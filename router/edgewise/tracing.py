@@ -9,6 +9,7 @@ from edgewise.generation.events import (
     Completed,
     Decided,
     Event,
+    GenerationEvent,
     HandedOver,
     Hedged,
     Refused,
@@ -48,7 +49,7 @@ class Tracing:
 
     def __call__(self, event: Event) -> None:
         """See Observer."""
-        if event.privacy is not Privacy.ALLOW_CLOUD:
+        if not isinstance(event, GenerationEvent) or event.privacy is not Privacy.ALLOW_CLOUD:
             return
         match event:
             case Decided():
@@ -158,7 +159,7 @@ class Tracing:
             # Neither ended nor exported: its end is unknown.
             self._open.popitem(last=False)
 
-    def _add_event(self, event: Event, name: str, attributes: Mapping[str, str]) -> None:
+    def _add_event(self, event: GenerationEvent, name: str, attributes: Mapping[str, str]) -> None:
         if span := self._open.get(event.generation):
             span.add_event(name, attributes, _nanoseconds(event.time))
 

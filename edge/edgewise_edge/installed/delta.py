@@ -37,13 +37,20 @@ def apply_delta(old: Path, delta: Path, out: Path, size: int) -> None:
     size, and StoreError where the disk is full; `out` is then removed.
     """
     try:
-        with disk.failures(out.parent, size), old.open("rb") as before, out.open("wb") as file:
-            for chunk in _decompressed(delta, size):
-                file.write(_combined(chunk, before, np.add))
+        with disk.failures(out.parent, size), out.open("wb") as file:
+            for chunk in patched(old, delta, size):
+                file.write(chunk)
     except (StoreError, ModelCorruptError):
         with suppress(OSError):
             out.unlink()
         raise
+
+
+def patched(old: Path, delta: Path, size: int) -> Iterator[bytes]:
+    """The same as chunks. Raises ModelCorruptError or OSError."""
+    with old.open("rb") as before:
+        for chunk in _decompressed(delta, size):
+            yield _combined(chunk, before, np.add)
 
 
 def _combined(chunk: bytes, before: BinaryIO, operation: np.ufunc) -> bytes:

@@ -12,7 +12,7 @@ from edgewise.generation.events import (
     AttemptEnded,
     Completed,
     Decided,
-    Event,
+    GenerationEvent,
     HandedOver,
     Hedged,
     Observer,
@@ -94,7 +94,7 @@ class EventEmitter:
     def _has_listener(self) -> bool:
         return bool(self._observers) or log.isEnabledFor(logging.DEBUG)
 
-    def _emit(self, kind: type[Event], **fields: Any) -> None:
+    def _emit(self, kind: type[GenerationEvent], **fields: Any) -> None:
         if not self._has_listener:
             return
         event = kind(

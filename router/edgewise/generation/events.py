@@ -1,4 +1,9 @@
-"""What a router reports while it works. No event holds a prompt, a token or an answer."""
+"""What a router reports while it generates. No event holds a prompt, a token or an answer.
+
+Event
+├── GenerationEvent   here
+└── ModelEvent        delivery/events.py
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,16 +17,22 @@ from edgewise_edge import FinishReason, Usage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Something that happened to one generation."""
+    """Something that happened to a generation or to a model on this device."""
 
-    generation: str  # its random ID
-    model: str  # name@revision
-    privacy: Privacy
+    model: str  # name@revision of a generation, name of a model's delivery
     time: float  # seconds since the epoch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decided(Event):
+class GenerationEvent(Event):
+    """Something that happened to one generation."""
+
+    generation: str  # its random ID
+    privacy: Privacy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided(GenerationEvent):
     """A source was chosen: for the whole answer, or for the rest after a fallback or handoff."""
 
     decision: Decision
@@ -40,7 +51,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptEnded(Event):
+class AttemptEnded(GenerationEvent):
     """An attempt of one source has ended. Times in seconds."""
 
     source: Source
@@ -53,7 +64,7 @@ class AttemptEnded(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HandedOver(Event):
+class HandedOver(GenerationEvent):
     """The other source continues: a fallback before the first token, a handoff after it."""
 
     source: Source  # that continues
@@ -63,7 +74,7 @@ class HandedOver(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hedged(Event):
+class Hedged(GenerationEvent):
     """The other source was started too, since the first had no token yet."""
 
     source: Source  # that was started too
@@ -71,7 +82,7 @@ class Hedged(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Completed(Event):
+class Completed(GenerationEvent):
     """The generation has ended, for whatever reason."""
 
     finish_reason: FinishReason
@@ -81,14 +92,14 @@ class Completed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refused(Event):
+class Refused(GenerationEvent):
     """No source may answer, or none may continue."""
 
     vetoes: Mapping[Source, VetoCode]
     tokens: int  # generated so far
 
 
-# Called in a thread that generates, so it should be quick. What it raises is logged.
+# Called in a thread that generates or updates, so it should be quick. What it raises is logged.
 Observer = Callable[[Event], object]
 
 
