@@ -42,6 +42,7 @@ from edgewise_edge.installed.store import ModelStore
 from edgewise_edge.store.manifest import MODEL_FILE
 
 LOCK_TIMEOUT = 10.0  # seconds: another process is updating
+Trial = Callable[[Path, int | None], object]  # of a model folder, with as many threads
 _log = logging.getLogger("edgewise.delivery")
 
 
@@ -49,7 +50,8 @@ class Updater:
     """Brings the model `name` up to date from `catalog` (open_catalog()) into `store`.
 
     A context manager, which closes the catalog. `on_event` is called with ModelEvents, in the thread
-    that updates. `threads` are those of the router that will load the model. An exception of the
+    that updates. `threads` are those of the router that will load the model. `trial` replaces that in
+    a child process, for tests. An exception of the
     clock's `sleep` or of `on_progress` stops an update; what came is kept.
     """
 
@@ -63,13 +65,13 @@ class Updater:
         on_event: OnEvent | None = None,
         threads: int | None = None,
         clock: Clock | None = None,
-        weight_cache: Path | None = None,
+        trial: Trial | None = None,
         lock_timeout: float = LOCK_TIMEOUT,
     ) -> None:
         self.name, self._catalog, self._store = name, catalog, store
         self._on_event, self._threads = on_event, threads
         self._settings, self._clock = settings or DownloadSettings(), clock or Clock()
-        self._weight_cache, self._lock_timeout = weight_cache, lock_timeout
+        self._trial, self._lock_timeout = trial or _try_as_loaded, lock_timeout
         self._published = Published(name, catalog, store, self._settings, self._clock)
 
     def __enter__(self) -> Self:
@@ -200,7 +202,7 @@ class Updater:
             self._published.manifest(newest), self._published.evaluation(newest)
         )
         try:
-            self._try(folder)
+            self._trial(folder, self._threads)
             self._store.stage(self.name, newest.revision)
         except (ModelRefusedError, ModelIncompatibleError) as error:
             outcome, reason = UpdateOutcome.REFUSED, str(error)
@@ -258,20 +260,6 @@ class Updater:
 
         return report
 
-    def _try(self, folder: Path) -> None:
-        """As the router will load it. Raises ModelIncompatibleError or ModelRefusedError."""
-        from edgewise_edge.model import default_threads
-        from edgewise_edge.store.weight_cache import default_folder
-        from edgewise_edge.trial import try_model
-
-        evaluation = folder / EVALUATION_FILE
-        try_model(
-            folder,
-            self._threads or default_threads(),
-            self._weight_cache or default_folder(),
-            evaluation if evaluation.is_file() else None,
-        )
-
     def _emit(self, kind: type[ModelEvent], revision: str | None, **fields: Any) -> None:
         event = kind(model=self.name, revision=revision, time=time.time(), **fields)
         _log.debug("%s", event)
@@ -280,6 +268,17 @@ class Updater:
                 self._on_event(event)
             except Exception as error:  # noqa: BLE001  # an observer's error stops no update
                 _log.warning("an observer failed: %s", type(error).__name__)
+
+
+def _try_as_loaded(folder: Path, threads: int | None) -> None:
+    """As the router will load it. Raises ModelIncompatibleError or ModelRefusedError."""
+    from edgewise_edge.model import default_threads
+    from edgewise_edge.store.weight_cache import default_folder
+    from edgewise_edge.trial import try_model
+
+    evaluation = folder / EVALUATION_FILE
+    gate = evaluation if evaluation.is_file() else None
+    try_model(folder, threads or default_threads(), default_folder(), gate)
 
 
 def _nothing_to_do(first: UpdateCheck, check: UpdateCheck) -> UpdateResult:
