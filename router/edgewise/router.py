@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, Unpack
 
 from edgewise.cloud.config import CloudSecurity, CloudTimeouts
 from edgewise.device.limits import Limits
-from edgewise.device.model_in_use import open_model
+from edgewise.device.model_in_use import InstalledModel, open_model
 from edgewise.device.state import CachedProbe, DeviceProbe, read_device_state
 from edgewise.errors import (
     ConfigurationError,
@@ -16,7 +18,7 @@ from edgewise.errors import (
     RouterClosedError,
     failure_veto,
 )
-from edgewise.generation.event_emitter import EventEmitter
+from edgewise.generation.event_emitter import EventEmitter, emit
 from edgewise.generation.events import Observer
 from edgewise.generation.loop import GenerationLoop
 from edgewise.generation.partial_response import PartialResponse
@@ -57,10 +59,18 @@ from edgewise.policy.types import (
     Privacy,
     Source,
 )
+from edgewise.update_options import UpdateOptions
+from edgewise.updates import ModelUpdates, tell_switch
 from edgewise_edge import Manifest
 from edgewise_edge.checks import shown
 
 if TYPE_CHECKING:
+    from edgewise.delivery.catalog import Catalog
+    from edgewise.delivery.conditions import UpdatePolicy
+    from edgewise.delivery.progress import OnDownload
+    from edgewise.delivery.settings import DownloadSettings
+    from edgewise.delivery.update import UpdateResult
+    from edgewise_edge.installed.store import ModelStore
     from edgewise_edge.profiling import Profile
 
 
@@ -68,10 +78,10 @@ if TYPE_CHECKING:
 class Router:
     """Generates on the device or in the cloud, as the policy decides, by default preferring the device.
 
-    Raises ModelError for an invalid model and ConfigurationError for invalid options, which are:
+    Raises ModelError for an invalid model, but none for one that is still to be downloaded, and ConfigurationError for invalid options, which are:
 
-    - `model` (default "tales"): a bundled model's name or a model folder. It is loaded when first
-      needed.
+    - `model` (default "tales"): the name of an installed or bundled model, or of one in the
+      `channel`; or a model folder. It is loaded when first needed.
     - `cloud` (HOST:PORT; default None): an `edgewise-cloud serve` of the same model.
     - `cloud_security` (CloudSecurity; default: no TLS, no token, loopback only): what that service
       requires.
@@ -90,6 +100,16 @@ class Router:
       content.
     - `device` (function; default: reads this machine): returns the DeviceState, for tests and demos.
     - `latency` (LatencyLog; default: one in the cache folder): what was measured, for predictions.
+    - `channel` (address; default: the one that the model came from): where revisions of the model are
+      published: a folder, https://, grpc:// or hf://. A channel alone causes no traffic: `download()`
+      and `update` do.
+    - `channel_root` (file or bytes; default: as known on this device): the channel's root.json, needed
+      once, as the key to all that it signs.
+    - `update` (UpdatePolicy; default: never): update the model in the background, for an `offline`
+      router too.
+    - `download_settings` (DownloadSettings; default: its defaults): timeouts, bandwidth, token.
+    - `store` (ModelStore or folder; default: EDGEWISE_STORE or the user's data folder): where
+      installed models are.
 
     For tests, `model` and `cloud` may be sources themselves, as those of `edgewise.testing` or any
     other with the methods of DeviceTokenSource and CloudTokenSource (generation/source.py). The
@@ -117,6 +137,11 @@ class Router:
         observers: Iterable[Observer] = (),
         device: DeviceProbe | None = None,
         latency: LatencyLog | None = None,
+        channel: "str | PathLike[str] | Catalog | None" = None,
+        channel_root: bytes | str | PathLike[str] | None = None,
+        update: "UpdatePolicy | None" = None,
+        download_settings: "DownloadSettings | None" = None,
+        store: "ModelStore | str | PathLike[str] | None" = None,
     ) -> None:
         observers = _checked_observers(observers)
         _check_options(
@@ -130,12 +155,28 @@ class Router:
             device=device,
             latency=latency,
         )
+        updates = UpdateOptions(
+            channel=channel,
+            channel_root=channel_root,
+            update=update,
+            download_settings=download_settings,
+            store=store,
+        )
+        updates.check_model(model)
         mode = parse_choice("mode", Mode, mode, ConfigurationError)
         privacy = parse_choice("default_privacy", Privacy, default_privacy, ConfigurationError)
         limits = limits or Limits()
         measures = isinstance(model, str | Path) or isinstance(cloud, str)
         self.latency = latency or LatencyLog(default_path() if measures else None)
-        self._model = open_model(model, self.latency, threads, keep_alive)
+        self._model = open_model(
+            model,
+            self.latency,
+            threads,
+            keep_alive,
+            root=updates.root if store else None,
+            missing=updates.address,
+            on_switch=partial(tell_switch, partial(emit, observers)) if observers else None,
+        )
         device = device or (read_device_state if isinstance(model, str | Path) else DeviceState)
         self.cloud_source: CloudTokenSource | None = None
         self._closed = False
@@ -158,6 +199,11 @@ class Router:
             self.cloud_source.state if self.cloud_source else None,
             limits,
         )
+        self._updates: ModelUpdates | None = None
+        if isinstance(self._model, InstalledModel):
+            self._updates = ModelUpdates(
+                self._model, updates, threads, self._probe, partial(emit, observers)
+            )
 
     @documents_options
     def stream(self, prompt: str, **options: Unpack[RequestOptions]) -> TextStream:
@@ -230,8 +276,31 @@ class Router:
         return self._decide(request, calibrate_for=set(Source))
 
     def availability(self) -> ModelAvailability:
-        """Whether the model is on this device, and whether it is loaded."""
-        return self._model.availability()
+        """Whether the model is on this device or on its way here, and whether it is loaded."""
+        found = self._model.availability()
+        return self._updates.availability(found) if self._updates else found
+
+    def download(self, on_progress: "OnDownload | None" = None) -> "UpdateResult":
+        """Fetch the model from its channel, or its newest revision; the next text then uses it.
+
+        Blocks until it is fetched, tried and staged, and goes on from the bytes that are there.
+        `on_progress` is called with a DownloadProgress for each piece; an exception of it stops the
+        download. Works for `offline` routers too: who calls it wants the network. Raises
+        ConfigurationError without a channel, DownloadFailedError, ChannelError, StoreError (a full
+        disk, another process that updates), ModelError for a damaged revision, RouterClosedError.
+        """
+        self._require_open()
+        if self._updates is None:
+            raise ConfigurationError(
+                f"model is {self._model}; only a model that is given by its name can be downloaded"
+            )
+        return self._updates.download(on_progress)
+
+    async def adownload(self, on_progress: "OnDownload | None" = None) -> "UpdateResult":
+        """As `download`, for asyncio. `on_progress` is called in another thread."""
+        import asyncio  # takes 30 ms, so only for apps that use it
+
+        return await asyncio.to_thread(self.download, on_progress)
 
     @property
     def device_source(self) -> DeviceTokenSource:
@@ -283,7 +352,7 @@ class Router:
     def close(self) -> None:
         """Unload the model and close the connection. Closing again does nothing.
 
-        New requests then raise RouterClosedError. A stream that was started before goes on: on the
+        A running download stops at its next byte; what came is kept. New requests then raise RouterClosedError. A stream that was started before goes on: on the
         device it keeps the model until it ends; one in the cloud loses its connection, which is a
         failure of the cloud, so it continues on the device if it may and raises NoSourceError if
         not. Close the streams first to stop them.
@@ -291,6 +360,8 @@ class Router:
         if self._closed:
             return
         self._closed = True
+        if self._updates:
+            self._updates.close()
         self._model.unload()
         if self.cloud_source:
             self.cloud_source.close()
@@ -305,7 +376,7 @@ class Router:
     def __repr__(self) -> str:
         """Its model and cloud."""
         cloud = f", cloud={self.cloud_source}" if self.cloud_source else ""
-        return f"Router({self.model.name}@{self.model.revision}{cloud})"
+        return f"Router({self._model}{cloud})"
 
     def __enter__(self) -> Self:
         """Use as a context manager to have it closed. Raises RouterClosedError."""

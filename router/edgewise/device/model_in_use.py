@@ -2,13 +2,13 @@
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from edgewise.device.probation import Probation, Replaceable, Watch
-from edgewise.device.source import DeviceSource
+from edgewise.device.probation import Probation, Replaceable
+from edgewise.device.source import DeviceSource, Watch
 from edgewise.generation.source import DeviceTokenSource, ModelAvailability, require_device_source
 from edgewise.latency.log import LatencyLog
 from edgewise.policy.types import Availability
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("edgewise")
 
 _Stamp = tuple[int, int, int] | None  # of the state file, which is replaced when it changes
+# Called with the model's name, the revision that texts use from now on, the one before (None: none),
+# and why that one was rolled back ("": it was not).
+OnSwitch = Callable[[str, str, str | None, str], object]
 
 
 class ModelInUse(Protocol):
@@ -50,6 +53,10 @@ class FixedModel:
     def __init__(self, source: DeviceTokenSource) -> None:
         self.source = source
 
+    def __str__(self) -> str:
+        """Its name and revision."""
+        return f"{self.source.manifest.name}@{self.source.manifest.revision}"
+
     def for_text(self) -> DeviceTokenSource:
         """See ModelInUse."""
         return self.source
@@ -72,7 +79,7 @@ class InstalledModel:
 
     A staged revision is taken, and what another process has switched to is followed, by the next
     text that starts while no other one runs. `missing` says where a model that is nowhere comes
-    from; without it that is ModelNotFoundError. Thread-safe.
+    from; without it that is ModelNotFoundError. `on_switch` hears of each switch. Thread-safe.
     """
 
     def __init__(
@@ -84,8 +91,10 @@ class InstalledModel:
         *,
         root: Path | None = None,
         missing: str = "",
+        on_switch: OnSwitch | None = None,
     ) -> None:
         self.name, self._root = name, root or store_root()
+        self._on_switch = on_switch
         self._missing = missing
         self._new_source = partial(
             DeviceSource, latency=latency, threads=threads, keep_alive=keep_alive
@@ -101,21 +110,30 @@ class InstalledModel:
         if self._source is None and not missing:
             raise self._not_here()
 
+    def __str__(self) -> str:
+        """Its name and revision, if it is here."""
+        return f"{self.name}@{self._revision}" if self._source else self.name
+
     @property
     def source(self) -> DeviceSource:
         """See ModelInUse."""
-        if self._source is None:
-            raise self._not_here()
-        return self._source
+        return self._source or self.for_text()
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a text is being generated on this device."""
+        return self._source is not None and self._source.in_use
 
     def for_text(self) -> DeviceSource:
         """See ModelInUse. Takes what is staged, or follows another process, between texts."""
         stamp = self._stamp()
         if stamp != self._seen:
             with self._lock:
-                if not (self._source and self._source.in_use):
+                if not self.in_use:
                     self._follow(stamp)
-        return self.source
+        if self._source is None:
+            raise self._not_here()
+        return self._source
 
     def availability(self) -> ModelAvailability:
         """See ModelInUse."""
@@ -145,16 +163,33 @@ class InstalledModel:
         """Use what the store says now."""
         self._damaged.clear()
         watch: Watch = Replaceable(self._replace)
+        before, rolled_back = self._revision, ""
         if stamp is not None:
             store = self._store()
+            was = store.state(self.name)
             store.take_staged(self.name)
             store.starting(self.name)  # rolls back what a process has died over
             store.started(self.name)
-            probation = store.state(self.name).probation
-            if probation:
-                watch = Probation(store, self.name, probation.revision, self._replace)
+            now = store.state(self.name)
+            if now.probation:
+                watch = Probation(store, self.name, now.probation.revision, self._replace)
+            before = before or was.active
+            rolled_back = next((now.failed[key] for key in now.failed.keys() - was.failed), "")
         self._switch(watch)
         self._seen = stamp
+        self._tell(before, rolled_back)
+
+    @property
+    def _revision(self) -> str | None:
+        return self._source.manifest.revision if self._source else None
+
+    def _tell(self, before: str | None, rolled_back: str = "") -> None:
+        """Report a switch, if there was one."""
+        now = self._revision
+        if now and now != before and (self._seen is not None or before):
+            log.info("%s %s is used from now on", self.name, now)
+            if self._on_switch:
+                self._on_switch(self.name, now, before, rolled_back)
 
     def _switch(self, watch: Watch) -> None:
         """To the best revision that can be used; only the first one can be on probation."""
@@ -170,7 +205,6 @@ class InstalledModel:
             else:
                 if self._source:
                     self._source.retire()
-                    log.info("%s %s is used from now on", self.name, source.manifest.revision)
                 self._source, self._vocabulary = source, source.manifest.vocabulary
                 return
             watch = Replaceable(self._replace)
@@ -198,6 +232,7 @@ class InstalledModel:
                 if not self._give_up(source, error):
                     return None
                 self._switch(Replaceable(self._replace))
+                self._tell(source.manifest.revision, str(error))
             return None if self._source is source else self._source
 
     def _give_up(self, source: DeviceSource, error: Exception) -> bool:
@@ -251,12 +286,15 @@ def open_model(
     *,
     root: Path | None = None,
     missing: str = "",
+    on_switch: OnSwitch | None = None,
 ) -> ModelInUse:
     """The model of a router. Raises ModelError, and ConfigurationError for what is no source."""
     if not isinstance(model, str | Path):
         return FixedModel(require_device_source(model))
     if isinstance(model, str) and (is_installed_name(model, root) or (missing and is_name(model))):
-        return InstalledModel(model, latency, threads, keep_alive, root=root, missing=missing)
+        return InstalledModel(
+            model, latency, threads, keep_alive, root=root, missing=missing, on_switch=on_switch
+        )
     return FixedModel(DeviceSource(model, latency, threads, keep_alive))
 
 

@@ -4,44 +4,17 @@ import errno
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
+from edgewise.device.source import DeviceSource
 from edgewise.generation.attempt import Attempt
 from edgewise_edge import CacheMemoryError, ModelError, RuntimeFailedError, TokenRequest
 
 if TYPE_CHECKING:
-    from edgewise.device.source import DeviceSource
     from edgewise_edge.installed.store import ModelStore
 
 # What takes the place of a source that failed with that error; None: nothing better is here.
-FindSuccessor = Callable[["DeviceSource", Exception], "DeviceSource | None"]
-
-
-class Watch(Protocol):
-    """Watches the loads and generations of one DeviceSource."""
-
-    def starting(self) -> AbstractContextManager[None]:
-        """While the model is loaded or run."""
-
-    def run(
-        self, source: "DeviceSource", request: TokenRequest, attempt: Attempt
-    ) -> Generator[int, None, None]:
-        """The tokens of `source.run()`, and of what continues where it fails."""
-
-
-class _Unwatched:
-    """Nothing can take the place of the model: it lies in a folder that the app named."""
-
-    def starting(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def run(
-        self, source: "DeviceSource", request: TokenRequest, attempt: Attempt
-    ) -> Generator[int, None, None]:
-        return source.run(request, attempt)
-
-
-UNWATCHED: Watch = _Unwatched()
+FindSuccessor = Callable[[DeviceSource, Exception], DeviceSource | None]
 
 
 @dataclass(slots=True)
@@ -55,7 +28,7 @@ class Replaceable:
         return nullcontext()
 
     def run(
-        self, source: "DeviceSource", request: TokenRequest, attempt: Attempt
+        self, source: DeviceSource, request: TokenRequest, attempt: Attempt
     ) -> Generator[int, None, None]:
         """See Watch. A damaged model fails when it is loaded, before the first token."""
         try:
@@ -93,7 +66,7 @@ class Probation:
             self.store.started(self.name)
 
     def run(
-        self, source: "DeviceSource", request: TokenRequest, attempt: Attempt
+        self, source: DeviceSource, request: TokenRequest, attempt: Attempt
     ) -> Generator[int, None, None]:
         """See Watch. The replacement continues after the tokens that are there."""
         generated: list[int] = []
@@ -121,7 +94,7 @@ class Probation:
 
 
 def _continue(
-    source: "DeviceSource", request: TokenRequest, attempt: Attempt
+    source: DeviceSource, request: TokenRequest, attempt: Attempt
 ) -> Generator[int, None, None]:
     attempt.alone = False  # its times are of two revisions: nothing can be learned from them
     return source.open(request).run(attempt)
@@ -135,7 +108,7 @@ def _rest(request: TokenRequest, generated: list[int]) -> TokenRequest:
     )
 
 
-def _fits(request: TokenRequest, source: "DeviceSource") -> bool:
+def _fits(request: TokenRequest, source: DeviceSource) -> bool:
     window = source.manifest.architecture.context_window
     return request.sliding_window or request.position < window
 

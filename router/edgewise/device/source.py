@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Protocol, Unpack
 
-from edgewise.device.probation import UNWATCHED, Watch
 from edgewise.device.queue import DeviceQueue
 from edgewise.generation.attempt import Attempt, AttemptOptions
 from edgewise.generation.source import ModelAvailability
@@ -32,6 +32,33 @@ if TYPE_CHECKING:
 
 _CALIBRATION_PROMPT = 65  # tokens
 _CALIBRATION_ANSWER = 8  # tokens
+
+
+class Watch(Protocol):
+    """Watches the loads and generations of one DeviceSource."""
+
+    def starting(self) -> AbstractContextManager[None]:
+        """While the model is loaded or run."""
+
+    def run(
+        self, source: "DeviceSource", request: TokenRequest, attempt: Attempt
+    ) -> Generator[int, None, None]:
+        """The tokens of `source.run()`, and of what continues where it fails."""
+
+
+class _Unwatched:
+    """Nothing can take the place of the model: it lies in a folder that the app named."""
+
+    def starting(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def run(
+        self, source: "DeviceSource", request: TokenRequest, attempt: Attempt
+    ) -> Generator[int, None, None]:
+        return source.run(request, attempt)
+
+
+UNWATCHED: Watch = _Unwatched()
 
 
 class DeviceSource:
