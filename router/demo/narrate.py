@@ -32,11 +32,11 @@ def show(
     seed: int,
     privacy: Privacy = Privacy.ALLOW_CLOUD,
     latency_budget: float | None = None,
-    midway: Callable[[], None] | None = None,
-) -> None:
+    meanwhile: Callable[[int], object] | None = None,
+) -> Generation:
     """Show a paragraph that continues `prompt`, each source in its colour, and explain it.
 
-    `midway` is called after some of the tokens.
+    `meanwhile` is called after each piece of the text, with the number of tokens so far.
     """
     text, source, tokens = Text(prompt), None, 0
     with (
@@ -56,12 +56,17 @@ def show(
             source = chunk.source
             text.append(chunk.text, style=STYLES[source])
             tokens += len(chunk.token_ids)
-            if midway and tokens >= MIDWAY:
-                midway()
-                midway = None
+            if meanwhile:
+                meanwhile(tokens)
     console.print(text)
     for sentence in explain(stream.generation):
-        console.print(f"→ {sentence}", style="dim", markup=False)
+        tell(sentence)
+    return stream.generation
+
+
+def tell(sentence: str) -> None:
+    """Print a sentence that explains."""
+    console.print(f"→ {sentence}", style="dim", markup=False)
 
 
 def explain(generation: Generation) -> list[str]:

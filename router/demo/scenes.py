@@ -11,8 +11,9 @@ from contextlib import suppress
 
 from rich.text import Text
 
-from demo.narrate import console, show
+from demo.narrate import MIDWAY, console, show
 from demo.service import CloudService
+from demo.updates import show_updates
 from edgewise import (
     CloudTimeouts,
     DeviceState,
@@ -47,6 +48,11 @@ def offline(_cloud: CloudService, _log: LatencyLog) -> None:
         show(router, "It was midnight, and the wind howled round the old castle, when", seed=29)
 
 
+def updates(_cloud: CloudService, _log: LatencyLog) -> None:
+    """A new revision of the model arrives while a text is written, then a bad one"""
+    show_updates(CHARGED)
+
+
 def low_battery(cloud: CloudService, log: LatencyLog) -> None:
     """The battery almost empty, with a cloud"""
     with router_with(cloud, LOW, log) as router:
@@ -76,10 +82,10 @@ def dying_cloud(cloud: CloudService, log: LatencyLog) -> None:
     """The battery almost empty, and a cloud that is killed midway"""
     with router_with(cloud, LOW, log) as router:
         prompt = "The snow had fallen all night, and in the morning"
-        show(router, prompt, seed=81, midway=cloud.kill)
+        show(router, prompt, seed=81, meanwhile=lambda n: n < MIDWAY or cloud.kill())
 
 
-ON_DEVICE: Sequence[Scene] = (device, offline)  # shown while the cloud starts
+ON_DEVICE: Sequence[Scene] = (device, offline, updates)  # shown while the cloud starts
 WITH_CLOUD: Sequence[Scene] = (low_battery, slow_device, private, dying_cloud)
 
 
