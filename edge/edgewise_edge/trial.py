@@ -46,8 +46,8 @@ def try_model(
     are written there, and the model is then loaded again from them. It is remembered that it passed,
     so that DeviceModel.load() does not try it again. With `evaluation`, the
     publisher's file, the child also runs that (agreement.py). Raises ModelIncompatibleError if the
-    child cannot be started, fails, crashes or takes longer than TIMEOUT, and ModelRefusedError if
-    the model does worse than the publisher allows.
+    child cannot be started, fails, crashes or takes longer than TIMEOUT (twice that with
+    `evaluation`), and ModelRefusedError if the model does worse than the publisher allows.
     """
     try:
         memory = _try(folder, threads, weight_cache, evaluation)
@@ -65,7 +65,7 @@ def _try(
     command += ["--threads", str(threads)]
     command += ["--weight-cache", str(weight_cache)] if weight_cache else []
     command += ["--evaluation", str(evaluation)] if evaluation else []
-    child = _finish(command, folder)
+    child = _finish(command, folder, 2 * TIMEOUT if evaluation else TIMEOUT)
     started, _, memory = child.stdout.partition("\n")
     if started != _STARTED:
         raise _NotStartedError(f"{sys.executable} does not start Python")
@@ -109,7 +109,7 @@ def require_passed(folder: Path, manifest: Manifest, threads: int, weight_cache:
     passed.remember()
 
 
-def _finish(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+def _finish(command: list[str], folder: Path, timeout: float) -> subprocess.CompletedProcess[str]:
     if getattr(sys, "frozen", False) or not sys.executable:
         raise _NotStartedError("there is no Python to start")
     # The child finds the package where this process did.
@@ -121,13 +121,13 @@ def _finish(command: list[str], folder: Path) -> subprocess.CompletedProcess[str
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=TIMEOUT,
+            timeout=timeout,
             check=False,
             env=environment,
         )
     except subprocess.TimeoutExpired as error:
         raise ModelIncompatibleError(
-            f"{folder}: the trial took longer than {TIMEOUT:.0f} s"
+            f"{folder}: the trial took longer than {timeout:.0f} s"
         ) from error
     except OSError as error:
         raise _NotStartedError(f"{command[0]} cannot be started: {error}") from error

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgewise_edge.errors import EdgeError, ModelError, ModelNotFoundError, StoreError
 from edgewise_edge.installed import contents
-from edgewise_edge.installed.files import disk
+from edgewise_edge.installed.files import disk, marks
 from edgewise_edge.installed.files.layout import Layout
 from edgewise_edge.installed.files.partial import Partial
 from edgewise_edge.installed.files.states import States
@@ -23,6 +23,8 @@ def collect(states: States, grace: float) -> int:
     for name in layout.names():
         in_use = states.kept(name)
         freed += _remove_leftovers(layout.model(name))
+        if not states.state(name).probation:
+            list(marks.crashed(layout.model(name)))  # which removes them
         for revision in layout.revisions(name):
             folder = layout.revision(name, revision)
             if in_use is not None and revision not in in_use and _is_old(folder, grace):
@@ -69,7 +71,7 @@ def remove(states: States, name: str, revision: str | None) -> int:
 
 
 def _remove_leftovers(model: Path) -> int:
-    """What a killed process was making or removing, and the marks of dead ones."""
+    """What a killed process was making or removing."""
     freed = 0
     for path in list(model.iterdir()):
         if path.name.startswith((disk.NEW, disk.GONE)):

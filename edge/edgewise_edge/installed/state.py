@@ -103,10 +103,14 @@ class ModelState:
             probation=Probation(self.staged, generations),
         )
 
-    def roll_back(self) -> Self:
-        """Back to the previous revision, or to the bundled model; whatever is staged is dropped."""
+    def roll_back(self, *, keep_staged: bool = False) -> Self:
+        """Back to the previous revision, or to the bundled model.
+
+        The staged one is dropped unless it is kept: it may be what mends a failure.
+        """
+        staged = self.staged if keep_staged else None
         return replace(
-            self, active=self.previous, previous=None, staged=None, pinned=None, probation=None
+            self, active=self.previous, previous=None, staged=staged, pinned=None, probation=None
         )
 
     def pin(self, revision: str, *, bundled: bool = False) -> Self:

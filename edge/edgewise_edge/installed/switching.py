@@ -68,7 +68,7 @@ class Switching:
                 raise StoreError(
                     f"{name} cannot be rolled back: {state.active} was its first revision"
                 )
-            return self._failed(state, name, reason)
+            return self._failed(state, name, reason).unstage()
 
         return self._states.update(name, change)
 
@@ -137,7 +137,7 @@ class Switching:
     def _failed(self, state: ModelState, name: str, reason: str) -> ModelState:
         """Rolled back, and the active revision is remembered as failed."""
         sha256 = self._sha256(name, state.active) if state.active else None
-        return (state.fail(sha256, reason) if sha256 else state).roll_back()
+        return (state.fail(sha256, reason) if sha256 else state).roll_back(keep_staged=True)
 
     def _sha256(self, name: str, revision: str) -> str | None:
         """Of its model file."""

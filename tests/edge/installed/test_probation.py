@@ -83,6 +83,22 @@ def test_a_crash_of_a_revision_that_has_been_replaced(store: ModelStore, two: Pa
     store.started("story")
 
 
+def test_a_staged_revision_survives_the_crash_of_the_one_before(
+    store: ModelStore, two: Path
+) -> None:
+    """It may be what mends it; the way back leads to the one that proved itself."""
+    three = install(store, "story", "three")
+    store.stage("story", "three")
+    with start_elsewhere(store, "os.kill(os.getpid(), signal.SIGKILL)") as process:
+        process.wait()
+    assert store.take_staged("story") == three
+    state = store.state("story")
+    assert (state.previous, list(state.failed.values())) == (
+        "one",
+        ["a process died while it was loaded or run"],
+    )
+
+
 def test_generations_that_go_well_end_the_probation(store: ModelStore, two: Path) -> None:
     """Five by default; then nothing is written or watched."""
     for left in (4, 3, 2, 1):

@@ -1,6 +1,7 @@
 """Installing, staging, rolling back and pinning revisions."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -250,3 +251,38 @@ def test_the_device_has_a_random_name(store: ModelStore, tmp_path: Path) -> None
     (store.root / "device-id").write_text("damaged")
     assert json.dumps(store.device_id()).isascii()
     shutil.rmtree(store.root)
+
+
+def test_what_a_switch_writes_survives_a_power_cut(
+    store: ModelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each file is flushed before it gets its name, and its folder after that."""
+    install(store, "story", "one")
+    calls: list[tuple[str, str]] = []
+
+    def record(name: str) -> None:
+        real = getattr(os, name)
+
+        def recorded(target: int | Path, *rest: Path) -> None:
+            path = Path(f"/proc/self/fd/{target}").readlink() if isinstance(target, int) else target
+            calls.append((name, path.name))
+            real(target, *rest)
+
+        monkeypatch.setattr(os, name, recorded)
+
+    for name in ("fsync", "replace", "link"):
+        record(name)
+    store.stage("story", "one")
+    assert calls == [
+        ("fsync", ".new-state.json"),
+        ("replace", ".new-state.json"),
+        ("fsync", "story"),
+    ]
+    calls.clear()
+    install(store, "story", "two")
+    blob = store.revision("story", "two").manifest.files["model.tflite"].sha256
+    flushed, named = ("fsync", f"{blob}.part"), ("replace", f"{blob}.part")
+    kept, linked = ("fsync", "blobs"), ("link", f"sha256-{blob}")
+    order = [calls.index(call) for call in (flushed, named, kept, linked)]
+    assert order == sorted(order)
+    assert calls[-3:] == [("fsync", ".new-two"), ("replace", ".new-two"), ("fsync", "story")]

@@ -71,7 +71,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 def copy(source: Path, target: Path) -> None:
     """Copy to the new file `target`, and flush it."""
-    with source.open("rb") as file:
+    with failures(target.parent, source.stat().st_size), source.open("rb") as file:
         descriptor = _create(target)
         try:
             while chunk := file.read(_CHUNK):

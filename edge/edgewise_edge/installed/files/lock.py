@@ -1,6 +1,7 @@
 """A lock between processes and threads, which the system releases when its holder is killed."""
 
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from edgewise_edge.errors import StoreError
 
 TIMEOUT = 10.0  # seconds
 _POLL_INTERVAL = 0.02  # seconds
+_TOLD_AFTER = 1.5  # seconds of waiting
+_log = logging.getLogger("edgewise_edge.installed")
 
 try:
     import fcntl
@@ -47,10 +50,14 @@ def try_lock(descriptor: int) -> bool:
 
 
 def _acquire(descriptor: int, path: Path, timeout: float) -> None:
-    deadline = time.monotonic() + timeout
+    started, told = time.monotonic(), False
     while not try_lock(descriptor):
-        if time.monotonic() > deadline:
-            holder = os.pread(descriptor, 20, 0).decode("ascii", "replace") or "another process"
+        waited = time.monotonic() - started
+        holder = os.pread(descriptor, 20, 0).decode("ascii", "replace") or "of unknown number"
+        if waited > _TOLD_AFTER and not told:
+            _log.warning("waiting for process %s, which uses %s", holder, path.parent)
+            told = True
+        if waited > timeout:
             raise StoreError(
                 f"the store of models at {path.parent} has been in use by process {holder} for "
                 f"{timeout:g} s; wait until it is done, or end it"
