@@ -19,6 +19,7 @@ from edgewise_edge import find_model
 from edgewise_edge.installed.evaluation import Evaluation
 from edgewise_edge.store.manifest import MODEL_FILE, FileRecord
 
+Change = Callable[[list[Any]], None]  # of weight matrices
 NUDGED = 200  # weights
 MATRIX = 50_000  # bytes from which a buffer is one of the weight matrices
 # What devices run before they use a revision. The default, 512 tokens, takes longer than the demo may.
@@ -40,7 +41,7 @@ class Publisher:
         self.channel, self._keys = folder / "channel", folder / "keys"
         self._progress, self._folder = progress, folder
         self.root = create_channel(self.channel, self._keys).root
-        self._publish(find_model("tales"), delta_from=0)
+        self._publish(self._model(), delta_from=0)
 
     def publish_nudged(self) -> None:
         """A revision with some weights of one matrix changed by one step: it predicts much the same."""
@@ -67,9 +68,11 @@ class Publisher:
         progress = self._progress
         publish(model, self.channel, self._ring, options, documents=[TEXT], progress=progress)
 
-    def _model(self, revision: str, change: Callable[[list[Any]], None]) -> Path:
-        """A folder with the bundled model, whose weight matrices were changed."""
-        bundled, folder = Candidate.read(find_model("tales")), self._folder / revision
+    def _model(self, revision: str = "", change: Change = lambda _: None) -> Path:
+        """A folder with the bundled model's device files, whose weight matrices were changed."""
+        bundled = Candidate.read(find_model("tales"))
+        revision = revision or bundled.manifest.revision
+        folder = self._folder / revision
         folder.mkdir()
         content = {
             file: bytearray((bundled.folder / file).read_bytes()) for file in bundled.manifest.files

@@ -73,15 +73,15 @@ def show_good(router: Router) -> None:
     """The text that is being written keeps its revision; the next one takes the new one."""
     with ThreadPoolExecutor(1) as executor:
         update = Update(router, executor)
-        prompt = "Every evening an old sailor told the children of"
-        text = show(router, prompt, seed=57, meanwhile=update.meanwhile)
+        prompt = "Beyond the seven hills there stood a castle in which"
+        text = show(router, prompt, seed=2, meanwhile=update.meanwhile)
         result = update.result
     if result.staged:
         when = f"after {update.ended_at} of its tokens" if update.ended_at else "right after it"
         tell(f"Revision {revision_of(text)} wrote all of it; the new one was staged {when}.")
     else:
         tell(f"The new revision is not used: {result.reason}.")
-    text = show(router, "The king had three daughters, and the youngest", seed=1)
+    text = show(router, "The king had three daughters, and the youngest", seed=50)
     tell(f"Revision {revision_of(text)} wrote it.")
 
 
