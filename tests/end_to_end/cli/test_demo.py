@@ -1,15 +1,18 @@
 """`make demo`."""
 
+import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
-from demo.scenes import WITH_CLOUD, main, wait_until_serving
+from demo.scenes import WITH_CLOUD, main, updates, wait_until_serving
 from demo.service import CloudService
+from edgewise_edge import Manifest, find_model
 from tests.support.command_line import RunCommand
 
 DEMO = [sys.executable, "-m", "demo"]
@@ -25,6 +28,8 @@ def assert_every_decision(shown: str) -> None:
     assert answers == [
         "→ The device answered, as preferred.",
         "→ The device answered as a last resort.",
+        "→ The device answered, as preferred.",
+        "→ The device answered, as preferred.",
         "→ The cloud answered instead.",
         "→ The cloud answered instead.",
         "→ The device answered as a last resort.",
@@ -33,16 +38,43 @@ def assert_every_decision(shown: str) -> None:
     assert lines.count("→ The battery is at 3%; the minimum is 20%.") == 3
     assert shown.count("|") == 2  # the mark, and its explanation
     assert "\x1b" not in shown
-    assert shown.count("loading the model included") == 3  # once for each scene on the device
+    assert (
+        shown.count("loading the model included") == 5
+    )  # once for each model of each scene on the device
     assert max(map(len, shown.splitlines())) <= 80
+
+
+def assert_updates(shown: str) -> None:
+    """A revision takes over for the next text, after its trial; a bad one is refused."""
+    scene = " ".join(shown.partition(str(updates.__doc__))[2].split())
+    written_by = (
+        f"Revision {Manifest.read(find_model('tales')).revision} wrote all of it; the new one"
+    )
+    steps = [
+        "• Revision nudged is there; its difference to the model here is fetched: ",
+        "• It is verified, then tried in a child process",
+        "• It passed, and is staged: the next text uses it.",
+        f"→ {written_by} was staged after ",
+        "→ Revision nudged wrote it.",
+        "• Revision shuffled is there; it is fetched: 6,",
+        "→ It was refused: it agrees with its publisher on ",
+        "→ Revision nudged stays in use.",
+    ]
+    places = [scene.find(step) for step in steps]
+    assert -1 not in places
+    assert places == sorted(places)
 
 
 def test_demo_shows_every_decision(capsys: pytest.CaptureFixture[str]) -> None:
     """With a cloud that need not import TensorFlow."""
+    caches = os.environ["XDG_CACHE_HOME"]
     assert main(STAND_IN) == 0
     shown = capsys.readouterr()
     assert_every_decision(shown.out)
+    assert_updates(shown.out)
     assert shown.err == ""
+    assert os.environ["XDG_CACHE_HOME"] == caches
+    assert not Path(os.environ["EDGEWISE_STORE"]).exists()
     assert not psutil.Process().children()
 
 
@@ -52,6 +84,7 @@ def test_demo_shows_every_decision_of_the_real_service() -> None:
     """As `make demo` starts it, which compiles the bundled model."""
     done = subprocess.run(DEMO, capture_output=True, text=True, check=True)
     assert_every_decision(done.stdout)
+    assert_updates(done.stdout)
     assert done.stderr == ""
 
 
