@@ -2,11 +2,22 @@
 
 import signal
 import sys
+import threading
 
 INTERRUPTED = 130  # what shells report after Ctrl-C
 
+
+def interrupt_again(lost: "sys.UnraisableHookArgs") -> None:
+    """Python drops a KeyboardInterrupt that comes while it finalizes an object, as a model's memory."""
+    if lost.exc_type is KeyboardInterrupt:
+        threading.Timer(0.05, signal.raise_signal, [signal.SIGTERM]).start()
+    else:
+        sys.__unraisablehook__(lost)
+
+
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.unraisablehook = interrupt_again
     try:
         from demo.scenes import main  # here, so that Ctrl-C may come while it is imported
 

@@ -88,17 +88,18 @@ class ModelState:
         """Nothing waits for the next load."""
         return replace(self, staged=None)
 
-    def take_staged(self, generations: int = PROBATION) -> Self:
-        """Make the staged revision active, on probation.
+    def take_staged(self, generations: int = PROBATION, *, has_bundled: bool = True) -> Self:
+        """Make the staged revision active, on probation. `has_bundled`: a model of the name is.
 
-        The way back leads to the last revision that proved itself, not to one on probation.
+        The way back leads to the last revision that proved itself, not to one on probation, unless
+        there is nothing else.
         """
         if self.staged is None:
             return self
         return replace(
             self,
             active=self.staged,
-            previous=self.previous if self.probation else self.active,
+            previous=self._way_back(has_bundled),
             staged=None,
             probation=Probation(self.staged, generations),
         )
@@ -113,7 +114,7 @@ class ModelState:
             self, active=self.previous, previous=None, staged=staged, pinned=None, probation=None
         )
 
-    def pin(self, revision: str, *, bundled: bool = False) -> Self:
+    def pin(self, revision: str, *, bundled: bool = False, has_bundled: bool = True) -> Self:
         """Make `revision` active and keep it so. `bundled`: it is the bundled model's."""
         active = None if bundled else revision
         if active == self.active:
@@ -121,7 +122,7 @@ class ModelState:
         return replace(
             self,
             active=active,
-            previous=self.previous if self.probation else self.active,
+            previous=self._way_back(has_bundled),
             staged=None,
             pinned=revision,
             probation=None,
@@ -157,6 +158,10 @@ class ModelState:
             previous=None if self.previous == revision else self.previous,
             staged=None if self.staged == revision else self.staged,
         )
+
+    def _way_back(self, has_bundled: bool) -> str | None:
+        proven = self.previous or has_bundled
+        return self.previous if self.probation and proven else self.active
 
 
 class NewerFormatError(ValueError):

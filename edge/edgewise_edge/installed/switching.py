@@ -52,7 +52,9 @@ class Switching:
         def change(state: ModelState) -> ModelState:
             if state.staged != staged:
                 return state  # another process was faster
-            return state.take_staged(generations) if sound else state.unstage()
+            if not sound:
+                return state.unstage()
+            return state.take_staged(generations, has_bundled=name in bundled_models())
 
         with self._states.writing():
             self._settle_crashes(name)
@@ -79,7 +81,10 @@ class Switching:
         if not is_bundled:
             manifest = contents.revision(self._layout, name, revision).manifest
             self._require_same_vocabulary(name, manifest)
-        self._states.update(name, lambda state: state.pin(revision, bundled=is_bundled))
+        self._states.update(
+            name,
+            lambda state: state.pin(revision, bundled=is_bundled, has_bundled=bundled is not None),
+        )
 
     def fail(self, name: str, sha256: str, reason: str) -> None:
         """As ModelStore.fail()."""

@@ -99,6 +99,19 @@ def test_the_first_revision_rolls_back_to_the_bundled_model(store: ModelStore) -
     assert store.active_folder("story")
 
 
+def test_without_a_proven_revision_the_way_back_is_what_was_used_before(store: ModelStore) -> None:
+    """As right after a first download: neither an update nor a pin leaves the device without one."""
+    for switch in (store.stage, store.pin):
+        install(store, "story", "one")
+        store.stage("story", "one", force=True)
+        store.take_staged("story")
+        install(store, "story", "two")
+        switch("story", "two")
+        store.take_staged("story")
+        assert store.rollback("story") == "one"
+        store.layout.model("story").joinpath("state.json").unlink()
+
+
 def test_a_pinned_revision_stays(store: ModelStore) -> None:
     """Nothing is staged until it is unpinned; the bundled one can be pinned, too."""
     for revision in ("one", "two"):

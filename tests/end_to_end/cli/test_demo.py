@@ -4,12 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
+from demo.__main__ import interrupt_again
 from demo.scenes import WITH_CLOUD, main, updates, wait_until_serving
 from demo.service import CloudService
 from edgewise_edge import Manifest, find_model
@@ -167,3 +169,22 @@ def test_an_interrupt_ends_it_and_its_service(number: signal.Signals) -> None:
     assert errors == ""
     assert started
     assert not any(child.is_running() for child in started)
+
+
+def test_an_interrupt_while_an_object_is_finalized_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Python reports it and goes on; the demo raises it again."""
+
+    class Finalized:
+        def __del__(self) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "unraisablehook", interrupt_again)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            Finalized()
+            threading.Event().wait(20)
+    finally:
+        signal.signal(signal.SIGTERM, before)
