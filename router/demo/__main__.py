@@ -10,7 +10,8 @@ INTERRUPTED = 130  # what shells report after Ctrl-C
 def interrupt_again(lost: "sys.UnraisableHookArgs") -> None:
     """Python drops a KeyboardInterrupt that comes while it finalizes an object, as a model's memory."""
     if lost.exc_type is KeyboardInterrupt:
-        threading.Timer(0.05, signal.raise_signal, [signal.SIGTERM]).start()
+        main = threading.main_thread().ident
+        threading.Timer(0.05, signal.pthread_kill, [main, signal.SIGTERM]).start()
     else:
         sys.__unraisablehook__(lost)
 

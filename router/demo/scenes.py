@@ -80,9 +80,14 @@ def private(cloud: CloudService, log: LatencyLog) -> None:
 
 def dying_cloud(cloud: CloudService, log: LatencyLog) -> None:
     """The battery almost empty, and a cloud that is killed midway"""
+
+    def kill_midway(tokens: int) -> None:
+        if tokens >= MIDWAY:
+            cloud.kill()
+
     with router_with(cloud, LOW, log) as router:
         prompt = "The snow had fallen all night, and in the morning"
-        show(router, prompt, seed=81, meanwhile=lambda n: n < MIDWAY or cloud.kill())
+        show(router, prompt, seed=81, meanwhile=kill_midway)
 
 
 ON_DEVICE: Sequence[Scene] = (device, offline, updates)  # shown while the cloud starts

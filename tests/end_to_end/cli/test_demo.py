@@ -180,11 +180,14 @@ def test_an_interrupt_while_an_object_is_finalized_is_not_lost(
         def __del__(self) -> None:
             raise KeyboardInterrupt
 
+    def finalize() -> None:
+        Finalized()
+        threading.Event().wait(20)
+
     monkeypatch.setattr(sys, "unraisablehook", interrupt_again)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            Finalized()
-            threading.Event().wait(20)
+            finalize()
     finally:
         signal.signal(signal.SIGTERM, before)
