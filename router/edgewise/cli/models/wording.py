@@ -58,7 +58,10 @@ def checked(check: UpdateCheck) -> Said:
         words = f"{name} {check.current} is in use"
     if check.revoked:
         words += f", and was revoked: {check.revoked}"
-    if newest:
+    if newest and newest.revision == check.staged:
+        words += f"; {newest.revision} is staged for the next load"
+        then = f"edgewise generate -m {name} 'Once upon'"
+    elif newest:
         words += f"; {newest.revision} can be fetched ({size(newest.size)} as a whole)"
     elif not check.others:
         words += "; nothing newer was published"
