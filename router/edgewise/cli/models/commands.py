@@ -35,7 +35,7 @@ from edgewise_edge.store.manifest import Manifest
 models = typer.Typer(
     cls=Group,
     no_args_is_help=True,
-    help="List, fetch, update and remove the models on this device.",
+    help="Fetch, update and remove models.",
     epilog=ExitCode.explain(),
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -55,7 +55,7 @@ def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 
 @command("list")
 def list_(json_: Json = False) -> None:
-    """List the models on this device: bundled ones and those that were fetched."""
+    """List the models on this device. Bundled ones, too."""
     found = all_models(ModelStore())
     if json_:
         write_json({"models": found})
@@ -66,7 +66,7 @@ def list_(json_: Json = False) -> None:
 
 @command("show")
 def show(name: Name, json_: Json = False) -> None:
-    """Show the revisions of a model: in use, staged, before it, pinned, failed."""
+    """Show all that is known of a model. Its revisions: in use, staged, before it, pinned, failed."""
     found = describe(ModelStore(), name)
     if json_:
         write_json(found)
@@ -79,7 +79,11 @@ def show(name: Name, json_: Json = False) -> None:
 
 @command("pull")
 def pull(context: typer.Context, channel: ChannelOptions, name: Name, json_: Json = False) -> None:
-    """Fetch a model from its channel, which is remembered, and try it on this device."""
+    """Fetch a model and remember its channel.
+
+    It is tried on this device first. A model that was not here can be used at once, another from the
+    next load on.
+    """
     store = ModelStore()
     result = _update(store, context, channel, name, keep=True)
     if result.staged and in_use(store, name) is None:
@@ -96,7 +100,7 @@ def update(
     dry_run: DryRun = False,
     json_: Json = False,
 ) -> None:
-    """Fetch the newest usable revision, try it, and stage it for the next load."""
+    """Fetch the newest usable revision. It is tried on this device; the next load uses it."""
     store = ModelStore()
     names = [name] if name else with_channel(store, context.obj, channel)
     if check:
@@ -108,7 +112,7 @@ def update(
 
 @command("rollback")
 def rollback(name: Name, json_: Json = False) -> None:
-    """Go back to the revision before, or to the bundled one, from the next load on."""
+    """Go back to the revision before. To the bundled one, where there is none; from the next load on."""
     store = ModelStore()
     left = store.state(name).active
     store.rollback(name)
@@ -117,7 +121,7 @@ def rollback(name: Name, json_: Json = False) -> None:
 
 @command("pin")
 def pin(name: Name, revision: RevisionInUse = None, json_: Json = False) -> None:
-    """Keep one revision: updates are refused until it is unpinned."""
+    """Keep one revision. Nothing is updated until it is unpinned."""
     store = ModelStore()
     used = in_use(store, name)
     if revision is None and used is None:
@@ -129,7 +133,7 @@ def pin(name: Name, revision: RevisionInUse = None, json_: Json = False) -> None
 
 @command("unpin")
 def unpin(name: Name, json_: Json = False) -> None:
-    """Let updates replace the revision again."""
+    """Let updates replace a pinned revision."""
     store = ModelStore()
     describe(store, name)
     store.pin(name, None)
@@ -138,7 +142,7 @@ def unpin(name: Name, json_: Json = False) -> None:
 
 @command("remove")
 def remove(name: Name, revision: Revision = None, yes: Yes = False, json_: Json = False) -> None:
-    """Remove a revision that is not in use, or all of a model. Bundled models stay."""
+    """Remove a revision, or all of a model. One that is in use, and bundled models, stay."""
     store = ModelStore()
     what = f"{name} {revision}" if revision else f"all revisions of {name}"
     if not yes:
@@ -149,7 +153,7 @@ def remove(name: Name, revision: Revision = None, yes: Yes = False, json_: Json 
 
 @command("verify")
 def verify(name: Name, revision: Revision = None, json_: Json = False) -> None:
-    """Compare files with their manifest, byte for byte."""
+    """Compare files with their manifest."""
     store = ModelStore()
     describe(store, name)
     with waiting(f"reading {name}"):
@@ -169,7 +173,7 @@ def verify(name: Name, revision: Revision = None, json_: Json = False) -> None:
 
 @command("gc")
 def gc(json_: Json = False) -> None:
-    """Remove files that nothing uses; what was fetched within the hour stays."""
+    """Remove files that nothing uses. What was fetched within the hour stays."""
     with waiting("looking for what is not used"):
         freed = ModelStore().gc()
     _freed("collected what is not used", freed, json_=json_)

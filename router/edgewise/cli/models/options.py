@@ -92,6 +92,8 @@ class ChannelOptions:
     root: Annotated[
         Path | None,
         typer.Option(
+            "--root",
+            "--channel-root",
             metavar="ROOT.JSON",
             parser=file_path,
             help="The channel's first root.json, from its publisher; needed once.",
