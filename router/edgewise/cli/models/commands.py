@@ -11,7 +11,9 @@ from edgewise.cli.config import ConfiguredCommand
 from edgewise.cli.exit_codes import ExitCode
 from edgewise.cli.models.fetching import updater, with_channel
 from edgewise.cli.models.inventory import all_models, describe, model_table, models_table
-from edgewise.cli.models.options import (
+from edgewise.cli.models.report import Report, size
+from edgewise.cli.models.wording import checked, updated
+from edgewise.cli.options.channel import (
     ChannelOptions,
     CheckOnly,
     DryRun,
@@ -21,11 +23,9 @@ from edgewise.cli.models.options import (
     RevisionInUse,
     Yes,
 )
-from edgewise.cli.models.report import Report, size
-from edgewise.cli.models.wording import checked, updated
-from edgewise.cli.option_groups import Group, with_option_groups
+from edgewise.cli.options.groups import Group, with_option_groups
+from edgewise.cli.options.request import Json
 from edgewise.cli.output import note, notes, waiting, write, write_json, write_table
-from edgewise.cli.request_options import Json
 from edgewise.delivery.update.this_device import in_use
 from edgewise_edge.errors import ModelCorruptError, ModelNotFoundError
 from edgewise_edge.installed.store import ModelStore
