@@ -72,7 +72,7 @@ class Report:
 
     def _is_due(self, progress: DownloadProgress) -> bool:
         now = time.monotonic()
-        if progress.done == progress.resumed:  # the first report
+        if progress.done in {progress.resumed, 0}:  # the first report, or it starts over
             self._line_at, self._line_done = now, progress.done
             return False
         if progress.done == progress.total:
