@@ -347,7 +347,7 @@ class Router:
         Raises ModelError, RuntimeFailedError where memory is short, or RouterClosedError.
         """
         self._require_open()
-        self._model.for_text().warm_up()
+        self._model.warm_up()
 
     def close(self) -> None:
         """Unload the model and close the connection. Closing again does nothing.

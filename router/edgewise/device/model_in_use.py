@@ -7,12 +7,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from edgewise.device.probation import Probation, Replaceable
+from edgewise.device.probation import Probation, Replaceable, short_of_memory
 from edgewise.device.source import DeviceSource, Watch
 from edgewise.generation.source import DeviceTokenSource, ModelAvailability, require_device_source
 from edgewise.latency.log import LatencyLog
 from edgewise.policy.types import Availability
-from edgewise_edge import Manifest, ModelError, ModelIncompatibleError, ModelNotFoundError
+from edgewise_edge import (
+    Manifest,
+    ModelError,
+    ModelIncompatibleError,
+    ModelNotFoundError,
+    RuntimeFailedError,
+)
 from edgewise_edge.store.active import STATE_FILE, installed_folders, is_name, store_root
 from edgewise_edge.store.catalog import BUNDLED, bundled_models
 
@@ -40,6 +46,9 @@ class ModelInUse(Protocol):
     def availability(self) -> ModelAvailability:
         """Whether the model is on the device, and whether it is loaded; cheap."""
 
+    def warm_up(self) -> None:
+        """Load it. Raises ModelError or RuntimeFailedError."""
+
     def vocabulary(self) -> str:
         """The fingerprint of its vocabulary; "" for a model that is not on the device."""
 
@@ -64,6 +73,10 @@ class FixedModel:
     def availability(self) -> ModelAvailability:
         """See ModelInUse."""
         return self.source.availability()
+
+    def warm_up(self) -> None:
+        """See ModelInUse."""
+        self.source.warm_up()
 
     def vocabulary(self) -> str:
         """See ModelInUse."""
@@ -145,6 +158,17 @@ class InstalledModel:
             return self._source.availability()
         status = Availability.DOWNLOADABLE if self._missing else Availability.UNAVAILABLE
         return ModelAvailability(status, loaded=False, detail=str(self._not_here()))
+
+    def warm_up(self) -> None:
+        """See ModelInUse. Where a revision fails, the one that takes its place is loaded."""
+        source = self.for_text()
+        try:
+            source.warm_up()
+        except (ModelError, RuntimeFailedError) as error:
+            other = None if short_of_memory(error) else self._replace(source, error)
+            if other is None:
+                raise
+            other.warm_up()
 
     def vocabulary(self) -> str:
         """See ModelInUse."""

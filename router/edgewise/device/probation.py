@@ -81,7 +81,7 @@ class Probation:
             raise
         except (ModelError, RuntimeFailedError) as error:
             rest = _rest(request, generated)
-            other = None if _short_of_memory(error) else self.successor(source, error)
+            other = None if short_of_memory(error) else self.successor(source, error)
             if other is None or rest.max_tokens < 1 or not _fits(rest, other):
                 raise
             yield from _continue(other, rest, attempt)
@@ -113,7 +113,7 @@ def _fits(request: TokenRequest, source: DeviceSource) -> bool:
     return request.sliding_window or request.position < window
 
 
-def _short_of_memory(error: Exception) -> bool:
+def short_of_memory(error: Exception) -> bool:
     """Not the revision's fault, as far as one can tell."""
     cause = error.__cause__
     return (

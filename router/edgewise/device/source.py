@@ -209,8 +209,7 @@ class DeviceSource:
 
     def _learn(self, attempt: Attempt) -> None:
         """Log how long it took, unless concurrent attempts have slowed it down."""
-        measurement = attempt.measurement()
-        if attempt.alone and measurement:
+        if attempt.alone and (measurement := attempt.measurement()):
             self._latency.add(self.key, measurement)
 
     def _predict(self, token_ids: Sequence[int], max_tokens: int) -> PredictedTime:
