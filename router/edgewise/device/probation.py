@@ -27,6 +27,10 @@ class Replaceable:
         """See Watch."""
         return nullcontext()
 
+    def replaces(self, source: DeviceSource, error: Exception) -> bool:
+        """See Watch."""
+        return self.successor(source, error) is not None
+
     def run(
         self, source: DeviceSource, request: TokenRequest, attempt: Attempt
     ) -> Generator[int, None, None]:
@@ -64,6 +68,10 @@ class Probation:
             yield
         finally:
             self.store.started(self.name)
+
+    def replaces(self, source: DeviceSource, error: Exception) -> bool:
+        """See Watch."""
+        return self.successor(source, error) is not None
 
     def run(
         self, source: DeviceSource, request: TokenRequest, attempt: Attempt
