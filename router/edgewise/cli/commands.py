@@ -3,15 +3,16 @@
 import sys
 from dataclasses import asdict
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from edgewise import ConfigurationError, NoSourceError, Router
-from edgewise.cli.config import Config, load_config
+from edgewise.cli.config import Config, ConfiguredCommand, load_config
 from edgewise.cli.doctor import examine
 from edgewise.cli.exit_codes import ExitCode
-from edgewise.cli.option_groups import Command, Group, with_option_groups
+from edgewise.cli.models import models
+from edgewise.cli.option_groups import Group, with_option_groups
 from edgewise.cli.output import note, waiting, write, write_json, write_table
 from edgewise.cli.request_options import (
     AssumedDevice,
@@ -26,24 +27,13 @@ from edgewise.cli.values import read_prompt
 from edgewise.device.state import read_device_state
 from edgewise.generation.result import decision_dict, refusal_dict, summary
 
-
-class ConfiguredCommand(Command):
-    """A command that complains about the config file when it runs: its help works without."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run."""
-        config: Config = ctx.obj
-        if config.problem:
-            raise config.problem
-        return super().invoke(ctx)
-
-
 app = typer.Typer(
     cls=Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(models, name="models")
 
 
 def _print_version(wanted: bool) -> None:

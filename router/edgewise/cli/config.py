@@ -13,11 +13,13 @@ from typing import Any, get_args
 import platformdirs
 
 from edgewise import ConfigurationError
+from edgewise.cli.option_groups import Command
 from edgewise.cli.router_options import RouterOptions
 from edgewise.cli.values import TOKEN_VARIABLE
 
 CONFIG_VARIABLE = "EDGEWISE_CONFIG"
 
+_CHANNEL = {"channel": str, "channel-root": Path}  # of `edgewise models`
 _TOO_LARGE = 2**63  # TOML promises no more
 _MOST_SHOWN = 200  # characters of an invalid value
 
@@ -40,6 +42,17 @@ class Config:
     file: Path | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
     problem: ConfigurationError | None = None
+
+
+class ConfiguredCommand(Command):
+    """A command that complains about the config file when it runs: its help works without."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run."""
+        config: Config = ctx.obj
+        if config.problem:
+            raise config.problem
+        return super().invoke(ctx)
 
 
 def default_file() -> Path | None:
@@ -98,10 +111,14 @@ def parse_config(text: str, file: Path) -> dict[str, Any]:
         problem = _problem(value, kinds[key])
         if problem:
             raise ConfigurationError(f"{file}: {key} is {_shown(value)}; it must be {problem}")
-        is_path = kinds[key] is Path or (key == "model" and "/" in value)
+        is_path = kinds[key] is Path or _is_folder(key, value)
         name = key.replace("-", "_")
         values[name] = str(file.parent / _path(value, f"{file}: {key}")) if is_path else value
     return values
+
+
+def _is_folder(key: str, value: Any) -> bool:
+    return (key == "model" and "/" in value) or (key == "channel" and "://" not in value)
 
 
 def _path(text: str, name: str) -> Path:
@@ -117,7 +134,7 @@ def config_keys() -> dict[str, type]:
     `offline` is none: a file without a cloud says the same.
     """
     parts = (part for part in fields(RouterOptions) if part.name != "offline")
-    return {part.name.replace("_", "-"): _kind(part.type) for part in parts}
+    return {part.name.replace("_", "-"): _kind(part.type) for part in parts} | _CHANNEL
 
 
 def _kind(annotation: Any) -> type:

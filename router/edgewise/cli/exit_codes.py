@@ -6,7 +6,9 @@ from typing import Self
 from edgewise import (
     CloudUnavailableError,
     ConfigurationError,
+    DeliveryError,
     ModelError,
+    ModelRefusedError,
     NoSourceError,
     RequestError,
     Source,
@@ -31,8 +33,8 @@ class ExitCode(IntEnum):
     OK = 0, "ok"
     FAILED = 1, "anything else"
     INVALID = 2, "invalid option, prompt, model or config file"
-    REFUSED = 3, "no source may answer"
-    CLOUD = 4, "the cloud was needed and cannot be used"
+    REFUSED = 3, "no source may answer, or a model was refused"
+    CLOUD = 4, "the cloud or a channel was needed and cannot be used"
     INTERRUPTED = 130, "interrupted (Ctrl-C)"  # the number that shells report
     PIPE_CLOSED = 141, "the reader of standard output is gone (| head)"  # likewise
 
@@ -46,8 +48,10 @@ def exit_code(error: Exception) -> ExitCode:
     """The status for an error of the API."""
     if isinstance(error, NoSourceError):
         return _refusal(error)
-    if isinstance(error, CloudUnavailableError):
+    if isinstance(error, CloudUnavailableError | DeliveryError):
         return ExitCode.CLOUD
+    if isinstance(error, ModelRefusedError):
+        return ExitCode.REFUSED
     if isinstance(error, ConfigurationError | RequestError | ModelError):
         return ExitCode.INVALID
     return ExitCode.FAILED

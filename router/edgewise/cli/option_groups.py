@@ -9,13 +9,14 @@ from typing import Any, get_args
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 # The panels of a help page, in this order.
-PANELS = SAMPLING, ROUTING, MODEL, CLOUD, LIMITS, ASSUMED = (
+PANELS = SAMPLING, ROUTING, MODEL, CLOUD, LIMITS, ASSUMED, CHANNEL = (
     "Sampling",
     "Routing",
     "Model",
     "Cloud",
     "Limits of the device",
     "Assumed device",
+    "Channel",
 )
 
 

@@ -3,12 +3,15 @@
 import re
 from dataclasses import fields
 
+from edgewise.cli.models.options import ChannelOptions
 from edgewise.cli.request_options import AssumedDevice, GenerateOptions
 from edgewise.cli.router_options import RouterOptions
 from edgewise.cli.values import option_name
 
 OPTIONS = {
-    part.name for group in (RouterOptions, GenerateOptions, AssumedDevice) for part in fields(group)
+    part.name
+    for group in (RouterOptions, GenerateOptions, AssumedDevice, ChannelOptions)
+    for part in fields(group)
 }
 _PHRASES = {
     "create the router without offline=True": "leave out --offline",
@@ -20,6 +23,8 @@ _PHRASES = {
     "a client certificate and its key must be set together": (
         "--cloud-certificate and --cloud-key must be set together"
     ),
+    "as root once": "as --root once",
+    "Set allow_private_redirects": "The channel's address must be public",
     "a stop string is": "--stop is",
 }
 # Names that are no words of English, outside of quoted values.

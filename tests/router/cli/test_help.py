@@ -13,9 +13,10 @@ from edgewise.cli.exit_codes import ExitCode
 
 DOCS = (Path(__file__).parents[3] / "docs" / "cli.md").read_text(encoding="utf-8")
 COMMANDS = typer.main.get_command(app).commands
+MODELS = COMMANDS["models"].commands
 OPTIONS = [
     pytest.param(option, id=f"{name} {option.name}")
-    for name, command in COMMANDS.items()
+    for name, command in (COMMANDS | MODELS).items()
     for option in command.params
 ]
 
@@ -38,7 +39,7 @@ def test_every_option_has_a_help_text_and_a_default(option):
 def test_short_options_mean_the_same_everywhere():
     """And are those that the docs list."""
     found = {}
-    for command in COMMANDS.values():
+    for command in (COMMANDS | MODELS).values():
         for option in command.params:
             for name in option.opts:
                 if re.fullmatch("-[a-z]", name):
@@ -48,11 +49,11 @@ def test_short_options_mean_the_same_everywhere():
 
 
 @pytest.mark.parametrize("columns", ["60", "80"])
-@pytest.mark.parametrize("command", ["", *COMMANDS])
+@pytest.mark.parametrize("command", ["", *COMMANDS, "models pull", "models remove"])
 def test_no_help_page_cuts_a_name(edgewise, monkeypatch, command, columns):
     """In narrow terminals too; -h and --help are the same. Types are not Python's."""
     monkeypatch.setenv("COLUMNS", columns)
-    arguments = [command] if command else []
+    arguments = command.split()
     done = edgewise(*arguments, "-h")
     assert done == edgewise(*arguments, "--help")
     assert done.returncode == 0
@@ -73,6 +74,12 @@ def test_docs_list_every_command():
     """With a line for each."""
     section = DOCS.split("## ")[0]
     assert set(re.findall(r"\| `edgewise (\w+)", section)) == set(COMMANDS)
+
+
+def test_docs_list_every_command_of_models():
+    """With what it takes."""
+    section = DOCS.split("## Models\n")[1].split("\n## ")[0]
+    assert set(re.findall(r"`models (\w+)", section)) == set(MODELS)
 
 
 def test_docs_list_every_exit_status():

@@ -131,6 +131,17 @@ def test_an_old_timestamp_is_refused(channel: SignedChannel, refresh: Refresh) -
     assert refresh() == ["r1", "r2"]
 
 
+def test_a_new_root_forgets_nothing(channel: SignedChannel, refresh: Refresh) -> None:
+    """A new version of the app brings the newest root, and old states are still refused."""
+    old = metadata(channel, "timestamp.json").read_bytes()
+    publish_second(channel)
+    refresh()
+    channel.rotate({"root": new_keys()["root"]})
+    metadata(channel, "timestamp.json").write_bytes(old)
+    with pytest.raises(ChannelError, match="older state"):
+        refresh(root=metadata(channel, "2.root.json").read_bytes())
+
+
 @pytest.mark.parametrize("name", ["snapshot", "targets"])
 def test_parts_of_two_states_are_refused(
     channel: SignedChannel, refresh: Refresh, name: str
@@ -293,6 +304,18 @@ def test_damaged_memories_are_fetched_again(
     (folder / name).write_bytes(content)
     publish_second(channel)
     assert refresh() == ["r1", "r2"]
+
+
+def test_a_damaged_index_is_fetched_again(
+    channel: SignedChannel, store: ModelStore, refresh: Refresh
+) -> None:
+    """It is the only file that a refresh keeps among the models'."""
+    refresh()
+    (blob,) = (store.root / "blobs").iterdir()
+    blob.chmod(0o600)
+    blob.write_bytes(channel.files["index.json"].replace(b"r1", b"r9"))
+    assert refresh() == ["r1"]
+    assert blob.read_bytes() == channel.files["index.json"]
 
 
 def test_one_refresh_at_a_time(

@@ -98,6 +98,24 @@ def test_a_file_that_changes_between_two_ranges_starts_again(
     assert ranges(server) == ["", f"bytes={HALF}-"]
 
 
+def test_another_file_does_not_cost_what_is_there(
+    server: FileServer, folder: Path, fetch: Fetch
+) -> None:
+    """The page of a hotel's network, for example: it has another size."""
+    server.misbehave(Fault.TRUNCATE, after=HALF)
+
+    def replace(done: int, *_: int) -> None:
+        if done == HALF:
+            (folder / "model.tflite").write_text("<html>", encoding="ascii")
+
+    with pytest.raises(DownloadFailedError, match="another file"):
+        fetch(server.address, on_progress=replace)
+    (folder / "model.tflite").write_bytes(CONTENT)
+    reports: list[int] = []
+    fetch(server.address, on_progress=lambda done, *_: reports.append(done))
+    assert reports[0] == HALF
+
+
 def test_200_for_206_uses_the_whole_file_that_comes(server: FileServer, fetch: Fetch) -> None:
     """Without asking again."""
     server.misbehave(Fault.TRUNCATE, after=HALF)

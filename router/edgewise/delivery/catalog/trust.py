@@ -5,6 +5,7 @@ the models in use: without a trusted index there is no update, that is all.
 """
 
 import hashlib
+from contextlib import suppress
 
 from tuf.api.exceptions import DownloadError, RepositoryError
 from tuf.ngclient.updater import Updater
@@ -16,7 +17,6 @@ from edgewise.delivery.download import Clock, download
 from edgewise.delivery.fetch import Fetcher, open_fetcher
 from edgewise.delivery.settings import DownloadSettings
 from edgewise.errors import ChannelError
-from edgewise_edge.errors import StoreError
 from edgewise_edge.installed.channel_index import INDEX_FILE, MAX_INDEX_BYTES, Index
 from edgewise_edge.installed.files.disk import failures
 
@@ -96,18 +96,23 @@ class Channel:
         target = self.target(INDEX_FILE)
         if target is None or target.size > MAX_INDEX_BYTES:
             raise ChannelError(f"{self._address} has no {INDEX_FILE} that this version reads")
-        path = self._store.blob(target.sha256)
-        if path is None:
+        content = self._kept(target.sha256)
+        if content is None:
             with self._store.partial(target.sha256, target.size) as partial:
-                path = download(
+                content = download(
                     self._fetcher, target.path, partial, settings=self._settings, clock=self._clock
-                )
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != target.sha256:
-            raise StoreError(f"{path} was changed; run 'edgewise models verify'")
+                ).read_bytes()
         try:
             return Index.parse(content)
         except ValueError as error:
             raise ChannelError(
                 f"{INDEX_FILE} of {self._address} cannot be used: {error}"
             ) from error
+
+    def _kept(self, sha256: str) -> bytes | None:
+        """The index of an earlier refresh, if nothing has damaged it since."""
+        with suppress(OSError):
+            content = path.read_bytes() if (path := self._store.blob(sha256)) else b""
+            if hashlib.sha256(content).hexdigest() == sha256:
+                return content
+        return None

@@ -130,15 +130,17 @@ class _Download:
         )
 
     def _check(self, reply: Reply) -> None:
-        """What the place says about the file spares a download of another one."""
+        """Another file, such as the page of a hotel's network, does not cost what is there."""
         total, sha256 = self._partial.total, self._partial.sha256
         if reply.size not in {None, total}:
-            raise _OtherBytesError(
-                f"it has {reply.size:,} bytes there, and should have {total:,}: it is another file"
+            raise FetchError(
+                FetchFailure.REFUSED,
+                f"it has {reply.size:,} bytes there, and should have {total:,}: it is another file",
             )
         if reply.sha256 not in {"", sha256}:
-            raise _OtherBytesError(
-                f"its sha256 is {reply.sha256} there, and should be {sha256}: it is another file"
+            raise FetchError(
+                FetchFailure.REFUSED,
+                f"its sha256 is {reply.sha256} there, and should be {sha256}: it is another file",
             )
 
     def _take(self, chunk: bytes) -> None:
@@ -147,8 +149,8 @@ class _Download:
             raise _OtherBytesError(
                 f"more came than its {partial.total:,} bytes: it is another file"
             )
-        self._bandwidth.take(len(chunk))
         partial.append(chunk)
+        self._bandwidth.take(len(chunk))
         if partial.size >= min(self._farthest + _PROGRESS, partial.total):
             self._farthest = partial.size
             self._retry.progress()

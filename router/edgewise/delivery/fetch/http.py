@@ -54,7 +54,10 @@ class HttpFetcher:
             raise
         response.close()
         if not offset:
-            raise refused(f"{without_query(answer.url)} answered a part of the file, not all of it")
+            raise refused(
+                f"{without_query(answer.url)} answered HTTP status {response.status} when it was asked "
+                "for the whole file"
+            )
         return self.open_url(url, 0, "")  # it has changed, or the server mistakes ranges
 
     def close(self) -> None:
