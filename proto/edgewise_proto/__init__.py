@@ -1,4 +1,4 @@
-"""edgewise_proto: the wire contract; import generation_pb2 and generation_pb2_grpc from it."""
+"""edgewise_proto: the wire contract; import generation_pb2, delivery_pb2 and their *_pb2_grpc from it."""
 
 from typing import TYPE_CHECKING
 
