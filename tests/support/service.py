@@ -156,7 +156,7 @@ def serving(model: str, *, load: bool = True, **settings: Any) -> Iterator[Runni
     """
     ours = {part.name for part in fields(EngineSettings)} & settings.keys()
     engine = EngineSettings(**{"slots": 2, **{name: settings.pop(name) for name in ours}})
-    given = {"model": model, "port": 0, "grace": 1.0, "engine": engine, **settings}
+    given = {"models": (model,), "port": 0, "grace": 1.0, "engine": engine, **settings}
     with ExitStack() as stack:
         on_engine = stack.enter_context(running_engine(model, engine)) if load else None
         loop = asyncio.new_event_loop()
@@ -174,7 +174,7 @@ def serving(model: str, *, load: bool = True, **settings: Any) -> Iterator[Runni
             )
             port = await server.start()
             if load:
-                await server.load_model()
+                await server.load_models()
             return server, port
 
         try:

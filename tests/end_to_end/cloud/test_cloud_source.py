@@ -244,7 +244,7 @@ def test_a_connection_that_the_network_lost_is_replaced(
         assert router.generate(PROMPT, max_tokens=1).token_ids == (10,)
         proxy.stall()
         with pytest.raises(CloudUnavailableError):  # from now on this connection is dead
-            router.cloud_source.client.get_load(0.2)
+            router.cloud_source.client.get_load("", 0.2)
         proxy.heal()
         assert router.generate(PROMPT, max_tokens=1).token_ids == (10,)
         assert proxy.connections == 2
