@@ -73,6 +73,9 @@ def test_version(run_command: RunCommand) -> None:
         (["serve", "--model", "no-such"], "no GPT-2 preset"),
         (["serve", "--port", "65536"], "--port"),
         (["serve", "--port", "0", "--slots", "1000000"], "--slots is 1000000; their caches would"),
+        (["serve", "--model", "tales", "--model", "tales"], "have the same vocabulary"),
+        (["serve", "--channel", "."], "holds no channel"),
+        (["serve", "--delivery-bandwidth", "9"], "--delivery-bandwidth is 9; it must be at least"),
         (["convert", "tales", "/proc/x"], "/proc/x cannot be written"),
     ],
 )

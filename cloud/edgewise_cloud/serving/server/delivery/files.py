@@ -41,7 +41,7 @@ def check_name(name: str) -> None:
         raise RefusedError(
             grpc.StatusCode.INVALID_ARGUMENT,
             "the name is no path of a file within the channel: parts of letters, digits and . _ - "
-            f"joined by '/', {MAX_NAME} bytes at most",
+            f"joined by slashes, {MAX_NAME} bytes at most",
         )
 
 
