@@ -64,7 +64,8 @@ class GrpcFetcher:
         self._stall_timeout = settings.stall_timeout if settings else STALL_TIMEOUT
         token = self._security.token
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
-        self._channel = open_channel(self._address, self._security)
+        # None after a failure: gRPC would fail calls until it has reconnected in the background.
+        self._channel: grpc.Channel | None = open_channel(self._address, self._security)
 
     def __str__(self) -> str:
         """The address."""
@@ -74,6 +75,8 @@ class GrpcFetcher:
         """See Fetcher."""
         request = pb.FetchRequest(name=path, offset=offset, version=validator)
         with ExitStack() as stack, self._errors_in_words(path):
+            if self._channel is None:
+                self._channel = open_channel(self._address, self._security)
             call = pb_grpc.DeliveryStub(self._channel).Fetch(request, metadata=self._metadata)
             stack.callback(call.cancel)
             timer = stack.enter_context(StallTimer(self._connect_timeout, call.cancel))
@@ -101,8 +104,10 @@ class GrpcFetcher:
         )
 
     def close(self) -> None:
-        """Close the connection, which ends open transfers."""
-        self._channel.close()
+        """Close the connection, which ends open transfers; the next `open` makes a new one."""
+        if self._channel:
+            self._channel.close()
+            self._channel = None
 
     def _chunks(self, path: str, call: Any, timer: StallTimer, first: pb.Chunk) -> Iterator[bytes]:
         """The data; the time that its user takes is not the service's."""
@@ -131,7 +136,9 @@ class GrpcFetcher:
         except grpc.RpcError as error:
             raise self._failure(path, error) from error
         except ValueError as error:  # raised by gRPC for a closed channel
-            raise FetchError(FetchFailure.REFUSED, f"the connection to {self} is closed") from error
+            raise FetchError(
+                FetchFailure.TEMPORARY, f"the connection to {self} was closed"
+            ) from error
 
     def _failure(self, path: str, error: grpc.RpcError) -> FetchError:
         code = error.code()
@@ -146,6 +153,8 @@ class GrpcFetcher:
         if isinstance(meant, CloudBusyError):
             return FetchError(FetchFailure.TEMPORARY, str(meant), retry_after=meant.retry_after)
         temporary = isinstance(meant, CloudUnavailableError)
+        if temporary:
+            self.close()
         return FetchError(FetchFailure.TEMPORARY if temporary else FetchFailure.REFUSED, str(meant))
 
     def _stalled(self, seconds: float) -> FetchError:
