@@ -158,7 +158,7 @@ def serve(
         ),
     ] = None,
     delivery_bandwidth: Annotated[
-        float,
+        int,
         typer.Option(
             metavar="BYTES",
             help="Bytes per second for all downloads together.",

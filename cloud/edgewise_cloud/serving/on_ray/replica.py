@@ -97,6 +97,11 @@ def application(
             f"{len(settings.models)} models are given, and a service on Ray serves one; start one "
             "service for each, or use 'edgewise-cloud serve', which takes several"
         )
+    if settings.delivery.channel:
+        raise ServeError(
+            f"--channel is {settings.delivery.channel}, and a service on Ray serves no channel; use "
+            "'edgewise-cloud serve', or any static HTTP server"
+        )
     from ray import serve
 
     deployment = serve.deployment(

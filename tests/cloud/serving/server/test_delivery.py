@@ -266,7 +266,7 @@ def test_a_place_is_shared_by_callers(
 def test_a_reader_that_stops_holds_no_place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its download gives way to another, of the same caller too."""
     monkeypatch.setattr(downloads_module, "UNREAD", 0.05)
-    settings = DeliverySettings(channel=folder, downloads=1, bandwidth=1e9)
+    settings = DeliverySettings(channel=folder, downloads=1, bandwidth=10**9)
     with (
         serving("tales", load=False, delivery=settings) as running,
         grpc.insecure_channel(running.address) as channel,
@@ -303,7 +303,7 @@ def test_callers_take_turns() -> None:
     """A caller with three downloads sends as much as one with one."""
 
     async def order() -> list[str]:
-        downloads = Downloads(DeliverySettings(bandwidth=1e6), 60)
+        downloads = Downloads(DeliverySettings(bandwidth=10**6), 60)
         sent: list[str] = []
 
         async def send(caller: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from edgewise_cloud.errors import ServeError
 
-MIN_BANDWIDTH = 2**16  # bytes per second: slower, and devices give up waiting for their turn
+MIN_SHARE = 2**12  # bytes per second of a download: slower, and devices give up between chunks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,7 +13,7 @@ class DeliverySettings:
     """A channel's folder, and the limits of its downloads."""
 
     channel: Path | None = None  # None: no channel is served
-    bandwidth: float = 10e6  # bytes per second, of all downloads together
+    bandwidth: int = 10_000_000  # bytes per second, of all downloads together
     downloads: int = 16  # at once
 
     def __post_init__(self) -> None:
@@ -23,13 +23,14 @@ class DeliverySettings:
 
     def check(self) -> None:
         """Raise ServeError for a folder that is no channel, and for limits out of range."""
-        if self.bandwidth < MIN_BANDWIDTH:
-            raise ServeError(
-                f"--delivery-bandwidth is {self.bandwidth:g}; it must be at least {MIN_BANDWIDTH:,} "
-                "bytes per second"
-            )
         if self.downloads < 1:
             raise ServeError(f"--downloads is {self.downloads}; it must be at least 1")
+        least = MIN_SHARE * self.downloads
+        if not self.bandwidth >= least:
+            raise ServeError(
+                f"--delivery-bandwidth is {self.bandwidth}; it must be at least {least:,} bytes per "
+                f"second for {self.downloads} --downloads at once"
+            )
         if self.channel is None:
             return
         try:
