@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -209,17 +210,18 @@ def test_downloads_are_logged_and_counted_without_their_callers(
 
 def test_draining_ends_downloads_at_once(folder: Path) -> None:
     """UNAVAILABLE, within a grace period that would last for ever."""
+    settings = DeliverySettings(channel=folder, bandwidth=100_000)
     with (
-        serving(
-            "tales", load=False, grace=600.0, delivery=DeliverySettings(channel=folder)
-        ) as running,
+        serving("tales", load=False, grace=600.0, delivery=settings) as running,
         grpc.insecure_channel(running.address) as channel,
+        ThreadPoolExecutor(1) as reader,
     ):
         call = pb_grpc.DeliveryStub(channel).Fetch(request())
         next(call)
+        ended = reader.submit(refusal, lambda: list(call))
         running.stop()
-        code, text = refusal(lambda: list(call))
-        assert (code, text) == (grpc.StatusCode.UNAVAILABLE, "the service is shutting down")
+        code, text = ended.result()
+    assert (code, text) == (grpc.StatusCode.UNAVAILABLE, "the service is shutting down")
 
 
 @pytest.fixture
