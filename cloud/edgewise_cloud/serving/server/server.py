@@ -104,6 +104,8 @@ class Server:
             ) from error
         self.observers.start()
         await self._server.start()
+        if self._delivery:
+            log.info("serving %s on port %d", settings.delivery.channel, self.port)
         return self.port
 
     async def load_models(self, progress: Progress = SILENT) -> None:
