@@ -38,6 +38,7 @@ class Misbehaviour:
     """A fault and its details."""
 
     fault: Fault
+    on: str = ""  # in the path of a request; others are answered as usual
     after: int = 0
     status: int = 503
     headers: dict[str, str] = field(default_factory=dict)
@@ -61,18 +62,18 @@ class FileServer:
         *,
         host: str = "127.0.0.1",
         etags: bool = True,
+        ranges: bool = True,
         slice_bytes: int = 2**16,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.folder = folder
-        self.etags = etags
+        self.etags, self.ranges = etags, ranges
         self.slice_bytes = slice_bytes  # of one write
         self.requests: list[Request] = []
         self.faults: deque[Misbehaviour] = deque()
         self.always: Misbehaviour | None = None
         self.closed = threading.Event()
-        self._http = ThreadingHTTPServer((host, 0), _handler(self))
-        self._http.daemon_threads = True
+        self._http = _Server((host, 0), _handler(self))
         if tls:
             self._http.socket = tls.wrap_socket(self._http.socket, server_side=True)
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,))
@@ -96,17 +97,32 @@ class FileServer:
         """The next requests that no earlier call has spoken for."""
         self.faults.extend([Misbehaviour(fault, **details)] * times)  # type: ignore[arg-type]
 
-    def redirect(self, location: str, *, status: int = 302, times: int = 1, **headers: str) -> None:
-        """The next requests, to `location`."""
+    def redirect(
+        self, location: str, *, status: int = 302, times: int = 1, on: str = "", **headers: str
+    ) -> None:
+        """The next requests, to `location`. `headers` are written with "_" for "-"."""
         more = {name.replace("_", "-"): value for name, value in headers.items()}
         self.misbehave(
-            Fault.STATUS, times=times, status=status, headers={"Location": location, **more}
+            Fault.STATUS, on=on, times=times, status=status, headers={"Location": location, **more}
         )
+
+    def next_fault(self, path: str) -> Misbehaviour | None:
+        """For a request of `path`."""
+        if self.faults and self.faults[0].on in path:
+            return self.faults.popleft()
+        return None if self.faults else self.always
 
     @property
     def sent(self) -> int:
         """Bytes of files sent so far."""
         return sum(request.sent for request in self.requests)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Clients may leave at any time."""
 
 
 def _handler(server: FileServer) -> type[BaseHTTPRequestHandler]:
@@ -126,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
         files = self.files
         request = Request(self.path, {name.lower(): value for name, value in self.headers.items()})
         files.requests.append(request)
-        how = files.faults.popleft() if files.faults else files.always
+        how = files.next_fault(self.path)
         path = files.folder.joinpath(unquote(urlsplit(self.path).path).lstrip("/"))
         try:
             if how and how.fault is Fault.STATUS:
@@ -172,7 +188,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _start(self, etag: str) -> int | None:
         """Of the range that was asked for, if the file has not changed."""
         asked = self.headers.get("Range", "")
-        if not asked or self.headers.get("If-Range", etag) != etag:
+        if not asked or not self.files.ranges or self.headers.get("If-Range", etag) != etag:
             return None
         return int(asked.removeprefix("bytes=").removesuffix("-"))
 

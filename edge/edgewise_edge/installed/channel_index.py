@@ -15,6 +15,7 @@ from edgewise_edge.checks import Range, check_fields, shown
 INDEX_FILE = "index.json"  # its target path
 FORMAT = 1
 MAX_INDEX_BYTES = 2**22  # thousands of revisions
+MAX_REASON = 1000  # characters, of `revoked`
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # of models and revisions: parts of paths
 _SHA256 = re.compile("[0-9a-f]{64}")
 _VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){0,3}")
@@ -76,8 +77,7 @@ class IndexedRevision:
         check_name("revision", self.revision)
         _check_time(self.published)
         _check_sha256("vocabulary", self.vocabulary)
-        if not (isinstance(self.revoked, str) and self.revoked.isprintable()):
-            raise ValueError(f"revoked is {shown(self.revoked)}; it must be printable text")
+        _check_reason(self.revoked)
         _check_requires(self.requires)
         if len(self.deltas) > _MANY:
             raise ValueError(f"{len(self.deltas):,} deltas; at most {_MANY:,} are read")
@@ -156,6 +156,13 @@ def _check_time(value: object) -> None:
     except ValueError:
         pass
     raise ValueError(f"published is {shown(value)}; it must be a time in UTC, 2030-01-31T12:00:00Z")
+
+
+def _check_reason(value: object) -> None:
+    if not (isinstance(value, str) and value.isprintable() and len(value) <= MAX_REASON):
+        raise ValueError(
+            f"revoked is {shown(value)}; it must be printable text of at most {MAX_REASON} characters"
+        )
 
 
 def _check_requires(value: object) -> None:

@@ -31,14 +31,19 @@ def open_fetcher(address: str, settings: DownloadSettings | None = None) -> Fetc
         case "file":
             return FolderFetcher(_file(address))
         case "http" | "https":
-            http = require("edgewise.delivery.fetch.http")
-            return http.HttpFetcher(f"{scheme.lower()}://{rest}", settings)
+            url = f"{scheme.lower()}://{rest}"
+            return _new("edgewise.delivery.fetch.http", "HttpFetcher", url, settings)
         case "hf":
-            return require("edgewise.delivery.fetch.hub").HubFetcher(address, settings)
+            return _new("edgewise.delivery.fetch.hub", "HubFetcher", f"hf://{rest}", settings)
         case "grpc":
-            grpc = import_module("edgewise.cloud.delivery")
-            return grpc.GrpcFetcher(rest, settings)
+            return _new("edgewise.cloud.delivery", "GrpcFetcher", rest, settings)
     raise ConfigurationError(f"the address is {shown(address)}; it must be {_KNOWN}")
+
+
+def _new(module: str, kind: str, address: str, settings: DownloadSettings) -> Fetcher:
+    """Imported late: a device that fetches nothing needs none of it."""
+    fetcher: Fetcher = getattr(require(module), kind)(address, settings)
+    return fetcher
 
 
 def require(module: str) -> Any:

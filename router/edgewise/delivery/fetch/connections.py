@@ -1,6 +1,7 @@
 """GET over HTTP and HTTPS with urllib3: proxies, timeouts, and redirects as far as they are safe."""
 
 import socket
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from urllib3.exceptions import (
     HTTPError,
     NameResolutionError,
     NewConnectionError,
+    ProtocolError,
     ProxyError,
     ReadTimeoutError,
     SSLError,
@@ -134,24 +136,38 @@ def errors_in_words(url: str, settings: DownloadSettings) -> Iterator[None]:
 
 
 def _lasts(error: Exception) -> bool:
-    """A certificate that is not trusted, a file of authorities that is none."""
-    return isinstance(error, SSLError) or not isinstance(error, HTTPError)
+    """A certificate that is not trusted, an invalid address, a file of authorities that is none."""
+    return _untrusted(error) or isinstance(error, ValueError) or not isinstance(error, HTTPError)
+
+
+def _untrusted(error: Exception) -> bool:
+    return isinstance(error, SSLError) and isinstance(_detail(error), ssl.SSLCertVerificationError)
+
+
+def _detail(error: Exception) -> object:
+    """urllib3's errors end with the one that caused them."""
+    return error.args[-1] if error.args else error
 
 
 def _words(error: Exception, settings: DownloadSettings) -> str:
-    if isinstance(error, ProxyError):
-        return f"cannot be reached through the proxy: {error.original_error}"
-    if isinstance(error, NameResolutionError):
-        return "cannot be reached: its name does not resolve"
-    if isinstance(error, ReadTimeoutError):
-        return f"sent nothing for {settings.stall_timeout:g} s"
-    if isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError):
-        return f"did not answer in {settings.connect_timeout:g} s"
-    if isinstance(error, NewConnectionError):
-        return f"cannot be reached: {getattr(error.__cause__, 'strerror', None) or error}"
-    if isinstance(error, SSLError):
-        return f"has no certificate that is trusted here: {error}; see root_certificates"
-    return f"lost the connection, or answered no HTTP: {error}"
+    match error:
+        case ProxyError():
+            return f"cannot be reached through the proxy: {_detail(error)}"
+        case NameResolutionError():
+            return "cannot be reached: its name does not resolve"
+        case ReadTimeoutError():
+            return f"sent nothing for {settings.stall_timeout:g} s"
+        case NewConnectionError():
+            return f"cannot be reached: {getattr(error.__cause__, 'strerror', None) or error}"
+        case ConnectTimeoutError():
+            return f"did not answer in {settings.connect_timeout:g} s"
+        case SSLError() if _untrusted(error):
+            return (
+                f"has no certificate that is trusted here: {_detail(error)}; see root_certificates"
+            )
+        case ProtocolError():
+            return f"lost the connection: {_detail(error)}"
+    return f"cannot be read: {_detail(error)}"
 
 
 class _GuardedHTTP(HTTPConnection):

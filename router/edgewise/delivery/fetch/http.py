@@ -43,7 +43,7 @@ class HttpFetcher:
         try:
             start, size = _place(answer)
             now = _validator(response.headers)
-            if start is not None and (start == 0 or not validator or now in {"", validator}):
+            if start == 0 or (start == offset and (not validator or now in {"", validator})):
                 chunks = _chunks(answer, self._settings)
                 reply = Reply(
                     offset=start, size=size, chunks=chunks, close=response.close, validator=now
@@ -54,7 +54,10 @@ class HttpFetcher:
             raise
         response.close()
         if not offset:
-            raise refused(f"{without_query(answer.url)} answered a part of the file, not all of it")
+            raise refused(
+                f"{without_query(answer.url)} answered HTTP status {response.status} when it was asked "
+                "for the whole file"
+            )
         return self.open_url(url, 0, "")  # it has changed, or the server mistakes ranges
 
     def close(self) -> None:

@@ -1,8 +1,11 @@
-"""A plain model folder of a model hub: hf://ORGANISATION/REPOSITORY[@REVISION][/FOLDER]."""
+"""A plain model folder of a model hub: hf://ORGANISATION/REPOSITORY[@REVISION][/FOLDER].
+
+A "/" in a revision is written %2F there.
+"""
 
 import os
 import re
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from edgewise.delivery.fetch.connections import Answer
 from edgewise.delivery.fetch.http import HttpFetcher
@@ -14,7 +17,7 @@ from edgewise_edge.checks import shown
 from edgewise_edge.installed.fetcher import Reply
 
 _PART = r"[A-Za-z0-9][A-Za-z0-9._-]*"
-_ADDRESS = re.compile(rf"hf://({_PART}/{_PART})(?:@([\w./-]+?))?((?:/{_PART})*)/?", re.ASCII)
+_ADDRESS = re.compile(rf"hf://({_PART}/{_PART})(?:@([\w.%-]+))?((?:/{_PART})*)/?", re.ASCII)
 _COMMIT = re.compile("[0-9a-f]{40}")
 _SHA256 = re.compile('"?([0-9a-f]{64})"?')
 
@@ -31,7 +34,7 @@ class HubFetcher:
             )
         self.address = address
         self._repository, revision, self._folder = found.groups()
-        self._revision = revision or "main"
+        self._revision = unquote(revision or "main")
         endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
         self._http = HttpFetcher(endpoint, settings)
 

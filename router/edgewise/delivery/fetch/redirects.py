@@ -7,6 +7,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 from edgewise_edge.installed.fetcher import FetchError, FetchFailure
 
 MAX_REDIRECTS = 5
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 REDIRECTS = {301, 302, 303, 307, 308}
 
 
@@ -45,8 +46,16 @@ def redirected(url: str, location: str | None) -> str:
 def is_public(address: str) -> bool:
     """Whether the IP address is one of the Internet, not of this machine or a private network."""
     ip = ipaddress.ip_address(address.partition("%")[0])
-    ip = getattr(ip, "ipv4_mapped", None) or ip
+    if isinstance(ip, ipaddress.IPv6Address):
+        ip = _embedded(ip) or ip
     return ip.is_global and not ip.is_multicast
+
+
+def _embedded(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that gateways make of it."""
+    if ip in _NAT64:
+        return ipaddress.IPv4Address(int(ip) % 2**32)
+    return ip.ipv4_mapped or ip.sixtofour
 
 
 def addresses(host: str) -> list[str]:

@@ -7,16 +7,16 @@ metadata/address-HEX   the root that an address was used with; HEX is the addres
 import hashlib
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 
-from edgewise.delivery.catalog import Root
+from edgewise.delivery.catalog.interface import Root
 from edgewise.errors import ChannelError, ConfigurationError
 from edgewise_edge.checks import shown
-from edgewise_edge.installed import disk
-from edgewise_edge.installed.layout import Layout
-from edgewise_edge.installed.lock import locked
+from edgewise_edge.installed.files import disk
+from edgewise_edge.installed.files.layout import Layout
+from edgewise_edge.installed.files.lock import locked
 
 _MAX_ROOT = 512_000  # bytes, as python-tuf has it
 _LOCK_TIMEOUT = 120.0  # seconds: another process may be refreshing over a bad line
@@ -59,20 +59,35 @@ class Roots:
         disk.make_folder(folder)
         Layout(self._folder.parent).require_ours()
         with locked(self._folder / "lock", _LOCK_TIMEOUT):
+            self._inherit(folder)
             _keep(folder / _BOOTSTRAP, root)
             _keep(self._note, sha256.encode())
             yield folder
 
-    def _remembered(self) -> bytes:
-        try:
+    def _inherit(self, folder: Path) -> None:
+        """A new root, of a new version of the app, must not make the device forget what it saw.
+
+        What it does not sign is ignored there.
+        """
+        before = self._noted()
+        if before is None or any(folder.iterdir()):
+            return
+        for name in ("timestamp.json", "snapshot.json"):
+            with suppress(OSError):
+                disk.copy(self._folder / before / name, folder / name)
+
+    def _noted(self) -> str | None:
+        with suppress(OSError):
             sha256 = self._note.read_bytes()[:65].decode("ascii", "replace")
-            content = b""
-            if _SHA256.fullmatch(sha256):
+            return sha256 if _SHA256.fullmatch(sha256) else None
+        return None
+
+    def _remembered(self) -> bytes:
+        if sha256 := self._noted():
+            with suppress(OSError):
                 content = (self._folder / sha256 / _BOOTSTRAP).read_bytes()
-            if hashlib.sha256(content).hexdigest() == sha256:
-                return content
-        except OSError:
-            pass
+                if hashlib.sha256(content).hexdigest() == sha256:
+                    return content
         raise ChannelError(
             f"the channel {self._address} is not known on this device; give the root.json that its "
             "publisher made with 'edgewise-cloud channel init' as root once"
@@ -90,9 +105,7 @@ def _read(path: Path) -> bytes:
 
 
 def _keep(path: Path, content: bytes) -> None:
-    try:
+    with suppress(OSError):
         if path.read_bytes() == content:
             return
-    except OSError:
-        pass
     disk.write(path, content)

@@ -18,10 +18,9 @@ from tuf.api.exceptions import (
     UnsignedMetadataError,
 )
 from tuf.api.metadata import Metadata
-from tuf.ngclient import FetcherInterface
+from tuf.ngclient.fetcher import FetcherInterface
 
-from edgewise.delivery.download import read_small
-from edgewise.delivery.retry import Clock
+from edgewise.delivery.download import Clock, read_small
 from edgewise.delivery.settings import DownloadSettings
 from edgewise.errors import ChannelError, ChannelExpiredError
 from edgewise_edge.installed.fetcher import Fetcher, FetchError
@@ -29,10 +28,11 @@ from edgewise_edge.installed.fetcher import Fetcher, FetchError
 METADATA_URL = "channel:metadata/"  # python-tuf wants an address; this one says where we are
 _MAX_METADATA = 5_000_000  # bytes; python-tuf has a lower limit for most
 _TRIES = 3  # somebody may be waiting for the answer that the channel cannot be reached
+_ROLES = ("root", "timestamp", "snapshot", "targets")
 _LONG = timedelta(days=365)
 
 
-class MetadataFetcher(FetcherInterface):  # type: ignore[misc]
+class MetadataFetcher(FetcherInterface):
     """Gives python-tuf the metadata that `fetcher` reads."""
 
     def __init__(self, fetcher: Fetcher, settings: DownloadSettings, clock: Clock) -> None:
@@ -94,7 +94,7 @@ def _expired(address: str, fetcher: MetadataFetcher, folder: Path, message: str)
         name: _content(folder / name) for name in ("root.json", "snapshot.json", "targets.json")
     }
     found = (_signed(content) for content in [*fetcher.contents.values(), *kept.values()])
-    named = message.partition(".json")[0].rpartition(" ")[2]  # "timestamp.json is expired"
+    named = next((role for role in _ROLES if role in message), "metadata")
     times = [part.expires for part in found if part is not None and part.type == named]
     since = max(times, default=now)
     what = f"the signatures of the channel {address} have expired ({named}.json: {since:%Y-%m-%d})"

@@ -1,11 +1,11 @@
 """Whether an address is a signed channel or a plain model folder."""
 
-from edgewise.delivery.catalog import Catalog, Root, Storage
+from edgewise.delivery.catalog.interface import Catalog, Root, Storage
+from edgewise.delivery.catalog.plain import PlainFolder
+from edgewise.delivery.download import Clock
 from edgewise.delivery.fetch import FetchError, open_fetcher
 from edgewise.delivery.fetch.address import require
 from edgewise.delivery.fetch.folder import FolderFetcher
-from edgewise.delivery.plain import PlainFolder
-from edgewise.delivery.retry import Clock
 from edgewise.delivery.settings import DownloadSettings
 from edgewise_edge.store.manifest import MANIFEST_FILE
 
@@ -26,7 +26,7 @@ def open_catalog(
     """
     if root is None and _is_plain(address):
         return PlainFolder(address, settings=settings, clock=clock)
-    trust = require("edgewise.delivery.trust")
+    trust = require("edgewise.delivery.catalog.trust")
     channel: Catalog = trust.Channel(
         address, store=store, root=root, settings=settings, clock=clock
     )

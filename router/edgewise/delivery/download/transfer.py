@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
-from edgewise.delivery.bandwidth import Bandwidth
-from edgewise.delivery.retry import Clock, Retry
+from edgewise.delivery.download.bandwidth import Bandwidth
+from edgewise.delivery.download.retry import Clock, Retry
 from edgewise.delivery.settings import DownloadSettings
 from edgewise.errors import DownloadFailedError
 from edgewise_edge.errors import ModelCorruptError
@@ -118,6 +118,7 @@ class _Download:
             self._check(reply)
             if reply.offset != partial.size:
                 self._start_again()
+                _require_start(reply)
             self._note(reply.validator)
             for chunk in reply.chunks:
                 self._take(chunk)
@@ -129,15 +130,17 @@ class _Download:
         )
 
     def _check(self, reply: Reply) -> None:
-        """What the place says about the file spares a download of another one."""
+        """Another file, such as the page of a hotel's network, does not cost what is there."""
         total, sha256 = self._partial.total, self._partial.sha256
         if reply.size not in {None, total}:
-            raise _OtherBytesError(
-                f"it has {reply.size:,} bytes there, and should have {total:,}: it is another file"
+            raise FetchError(
+                FetchFailure.REFUSED,
+                f"it has {reply.size:,} bytes there, and should have {total:,}: it is another file",
             )
         if reply.sha256 not in {"", sha256}:
-            raise _OtherBytesError(
-                f"its sha256 is {reply.sha256} there, and should be {sha256}: it is another file"
+            raise FetchError(
+                FetchFailure.REFUSED,
+                f"its sha256 is {reply.sha256} there, and should be {sha256}: it is another file",
             )
 
     def _take(self, chunk: bytes) -> None:
@@ -146,8 +149,8 @@ class _Download:
             raise _OtherBytesError(
                 f"more came than its {partial.total:,} bytes: it is another file"
             )
-        self._bandwidth.take(len(chunk))
         partial.append(chunk)
+        self._bandwidth.take(len(chunk))
         if partial.size >= min(self._farthest + _PROGRESS, partial.total):
             self._farthest = partial.size
             self._retry.progress()
@@ -170,6 +173,11 @@ class _Download:
     def _report(self) -> None:
         if self._on_progress:
             self._on_progress(self._partial.size, self._partial.total, self._resumed_from)
+
+
+def _require_start(reply: Reply) -> None:
+    if reply.offset:
+        raise FetchError(FetchFailure.TEMPORARY, "its bytes come from another place of the file")
 
 
 def read_small(

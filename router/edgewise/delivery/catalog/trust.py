@@ -5,21 +5,20 @@ the models in use: without a trusted index there is no update, that is all.
 """
 
 import hashlib
+from contextlib import suppress
 
 from tuf.api.exceptions import DownloadError, RepositoryError
-from tuf.ngclient import Updater, UpdaterConfig
+from tuf.ngclient.updater import Updater
 
-from edgewise.delivery.catalog import Root, Storage, Target
-from edgewise.delivery.download import download
+from edgewise.delivery.catalog.interface import Root, Storage, Target
+from edgewise.delivery.catalog.metadata import METADATA_URL, MetadataFetcher, in_words
+from edgewise.delivery.catalog.roots import Roots
+from edgewise.delivery.download import Clock, download
 from edgewise.delivery.fetch import Fetcher, open_fetcher
-from edgewise.delivery.metadata import METADATA_URL, MetadataFetcher, in_words
-from edgewise.delivery.retry import Clock
-from edgewise.delivery.roots import Roots
 from edgewise.delivery.settings import DownloadSettings
 from edgewise.errors import ChannelError
-from edgewise_edge.errors import StoreError
 from edgewise_edge.installed.channel_index import INDEX_FILE, MAX_INDEX_BYTES, Index
-from edgewise_edge.installed.disk import failures
+from edgewise_edge.installed.files.disk import failures
 
 
 class Channel:
@@ -66,7 +65,6 @@ class Channel:
                     str(folder),
                     METADATA_URL,
                     fetcher=metadata,
-                    config=UpdaterConfig(),
                     bootstrap=self._root,
                 )
                 updater.refresh()
@@ -98,18 +96,23 @@ class Channel:
         target = self.target(INDEX_FILE)
         if target is None or target.size > MAX_INDEX_BYTES:
             raise ChannelError(f"{self._address} has no {INDEX_FILE} that this version reads")
-        path = self._store.blob(target.sha256)
-        if path is None:
+        content = self._kept(target.sha256)
+        if content is None:
             with self._store.partial(target.sha256, target.size) as partial:
-                path = download(
+                content = download(
                     self._fetcher, target.path, partial, settings=self._settings, clock=self._clock
-                )
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != target.sha256:
-            raise StoreError(f"{path} was changed; run 'edgewise models verify'")
+                ).read_bytes()
         try:
             return Index.parse(content)
         except ValueError as error:
             raise ChannelError(
                 f"{INDEX_FILE} of {self._address} cannot be used: {error}"
             ) from error
+
+    def _kept(self, sha256: str) -> bytes | None:
+        """The index of an earlier refresh, if nothing has damaged it since."""
+        with suppress(OSError):
+            content = path.read_bytes() if (path := self._store.blob(sha256)) else b""
+            if hashlib.sha256(content).hexdigest() == sha256:
+                return content
+        return None

@@ -7,10 +7,9 @@ are still checked against the folder's own manifest.
 import hashlib
 from datetime import UTC, datetime
 
-from edgewise.delivery.catalog import Target
-from edgewise.delivery.download import read_small
+from edgewise.delivery.catalog.interface import Target
+from edgewise.delivery.download import Clock, read_small
 from edgewise.delivery.fetch import Fetcher, FetchError, open_fetcher
-from edgewise.delivery.retry import Clock
 from edgewise.delivery.settings import DownloadSettings
 from edgewise.errors import ChannelError
 from edgewise_edge.errors import ModelError

@@ -1,6 +1,6 @@
 """A limit of bytes per second: a token bucket of one second."""
 
-from edgewise.delivery.retry import Clock
+from edgewise.delivery.download.retry import Clock
 
 
 class Bandwidth:

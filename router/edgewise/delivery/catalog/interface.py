@@ -1,4 +1,4 @@
-"""What models a place has: a signed channel (trust.py), or a plain model folder (plain.py)."""
+"""What every catalog can do, and what it needs."""
 
 from dataclasses import dataclass
 from os import PathLike
