@@ -13,9 +13,8 @@ import pytest
 from edgewise import CloudSecurity, CloudUnavailableError, ConfigurationError
 from edgewise.cloud.client import CloudClient
 from edgewise.cloud.delivery import GrpcFetcher
-from edgewise.delivery.download import download
+from edgewise.delivery.download import Clock, download
 from edgewise.delivery.fetch import Fetcher, FetchError, FetchFailure, open_fetcher
-from edgewise.delivery.retry import Clock
 from edgewise.delivery.settings import DownloadSettings
 from edgewise_cloud.serving.security.settings import Security
 from edgewise_cloud.serving.security.tokens import append_line, new_token
