@@ -124,7 +124,7 @@ def test_the_reported_load_expires(exact_folder: Path, exact_model: DeviceModel)
         cloud_source.load_read_at -= 60  # seconds
         assert first_token() < 77
 
-        def broken(_: float) -> None:
+        def broken(*_: object) -> None:
             raise CloudUnavailableError("made to fail")
 
         cloud_source.client.get_load = broken
