@@ -12,15 +12,15 @@ from edgewise.cloud import grpc_logs  # noqa: F401  # must come before gRPC
 # isort: split
 import grpc
 
-from edgewise.cloud.address import Address, parse_address
 from edgewise.cloud.channel import open_channel
 from edgewise.cloud.config import CloudSecurity, File
 from edgewise.cloud.stall_timer import StallTimer
 from edgewise.cloud.status import error_for_status
-from edgewise.errors import CloudBusyError, CloudUnavailableError
+from edgewise.errors import CloudBusyError, CloudUnavailableError, ConfigurationError
 from edgewise_edge.installed.fetcher import FetchError, FetchFailure, Reply
 from edgewise_proto import delivery_pb2 as pb
 from edgewise_proto import delivery_pb2_grpc as pb_grpc
+from edgewise_proto.address import Address, AddressError, parse_address
 
 CONNECT_TIMEOUT, STALL_TIMEOUT = 10.0, 30.0  # seconds, where no settings say otherwise
 
@@ -58,7 +58,10 @@ class GrpcFetcher:
         settings: Settings | None = None,
         security: CloudSecurity | None = None,
     ) -> None:
-        self._address = parse_address(address.rstrip("/"))
+        try:
+            self._address = parse_address(address.rstrip("/"), "the channel's address")
+        except AddressError as error:
+            raise ConfigurationError(str(error)) from error
         self._security = security or _security(self._address, settings)
         self._connect_timeout = settings.connect_timeout if settings else CONNECT_TIMEOUT
         self._stall_timeout = settings.stall_timeout if settings else STALL_TIMEOUT
