@@ -120,7 +120,7 @@ def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def graphs_made_once() -> Iterator[None]:
-    """The converter makes the float32 graph of the same weights once, which takes half of its time."""
+    """The converter makes the float32 graph of the same weights once."""
     from edgewise_cloud.convert import graph
 
     with pytest.MonkeyPatch.context() as patch:

@@ -2,13 +2,14 @@
 
 Importing TensorFlow takes four seconds and compiling three. So each service is forked from a
 process that has imported TensorFlow but computed nothing (after a first computation its threads
-would be missing in the child, which then hangs), and finds what another service compiled in XLA's
-own cache (see made_once.py): 1.5 seconds from the fork to the first token.
+would be missing in the child, which then hangs), and finds what the first service compiled in XLA's
+own cache: 1.5 seconds from the fork to the first token.
 """
 
 import asyncio
 import multiprocessing
 import os
+import tempfile
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,6 +61,7 @@ class KillableServer:
     """
 
     model: str
+    compiled: str  # folder for XLA's programs
     slots: int
     ahead: int
     _current: Child | None = None
@@ -87,8 +89,10 @@ class KillableServer:
 
     def _fork(self) -> Child:
         port, send_port = FORKS.Pipe(duplex=False)
-        settings = ServerSettings(model=self.model, port=0, engine=EngineSettings(slots=self.slots))
-        arguments = (settings, send_port)
+        settings = ServerSettings(
+            models=(self.model,), port=0, engine=EngineSettings(slots=self.slots)
+        )
+        arguments = (settings, self.compiled, send_port)
         process = FORKS.Process(target=_serve, args=arguments, daemon=True)
         process.start()
         send_port.close()
@@ -98,14 +102,16 @@ class KillableServer:
 @contextmanager
 def killable_server(model: str, *, slots: int = 1, ahead: int = 1) -> Iterator[KillableServer]:
     """Services of `model`, to be started and killed; see KillableServer."""
-    server = KillableServer(model, slots, ahead)
-    try:
-        yield server
-    finally:
-        server.close()
+    with tempfile.TemporaryDirectory() as compiled:
+        server = KillableServer(model, compiled, slots, ahead)
+        try:
+            yield server
+        finally:
+            server.close()
 
 
-def _serve(settings: ServerSettings, send_port: Connection) -> None:
+def _serve(settings: ServerSettings, compiled: str, send_port: Connection) -> None:
+    os.environ["TF_XLA_FLAGS"] = f"--tf_xla_persistent_cache_directory={compiled}"
     asyncio.run(_until_killed(settings, send_port))
 
 

@@ -1,6 +1,7 @@
-"""What all processes of a test run share: programs that XLA compiled, and converted graphs.
+"""What all processes of a test run share: converted graphs.
 
-Compiling and converting take most of the tests' time, and many tests need the same.
+Making a graph takes half of a conversion's time, and many tests convert the same weights. XLA's own
+cache would not help: its keys count what a process traced before.
 """
 
 import hashlib
@@ -27,7 +28,6 @@ def configure(config: pytest.Config) -> None:
     folder = tempfile.mkdtemp(prefix="edgewise-tests-")
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
     os.environ[FOLDER] = folder
-    os.environ.setdefault("TF_XLA_FLAGS", f"--tf_xla_persistent_cache_directory={folder}")
 
 
 def graph_maker(make: GraphMaker) -> GraphMaker:

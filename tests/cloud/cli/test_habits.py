@@ -14,6 +14,11 @@ from edgewise_cloud.cli.app import app
 from tests.support.command_line import RunCommand, run
 
 COMMANDS = [command.name for command in app.registered_commands]
+SUBCOMMANDS = [
+    f"{group.name} {name}"
+    for group in app.registered_groups
+    for name in ("", *(command.name for command in group.typer_instance.registered_commands))
+]
 # Runs command lines, each in a fork and a folder of its own, which writes its standard error, its exit
 # status and which heavy packages were imported. The command line is imported once for all.
 WATCHED = """
@@ -49,18 +54,23 @@ REFUSED = [
     (["serve", "--model", "no-such"], "no GPT-2 preset"),
     (["serve", "--port", "65536"], "--port"),
     (["serve", "--port", "0", "--slots", "1000000"], "--slots is 1000000; their caches would"),
+    (["serve", "--model", "tales", "--model", "tales"], "have the same vocabulary"),
+    (["serve", "--channel", "."], "holds no channel"),
+    (["serve", "--delivery-bandwidth", "9"], "--delivery-bandwidth is 9; it must be at least"),
     (["convert", "tales", "/proc/x"], "/proc/x cannot be written"),
+    (["publish", "tales", "--channel", "OUT"], "OUT is no channel"),
+    (["channel", "refresh", "OUT"], "OUT is no channel"),
 ]
 
 
-@pytest.mark.parametrize("command", [None, *COMMANDS])
+@pytest.mark.parametrize("command", ["", *COMMANDS, *SUBCOMMANDS])
 @pytest.mark.parametrize("option", ["-h", "--help"])
 def test_help(
-    command: str | None, option: str, run_command: RunCommand, monkeypatch: pytest.MonkeyPatch
+    command: str, option: str, run_command: RunCommand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both print it; every option has a text, a default unless it is required, no Python type."""
     monkeypatch.setenv("COLUMNS", "400")
-    done = run_command(*filter(None, (command, option)))
+    done = run_command(*command.split(), option)
     assert done.returncode == 0
     assert not re.search(r"<(bool|str|path|int|float|list)\b|{", done.stdout)
     rows = [line for line in done.stdout.splitlines() if line.lstrip("│* ").startswith("--")]
