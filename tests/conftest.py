@@ -1,5 +1,6 @@
 """Tiny real models: a random GPT-2 checkpoint, and what the converter makes of it."""
 
+import gc
 import json
 import logging
 import os
@@ -14,7 +15,8 @@ from safetensors.numpy import save_file
 
 from edgewise_edge import DeviceModel, SamplingParams, TokenRequest
 from edgewise_edge.decoding.tokenizer import END_OF_TEXT, unicode_to_bytes
-from tests.support.command_line import Completed, RunCommand
+from tests.support import made_once
+from tests.support.command_line import RunCommand, in_this_process
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Tests spend far more time compiling models than running them.
@@ -26,6 +28,18 @@ sys.dont_write_bytecode = False
 # A shell that starts the tests in the background makes them ignore Ctrl-C, and their children too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What is made once is made once for all processes of the run."""
+    made_once.configure(config)
+
+
+def pytest_collection_finish() -> None:
+    """Each gc.collect() would walk all that TensorFlow consists of, which takes half a second."""
+    gc.collect()
+    gc.freeze()
+
 
 LAYERS, HEADS, WIDTH, CONTEXT = 2, 2, 16, 192
 MERGES = ["t h", "th e", "Ġ the", "Ġ a", "i n", "e r", "Ġ w"]
@@ -104,6 +118,16 @@ def own_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def graphs_made_once() -> Iterator[None]:
+    """The converter makes the float32 graph of the same weights once."""
+    from edgewise_cloud.convert import graph
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graph, "float32_tflite", made_once.graph_maker(graph.float32_tflite))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def own_logs() -> Iterator[None]:
     """A command that runs inside a test must not change where later tests log to."""
@@ -115,7 +139,7 @@ def own_logs() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoint(graphs_made_once: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random GPT-2 in Hugging Face's layout."""
     return write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny")
 
@@ -142,11 +166,19 @@ def run_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
     """Run `edgewise-cloud` in this process: a new process would have to start TensorFlow."""
     from edgewise_cloud import cli
 
-    def run(*arguments: str | Path) -> Completed:
-        monkeypatch.setattr(sys, "argv", ["edgewise-cloud", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exited:
-            cli.main()
-        printed = capsys.readouterr()
-        return Completed(exited.value.code, printed.out, printed.err)
+    return in_this_process("edgewise-cloud", cli.main, capsys, monkeypatch)
 
-    return run
+
+@pytest.fixture
+def edgewise(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> RunCommand:
+    """Run `edgewise` in this process; the user's folders are below `tmp_path`."""
+    from edgewise import cli
+
+    for name in ("CLOUD", "CLOUD_TOKEN", "CONFIG"):
+        monkeypatch.delenv(f"EDGEWISE_{name}", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "200")
+    return in_this_process("edgewise", cli.main, capsys, monkeypatch)

@@ -10,8 +10,10 @@ EdgewiseError
     │   └── ConversionFailedError
     ├── ServeError
     │   └── EngineDeadError
-    └── LoadTestError
-        └── ServiceUnreachableError
+    ├── LoadTestError
+    │   └── ServiceUnreachableError
+    └── PublishError
+        └── PublishFailedError
 """
 
 from edgewise_edge.errors import EdgewiseError
@@ -59,3 +61,11 @@ class LoadTestError(CloudError):
 
 class ServiceUnreachableError(LoadTestError):
     """A load test finds no service that is ready to answer."""
+
+
+class PublishError(CloudError):
+    """A channel cannot be made, read or changed with these options, keys or files."""
+
+
+class PublishFailedError(PublishError):
+    """A channel stays as it is: the disk is full, another command changes it, or the model is bad."""

@@ -89,7 +89,13 @@ def shown(value: object) -> str:
         text = repr(value)
     except Exception:  # noqa: BLE001  # whatever it is, the message is about the option
         text = f"of type {type(value).__name__}"
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    return shortened(text)
+
+
+def shortened(text: object, most: int = _SHOWN) -> str:
+    """Its first characters, for messages that quote what may be of any length, such as a file."""
+    text = str(text)
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 # What each field of SamplingParams may be. A seed is a key of the random generator.

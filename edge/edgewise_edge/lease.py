@@ -18,10 +18,15 @@ class SharedModel:
         self.loading = threading.Lock()  # held while it is being loaded
         # Re-entrant: garbage collection may end a lease at any point, in any thread.
         self.lock = threading.RLock()  # guards all but the loading
-        self._load, self._keep_alive = load, keep_alive
+        self._load, self.keep_alive = load, keep_alive
         self._leases = 0
         self._unload_at_end = False
         self._unload_timer: threading.Timer | None = None
+
+    @property
+    def leased(self) -> bool:
+        """Whether somebody uses the model, or loads it."""
+        return self._leases > 0
 
     @contextmanager
     def lease(self) -> Iterator[DeviceModel]:
@@ -54,8 +59,8 @@ class SharedModel:
         self._cancel_timer()
         if self._unload_at_end:
             self._unload_at_end, self.model = False, None
-        elif self.model and self._keep_alive is not None:
-            self._unload_timer = threading.Timer(self._keep_alive, self._unload_if_idle)
+        elif self.model and self.keep_alive is not None:
+            self._unload_timer = threading.Timer(self.keep_alive, self._unload_if_idle)
             self._unload_timer.daemon = True
             self._unload_timer.start()
 

@@ -14,6 +14,7 @@ from edgewise_edge.decoding.generate import TokenRequest, generate_tokens
 from edgewise_edge.decoding.tokenizer import TOKENIZER_FILES, Tokenizer
 from edgewise_edge.errors import (
     EdgeError,
+    ModelCorruptError,
     ModelError,
     ModelIncompatibleError,
     RequestError,
@@ -180,5 +181,10 @@ def load_tokenizer(folder: Path, manifest: Manifest) -> Tokenizer:
         raise ModelIncompatibleError(
             f"{folder}: the vocabulary's fingerprint differs from its manifest's; convert the model "
             "again"
+        )
+    if tokenizer.size > (size := manifest.architecture.vocabulary_size):
+        raise ModelCorruptError(
+            f"{folder}: its vocabulary has the id {tokenizer.size - 1}, but its model only {size} "
+            "tokens; fetch or convert the model again"
         )
     return tokenizer

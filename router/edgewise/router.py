@@ -1,13 +1,15 @@
 """The router: builds the request, decides, and starts the generation loop."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, Unpack
 
 from edgewise.cloud.config import CloudSecurity, CloudTimeouts
 from edgewise.device.limits import Limits
-from edgewise.device.source import DeviceSource
+from edgewise.device.model_in_use import InstalledModel, open_model
 from edgewise.device.state import CachedProbe, DeviceProbe, read_device_state
 from edgewise.errors import (
     ConfigurationError,
@@ -16,7 +18,7 @@ from edgewise.errors import (
     RouterClosedError,
     failure_veto,
 )
-from edgewise.generation.event_emitter import EventEmitter
+from edgewise.generation.event_emitter import EventEmitter, emit
 from edgewise.generation.events import Observer
 from edgewise.generation.loop import GenerationLoop
 from edgewise.generation.partial_response import PartialResponse
@@ -33,7 +35,6 @@ from edgewise.generation.source import (
     OpenAttempt,
     opener,
     require_cloud_source,
-    require_device_source,
 )
 from edgewise.generation.stream import AsyncTextStream, TextStream
 from edgewise.latency.log import LatencyLog, default_path
@@ -52,15 +53,24 @@ from edgewise.policy.advisor import Advisor
 from edgewise.policy.types import (
     Decision,
     DeviceState,
+    EdgeState,
     Mode,
     NoSource,
     Privacy,
     Source,
 )
+from edgewise.update_options import UpdateOptions
+from edgewise.updates import ModelUpdates, tell_switch
 from edgewise_edge import Manifest
 from edgewise_edge.checks import shown
 
 if TYPE_CHECKING:
+    from edgewise.delivery.catalog import Catalog
+    from edgewise.delivery.conditions import UpdatePolicy
+    from edgewise.delivery.progress import OnDownload
+    from edgewise.delivery.settings import DownloadSettings
+    from edgewise.delivery.update import UpdateResult
+    from edgewise_edge.installed.store import ModelStore
     from edgewise_edge.profiling import Profile
 
 
@@ -68,10 +78,10 @@ if TYPE_CHECKING:
 class Router:
     """Generates on the device or in the cloud, as the policy decides, by default preferring the device.
 
-    Raises ModelError for an invalid model and ConfigurationError for invalid options, which are:
+    Raises ModelError for an invalid model, but none for one that is still to be downloaded, and ConfigurationError for invalid options, which are:
 
-    - `model` (default "tales"): a bundled model's name or a model folder. It is loaded when first
-      needed.
+    - `model` (default "tales"): the name of an installed or bundled model, or of one in the
+      `channel`; or a model folder. It is loaded when first needed.
     - `cloud` (HOST:PORT; default None): an `edgewise-cloud serve` of the same model.
     - `cloud_security` (CloudSecurity; default: no TLS, no token, loopback only): what that service
       requires.
@@ -90,6 +100,16 @@ class Router:
       content.
     - `device` (function; default: reads this machine): returns the DeviceState, for tests and demos.
     - `latency` (LatencyLog; default: one in the cache folder): what was measured, for predictions.
+    - `channel` (address; default: the one that the model came from): where revisions of the model are
+      published: a folder, https://, grpc:// or hf://. A channel alone causes no traffic: `download()`
+      and `update` do.
+    - `channel_root` (file or bytes; default: as known on this device): the channel's root.json, needed
+      once, as the key to all that it signs.
+    - `update` (UpdatePolicy; default: never): update the model in the background, for an `offline`
+      router too.
+    - `download_settings` (DownloadSettings; default: its defaults): timeouts, bandwidth, token.
+    - `store` (ModelStore or folder; default: EDGEWISE_STORE or the user's data folder): where
+      installed models are.
 
     For tests, `model` and `cloud` may be sources themselves, as those of `edgewise.testing` or any
     other with the methods of DeviceTokenSource and CloudTokenSource (generation/source.py). The
@@ -97,7 +117,7 @@ class Router:
     is a state in which nothing is known instead of this machine's, and with only such sources
     nothing is kept in the cache folder.
 
-    `device_source` and `cloud_source` (None without a cloud) are its two sources, for diagnosis.
+    `cloud_source` (None without a cloud) and `device_source` are its two sources, for diagnosis.
     """
 
     def __init__(
@@ -117,6 +137,11 @@ class Router:
         observers: Iterable[Observer] = (),
         device: DeviceProbe | None = None,
         latency: LatencyLog | None = None,
+        channel: "str | PathLike[str] | Catalog | None" = None,
+        channel_root: bytes | str | PathLike[str] | None = None,
+        update: "UpdatePolicy | None" = None,
+        download_settings: "DownloadSettings | None" = None,
+        store: "ModelStore | str | PathLike[str] | None" = None,
     ) -> None:
         observers = _checked_observers(observers)
         _check_options(
@@ -130,25 +155,34 @@ class Router:
             device=device,
             latency=latency,
         )
+        updates = UpdateOptions(
+            channel=channel,
+            channel_root=channel_root,
+            update=update,
+            download_settings=download_settings,
+            store=store,
+        )
+        updates.check_model(model)
         mode = parse_choice("mode", Mode, mode, ConfigurationError)
         privacy = parse_choice("default_privacy", Privacy, default_privacy, ConfigurationError)
         limits = limits or Limits()
         measures = isinstance(model, str | Path) or isinstance(cloud, str)
         self.latency = latency or LatencyLog(default_path() if measures else None)
-        self.device_source: DeviceTokenSource
-        if isinstance(model, str | Path):
-            self.device_source = DeviceSource(model, self.latency, threads, keep_alive)
-            device = device or read_device_state
-        else:
-            self.device_source = require_device_source(model)
-            device = device or DeviceState
+        self._model = open_model(
+            model,
+            self.latency,
+            threads,
+            keep_alive,
+            root=updates.root if store else None,
+            missing=updates.address,
+            on_switch=partial(tell_switch, partial(emit, observers)) if observers else None,
+        )
+        device = device or (read_device_state if isinstance(model, str | Path) else DeviceState)
         self.cloud_source: CloudTokenSource | None = None
         self._closed = False
         self._observers = observers
         self._probe = device if isinstance(device, CachedProbe) else CachedProbe(device)
         self._request_builder = RequestBuilder(
-            manifest=self.device_source.manifest,
-            tokenizer=self.device_source.tokenizer,
             mode=mode,
             default_privacy=privacy,
             classify=classify,
@@ -161,10 +195,15 @@ class Router:
             )
         self._advisor = Advisor(
             self._probe,
-            self.device_source.state,
+            self._edge_state,
             self.cloud_source.state if self.cloud_source else None,
             limits,
         )
+        self._updates: ModelUpdates | None = None
+        if isinstance(self._model, InstalledModel):
+            self._updates = ModelUpdates(
+                self._model, updates, threads, self._probe, partial(emit, observers)
+            )
 
     @documents_options
     def stream(self, prompt: str, **options: Unpack[RequestOptions]) -> TextStream:
@@ -178,8 +217,9 @@ class Router:
         """
         self._require_open()
         started = time.monotonic()
-        request, manifest = self._request_builder.build(prompt, options), self.model
-        model = f"{manifest.name}@{manifest.revision}"
+        source = self._model.for_text()  # from the first token to the last
+        request = self._request_builder.build(prompt, options, source)
+        model = f"{source.manifest.name}@{source.manifest.revision}"
         emitter = EventEmitter(self._observers, model, request.privacy)
         # If the cloud is chosen anyway, the model is not loaded just to measure the device.
         calibrate_for = {Source.ON_DEVICE} if request.budgeted else set[Source]()
@@ -191,13 +231,13 @@ class Router:
         cloud_matters = request.budgeted or decision.source is Source.IN_CLOUD
         if self.cloud_source and cloud_matters and isinstance(request, AllowCloudRequest):
             self.cloud_source.refresh()
-        response = PartialResponse(request, self.device_source.tokenizer, model, started)
+        response = PartialResponse(request, source.tokenizer, model, started)
         return TextStream(
             GenerationLoop(
                 decision,
                 response,
                 advisor=self._advisor,
-                sources=self.sources_for(request),
+                sources=self.sources_for(request, source),
                 emitter=emitter,
             )
         )
@@ -232,12 +272,43 @@ class Router:
     def route(self, prompt: str, **options: Unpack[RequestOptions]) -> Decision:
         """Which source would be chosen now, and why. Generates no answer; raises as `stream`."""
         self._require_open()
-        request = self._request_builder.build(prompt, options)
+        request = self._request_builder.build(prompt, options, self._model.for_text())
         return self._decide(request, calibrate_for=set(Source))
 
     def availability(self) -> ModelAvailability:
-        """Whether the model is on this device, and whether it is loaded."""
-        return self.device_source.availability()
+        """Whether the model is on this device or on its way here, and whether it is loaded."""
+        found = self._model.availability()
+        return self._updates.availability(found) if self._updates else found
+
+    def download(self, on_progress: "OnDownload | None" = None) -> "UpdateResult":
+        """Fetch the model from its channel, or its newest revision; the next text then uses it.
+
+        Blocks until it is fetched, tried and staged, and goes on from the bytes that are there.
+        `on_progress` is called with a DownloadProgress for each piece; an exception of it stops the
+        download. Works for `offline` routers too: who calls it wants the network. Raises
+        ConfigurationError without a channel, DownloadFailedError, ChannelError, StoreError (a full
+        disk, another process that updates), ModelError for a damaged revision, RouterClosedError.
+        """
+        self._require_open()
+        if self._updates is None:
+            raise ConfigurationError(
+                f"model is {self._model}; only a model that is given by its name can be downloaded"
+            )
+        return self._updates.download(on_progress)
+
+    async def adownload(self, on_progress: "OnDownload | None" = None) -> "UpdateResult":
+        """As `download`, for asyncio. `on_progress` is called in another thread."""
+        import asyncio  # takes 30 ms, so only for apps that use it
+
+        return await asyncio.to_thread(self.download, on_progress)
+
+    @property
+    def device_source(self) -> DeviceTokenSource:
+        """The device's source: of an installed model, that of the revision in use.
+
+        Raises ModelNotFoundError for a model that is still to be downloaded.
+        """
+        return self._model.source
 
     @property
     def model(self) -> Manifest:
@@ -276,12 +347,12 @@ class Router:
         Raises ModelError, RuntimeFailedError where memory is short, or RouterClosedError.
         """
         self._require_open()
-        self.device_source.warm_up()
+        self._model.warm_up()
 
     def close(self) -> None:
         """Unload the model and close the connection. Closing again does nothing.
 
-        New requests then raise RouterClosedError. A stream that was started before goes on: on the
+        A running download stops at its next byte; what came is kept. New requests then raise RouterClosedError. A stream that was started before goes on: on the
         device it keeps the model until it ends; one in the cloud loses its connection, which is a
         failure of the cloud, so it continues on the device if it may and raises NoSourceError if
         not. Close the streams first to stop them.
@@ -289,7 +360,9 @@ class Router:
         if self._closed:
             return
         self._closed = True
-        self.device_source.unload()
+        if self._updates:
+            self._updates.close()
+        self._model.unload()
         if self.cloud_source:
             self.cloud_source.close()
         self.latency.save()
@@ -303,7 +376,7 @@ class Router:
     def __repr__(self) -> str:
         """Its model and cloud."""
         cloud = f", cloud={self.cloud_source}" if self.cloud_source else ""
-        return f"Router({self.model.name}@{self.model.revision}{cloud})"
+        return f"Router({self._model}{cloud})"
 
     def __enter__(self) -> Self:
         """Use as a context manager to have it closed. Raises RouterClosedError."""
@@ -322,11 +395,13 @@ class Router:
         """Close, without blocking the event loop."""
         await self.aclose()
 
-    def sources_for(self, request: AnyRequest) -> dict[Source, OpenAttempt]:
+    def sources_for(
+        self, request: AnyRequest, device: DeviceTokenSource | None = None
+    ) -> dict[Source, OpenAttempt]:
         """The sources that a request may use: for a private one, never the cloud."""
         sources = dict[Source, OpenAttempt]()
         if request.mode is not Mode.ONLY_IN_CLOUD:
-            sources[Source.ON_DEVICE] = opener(self.device_source, request.after)
+            sources[Source.ON_DEVICE] = opener(device or self.device_source, request.after)
         # Without the first condition mypy objects: the cloud does not accept what
         # PrivateRequest.after returns.
         if (
@@ -349,10 +424,12 @@ class Router:
             return require_cloud_source(cloud)
         from edgewise.cloud.source import CloudSource  # imports gRPC: only where an address is set
 
-        vocabulary = self.device_source.tokenizer.fingerprint
         return CloudSource(
-            cloud, vocabulary, self.latency, security, timeouts, background=background
+            cloud, self._model.vocabulary, self.latency, security, timeouts, background=background
         )
+
+    def _edge_state(self, token_ids: Sequence[int], max_tokens: int) -> EdgeState:
+        return self.device_source.state(token_ids, max_tokens)
 
     def _require_open(self) -> None:
         if self._closed:

@@ -15,8 +15,10 @@ from edgewise_edge import (
     ModelError,
     ModelIncompatibleError,
     ModelNotFoundError,
+    Tokenizer,
     complete,
 )
+from edgewise_edge.model import load_tokenizer
 from edgewise_edge.store.manifest import MODEL_FILE, FileRecord
 from edgewise_edge.trial import try_model
 
@@ -129,6 +131,9 @@ def test_an_unknown_name_lists_the_bundled_models(name: str) -> None:
         ({"memory": float("nan")}, ModelCorruptError),
         ({"name": "a\x1b[2J"}, ModelCorruptError),
         ({"revision": "\ud800"}, ModelCorruptError),
+        ({"name": "x" * 201}, ModelCorruptError),
+        ({"x" * 10**5: 1}, ModelCorruptError),
+        ({"format": "x" * 10**5}, ModelIncompatibleError),
         ({"sampling": {"temperature": -1}}, ModelCorruptError),
         ({"sampling": {"temperature": None}}, ModelCorruptError),
         ({"sampling": {"humour": 1}}, ModelCorruptError),
@@ -139,11 +144,12 @@ def test_an_unknown_name_lists_the_bundled_models(name: str) -> None:
 def test_a_broken_manifest_is_refused(
     folder: Path, change: dict[str, object], error: type[Exception]
 ) -> None:
-    """For other formats, and missing, unknown or invalid fields."""
+    """For other formats, and missing, unknown or invalid fields. The message quotes little of it."""
     path = folder / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(error):
+    with pytest.raises(error) as refused:
         Manifest.read(folder)
+    assert len(str(refused.value)) < 1000
 
 
 @pytest.mark.parametrize("content", ["", '{"format": 1', "[" * 10**5, "1" * 10**4, " " * 2**21])
@@ -159,3 +165,14 @@ def test_a_vocabulary_other_than_the_manifests_is_refused(folder: Path) -> None:
     dataclasses.replace(Manifest.read(folder), vocabulary="0" * 64).write(folder)
     with pytest.raises(ModelIncompatibleError, match="fingerprint"):
         DeviceModel.load(folder)
+
+
+def test_a_vocabulary_larger_than_the_model_is_refused(folder: Path) -> None:
+    """A prompt with its last token would be outside the model's."""
+    path, manifest = folder / "vocab.json", Manifest.read(folder)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"qqq": SHAPE["vocabulary_size"]}))
+    vocabulary = Tokenizer.from_folder(folder).fingerprint
+    files = manifest.files | {path.name: FileRecord.of(path)}
+    dataclasses.replace(manifest, files=files, vocabulary=vocabulary).write(folder)
+    with pytest.raises(ModelCorruptError, match="has the id 264, but its model only 264 tokens"):
+        load_tokenizer(folder, Manifest.read(folder))

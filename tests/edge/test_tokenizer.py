@@ -82,6 +82,15 @@ def test_broken_files_are_refused(tmp_path: Path) -> None:
             Tokenizer.from_folder(tmp_path)
 
 
+def test_a_message_quotes_little_of_a_file(tmp_path: Path) -> None:
+    """A merge may be as long as its file."""
+    write_vocabulary(tmp_path)
+    (tmp_path / "merges.txt").write_text("a" * 10**6)
+    with pytest.raises(ModelCorruptError, match="aaa") as refused:
+        Tokenizer.from_folder(tmp_path)
+    assert len(str(refused.value)) < 1000
+
+
 ODD_IDS = [5, -1, 2**31, 2**32, 2**64, 1.5, 300.0, None, True, "300", [300], {}, float("nan")]
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 BIN = Path(sys.executable).parent
 
 
@@ -34,3 +36,23 @@ class Completed:
 
 
 RunCommand = Callable[..., Completed]
+
+
+def in_this_process(
+    name: str,
+    main: Callable[[], None],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> RunCommand:
+    """A function that runs the command `name`, and sets environment variables as `run` does."""
+
+    def run(*arguments: str | Path, **environment: str) -> Completed:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", [name, *map(str, arguments)])
+            for variable, value in environment.items():
+                patch.setenv(variable, value)
+            with pytest.raises(SystemExit) as exited:
+                main()
+        return Completed(int(exited.value.code or 0), *capsys.readouterr())
+
+    return run

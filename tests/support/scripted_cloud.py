@@ -48,11 +48,11 @@ class ScriptedCloud(pb_grpc.GeneratorServicer):
 
 
 @contextmanager
-def serving_scripted(cloud: ScriptedCloud) -> Iterator[str]:
+def serving_scripted(cloud: ScriptedCloud, port: int = 0) -> Iterator[str]:
     """Serve `cloud`; yields its address."""
     server = grpc.server(ThreadPoolExecutor(4))
     pb_grpc.add_GeneratorServicer_to_server(cloud, server)
-    port = server.add_insecure_port("127.0.0.1:0")
+    port = server.add_insecure_port(f"127.0.0.1:{port}")
     server.start()
     try:
         yield f"127.0.0.1:{port}"

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from edgewise_cloud.channel.cli import channel_app
+from edgewise_cloud.channel.cli.publish import publish
 from edgewise_cloud.cli import exit_codes
 from edgewise_cloud.console import FAILED, say
 from edgewise_cloud.convert.cli import convert, evaluate
@@ -29,10 +31,13 @@ app = typer.Typer(
 PANELS: dict[str, dict[str, Callable[..., None]]] = {
     "The service": {"serve": serve, "serve-ray": serve_ray, "token": token, "load": load_test},
     "Models": {"train": train, "finetune": finetune, "convert": convert, "evaluate": evaluate},
+    "Channels": {"publish": publish},
 }
 for panel, commands in PANELS.items():
     for name, command in commands.items():
         app.command(name, cls=Command, rich_help_panel=panel)(command)
+
+app.add_typer(channel_app, name="channel", rich_help_panel="Channels")
 
 
 def _show_version(show: bool) -> None:

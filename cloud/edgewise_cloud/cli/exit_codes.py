@@ -5,6 +5,7 @@ from edgewise_cloud.errors import (
     CloudError,
     ConversionFailedError,
     EngineDeadError,
+    PublishFailedError,
     ServiceUnreachableError,
     TrainingFailedError,
 )
@@ -25,6 +26,7 @@ def of(error: Exception) -> int:
         case (
             ConversionFailedError()
             | EngineDeadError()
+            | PublishFailedError()
             | RuntimeFailedError()
             | TrainingFailedError()
         ):

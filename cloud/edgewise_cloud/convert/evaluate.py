@@ -153,7 +153,7 @@ def _logit_pairs(
     for scored in range(0, len(tokens) - 1, half):
         begin = max(0, scored - (window - half))
         end = min(scored + half, len(tokens) - 1)
-        keras = _keras_logits(model, tokens[begin:end], scored - begin)
+        keras = keras_logits(model, tokens[begin:end], scored - begin)
         session = runtime.session()
         for chunk in range(begin, scored, runtime.chunk):
             session.forward(tokens[chunk : min(chunk + runtime.chunk, scored)].tolist())
@@ -161,9 +161,7 @@ def _logit_pairs(
             yield keras[position - scored], session.forward([int(tokens[position])]), position
 
 
-def _keras_logits(
-    model: "KerasModel", tokens: NDArray[np.int32], first: int
-) -> NDArray[np.float32]:
+def keras_logits(model: "KerasModel", tokens: NDArray[np.int32], first: int) -> NDArray[np.float32]:
     """Keras's logits (positions, vocabulary) from position `first` on."""
     ids = tokens[None]
     hidden = model.backbone({"token_ids": ids, "padding_mask": np.ones_like(ids)})

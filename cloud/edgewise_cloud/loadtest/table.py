@@ -1,5 +1,6 @@
 """Tables of a load test's figures for the terminal."""
 
+from rich.markup import escape
 from rich.table import Table
 
 from edgewise_cloud.loadtest.generator import LoadGenerator, LoadTestResult
@@ -29,7 +30,7 @@ def final_table(result: LoadTestResult) -> Table:
 
 
 def _table(title: str, summary: Summary, not_sent: int) -> Table:
-    table = Table(title=title, caption=_counts(summary, not_sent), title_justify="left")
+    table = Table(title=escape(title), caption=_counts(summary, not_sent), title_justify="left")
     table.caption_justify = "left"
     table.add_column("milliseconds")
     for name in ("p50", "p90", "p99", "max"):

@@ -51,7 +51,8 @@ def sample(
 
     `history` holds the ids before it, for the repetition penalty. The random generator is
     counter-based and keyed by (seed, position): a source that continues at `position` draws what
-    the first would have drawn. Raises RuntimeFailedError if the logits hold a NaN.
+    the first would have drawn. Raises RuntimeFailedError if the logits hold a NaN, or
+    if the largest is infinite.
     """
     scores = _penalized(logits, params.repetition_penalty, history)
     if params.temperature < _MIN_TEMPERATURE:
@@ -95,9 +96,9 @@ def uniform(seed: int, position: int) -> float:
 
 
 def _require_number(score: np.floating) -> None:
-    if np.isnan(score):
+    if not np.isfinite(score):
         raise RuntimeFailedError(
-            "the model returned NaN logits; its file or this runtime is broken"
+            "the model returned NaN or infinite logits; its file or this runtime is broken"
         )
 
 

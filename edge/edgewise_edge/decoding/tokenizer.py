@@ -10,7 +10,7 @@ from pathlib import Path
 
 import tiktoken
 
-from edgewise_edge.checks import Range
+from edgewise_edge.checks import Range, shortened
 from edgewise_edge.errors import EdgeError, ModelCorruptError, RequestError
 from edgewise_edge.store.files import read_text
 from edgewise_edge.store.manifest import MAX_VOCABULARY
@@ -72,7 +72,8 @@ class Tokenizer:
             raise ModelCorruptError(f"{folder / VOCABULARY_FILE}: {error}") from error
         except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise ModelCorruptError(
-                f"{folder}: {VOCABULARY_FILE} and {MERGES_FILE} are not a GPT-2 vocabulary ({error})"
+                f"{folder}: {VOCABULARY_FILE} and {MERGES_FILE} are not a GPT-2 vocabulary "
+                f"({shortened(error)})"
             ) from error
 
     @property

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from edgewise_edge.checks import SAMPLING_RANGES, Range
+from edgewise_edge.checks import SAMPLING_RANGES, Range, shortened, shown
 from edgewise_edge.errors import ModelCorruptError, ModelIncompatibleError, ModelNotFoundError
 from edgewise_edge.store.files import read_text
 
@@ -17,6 +17,7 @@ MANIFEST_FILE = "manifest.json"
 MODEL_FILE = "model.tflite"
 FORMAT = 1
 MAX_VOCABULARY = 2**24  # token ids
+_MOST_NAMED = 200  # characters of a name or revision
 MAX_MANIFEST_BYTES = 2**20
 # Far above any GPT-2. What is allocated from a manifest's sizes alone stays small.
 _SIZES = {
@@ -63,7 +64,7 @@ class FileRecord:
         """Raise TypeError for invalid values: JSON may hold any."""
         _BYTES.check("size", self.size, TypeError)
         if not (isinstance(self.sha256, str) and re.fullmatch("[0-9a-f]{64}", self.sha256)):
-            raise TypeError(f"sha256 is {self.sha256!r}; it must be 64 hex digits")
+            raise TypeError(f"sha256 is {shown(self.sha256)}; it must be 64 hex digits")
 
     @classmethod
     def of(cls, path: Path) -> Self:
@@ -94,8 +95,10 @@ class Manifest:
         """Raise TypeError or KeyError for invalid values: JSON may hold any."""
         if not all(isinstance(text, str) for text in (self.name, self.revision, self.vocabulary)):
             raise TypeError("name, revision and vocabulary must be text")
-        if not (self.name + self.revision).isprintable():
-            raise TypeError("name and revision must be printable")
+        if not all(t.isprintable() and len(t) <= _MOST_NAMED for t in (self.name, self.revision)):
+            raise TypeError(
+                f"name and revision must be printable, of {_MOST_NAMED} characters at most"
+            )
         if not (isinstance(self.sampling, dict) and isinstance(self.conversion, dict)):
             raise TypeError("sampling and conversion must be objects")
         _BYTES.check("memory", self.memory, TypeError)
@@ -131,7 +134,7 @@ class Manifest:
         try:
             if (format_ := raw.pop("format")) != FORMAT:
                 raise ModelIncompatibleError(
-                    f"{place}: manifest format is {format_!r}, this version reads {FORMAT}; "
+                    f"{place}: manifest format is {shown(format_)}, this version reads {FORMAT}; "
                     "convert the model again or update edgewise"
                 )
             raw["architecture"] = Architecture(**raw["architecture"])
@@ -139,7 +142,7 @@ class Manifest:
             return cls(**raw)
         except (AttributeError, KeyError, TypeError) as error:
             raise ModelCorruptError(
-                f"{path} has missing, unknown or invalid fields: {error}"
+                f"{path} has missing, unknown or invalid fields: {shortened(error)}"
             ) from error
 
     def write(self, folder: Path) -> None:

@@ -80,7 +80,7 @@ def profile_table(profile: Profile) -> Table:
 
 def _two_columns(rows: dict[str, str], title: str | None = None) -> Table:
     """In a narrow terminal text goes on in the next line: Rich would cut it."""
-    table = Table(title=title, title_justify="left", show_header=False)
+    table = Table(title=title and escape(title), title_justify="left", show_header=False)
     for _ in range(2):
         table.add_column(overflow="fold")
     for name, value in rows.items():

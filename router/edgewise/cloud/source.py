@@ -4,7 +4,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Unpack
@@ -41,7 +41,9 @@ LOAD_MAX_AGE = 5.0  # seconds for which the service's last GetLoad answer is use
 
 
 class CloudSource:
-    """One cloud service, whose model must have the device's vocabulary.
+    """One cloud service, whose model must have the device's `vocabulary`.
+
+    That is asked for when it is needed, and "" while the model is still to be downloaded.
 
     What the service serves is remembered for one connection; if that changes, the times measured
     of the former model are forgotten, and `describe_service` names it. A request whose connection fails before
@@ -55,7 +57,7 @@ class CloudSource:
     def __init__(
         self,
         address: str,
-        vocabulary: str,
+        vocabulary: Callable[[], str],
         latency: LatencyLog,
         security: CloudSecurity | None = None,
         timeouts: CloudTimeouts | None = None,
@@ -127,11 +129,12 @@ class CloudSource:
     def _read_model(self, attempt: Attempt | None = None) -> pb.GetModelResponse:
         timeout, time_left = self._timeouts.connect, attempt.time_left if attempt else None
         model = self.client.model(
+            self._vocabulary(),
             timeout if time_left is None else min(timeout, time_left),
             attempt.stop if attempt else None,
             caller_deadline=time_left is not None and time_left < timeout,
         )
-        if model.vocabulary != self._vocabulary:
+        if model.vocabulary != (self._vocabulary() or model.vocabulary):
             raise VocabularyMismatchError(
                 f"{self.address} serves '{foreign_text(model.name)}', whose vocabulary is not this "
                 "device's; use the same model on the device and in the cloud"
@@ -147,7 +150,7 @@ class CloudSource:
 
     def read_load(self) -> pb.GetLoadResponse:
         """How busy the service is now. Raises SourceFailedError."""
-        load = self.client.get_load(self._timeouts.connect)
+        load = self.client.get_load(self._vocabulary(), self._timeouts.connect)
         self._load, self.load_read_at = load, time.monotonic()
         return load
 
@@ -242,7 +245,7 @@ class CloudSource:
                 f"{request.position} tokens + {request.max_tokens} new ones exceed the context "
                 f"window of {model.context_window}; shorten the prompt or lower max_tokens"
             )
-        encoded, position = encode_request(request, self._vocabulary), request.position
+        encoded, position = encode_request(request, self._vocabulary()), request.position
         trace = (("traceparent", attempt.traceparent),) if attempt.traceparent else ()
         with (
             self.client.generate(encoded, attempt.time_left, trace) as call,

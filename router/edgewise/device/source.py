@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Protocol, Unpack
 
 from edgewise.device.queue import DeviceQueue
 from edgewise.generation.attempt import Attempt, AttemptOptions
@@ -33,11 +34,45 @@ _CALIBRATION_PROMPT = 65  # tokens
 _CALIBRATION_ANSWER = 8  # tokens
 
 
-class DeviceSource:
-    """The model on this device. It is loaded when first needed.
+class Watch(Protocol):
+    """Watches the loads and generations of one DeviceSource."""
 
-    After `keep_alive` seconds without a generation it is unloaded (None: never). Raises ModelError
-    for a folder without a valid model.
+    def starting(self) -> AbstractContextManager[None]:
+        """While the model is loaded or run."""
+
+    def replaces(self, source: "DeviceSource", error: Exception) -> bool:
+        """Whether another source continues in place of `source`, which would fail with `error`."""
+
+    def run(
+        self, source: "DeviceSource", request: TokenRequest, attempt: Attempt
+    ) -> Generator[int, None, None]:
+        """The tokens of `source.run()`, and of what continues where it fails."""
+
+
+class _Unwatched:
+    """Nothing can take the place of the model: it lies in a folder that the app named."""
+
+    def starting(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def replaces(self, *_: object) -> bool:
+        return False
+
+    def run(
+        self, source: "DeviceSource", request: TokenRequest, attempt: Attempt
+    ) -> Generator[int, None, None]:
+        return source.run(request, attempt)
+
+
+UNWATCHED: Watch = _Unwatched()
+
+
+class DeviceSource:
+    """One revision of a model on this device. It is loaded when first needed.
+
+    After `keep_alive` seconds without a generation it is unloaded (None: never). `watch` is told how
+    loads and generations end, and names what continues after a failure. Raises ModelError for a
+    folder without a valid model.
     """
 
     def __init__(
@@ -46,15 +81,17 @@ class DeviceSource:
         latency: LatencyLog,
         threads: int | None = None,
         keep_alive: float | None = None,
+        watch: Watch = UNWATCHED,
     ) -> None:
-        self._folder = find_model(model)
+        self.folder = find_model(model)
+        self._watch = watch
         self._threads, self._latency = threads, latency
-        self.manifest = Manifest.read(self._folder)
-        self.tokenizer = load_tokenizer(self._folder, self.manifest)
+        self.manifest = Manifest.read(self.folder)
+        self.tokenizer = load_tokenizer(self.folder, self.manifest)
         name = f"{self.manifest.name}/{self.manifest.revision}"
         self.key = f"on_device/{machine()}/{name}/{threads or 'auto'}"  # in the latency log
         self._shared = SharedModel(
-            lambda: DeviceModel.load(self._folder, threads=self._threads), keep_alive
+            lambda: DeviceModel.load(self.folder, threads=self._threads), keep_alive
         )
         self.loading = self._shared.loading  # held while the model is being loaded
         self.lock = self._shared.lock  # of all that threads share here
@@ -70,11 +107,17 @@ class DeviceSource:
         """The attempts that have a place on the device."""
         return self._queue.running
 
+    @property
+    def in_use(self) -> bool:
+        """Whether an attempt runs or loads the model."""
+        return self._shared.leased
+
     def availability(self) -> ModelAvailability:
         """Whether the model is on the device, and whether it is loaded; cheap."""
-        problem = "" if self.model else self._problem()
-        status = Availability.UNAVAILABLE if problem else Availability.AVAILABLE
-        return ModelAvailability(status, self.model is not None, problem)
+        problem = None if self.model else self._problem()
+        if problem and not self._watch.replaces(self, problem):
+            return ModelAvailability(Availability.UNAVAILABLE, loaded=False, detail=str(problem))
+        return ModelAvailability(Availability.AVAILABLE, self.model is not None)
 
     def state(self, token_ids: Sequence[int], max_tokens: int) -> EdgeState:
         """What the policy needs to know, for `max_tokens` more tokens after `token_ids`; cheap."""
@@ -103,7 +146,7 @@ class DeviceSource:
         if not request.sliding_window:
             room = self.manifest.architecture.context_window - request.position
             request = replace(request, max_tokens=min(request.max_tokens, room))
-        run = partial(self._run, request)
+        run = partial(self._watch.run, self, request)
         return Attempt(Source.ON_DEVICE, request.position, request.max_tokens, run, **options)
 
     def calibrate(self) -> None:
@@ -114,16 +157,21 @@ class DeviceSource:
 
     def warm_up(self) -> None:
         """Load the model if it is not loaded; the idle time starts here. Raises ModelError."""
-        with self._shared.lease():
+        with self._watch.starting(), self._shared.lease():
             pass
 
     def unload(self) -> None:
         """Unload the model once the running attempts have ended; it is loaded again when needed."""
         self._shared.unload()
 
+    def retire(self) -> None:
+        """Another revision takes its place: a text that still needs this one does not keep it."""
+        self._shared.keep_alive = 0.0
+        self._shared.unload()
+
     def verify(self) -> None:
         """Compare the model with its manifest, byte for byte. Raises ModelCorruptError."""
-        self.manifest.verify(self._folder, [MODEL_FILE])
+        self.manifest.verify(self.folder, [MODEL_FILE])
 
     def measure(self) -> "Profile":
         """Profile the model in a child process; predictions then follow the result.
@@ -132,7 +180,7 @@ class DeviceSource:
         """
         from edgewise_edge.profiling import profile
 
-        found = profile(self._folder, self._threads)
+        found = profile(self.folder, self._threads)
         # Four times: enough to outweigh older measurements, and few enough for newer ones to win.
         for run in (found.short, found.long) * 4:
             self._latency.add(
@@ -148,7 +196,7 @@ class DeviceSource:
             )
         return found
 
-    def _run(self, request: TokenRequest, attempt: Attempt) -> Generator[int, None, None]:
+    def run(self, request: TokenRequest, attempt: Attempt) -> Generator[int, None, None]:
         """Attempt.run: load, then generate."""
         started, was_loaded = time.monotonic(), self.model is not None
         with self._shared.lease() as model:
@@ -168,8 +216,7 @@ class DeviceSource:
 
     def _learn(self, attempt: Attempt) -> None:
         """Log how long it took, unless concurrent attempts have slowed it down."""
-        measurement = attempt.measurement()
-        if attempt.alone and measurement:
+        if attempt.alone and (measurement := attempt.measurement()):
             self._latency.add(self.key, measurement)
 
     def _predict(self, token_ids: Sequence[int], max_tokens: int) -> PredictedTime:
@@ -194,9 +241,9 @@ class DeviceSource:
             sampling=SamplingParams(temperature=0),
         )
 
-    def _problem(self) -> str:
+    def _problem(self) -> ModelError | None:
         try:
-            self.manifest.verify_size(self._folder, MODEL_FILE)
+            self.manifest.verify_size(self.folder, MODEL_FILE)
         except ModelError as error:
-            return str(error)
-        return ""
+            return error
+        return None

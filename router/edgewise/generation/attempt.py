@@ -188,7 +188,8 @@ class Attempt:
             first_token=first_token,
             tokens=self.tokens,
             decode_time=self.decode_time,
-            queued=min(max(0.0, self.queued), first_token),
+            # A cloud that reports more than was waited for would count as one that answers at once.
+            queued=self.queued if 0 <= self.queued <= first_token else 0.0,
             at=time.time(),
         )
 

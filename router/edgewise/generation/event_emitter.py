@@ -12,6 +12,7 @@ from edgewise.generation.events import (
     AttemptEnded,
     Completed,
     Decided,
+    Event,
     GenerationEvent,
     HandedOver,
     Hedged,
@@ -105,9 +106,14 @@ class EventEmitter:
             **fields,
         )
         log.debug("%s", event)
-        for observer in self._observers:
-            with _logging_errors():
-                observer(event)
+        emit(self._observers, event)
+
+
+def emit(observers: Sequence[Observer], event: Event) -> None:
+    """Send one event to every observer."""
+    for observer in observers:
+        with _logging_errors():
+            observer(event)
 
 
 @contextmanager

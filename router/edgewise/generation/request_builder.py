@@ -8,6 +8,7 @@ from typing import Any
 
 from edgewise.errors import ConfigurationError
 from edgewise.generation.request import AllowCloudRequest, AnyRequest, PrivateRequest
+from edgewise.generation.source import DeviceTokenSource
 from edgewise.options import (
     DEFAULT_MAX_TOKENS,
     Choice,
@@ -16,7 +17,7 @@ from edgewise.options import (
     require_known,
 )
 from edgewise.policy.types import Mode, Privacy
-from edgewise_edge import ContextOverflowError, Manifest, RequestError, Tokenizer
+from edgewise_edge import ContextOverflowError, RequestError
 from edgewise_edge.decoding.sampling import sampling_params
 from edgewise_edge.decoding.text import stop_strings
 
@@ -30,16 +31,16 @@ _SAMPLING = ("temperature", "top_k", "top_p", "repetition_penalty", "seed")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestBuilder:
-    """Builds requests with the defaults of the router and the model."""
+    """Builds requests with the defaults of the router and of the model that a text uses."""
 
-    manifest: Manifest
-    tokenizer: Tokenizer
     mode: Mode
     default_privacy: Privacy
     classify: Classify | None
     offline: bool
 
-    def build(self, prompt: str, options: Mapping[str, Any]) -> AnyRequest:
+    def build(
+        self, prompt: str, options: Mapping[str, Any], model: DeviceTokenSource
+    ) -> AnyRequest:
         """`options` are RequestOptions. Raises RequestError for what no source could serve."""
         require_known(options, tuple(RequestOptions.__annotations__))
         if not isinstance(prompt, str):
@@ -53,12 +54,12 @@ class RequestBuilder:
             self.default_privacy,
         )
         sampling = sampling_params(
-            self.manifest.sampling,
+            model.manifest.sampling,
             {name: given.pop(name) for name in _SAMPLING if name in given},
         )
         stop = stop_strings(given.pop("stop", ()))
-        prompt_ids = tuple(self.tokenizer.encode(prompt))
-        window = self.manifest.architecture.context_window
+        prompt_ids = tuple(model.tokenizer.encode(prompt))
+        window = model.manifest.architecture.context_window
         if given.get("sliding_window") and len(prompt_ids) >= window:
             raise ContextOverflowError(len(prompt_ids), window)
         kind = PrivateRequest if privacy is Privacy.PRIVATE else AllowCloudRequest
@@ -68,7 +69,7 @@ class RequestBuilder:
             max_tokens=given.pop("max_tokens", DEFAULT_MAX_TOKENS),
             sampling=sampling,
             stop=stop,
-            end_ids=self.tokenizer.end_ids,
+            end_ids=model.tokenizer.end_ids,
             mode=_choice("mode", Mode, given.pop("mode", self.mode)),
             offline=self.offline,
             **given,  # the rest has Request's names

@@ -27,15 +27,22 @@ class TokenSource(Protocol[Accepted_contra]):
 
 @dataclass(frozen=True, slots=True)
 class ModelAvailability:
-    """Whether the model is on the device, and whether it is loaded."""
+    """Whether the model is on the device, and whether it is loaded.
+
+    `done` of `total` bytes are there of what is being downloaded; both are 0 where nothing is.
+    """
 
     status: Availability
     loaded: bool
-    detail: str = ""  # why it is not available
+    detail: str = ""  # why it is not available, or what is changing
+    done: int = 0
+    total: int = 0
 
     def __str__(self) -> str:
         """One phrase for people."""
-        return f"{self.status}, {'loaded' if self.loaded else 'not loaded'}"
+        loaded = "loaded" if self.loaded else "not loaded"
+        done = f", {self.done / 1e6:.1f} of {self.total / 1e6:.1f} MB" if self.total else ""
+        return f"{self.status}, {loaded}{done}"
 
 
 @runtime_checkable

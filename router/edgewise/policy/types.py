@@ -42,7 +42,13 @@ class Availability(StrEnum):
     UNAVAILABLE = "unavailable"
     DOWNLOADABLE = "downloadable"
     DOWNLOADING = "downloading"
+    STAGED = "staged"  # on the device, and the next text uses another revision than the last one
     AVAILABLE = "available"
+
+    @property
+    def usable(self) -> bool:
+        """Whether the model can answer."""
+        return self in {Availability.AVAILABLE, Availability.STAGED}
 
 
 class VetoCode(StrEnum):

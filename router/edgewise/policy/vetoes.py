@@ -1,7 +1,6 @@
 """Why a source may not answer: pure functions, as in decide.py."""
 
 from edgewise.policy.types import (
-    Availability,
     CloudState,
     DeviceState,
     EdgeState,
@@ -52,7 +51,7 @@ def device_veto(
     abandoned = request.abandoned.get(Source.ON_DEVICE)
     if abandoned and not abandoned.soft:
         return abandoned
-    if edge.availability is not Availability.AVAILABLE:
+    if not edge.availability.usable:
         return Veto(VetoCode.MODEL_UNAVAILABLE, edge.detail or f"the model is {edge.availability}")
     if request.prompt_tokens >= edge.context_window and not request.sliding_window:
         return Veto(VetoCode.CONTEXT_WINDOW, _too_long(request, edge.context_window))

@@ -83,7 +83,7 @@ class ScriptedDevice(ScriptedSource):
 
     def availability(self) -> ModelAvailability:
         """See DeviceTokenSource."""
-        missing = self._availability is not Availability.AVAILABLE
+        missing = not self._availability.usable
         detail = f"the scripted model is {self._availability}" if missing else ""
         return ModelAvailability(self._availability, self._loaded, detail)
 

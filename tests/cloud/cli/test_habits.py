@@ -1,5 +1,6 @@
 """What every command of `edgewise-cloud` does the same way."""
 
+import json
 import os
 import re
 import signal
@@ -13,25 +14,63 @@ from edgewise_cloud.cli.app import app
 from tests.support.command_line import RunCommand, run
 
 COMMANDS = [command.name for command in app.registered_commands]
-# Runs the command line, and prints which heavy packages it imported.
+SUBCOMMANDS = [
+    f"{group.name} {name}"
+    for group in app.registered_groups
+    for name in ("", *(command.name for command in group.typer_instance.registered_commands))
+]
+# Runs command lines, each in a fork and a folder of its own, which writes its standard error, its exit
+# status and which heavy packages were imported. The command line is imported once for all.
 WATCHED = """
-import sys
+import json, os, sys
+import edgewise_cloud.cli.app
 from edgewise_cloud.cli import main
-try:
-    main()
-finally:
-    print("imported", {"tensorflow", "keras", "jax", "ray"} & {*sys.modules}, file=sys.stderr)
+for number, arguments in enumerate(json.loads(sys.argv[1])):
+    if os.fork():
+        status = os.waitstatus_to_exitcode(os.wait()[1])
+        open(f"{number}.status", "w").write(str(status))
+        continue
+    os.dup2(os.open(f"{number}.stderr", os.O_WRONLY | os.O_CREAT), 2)
+    os.chdir(str(number))
+    sys.argv = ["edgewise-cloud", *arguments]
+    try:
+        main()
+    finally:
+        print("imported", {"tensorflow", "keras", "jax", "ray"} & {*sys.modules}, file=sys.stderr)
 """
+REFUSED = [
+    (["--help"], ""),
+    (["convert", "no-such", "OUT"], "no GPT-2 preset"),
+    (["convert", "tales", "."], "exists already"),
+    (["convert", "tales", "OUT", "--text", "none.txt"], "cannot be read"),
+    (["convert", "tales", "OUT", "--top-p", "0"], "above 0"),
+    (["evaluate", "tales", "--text", "none.txt"], "cannot be read"),
+    (["train", "--text", "none.txt", "--out", "OUT"], "cannot be read"),
+    (["train", "--text", "text", "--out", "."], "is not empty"),
+    (["finetune", "-c", "tales", "--text", "text", "--out", "OUT"], "one row takes 257"),
+    (["train", "--text", "text", "--out", "OUT"], "too short for a vocabulary"),
+    (["finetune", "-c", "no-such", "--text", "text", "--out", "OUT"], "no GPT-2 preset"),
+    (["finetune", "-c", "tales", "--text", "text", "--out", "text/OUT"], "Not a directory"),
+    (["serve", "--model", "no-such"], "no GPT-2 preset"),
+    (["serve", "--port", "65536"], "--port"),
+    (["serve", "--port", "0", "--slots", "1000000"], "--slots is 1000000; their caches would"),
+    (["serve", "--model", "tales", "--model", "tales"], "have the same vocabulary"),
+    (["serve", "--channel", "."], "holds no channel"),
+    (["serve", "--delivery-bandwidth", "9"], "--delivery-bandwidth is 9; it must be at least"),
+    (["convert", "tales", "/proc/x"], "/proc/x cannot be written"),
+    (["publish", "tales", "--channel", "OUT"], "OUT is no channel"),
+    (["channel", "refresh", "OUT"], "OUT is no channel"),
+]
 
 
-@pytest.mark.parametrize("command", [None, *COMMANDS])
+@pytest.mark.parametrize("command", ["", *COMMANDS, *SUBCOMMANDS])
 @pytest.mark.parametrize("option", ["-h", "--help"])
 def test_help(
-    command: str | None, option: str, run_command: RunCommand, monkeypatch: pytest.MonkeyPatch
+    command: str, option: str, run_command: RunCommand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both print it; every option has a text, a default unless it is required, no Python type."""
     monkeypatch.setenv("COLUMNS", "400")
-    done = run_command(*filter(None, (command, option)))
+    done = run_command(*command.split(), option)
     assert done.returncode == 0
     assert not re.search(r"<(bool|str|path|int|float|list)\b|{", done.stdout)
     rows = [line for line in done.stdout.splitlines() if line.lstrip("│* ").startswith("--")]
@@ -55,44 +94,34 @@ def test_version(run_command: RunCommand) -> None:
     assert number[0].isdigit()
 
 
+@pytest.fixture(scope="module")
+def refusals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which WATCHED ran every command line of REFUSED."""
+    folder = tmp_path_factory.mktemp("refusals")
+    for number in range(len(REFUSED)):
+        (folder / str(number)).mkdir()
+        (folder / str(number) / "text").write_text("Once upon a time.")
+    arguments = json.dumps([arguments for arguments, _ in REFUSED])
+    command = [sys.executable, "-c", WATCHED, arguments]
+    subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL)
+    return folder
+
+
 @pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--help"], ""),
-        (["convert", "no-such", "OUT"], "no GPT-2 preset"),
-        (["convert", "tales", "."], "exists already"),
-        (["convert", "tales", "OUT", "--text", "none.txt"], "cannot be read"),
-        (["convert", "tales", "OUT", "--top-p", "0"], "above 0"),
-        (["evaluate", "tales", "--text", "none.txt"], "cannot be read"),
-        (["train", "--text", "none.txt", "--out", "OUT"], "cannot be read"),
-        (["train", "--text", "text", "--out", "."], "is not empty"),
-        (["finetune", "-c", "tales", "--text", "text", "--out", "OUT"], "one row takes 257"),
-        (["train", "--text", "text", "--out", "OUT"], "too short for a vocabulary"),
-        (["finetune", "-c", "no-such", "--text", "text", "--out", "OUT"], "no GPT-2 preset"),
-        (["finetune", "-c", "tales", "--text", "text", "--out", "text/OUT"], "Not a directory"),
-        (["serve", "--model", "no-such"], "no GPT-2 preset"),
-        (["serve", "--port", "65536"], "--port"),
-        (["serve", "--port", "0", "--slots", "1000000"], "--slots is 1000000; their caches would"),
-        (["convert", "tales", "/proc/x"], "/proc/x cannot be written"),
-    ],
+    ("number", "message"),
+    list(enumerate(message for _, message in REFUSED)),
+    ids=[" ".join(arguments) for arguments, _ in REFUSED],
 )
 def test_invalid_input_is_refused_before_tensorflow_is_imported(
-    arguments: list[str], message: str, tmp_path: Path
+    number: int, message: str, refusals: Path
 ) -> None:
     """With status 2; help needs neither TensorFlow nor Keras."""
-    (tmp_path / "text").write_text("Once upon a time.")
-    done = subprocess.run(
-        [sys.executable, "-c", WATCHED, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-    )
-    assert done.returncode == (2 if message else 0)
-    assert message in done.stderr
-    assert "imported set()" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["text"]
+    printed = (refusals / f"{number}.stderr").read_text()
+    assert (refusals / f"{number}.status").read_text() == ("2" if message else "0")
+    assert message in printed
+    assert "imported set()" in printed
+    assert "Traceback" not in printed
+    assert [path.name for path in (refusals / str(number)).iterdir()] == ["text"]
 
 
 @pytest.mark.parametrize(

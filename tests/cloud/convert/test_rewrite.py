@@ -2,17 +2,15 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from edgewise_cloud.convert import graph
 from edgewise_cloud.convert.convert import convert
+from edgewise_cloud.convert.evaluate import PASSAGE
 from edgewise_cloud.convert.flatbuffer import parsed
-from edgewise_cloud.convert.graph import float32_tflite
 from edgewise_cloud.convert.quantization import Quantization
 from edgewise_edge import Manifest, find_model
-from edgewise_edge.store.manifest import MODEL_FILE, Architecture
+from edgewise_edge.store.manifest import MODEL_FILE
 
 BYTES_PER_WEIGHT = {
     Quantization.NONE: 4,
@@ -23,23 +21,14 @@ BYTES_PER_WEIGHT = {
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[Quantization, Path]:
-    """The bundled model, converted with each quantization.
-
-    All of them start from the same float32 file, which takes most of the time: it is made once.
-    """
+def folders(
+    graphs_made_once: None, tmp_path_factory: pytest.TempPathFactory
+) -> dict[Quantization, Path]:
+    """The bundled model, converted with each quantization, and compared on a part of our passage."""
     out = tmp_path_factory.mktemp("quantizations")
-
-    made: list[bytes] = []
-
-    def made_once(weights: dict[str, np.ndarray], shape: Architecture) -> bytes:
-        made[:] = made or [float32_tflite(weights, shape)]
-        return made[0]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(graph, "float32_tflite", made_once)
-        for quantization in Quantization:
-            convert("tales", out / quantization, quantization)
+    text = [PASSAGE[:1000]]
+    for quantization in Quantization:
+        convert("tales", out / quantization, quantization, documents=text)
     return {quantization: out / quantization for quantization in Quantization}
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from edgewise_cloud.errors import LoadTestError
 from edgewise_cloud.loadtest.plan import LoadPlan, TokenRange, parse_duration, parse_token_range
+from edgewise_cloud.loadtest.security import ClientSecurity
 
 
 @pytest.mark.parametrize(
@@ -70,3 +71,19 @@ def test_invalid_plans_are_refused(options: dict[str, object], message: str) -> 
     """The message names the option."""
     with pytest.raises(LoadTestError, match=message):
         LoadPlan(**{"target": "127.0.0.1:50051", **options})
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["::1:8443", "fd00::5:8443", "http://h:1", "u@h:1", "a:1,b:2", " h:1", "h:0", "h:٣", "[h]x:1"],
+)
+def test_a_target_that_grpc_reads_in_another_way_is_refused(target: str) -> None:
+    """It takes the first for another machine, at port 443, which would be sent the token."""
+    with pytest.raises(LoadTestError, match="HOST:PORT"):
+        LoadPlan(target=target, security=ClientSecurity(token="t"))
+
+
+@pytest.mark.parametrize("target", ["127.0.0.1:1", "[::1]:8443", "localhost:50051"])
+def test_a_target_on_loopback_needs_no_encryption_for_a_token(target: str) -> None:
+    """Nobody else can read it."""
+    assert LoadPlan(target=target, security=ClientSecurity(token="t")).target == target

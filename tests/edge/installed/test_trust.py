@@ -130,6 +130,6 @@ def test_an_installed_name_wins_over_a_folder(
     (tmp_path / "story").mkdir()
     monkeypatch.chdir(tmp_path)
     assert find_model("story") == store.layout.revision("story", "one")
-    assert find_model("./story") == find_model(Path("story")) == Path("story")
+    assert find_model("./story") == find_model(Path("story")) == tmp_path / "story"
     assert active.active_folder("../story") is None
     install(store, "other", "one")

@@ -10,16 +10,18 @@ import pytest
 
 from demo.scenes import WITH_CLOUD, main, wait_until_serving
 from demo.service import CloudService
+from tests.support.command_line import RunCommand
 
 DEMO = [sys.executable, "-m", "demo"]
 
 
-@pytest.mark.timeout(900)
-def test_demo_shows_every_decision() -> None:
-    """Readable when piped, each scene with its decision, and no process left running."""
-    done = subprocess.run(DEMO, capture_output=True, text=True, check=True)
-    shown = [line for line in done.stdout.splitlines() if line.startswith("→ ")]
-    answers = [line for line in shown if "answered" in line or "continued" in line]
+STAND_IN = [sys.executable, "-m", "tests.support.device_as_cloud"]
+
+
+def assert_every_decision(shown: str) -> None:
+    """Readable when piped, each scene with its decision."""
+    lines = [line for line in shown.splitlines() if line.startswith("→ ")]
+    answers = [line for line in lines if "answered" in line or "continued" in line]
     assert answers == [
         "→ The device answered, as preferred.",
         "→ The device answered as a last resort.",
@@ -28,12 +30,36 @@ def test_demo_shows_every_decision() -> None:
         "→ The device answered as a last resort.",
         "→ The device continued at the very next token: the | in the text is there.",
     ]
-    assert shown.count("→ The battery is at 3%; the minimum is 20%.") == 3
-    assert done.stdout.count("|") == 2  # the mark, and its explanation
-    assert "\x1b" not in done.stdout
-    assert done.stdout.count("loading the model included") == 3  # once for each scene on the device
-    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert lines.count("→ The battery is at 3%; the minimum is 20%.") == 3
+    assert shown.count("|") == 2  # the mark, and its explanation
+    assert "\x1b" not in shown
+    assert shown.count("loading the model included") == 3  # once for each scene on the device
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_demo_shows_every_decision(capsys: pytest.CaptureFixture[str]) -> None:
+    """With a cloud that need not import TensorFlow."""
+    assert main(STAND_IN) == 0
+    shown = capsys.readouterr()
+    assert_every_decision(shown.out)
+    assert shown.err == ""
+    assert not psutil.Process().children()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_demo_shows_every_decision_of_the_real_service() -> None:
+    """As `make demo` starts it, which compiles the bundled model."""
+    done = subprocess.run(DEMO, capture_output=True, text=True, check=True)
+    assert_every_decision(done.stdout)
     assert done.stderr == ""
+
+
+def test_the_real_service_takes_the_demo_s_options(run_command: RunCommand) -> None:
+    """It is refused for its model alone."""
+    _, *arguments = CloudService()._command
+    done = run_command(*arguments, "--model", "no-such")
+    assert (done.returncode, "no GPT-2 preset" in done.stderr) == (2, True)
 
 
 class Starting:

@@ -1,4 +1,4 @@
-"""`edgewise`, as a process."""
+"""`edgewise`, as a process where that matters."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import pytest
 
 from edgewise.cli.exit_codes import ExitCode
 from edgewise_edge import DeviceModel, find_model
-from tests.support.command_line import BIN, run
+from tests.support.command_line import BIN, RunCommand, run
 from tests.support.network.fault_proxy import fault_proxy
 from tests.support.scripted_cloud import ScriptedCloud, serving_scripted
 from tests.support.service import Running, serving
@@ -42,10 +42,10 @@ def test_generate_prints_only_the_text() -> None:
     assert "on_device · preferred · 10 tokens" in done.stderr
 
 
-def test_generate_is_reproducible_with_a_seed() -> None:
-    """40 tokens on the device, the same text twice."""
+def test_generate_is_reproducible_with_a_seed(edgewise: RunCommand) -> None:
+    """40 tokens on the device, the same text twice, in two processes."""
     arguments = ("generate", "Once upon a time", "--max-tokens", "40", "--seed", "1", "--json")
-    first, again = (json.loads(run(*arguments).stdout) for _ in range(2))
+    first, again = (json.loads(command(*arguments).stdout) for command in (run, edgewise))
     assert first["source"] == "on_device"
     assert first["usage"]["completion_tokens"] == len(first["token_ids"]) == 40
     assert first["text"] == again["text"]
@@ -61,30 +61,30 @@ def test_prompt_from_standard_input() -> None:
     assert run("generate", "-", *options, stdin="Once upon a time").stdout == argument
 
 
-def test_route_chooses_the_cloud_with_a_low_battery() -> None:
+def test_route_chooses_the_cloud_with_a_low_battery(edgewise: RunCommand) -> None:
     """With reason and veto; but never for a private prompt. The cloud is not contacted."""
     drained = ("route", "Once upon a time", "--battery", "0.03", "--on-battery")
     arguments = (*drained, "--cloud", "127.0.0.1:9", "--json")
-    decision = json.loads(run(*arguments).stdout)
+    decision = json.loads(edgewise(*arguments).stdout)
     assert decision["source"] == "in_cloud"
     assert decision["reason"] == "other_vetoed"
     assert decision["vetoes"]["on_device"]["code"] == "battery"
-    private = json.loads(run(*arguments, "--private").stdout)
+    private = json.loads(edgewise(*arguments, "--private").stdout)
     assert private["source"] == "on_device"
     assert private["vetoes"]["in_cloud"]["code"] == "private"
 
 
-def test_route_shows_a_table() -> None:
+def test_route_shows_a_table(edgewise: RunCommand) -> None:
     """Both sources, with predicted times."""
-    done = run("route", "Once upon a time", "--available-memory", "20GB")
+    done = edgewise("route", "Once upon a time", "--available-memory", "20GB")
     assert done.returncode == 0
     for word in ("on_device (preferred)", "in_cloud", "no_address", "ms"):
         assert word in done.stdout
 
 
-def test_route_without_a_source_fails() -> None:
+def test_route_without_a_source_fails(edgewise: RunCommand) -> None:
     """In JSON too: no source, and both vetoes."""
-    done = run("route", "Once", "--available-memory", "1MB", "--json")
+    done = edgewise("route", "Once", "--available-memory", "1MB", "--json")
     assert done.returncode == ExitCode.REFUSED
     vetoes = json.loads(done.stdout)["vetoes"]
     assert {source: veto["code"] for source, veto in vetoes.items()} == {
@@ -93,18 +93,20 @@ def test_route_without_a_source_fails() -> None:
     }
 
 
-def test_doctor_reports_the_device_and_the_cloud(service: Running, exact_folder: Path) -> None:
+def test_doctor_reports_the_device_and_the_cloud(
+    edgewise: RunCommand, service: Running, exact_folder: Path
+) -> None:
     """And what the cloud serves."""
-    done = run("doctor", "--model", exact_folder, "--cloud", service.address)
+    done = edgewise("doctor", "--model", exact_folder, "--cloud", service.address)
     assert done.returncode == 0
     for word in ("exact@", "available", "battery", "memory", "serves exact@"):
         assert word in done.stdout
 
 
-def test_generate_in_the_cloud(service: Running, exact_folder: Path) -> None:
+def test_generate_in_the_cloud(edgewise: RunCommand, service: Running, exact_folder: Path) -> None:
     """Over gRPC and back into text."""
     arguments = ("generate", "Once upon a time", "--mode", "only_in_cloud", "--max-tokens", "9")
-    done = run(*arguments, "--model", exact_folder, "--cloud", service.address, "--json")
+    done = edgewise(*arguments, "--model", exact_folder, "--cloud", service.address, "--json")
     generation = json.loads(done.stdout)
     assert generation["segments"] == [{"source": "in_cloud", "start": 0, "tokens": 9}]
 
@@ -170,7 +172,7 @@ def broken_models(folder: Path) -> dict[str, Path]:
     return models
 
 
-def test_invalid_input_is_one_sentence_and_status_2(tmp_path: Path) -> None:
+def test_invalid_input_is_one_sentence_and_status_2(edgewise: RunCommand, tmp_path: Path) -> None:
     """Each says what is wrong and what to do; none shows a traceback."""
     models = broken_models(tmp_path)
     cases = {
@@ -190,7 +192,7 @@ def test_invalid_input_is_one_sentence_and_status_2(tmp_path: Path) -> None:
         ("generate", "a", "--mode", "sometimes"): "prefer_on_device",
     }
     for arguments, words in cases.items():
-        done = run(*arguments)
+        done = edgewise(*arguments)
         assert done.returncode == 2, (arguments, done.stderr)
         assert words in " ".join(done.stderr.replace("│", " ").split()), (arguments, done.stderr)
         assert "Traceback" not in done.stderr
@@ -210,30 +212,32 @@ def test_input_that_is_not_utf8_is_rejected() -> None:
     assert b"not UTF-8" in done.stderr
 
 
-def test_refused_and_unreachable_are_told_apart() -> None:
+def test_refused_and_unreachable_are_told_apart(edgewise: RunCommand) -> None:
     """By the exit status; each says what to do."""
     only_in_cloud = ("generate", "a", "--mode", "only_in_cloud")
-    refused = run(*only_in_cloud, "--private")
+    refused = edgewise(*only_in_cloud, "--private")
     assert refused.returncode == ExitCode.REFUSED
     assert "choose another --mode" in refused.stderr
-    unreachable = run(*only_in_cloud, "--cloud", "127.0.0.1:1")
+    unreachable = edgewise(*only_in_cloud, "--cloud", "127.0.0.1:1")
     assert unreachable.returncode == ExitCode.CLOUD
     assert "edgewise-cloud serve" in unreachable.stderr
 
 
-def test_doctor_verifies_the_model(tmp_path: Path) -> None:
+def test_doctor_verifies_the_model(edgewise: RunCommand, tmp_path: Path) -> None:
     """Byte for byte; one that cannot be used makes it fail."""
     models = broken_models(tmp_path)
     for name, words in {"changed": "sha256 differs", "truncated": "cut short"}.items():
-        done = run("doctor", "--model", models[name])
+        done = edgewise("doctor", "--model", models[name])
         assert done.returncode == ExitCode.INVALID
         assert words in " ".join(done.stdout.replace("│", " ").split())
 
 
-def test_doctor_reports_what_a_broken_model_leaves(service: Running, tmp_path: Path) -> None:
+def test_doctor_reports_what_a_broken_model_leaves(
+    edgewise: RunCommand, service: Running, tmp_path: Path
+) -> None:
     """The device and the cloud, in JSON."""
     model = broken_models(tmp_path)["unnamed"]
-    done = run("doctor", "--json", "--model", model, "--cloud", service.address)
+    done = edgewise("doctor", "--json", "--model", model, "--cloud", service.address)
     assert done.returncode == ExitCode.INVALID
     report = json.loads(done.stdout)
     assert not report["model"]["usable"]
@@ -242,17 +246,19 @@ def test_doctor_reports_what_a_broken_model_leaves(service: Running, tmp_path: P
     assert "could not be compared" in report["cloud"]["detail"]
 
 
-def test_doctor_fails_for_a_cloud_that_does_not_answer(tmp_path: Path) -> None:
+def test_doctor_fails_for_a_cloud_that_does_not_answer(
+    edgewise: RunCommand, tmp_path: Path
+) -> None:
     """If one is set, as in the config file, which it names."""
     file = tmp_path / "config.toml"
     file.write_text('cloud = "127.0.0.1:1"')
-    done = run("doctor", "--json", EDGEWISE_CONFIG=str(file))
+    done = edgewise("doctor", "--json", EDGEWISE_CONFIG=str(file))
     assert done.returncode == ExitCode.CLOUD
     report = json.loads(done.stdout)
     assert report["config"] == str(file)
     assert report["model"]["usable"]
     assert not report["cloud"]["usable"]
-    assert run("doctor", "--offline", EDGEWISE_CONFIG=str(file)).returncode == ExitCode.OK
+    assert edgewise("doctor", "--offline", EDGEWISE_CONFIG=str(file)).returncode == ExitCode.OK
 
 
 def test_closed_pipe_ends_quietly() -> None:
@@ -292,11 +298,13 @@ def test_http_proxy_is_ignored(service: Running, exact_folder: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_cloud_with_another_vocabulary_is_reported(exact_model: DeviceModel) -> None:
+def test_cloud_with_another_vocabulary_is_reported(
+    edgewise: RunCommand, exact_model: DeviceModel
+) -> None:
     """From the command line, too."""
     cloud = ScriptedCloud(exact_model)
     cloud.vocabulary = "0" * 64
     with serving_scripted(cloud) as address:
-        done = run("generate", "a", "--cloud", address, "--mode", "only_in_cloud")
+        done = edgewise("generate", "a", "--cloud", address, "--mode", "only_in_cloud")
     assert done.returncode == ExitCode.CLOUD
     assert "use the same model on the device and in the cloud" in done.stderr

@@ -100,12 +100,12 @@ def test_the_time_in_the_queue_is_learned(exact_folder: Path, exact_model: Devic
 
 
 @pytest.mark.parametrize("seconds", [math.nan, math.inf, -math.inf, -1.0, 1e300])
-def test_an_impossible_time_in_the_queue_is_bounded(
+def test_an_impossible_time_in_the_queue_is_dropped(
     exact_folder: Path, exact_model: DeviceModel, seconds: float
 ) -> None:
-    """By the time to the first token, which was measured here."""
-    found, most = queued(seconds, [tokens(3, 10), tokens(4, 11)], exact_folder, exact_model)
-    assert 0 <= found <= most
+    """Cut to all of the wait, it would make the cloud one that answers at once."""
+    found, _ = queued(seconds, [tokens(3, 10), tokens(4, 11)], exact_folder, exact_model)
+    assert found == 0
 
 
 def test_the_reported_load_expires(exact_folder: Path, exact_model: DeviceModel) -> None:
@@ -124,7 +124,7 @@ def test_the_reported_load_expires(exact_folder: Path, exact_model: DeviceModel)
         cloud_source.load_read_at -= 60  # seconds
         assert first_token() < 77
 
-        def broken(_: float) -> None:
+        def broken(*_: object) -> None:
             raise CloudUnavailableError("made to fail")
 
         cloud_source.client.get_load = broken
@@ -244,7 +244,7 @@ def test_a_connection_that_the_network_lost_is_replaced(
         assert router.generate(PROMPT, max_tokens=1).token_ids == (10,)
         proxy.stall()
         with pytest.raises(CloudUnavailableError):  # from now on this connection is dead
-            router.cloud_source.client.get_load(0.2)
+            router.cloud_source.client.get_load("", 0.2)
         proxy.heal()
         assert router.generate(PROMPT, max_tokens=1).token_ids == (10,)
         assert proxy.connections == 2

@@ -23,7 +23,7 @@ from edgewise.cli.exit_codes import ExitCode
 from edgewise_cloud.serving.security.settings import Security
 from edgewise_cloud.serving.security.tokens import append_line, new_token
 from tests.support.certificates import Authority, Pair
-from tests.support.command_line import run
+from tests.support.command_line import RunCommand
 from tests.support.service import Running, serving
 from tests.support.timeouts import PATIENT
 
@@ -242,25 +242,27 @@ def secured(
 
 
 def test_doctor_describes_a_secure_cloud(
-    secured: tuple[str | Path, ...], token: str, tmp_path: Path
+    edgewise: RunCommand, secured: tuple[str | Path, ...], token: str, tmp_path: Path
 ) -> None:
     """With a token from a file or the environment; without one it says what to check."""
     file = tmp_path / "token"
     file.write_text(f"{token}\n")
-    assert "serves exact" in run("doctor", *secured, "--cloud-token-file", file).stdout
-    assert "serves exact" in run("doctor", *secured, EDGEWISE_CLOUD_TOKEN=token).stdout
-    refused = run("doctor", *secured)
+    assert "serves exact" in edgewise("doctor", *secured, "--cloud-token-file", file).stdout
+    assert "serves exact" in edgewise("doctor", *secured, EDGEWISE_CLOUD_TOKEN=token).stdout
+    refused = edgewise("doctor", *secured)
     assert refused.returncode == ExitCode.CLOUD
     assert "UNAUTHENTICATED" in refused.stdout
 
 
-def test_generate_and_route_use_a_secure_cloud(secured: tuple[str | Path, ...], token: str) -> None:
+def test_generate_and_route_use_a_secure_cloud(
+    edgewise: RunCommand, secured: tuple[str | Path, ...], token: str
+) -> None:
     """With the same options."""
     secret = {"EDGEWISE_CLOUD_TOKEN": token}
     options = (*secured, "--mode", "only_in_cloud")
-    done = run("generate", PROMPT, *options, "--max-tokens", "5", **secret)
+    done = edgewise("generate", PROMPT, *options, "--max-tokens", "5", **secret)
     assert "in_cloud" in done.stderr
     assert done.returncode == 0
-    done = run("route", PROMPT, *options, "--json", **secret)
+    done = edgewise("route", PROMPT, *options, "--json", **secret)
     assert done.returncode == 0
     assert "in_cloud" in done.stdout

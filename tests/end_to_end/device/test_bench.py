@@ -8,7 +8,7 @@ import pytest
 from edgewise import LatencyLog, Router
 from edgewise_edge import RuntimeFailedError, find_model
 from edgewise_edge.profiling import profile
-from tests.support.command_line import run
+from tests.support.command_line import RunCommand, run
 
 
 def test_bench_measures_and_the_router_predicts_by_it(
@@ -46,10 +46,10 @@ def test_bench_prints_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert words in table
 
 
-def test_bench_rejects_invalid_options(tmp_path: Path) -> None:
+def test_bench_rejects_invalid_options(edgewise: RunCommand, tmp_path: Path) -> None:
     """A folder without a model, and zero threads: a sentence and exit status 2."""
     for arguments in (["--model", str(tmp_path)], ["--threads", "0"]):
-        done = run("bench", *arguments)
+        done = edgewise("bench", *arguments)
         assert done.returncode == 2
         assert "Traceback" not in done.stderr
 

@@ -12,13 +12,13 @@ PROMPT = "Once upon a time there was"
 @pytest.fixture(scope="module")
 def tales():
     """The bundled model, without a prefix cache."""
-    return DeviceModel.load("tales", prefix_memory=0)
+    return DeviceModel.load("tales", threads=1, prefix_memory=0)
 
 
 @pytest.fixture
 def router():
     """A router without a cloud, which writes no measurements to disk."""
-    with Router(latency=LatencyLog()) as router:
+    with Router(latency=LatencyLog(), threads=1) as router:
         yield router
 
 

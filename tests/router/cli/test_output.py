@@ -9,6 +9,8 @@ import pytest
 from rich.table import Table
 
 from edgewise.cli import output
+from edgewise.cli.tables import profile_table
+from edgewise_edge.profiling import Profile, Run
 
 
 @pytest.fixture
@@ -67,6 +69,27 @@ def test_json_for_a_terminal_stays_json(monkeypatch, capsys):
     written = capsys.readouterr().out
     assert written.replace("\n", "").isprintable()
     assert json.loads(written) == {"text": HOSTILE}
+
+
+@pytest.mark.parametrize("name", ["[/b]", "[red]a", "[link=http://127.0.0.1]a"])
+def test_names_are_no_markup(capsys, name):
+    """Rich would fail, leave a part out, or make a link of it."""
+    run = Run(prompt_tokens=1, first_token=1.0, gap=1.0)
+    output.write_table(
+        profile_table(
+            Profile(
+                model=name,
+                threads=1,
+                cold_start=1.0,
+                resident_memory=1,
+                token_bytes=1,
+                bandwidth=1.0,
+                short=run,
+                long=run,
+            )
+        )
+    )
+    assert f"{name}, 1 threads" in capsys.readouterr().out
 
 
 def test_names_and_messages_cannot_command_a_terminal(written, monkeypatch, capsys):

@@ -40,7 +40,7 @@ def listener() -> Iterator[socket.socket]:
 @pytest.fixture
 def cloud(listener: socket.socket) -> Iterator[CloudSource]:
     address = f"127.0.0.1:{listener.getsockname()[1]}"
-    source = CloudSource(address, "any vocabulary", LatencyLog())
+    source = CloudSource(address, lambda: "any vocabulary", LatencyLog())
     yield source
     source.close()
 

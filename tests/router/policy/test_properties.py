@@ -148,43 +148,51 @@ parts_of_states = st.tuples(
 )
 
 
-def over_private_states(check, *also_drawn):
+@pytest.fixture(scope="module")
+def private_states():
+    """100 draws, each of parts that make a thousand states, a decision, and a progress."""
+    draws = []
+
+    @settings(no_deadline, max_examples=100, phases=[Phase.generate])
+    @given(parts_of_states, on_device, progresses)
+    def draw(parts, decision, progress):
+        draws.append((parts, decision, progress))
+
+    draw()
+    return draws
+
+
+def over_private_states(draws, check):
     """Call `check` for private requests in 100,000 states of device and cloud."""
     numbers = defaultdict(count().__next__)  # of parts, which hash slowly
     seen = set()
-
-    # Failures are reported as they are: shrinking takes minutes.
-    @settings(no_deadline, max_examples=100, phases=[Phase.generate])
-    @given(parts_of_states, st.tuples(*also_drawn))
-    def check_all(parts, drawn):
+    for parts, *drawn in draws:
         some_requests, *states, (limits,) = parts
         private = [replace(request, privacy=Privacy.PRIVATE) for request in some_requests]
         for request, state in zip(cycle(private), product(*states), strict=False):
             check(Situation(request, *state, limits), *drawn)
         seen.update(product(*([numbers[part] for part in kind] for kind in states)))
-
-    check_all()
     assert len(seen) > 100_000
 
 
-def test_private_request_never_reaches_the_cloud():
+def test_private_request_never_reaches_the_cloud(private_states):
     """In any state the cloud is vetoed for a private request, and not chosen."""
 
-    def check(situation):
+    def check(situation, *_):
         decision = situation.decide()
         assert decision.vetoes[IN_CLOUD].code is VetoCode.PRIVATE, str(situation)
         assert isinstance(decision, NoSource) or decision.source is ON_DEVICE, str(situation)
 
-    over_private_states(check)
+    over_private_states(private_states, check)
 
 
-def test_private_generation_is_never_handed_over_to_the_cloud():
+def test_private_generation_is_never_handed_over_to_the_cloud(private_states):
     """In any state and at any progress, there is no reason to."""
 
     def check(situation, decision, progress):
         assert situation.reconsider(decision, progress) is None, str(situation)
 
-    over_private_states(check, on_device, progresses)
+    over_private_states(private_states, check)
 
 
 @no_deadline
