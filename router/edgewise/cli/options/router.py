@@ -20,7 +20,7 @@ Model = Annotated[
         "--model",
         metavar="NAME|FOLDER",
         parser=not_empty,
-        help="A bundled model, or the folder of one that 'edgewise-cloud convert' made.",
+        help="A bundled or fetched model, or the folder of one that 'edgewise-cloud convert' made.",
         autocompletion=bundled_models,
         rich_help_panel=MODEL,
     ),
