@@ -33,7 +33,8 @@ def rows(heading):
 def test_every_option_has_a_help_text_and_a_default(option):
     """A default of None or False is put into words."""
     assert option.help.endswith(".")
-    assert isinstance(option.show_default, str) or option.default not in {None, False}
+    worded = isinstance(option.show_default, str) or option.default not in {None, False}
+    assert worded or option.required
 
 
 def test_short_options_mean_the_same_everywhere():
@@ -88,24 +89,29 @@ def test_docs_list_every_exit_status():
 
 
 def test_docs_list_every_key_of_the_config_file():
-    """Each is the name of an option of `generate`."""
+    """Each is the name of an option of `generate`, or of `models pull`."""
     documented = re.findall(r"`([a-z-]+)`", " ".join(row[0] for row in rows("The config file")))
     assert sorted(documented) == sorted(config_keys())
-    options = {name for option in COMMANDS["generate"].params for name in option.opts}
+    commands = (COMMANDS["generate"], MODELS["pull"])
+    options = {name for each in commands for option in each.params for name in option.opts}
     assert {f"--{key}" for key in config_keys()} <= options
 
 
 def test_options_in_the_docs_exist():
     """Each that is written with two dashes."""
     known = {
-        name for command in COMMANDS.values() for option in command.params for name in option.opts
+        name
+        for command in (COMMANDS | MODELS).values()
+        for option in command.params
+        for name in option.opts
     }
     known |= {"--install-completion", "--version", "--help"}
     assert set(re.findall(r"`[^`]*?(--[a-z][a-z-]*)", DOCS)) <= known
 
 
 def test_config_file_is_given_to_every_command():
-    """By name."""
+    """By name; `models` reads it itself, since what it remembers comes first."""
     context = typer.main.get_command(app).make_context("edgewise", ["doctor"])
     read_config(context)
-    assert set(context.default_map) == set(COMMANDS)
+    assert set(context.default_map) | {"models"} == set(COMMANDS)
+    assert context.obj is not None
