@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self, Unpack
 
 from edgewise.cloud.config import CloudSecurity, CloudTimeouts
+from edgewise.device.installed_model import InstalledModel
 from edgewise.device.limits import Limits
-from edgewise.device.model_in_use import InstalledModel, open_model
+from edgewise.device.model_in_use import open_model
 from edgewise.device.state import CachedProbe, DeviceProbe, read_device_state
 from edgewise.errors import (
     ConfigurationError,
