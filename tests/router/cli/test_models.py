@@ -1,6 +1,7 @@
 """`edgewise models`: what it prints, what it remembers, and how it ends."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,6 +80,22 @@ def test_update_without_a_name_takes_all_whose_channel_is_known(edgewise, world)
     assert "run 'edgewise models pull NAME --channel ADDRESS --root ROOT.json' once" in done.stderr
     edgewise("models", "pull", NAME, *world.options)
     assert parsed(edgewise("models", "update", "--json"))["outcome"] == "current"
+
+
+def test_a_channel_that_is_gone_keeps_no_other_model_from_its_update(edgewise, world, tmp_path):
+    """It says so, and the exit status is its."""
+    other = PublishedModels(tmp_path / "other", "fable")
+    other.publish("one")
+    (tmp_path / "other.json").write_bytes(other.root)
+    channel = ["--channel", tmp_path / "other", "--root", tmp_path / "other.json"]
+    edgewise("models", "pull", "fable", *channel)
+    edgewise("models", "pull", NAME, *world.options)
+    shutil.rmtree(tmp_path / "other")
+    world.published.publish("two")
+    done = edgewise("models", "update")
+    assert done.returncode == 4
+    assert "fable was not updated: " in done.stdout
+    assert "story two passed its trial" in done.stdout
 
 
 def test_the_config_file_may_name_the_channel(edgewise, world, write_config):

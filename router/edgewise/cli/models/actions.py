@@ -1,18 +1,18 @@
 """What the commands of `edgewise models` do; imported when one of them runs."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import typer
 
-from edgewise import ConfigurationError, StoreError, UpdateCheck, UpdateOutcome, UpdateResult
+from edgewise import ConfigurationError, EdgewiseError, StoreError, UpdateCheck, UpdateResult
 from edgewise.cli.config import Config
 from edgewise.cli.exit_codes import ExitCode
 from edgewise.cli.models.fetching import updater, with_channel
 from edgewise.cli.models.inventory import all_models, describe, model_table, models_table
 from edgewise.cli.models.report import Report, size
-from edgewise.cli.models.wording import checked, updated
+from edgewise.cli.models.wording import Said, checked, failed, updated
 from edgewise.cli.options.channel import ChannelOptions
 from edgewise.cli.output import note, notes, waiting, write, write_json, write_table
 from edgewise.delivery.update.this_device import in_use
@@ -51,7 +51,7 @@ def pull(config: Config, channel: ChannelOptions, name: str, *, json_: bool) -> 
     result = _update(store, config, channel, name, keep=True)
     if result.staged and in_use(store, name) is None:
         store.take_staged(name)  # nothing is in use that would have to end first
-    _finish([(name, result)], json_=json_)
+    _finish([updated(name, result)], json_=json_)
 
 
 def update(
@@ -65,12 +65,14 @@ def update(
 ) -> None:
     """As the command."""
     store = ModelStore()
+
+    def one(name: str) -> Said:
+        if check:
+            return checked(_check(store, config, channel, name))
+        return updated(name, _update(store, config, channel, name, dry_run=dry_run))
+
     names = [name] if name else with_channel(store, config, channel)
-    if check:
-        _finish_check([_check(store, config, channel, each) for each in names], json_=json_)
-        return
-    results = [(each, _update(store, config, channel, each, dry_run=dry_run)) for each in names]
-    _finish(results, json_=json_)
+    _finish([one(each) if name else _tolerant(one, each) for each in names], json_=json_)
 
 
 def rollback(name: str, *, json_: bool) -> None:
@@ -162,34 +164,24 @@ def _check(store: ModelStore, config: Config, channel: ChannelOptions, name: str
         return running.check()
 
 
-def _finish(results: Sequence[tuple[str, UpdateResult]], *, json_: bool) -> None:
-    """Say what came of each, the next command, and exit."""
-    said = [updated(name, result) for name, result in results]
+def _tolerant(one: Callable[[str], Said], name: str) -> Said:
+    """A channel that cannot be reached keeps no other model from its update."""
+    try:
+        return one(name)
+    except EdgewiseError as error:
+        return failed(name, error)
+
+
+def _finish(said: Sequence[Said], *, json_: bool) -> None:
+    """Say what came of each, the next command, and exit with the first status that is not 0."""
     if json_:
-        _write_one_or_all([each.as_dict for each in said])
-    for each in () if json_ else said:
-        write(each.words)
-    if not json_:
+        found = [each.as_dict for each in said]
+        write_json(found[0] if len(found) == 1 else {"models": found})
+    else:
+        for each in said:
+            write(each.words)
         _next(said[-1].then)
-    refused = any(
-        result.outcome is UpdateOutcome.REFUSED or (result.check.revoked and not result.staged)
-        for _, result in results
-    )
-    sys.exit(ExitCode.REFUSED if refused else ExitCode.OK)
-
-
-def _finish_check(checks: Sequence[UpdateCheck], *, json_: bool) -> None:
-    said = [checked(check) for check in checks]
-    if json_:
-        _write_one_or_all([each.as_dict for each in said])
-        return
-    for each in said:
-        write(each.words)
-    _next(said[-1].then)
-
-
-def _write_one_or_all(found: list[dict[str, Any]]) -> None:
-    write_json(found[0] if len(found) == 1 else {"models": found})
+    sys.exit(next((each.code for each in said if each.code), ExitCode.OK))
 
 
 def _done(
