@@ -20,7 +20,7 @@ from edgewise_edge import (
     ModelNotFoundError,
     RuntimeFailedError,
 )
-from edgewise_edge.store.active import STATE_FILE, installed_folders, is_name, store_root
+from edgewise_edge.store.active import STATE_FILE, installed_folders, store_root
 from edgewise_edge.store.catalog import BUNDLED, bundled_models
 
 if TYPE_CHECKING:
@@ -133,7 +133,6 @@ class InstalledModel:
     def _follow(self, stamp: _Stamp) -> None:
         """Use what the store says now."""
         self._damaged.clear()
-        watch: Watch = Replaceable(self._replace)
         before, rolled_back = self._revision, ""
         if stamp is not None:
             store = self._store()
@@ -141,12 +140,10 @@ class InstalledModel:
             store.take_staged(self.name)
             store.starting(self.name)  # rolls back what a process has died over
             store.started(self.name)
-            now = store.state(self.name)
-            if now.probation:
-                watch = Probation(store, self.name, now.probation.revision, self._replace)
+            failed = store.state(self.name).failed
             before = before or was.active
-            rolled_back = next((now.failed[key] for key in now.failed.keys() - was.failed), "")
-        self._switch(watch)
+            rolled_back = next((failed[sha256] for sha256 in failed.keys() - was.failed), "")
+        self._switch()
         self._seen = stamp
         self._tell(before, rolled_back)
 
@@ -162,14 +159,14 @@ class InstalledModel:
             if self._on_switch:
                 self._on_switch(self.name, now, before, rolled_back)
 
-    def _switch(self, watch: Watch) -> None:
-        """To the best revision that can be used; only the first one can be on probation."""
+    def _switch(self) -> None:
+        """To the best revision that can be used."""
         self._failure = None
         for folder in self._folders():
             if self._source and self._source.folder == folder and folder not in self._damaged:
                 return
             try:
-                source = self._checked(folder, watch)
+                source = self._open(folder)
             except ModelError as error:
                 self._failure = self._failure or error
                 log.warning("%s is not used: %s", folder, error)
@@ -178,9 +175,9 @@ class InstalledModel:
                     self._source.retire()
                 self._source, self._vocabulary = source, source.manifest.vocabulary
                 return
-            watch = Replaceable(self._replace)
 
-    def _checked(self, folder: Path, watch: Watch) -> DeviceSource:
+    def _open(self, folder: Path) -> DeviceSource:
+        """Raises ModelError."""
         manifest = Manifest.read(folder)
         if self._vocabulary not in {"", manifest.vocabulary}:
             raise ModelIncompatibleError(
@@ -188,7 +185,15 @@ class InstalledModel:
                 "use, so an answer could not continue in the cloud. A model with another vocabulary "
                 "is published under another name; create another router for it"
             )
-        return self._new_source(folder, watch=watch)
+        return self._new_source(folder, watch=self._watch(folder))
+
+    def _watch(self, folder: Path) -> Watch:
+        if folder.is_relative_to(self._root):
+            store = self._store()
+            probation = store.state(self.name).probation
+            if probation and probation.revision == folder.name:
+                return Probation(store, self.name, folder.name, self._replace)
+        return Replaceable(self._replace)
 
     def _folders(self) -> Iterator[Path]:
         found = list(installed_folders(self.name, self._root))
@@ -202,7 +207,7 @@ class InstalledModel:
             if source is self._source:
                 if not self._give_up(source, error):
                     return None
-                self._switch(Replaceable(self._replace))
+                self._switch()
                 self._tell(source.manifest.revision, str(error))
             return None if self._source is source else self._source
 
@@ -237,7 +242,10 @@ class InstalledModel:
         return ModelStore(self._root)
 
     def _not_here(self) -> ModelNotFoundError:
-        failure = f" ({self._failure})" if self._failure else ""
+        reason: object = self._failure
+        if reason is None and self._stamp() is not None:
+            reason = "; ".join([*self._store().state(self.name).failed.values()][-1:])
+        failure = f" ({reason})" if reason else ""
         if self._missing:
             return ModelNotFoundError(
                 f"the model {self.name!r} is not on this device yet{failure}; call "
@@ -247,15 +255,3 @@ class InstalledModel:
             f"no revision of {self.name!r} in the store at {self._root} can be used{failure}; "
             "download or install it again"
         )
-
-
-def is_installed_name(model: object, root: Path | None = None) -> bool:
-    """Whether `model` names a bundled model, or one that the store knows; cheap."""
-    return (
-        isinstance(model, str)
-        and is_name(model)
-        and (
-            model in bundled_models()
-            or ((root or store_root()) / "models" / model / STATE_FILE).exists()
-        )
-    )

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Protocol
 
-from edgewise.device.installed_model import InstalledModel, OnSwitch, is_installed_name
+from edgewise.device.installed_model import InstalledModel, OnSwitch
 from edgewise.device.source import DeviceSource
 from edgewise.generation.source import DeviceTokenSource, ModelAvailability, require_device_source
 from edgewise.latency.log import LatencyLog
-from edgewise_edge.store.active import is_name
+from edgewise_edge.store.active import STATE_FILE, is_name, store_root
+from edgewise_edge.store.catalog import bundled_models
 
 
 class ModelInUse(Protocol):
@@ -77,8 +78,16 @@ def open_model(
     """The model of a router. Raises ModelError, and ConfigurationError for what is no source."""
     if not isinstance(model, str | Path):
         return FixedModel(require_device_source(model))
-    if isinstance(model, str) and (is_installed_name(model, root) or (missing and is_name(model))):
+    if isinstance(model, str) and (_is_installed_name(model, root) or (missing and is_name(model))):
         return InstalledModel(
             model, latency, threads, keep_alive, root=root, missing=missing, on_switch=on_switch
         )
     return FixedModel(DeviceSource(model, latency, threads, keep_alive))
+
+
+def _is_installed_name(model: str, root: Path | None = None) -> bool:
+    """Whether `model` names a bundled model, or one that the store knows; cheap."""
+    return is_name(model) and (
+        model in bundled_models()
+        or ((root or store_root()) / "models" / model / STATE_FILE).exists()
+    )

@@ -8,8 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from edgewise import (
+    Availability,
     Event,
     LatencyLog,
+    ModelNotFoundError,
     NoSourceError,
     RevisionRolledBack,
     Router,
@@ -173,3 +175,37 @@ def test_an_app_that_ends_in_a_text_has_not_crashed(store: ModelStore, stage) ->
     with Router(device=lambda: DEVICE, latency=LatencyLog(), threads=1) as router:
         assert text_of(router)[0] == "good"
     assert not store.state("tales").failed
+
+
+def test_a_damaged_revision_on_probation_gives_way_too(
+    router: Router, stage, store: ModelStore
+) -> None:
+    """What takes its place does not prove anything for it."""
+    stage("bad")
+    router.stream(PROMPT).close()  # takes it, without loading it
+    path = store.layout.revision("tales", "bad") / "model.tflite"
+    path.unlink()
+    for _ in range(6):
+        assert text_of(router)[1] == TEXT
+    with Router(device=lambda: DEVICE, latency=LatencyLog(), threads=1) as later:
+        for _ in range(6):
+            assert text_of(later) == (BUNDLED_REVISION, TEXT)
+    assert store.state("tales").active is None or store.state("tales").probation
+
+
+def test_a_first_revision_that_crashes_is_not_loaded_again(store: ModelStore) -> None:
+    """There is nothing before it: the error says why, and an app starts."""
+    install_tales(store, "one", name="story")
+    store.stage("story", "one")
+    store.take_staged("story")
+    script = (
+        "import os; from edgewise_edge.installed.store import ModelStore;"
+        "ModelStore().starting('story'); os._exit(1)"
+    )
+    subprocess.run([sys.executable, "-c", script], timeout=60, check=False)
+    with pytest.raises(ModelNotFoundError, match="a process died while it was loaded or run"):
+        Router("story")
+    with Router("story", channel="https://example.com") as router:
+        found = router.availability()
+        assert found.status is Availability.DOWNLOADABLE
+        assert "a process died" in found.detail
