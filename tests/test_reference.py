@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 import edgewise
-from edgewise import CloudSecurity, CloudTimeouts, EdgewiseError, Limits, RequestOptions, Router
+from edgewise import (
+    CloudSecurity,
+    CloudTimeouts,
+    DownloadSettings,
+    EdgewiseError,
+    Limits,
+    RequestOptions,
+    Router,
+    UpdatePolicy,
+)
 from edgewise.device.limits import LIMIT_RANGES
 from edgewise.options import REQUEST_RANGES
 from edgewise_edge.checks import SAMPLING_RANGES
@@ -45,6 +54,8 @@ ERROR_NAMES = [
         ("`Limits`", [field.name for field in fields(Limits)]),
         ("`CloudTimeouts`", [field.name for field in fields(CloudTimeouts)]),
         ("`CloudSecurity`", [field.name for field in fields(CloudSecurity)]),
+        ("`UpdatePolicy`", [field.name for field in fields(UpdatePolicy)]),
+        ("`DownloadSettings`", [field.name for field in fields(DownloadSettings)]),
     ],
 )
 def test_docs_list_every_option(heading: str, options: list[str]) -> None:

@@ -44,6 +44,7 @@ class Service(NamedTuple):
     """Our service, running."""
 
     pid: int
+    address: str
     stub: pb_grpc.GeneratorStub
     vocabulary: str  # its fingerprint
 
@@ -67,11 +68,11 @@ async def serving(work: Path, *command: object, slots: int = STREAMS) -> AsyncIt
     options = [f"--port={port}", f"--slots={slots}"]
     async with (
         process([PROGRAM, *command, *options], work) as child,
-        grpc.aio.insecure_channel(f"{_HOST}:{port}") as channel,
+        grpc.aio.insecure_channel(address := f"{_HOST}:{port}") as channel,
     ):
         stub = pb_grpc.GeneratorStub(channel)
         model = await answered(child, lambda: stub.GetModel(pb.GetModelRequest()))
-        yield Service(child.pid, stub, model.vocabulary)
+        yield Service(child.pid, address, stub, model.vocabulary)
 
 
 @asynccontextmanager

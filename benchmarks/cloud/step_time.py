@@ -100,7 +100,7 @@ async def service_cost(work: Path, step_ms: float) -> dict[str, float]:
 
     unused = {"prefill": mock.DEFAULT, "copy": mock.DEFAULT}
     with mock.patch.multiple(CompiledPrograms, decode=pause, **unused):
-        settings = ServerSettings(model="tales", port=0, engine=EngineSettings(slots=STREAMS))
+        settings = ServerSettings(models=("tales",), port=0, engine=EngineSettings(slots=STREAMS))
         async with running_server(settings) as server:
             before = time.process_time()
             load = await asyncio.to_thread(generate_load, work, server.port)

@@ -23,11 +23,20 @@ from edgewise_edge.store.weight_cache import WeightCache
 
 TIMEOUT = 120.0  # seconds
 RETRY_AFTER = 60.0  # seconds until a refused model is tried again: memory may have been short
+_KILLED = "SIGKILL"  # by the system: no model does this
 _STARTED = "started"  # the child's first line
 _REFUSED = 3  # its exit status after an error of ours, which is the last line that it writes
 _DISAGREES = 4  # the same, when it fails the agreement gate
 _log = logging.getLogger("edgewise_edge.trial")
 _refusals: dict[str, tuple[float, str]] = {}  # when and why, by PassedModel.name
+
+
+class TrialFailedError(ModelIncompatibleError):
+    """There was no trial, or no end of it, which says nothing about the model.
+
+    Python cannot be started in a child process, the time was up, or the system killed the child,
+    which it does when memory is short.
+    """
 
 
 class _NotStartedError(Exception):
@@ -52,7 +61,7 @@ def try_model(
     try:
         memory = _try(folder, threads, weight_cache, evaluation)
     except _NotStartedError as error:
-        raise ModelIncompatibleError(f"{folder} cannot be tried: {error}") from error
+        raise TrialFailedError(f"{folder} cannot be tried: {error}") from error
     if weight_cache:
         PassedModel(Manifest.read(folder), threads).remember()
     return memory
@@ -71,7 +80,8 @@ def _try(
         raise _NotStartedError(f"{sys.executable} does not start Python")
     if child.returncode < 0:
         name = _signal_name(-child.returncode)
-        raise ModelIncompatibleError(
+        kind = TrialFailedError if name == _KILLED else ModelIncompatibleError
+        raise kind(
             f"{folder} does not run: it crashed in its trial ({name}); fetch or convert "
             "the model again"
         )
@@ -126,9 +136,7 @@ def _finish(command: list[str], folder: Path, timeout: float) -> subprocess.Comp
             env=environment,
         )
     except subprocess.TimeoutExpired as error:
-        raise ModelIncompatibleError(
-            f"{folder}: the trial took longer than {timeout:.0f} s"
-        ) from error
+        raise TrialFailedError(f"{folder}: the trial took longer than {timeout:.0f} s") from error
     except OSError as error:
         raise _NotStartedError(f"{command[0]} cannot be started: {error}") from error
 

@@ -1,4 +1,4 @@
-"""edgewise_proto: the wire contract; import generation_pb2, generation_pb2_grpc and address."""
+"""edgewise_proto: the contract; import generation_pb2, delivery_pb2, their *_pb2_grpc, and address."""
 
 from typing import TYPE_CHECKING
 

@@ -100,7 +100,9 @@ class GenerateRequest(_message.Message):
     max_tokens: _builtins.int
     """New tokens at most."""
     vocabulary: _builtins.str
-    """Fingerprint of the caller's vocabulary: sha256 in lower-case hex."""
+    """Fingerprint of the caller's vocabulary: sha256 in lower-case hex. Where several models are
+    served, it chooses the one that answers.
+    """
     @_builtins.property
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The prompt, followed by the tokens generated so far (none in a fresh request)."""
@@ -233,12 +235,19 @@ Global___GenerateResponse: _TypeAlias = GenerateResponse  # noqa: Y015
 class GetModelRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    VOCABULARY_FIELD_NUMBER: _builtins.int
+    vocabulary: _builtins.str
+    """Fingerprint of the caller's vocabulary: sha256 in lower-case hex. Asks for the model that has
+    it. Empty: the first model.
+    """
     def __init__(
         self,
+        *,
+        vocabulary: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["vocabulary", b"vocabulary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -284,12 +293,17 @@ Global___GetModelResponse: _TypeAlias = GetModelResponse  # noqa: Y015
 class GetLoadRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    VOCABULARY_FIELD_NUMBER: _builtins.int
+    vocabulary: _builtins.str
+    """As in GetModelRequest: the model whose load is asked for."""
     def __init__(
         self,
+        *,
+        vocabulary: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["vocabulary", b"vocabulary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

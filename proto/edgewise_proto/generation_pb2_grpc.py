@@ -68,14 +68,15 @@ class GeneratorServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetModel(self, request, context):
-        """Describes the model being served.
+        """Describes the model being served, or the one with the caller's vocabulary where there are
+        several. Status codes as above.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetLoad(self, request, context):
-        """Describes how busy the service is now.
+        """Describes how busy the service is now with that model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

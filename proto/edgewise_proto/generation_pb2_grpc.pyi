@@ -43,9 +43,11 @@ class GeneratorStub:
     while loading or draining. Cancelling the call, or its deadline, stops the work.
     """
     GetModel: _grpc.UnaryUnaryMultiCallable[_generation_pb2.GetModelRequest, _generation_pb2.GetModelResponse]
-    """Describes the model being served."""
+    """Describes the model being served, or the one with the caller's vocabulary where there are
+    several. Status codes as above.
+    """
     GetLoad: _grpc.UnaryUnaryMultiCallable[_generation_pb2.GetLoadRequest, _generation_pb2.GetLoadResponse]
-    """Describes how busy the service is now."""
+    """Describes how busy the service is now with that model."""
 
 @_typing.type_check_only
 class GeneratorAsyncStub(GeneratorStub):
@@ -60,9 +62,11 @@ class GeneratorAsyncStub(GeneratorStub):
     while loading or draining. Cancelling the call, or its deadline, stops the work.
     """
     GetModel: _aio.UnaryUnaryMultiCallable[_generation_pb2.GetModelRequest, _generation_pb2.GetModelResponse]  # type: ignore[assignment]
-    """Describes the model being served."""
+    """Describes the model being served, or the one with the caller's vocabulary where there are
+    several. Status codes as above.
+    """
     GetLoad: _aio.UnaryUnaryMultiCallable[_generation_pb2.GetLoadRequest, _generation_pb2.GetLoadResponse]  # type: ignore[assignment]
-    """Describes how busy the service is now."""
+    """Describes how busy the service is now with that model."""
 
 class GeneratorServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -86,7 +90,9 @@ class GeneratorServicer(metaclass=_abc_1.ABCMeta):
         request: _generation_pb2.GetModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_generation_pb2.GetModelResponse, _abc.Awaitable[_generation_pb2.GetModelResponse]]:
-        """Describes the model being served."""
+        """Describes the model being served, or the one with the caller's vocabulary where there are
+        several. Status codes as above.
+        """
 
     @_abc_1.abstractmethod
     def GetLoad(
@@ -94,6 +100,6 @@ class GeneratorServicer(metaclass=_abc_1.ABCMeta):
         request: _generation_pb2.GetLoadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_generation_pb2.GetLoadResponse, _abc.Awaitable[_generation_pb2.GetLoadResponse]]:
-        """Describes how busy the service is now."""
+        """Describes how busy the service is now with that model."""
 
 def add_GeneratorServicer_to_server(servicer: GeneratorServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -202,7 +202,8 @@ else:
         if name in _LATE:
             from importlib import import_module
 
-            return getattr(import_module(_LATE[name]), name)
+            found = globals()[name] = getattr(import_module(_LATE[name]), name)
+            return found
         if name != "__version__":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib.metadata import version

@@ -3,6 +3,15 @@
 from collections.abc import Iterable, Sequence
 from itertools import product
 
+from edgewise.delivery.events import (
+    ModelEvent,
+    RevisionActivated,
+    RevisionRefused,
+    RevisionRolledBack,
+    RevisionStaged,
+    UpdateChecked,
+    UpdateDeferred,
+)
 from edgewise.errors import ConfigurationError
 from edgewise.generation.events import (
     AttemptEnded,
@@ -34,6 +43,14 @@ FIRST_TOKENS = (
     *(0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75),
     *(1, 1.5, 2.5, 5, 10, 20, 30, 60),
 )
+_DELIVERIES: dict[type[ModelEvent], str] = {
+    UpdateChecked: "checked",
+    UpdateDeferred: "deferred",
+    RevisionStaged: "staged",
+    RevisionActivated: "activated",
+    RevisionRefused: "refused",
+    RevisionRolledBack: "rolled_back",
+}
 WHOLE_REQUESTS = (0.05, 0.1, 0.25, 0.5, 1, 1.5, 2.5, 5, 7.5, 10, 15, 20, 30, 60, 120, 300)
 
 
@@ -86,6 +103,11 @@ class Metrics:
             source=Source,
         )
         self._tokens = self._counter("generation_tokens", "Tokens delivered.", source=Source)
+        self._deliveries = self._counter(
+            "model_deliveries",
+            "What happened to the model's revisions on this device.",
+            event=_DELIVERIES.values(),
+        )
         self._first_token = self._histogram(
             "time_to_first_token", "From the call to the first token, by its source.", FIRST_TOKENS
         )
@@ -117,6 +139,8 @@ class Metrics:
                     self._refusals.labels(source, veto).inc()
             case Completed():
                 self._completed(event)
+            case ModelEvent() if type(event) in _DELIVERIES:
+                self._deliveries.labels(_DELIVERIES[type(event)]).inc()
 
     def _completed(self, event: Completed) -> None:
         self._requests.labels(event.finish_reason).inc()

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self, Unpack
 
 from edgewise.cloud.config import CloudSecurity, CloudTimeouts
+from edgewise.device.installed_model import InstalledModel
 from edgewise.device.limits import Limits
-from edgewise.device.model_in_use import InstalledModel, open_model
+from edgewise.device.model_in_use import open_model
 from edgewise.device.state import CachedProbe, DeviceProbe, read_device_state
 from edgewise.errors import (
     ConfigurationError,
@@ -347,7 +348,7 @@ class Router:
         Raises ModelError, RuntimeFailedError where memory is short, or RouterClosedError.
         """
         self._require_open()
-        self._model.for_text().warm_up()
+        self._model.warm_up()
 
     def close(self) -> None:
         """Unload the model and close the connection. Closing again does nothing.

@@ -9,7 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgewise.device.model_in_use import InstalledModel
+from edgewise.device.installed_model import InstalledModel
 from edgewise.device.state import DeviceProbe
 from edgewise.errors import ConfigurationError, RouterClosedError
 from edgewise.generation.events import Event
@@ -184,7 +184,7 @@ class ModelUpdates:
 def tell_switch(
     emit: Callable[[Event], object], name: str, revision: str, before: str | None, rolled_back: str
 ) -> None:
-    """An OnSwitch (device/model_in_use.py) that makes an event of it."""
+    """An OnSwitch (device/installed_model.py) that makes an event of it."""
     from edgewise.delivery.events import RevisionActivated, RevisionRolledBack
 
     now = time.time()

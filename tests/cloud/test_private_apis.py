@@ -17,7 +17,6 @@ from grpc._cython import cygrpc
 
 import edgewise_cloud
 from edgewise_cloud.keras_models.import_tensorflow import import_tensorflow
-from edgewise_cloud.serving.engine.settings import EngineSettings
 from edgewise_cloud.serving.server.grpc_server import ConnectionLimits, grpc_server
 
 PACKAGE = Path(edgewise_cloud.__file__).parent
@@ -49,7 +48,7 @@ def test_grpc_hands_unknown_methods_to_our_loop() -> None:
     """AioServer._request_call of cygrpc is overridden; the answer is ours, not gRPC's own."""
 
     async def answer() -> str | None:
-        server = grpc_server(EngineSettings(slots=1), [], ConnectionLimits())
+        server = grpc_server(1, [], ConnectionLimits())
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         try:

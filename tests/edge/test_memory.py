@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from edgewise_edge.memory import available_memory
+from edgewise_edge.memory import available_memory, total_memory
 
 NO_LIMIT_V1 = 0x7FFF_FFFF_FFFF_F000
 KB = 1000
@@ -97,6 +97,16 @@ def test_the_least_headroom_of_nested_groups_counts(system, leaf, middle, top, e
     for folder, headroom in (("top", top), ("top/middle", middle), ("top/middle/leaf", leaf)):
         system.limit(folder, 100 * KB, (100 - headroom) * KB)
     assert system.available() == expected * KB
+
+
+def test_the_least_limit_is_what_there_is(system):
+    """Whatever is in use; without one it is the machine's."""
+    system.join("/top/leaf")
+    system.limit("top", 100 * KB, 90 * KB)
+    assert total_memory(system.proc) == 100 * KB
+    system.limit("top/leaf", 70 * KB, 0)
+    assert total_memory(system.proc) == 70 * KB
+    assert total_memory(system.proc / "no such folder") == psutil.virtual_memory().total
 
 
 def test_the_headroom_counts_not_the_limit(system):

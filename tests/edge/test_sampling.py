@@ -76,6 +76,30 @@ def test_nan_logits_are_a_runtime_failure() -> None:
         sample(np.array([0, math.nan], np.float32), SamplingParams(), [], 0)
 
 
+@pytest.mark.parametrize("temperature", [0, 1])
+@pytest.mark.parametrize("top_k", [0, 1, 40])
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_a_logit_that_is_no_number_is_a_runtime_failure(
+    temperature: float, top_k: int, value: float
+) -> None:
+    """However the token is chosen: a revision on probation is left for it."""
+    logits = np.zeros(100, np.float32)
+    logits[50] = value
+    params = SamplingParams(temperature=temperature, top_k=top_k)
+    with pytest.raises(RuntimeFailedError, match="NaN or infinite logits"):
+        sample(logits, params, [], 0)
+
+
+@pytest.mark.parametrize("temperature", [0, 1])
+def test_tokens_that_are_ruled_out_are_no_failure(temperature: float) -> None:
+    """Minus infinity is a chance of 0, as long as one token has another."""
+    logits = np.full(100, -math.inf, np.float32)
+    logits[50] = 1
+    assert sample(logits, SamplingParams(temperature=temperature), [], 0) == 50
+    with pytest.raises(RuntimeFailedError):
+        sample(logits - math.inf, SamplingParams(temperature=temperature), [], 0)
+
+
 @pytest.mark.parametrize(
     "bad",
     [

@@ -90,6 +90,15 @@ def test_a_truncated_model_is_refused(folder: Path, trials: list[list[str]]) -> 
     assert len(trials) == 1
 
 
+def test_a_trial_that_the_system_ends_says_nothing_of_the_model(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where memory is short: the error is another one, so that nobody remembers the model as bad."""
+    monkeypatch.setattr(sys, "executable", python(tmp_path / "py", "echo started; kill -KILL $$"))
+    with pytest.raises(trial.TrialFailedError, match="SIGKILL"):
+        trial.try_model(folder)
+
+
 def test_a_model_that_crashes_is_refused(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,7 +89,9 @@ class KillableServer:
 
     def _fork(self) -> Child:
         port, send_port = FORKS.Pipe(duplex=False)
-        settings = ServerSettings(model=self.model, port=0, engine=EngineSettings(slots=self.slots))
+        settings = ServerSettings(
+            models=(self.model,), port=0, engine=EngineSettings(slots=self.slots)
+        )
         arguments = (settings, self.compiled, send_port)
         process = FORKS.Process(target=_serve, args=arguments, daemon=True)
         process.start()

@@ -117,7 +117,7 @@ def main(model: str, port: int) -> None:
         other = cluster.add_node(**node)
         ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
         app = application(
-            ServerSettings(model=model, engine=EngineSettings(slots=SLOTS, queue=QUEUE)),
+            ServerSettings(models=(model,), engine=EngineSettings(slots=SLOTS, queue=QUEUE)),
             replicas=(2, 2),
             resources={"num_cpus": 0.1, "resources": {"place": 1}},
         )

@@ -115,7 +115,7 @@ class Running:
     server: Server
     address: str
     outcomes: list[RequestOutcome]  # of all requests, as they end
-    on_engine: RunningEngine | None  # None: the model is not loaded
+    on_engine: RunningEngine | None  # of the first model; None: it is not loaded
     _loop: asyncio.AbstractEventLoop
     _thread: threading.Thread
     _stopped: bool = field(default=False)
@@ -148,17 +148,20 @@ class Running:
 
 
 @contextmanager
-def serving(model: str, *, load: bool = True, **settings: Any) -> Iterator[Running]:
-    """Serve `model` on a free port until the block ends; without `load` it stays NOT_SERVING.
+def serving(*models: str, load: bool = True, **settings: Any) -> Iterator[Running]:
+    """Serve `models` on a free port until the block ends; without `load` it stays NOT_SERVING.
 
     Settings are those of the server or of its engine, which has two slots: each batch size is
     compiled, and services of the same size share what was compiled.
     """
     ours = {part.name for part in fields(EngineSettings)} & settings.keys()
     engine = EngineSettings(**{"slots": 2, **{name: settings.pop(name) for name in ours}})
-    given = {"model": model, "port": 0, "grace": 1.0, "engine": engine, **settings}
+    given = {"models": models, "port": 0, "grace": 1.0, "engine": engine, **settings}
     with ExitStack() as stack:
-        on_engine = stack.enter_context(running_engine(model, engine)) if load else None
+        engines = {
+            model: stack.enter_context(running_engine(model, engine)) for model in models if load
+        }
+        on_engine = engines[models[0]] if load else None
         loop = asyncio.new_event_loop()
         stack.callback(loop.close)
         thread = threading.Thread(target=loop.run_forever, daemon=True)
@@ -169,12 +172,12 @@ def serving(model: str, *, load: bool = True, **settings: Any) -> Iterator[Runni
         async def start() -> tuple[Server, int]:
             server = Server(
                 ServerSettings(**given),
-                load_engine=lambda *_: on_engine.engine,
+                load_engine=lambda model, *_: engines[model].engine,
                 observers=[outcomes],
             )
             port = await server.start()
             if load:
-                await server.load_model()
+                await server.load_models()
             return server, port
 
         try:
@@ -184,6 +187,6 @@ def serving(model: str, *, load: bool = True, **settings: Any) -> Iterator[Runni
             raise
         running = Running(server, f"127.0.0.1:{port}", outcomes.ended, on_engine, loop, thread)
         stack.callback(running.stop)
-        if on_engine:
-            stack.callback(on_engine.programs.behave)
+        for each in engines.values():
+            stack.callback(each.programs.behave)
         yield running

@@ -14,28 +14,31 @@ import typer
 
 from edgewise_cloud.console import FAILED, exit_at_once, exit_interrupted, say, shown_progress
 from edgewise_cloud.errors import EngineDeadError, ServeError
-from edgewise_cloud.keras_models.find import find_checkpoint
 from edgewise_cloud.serving.engine.settings import EngineSettings, Precision
 from edgewise_cloud.serving.observe.logs import LogFormat, configure_logs
+from edgewise_cloud.serving.server.delivery.settings import DeliverySettings
 
 if TYPE_CHECKING:
     from edgewise_cloud.serving.server.server import ServerSettings
 
 log = logging.getLogger("edgewise_cloud.serving.cli")
 
-ENGINE = EngineSettings()  # defaults of the command line
+ENGINE, DELIVERY = EngineSettings(), DeliverySettings()  # defaults of the command line
 LIMITS, SECURITY = "Limits", "Security"
+CHANNEL = "Channel"
 OBSERVING = "Logs, metrics and traces"
 
-Model = Annotated[
-    str,
+Models = Annotated[
+    list[str],
     typer.Option(
         "--model",
         "-m",
         metavar="MODEL",
-        help="Bundled model, folder with Keras weights, KerasHub preset, or hf://USER/MODEL.",
+        help="Bundled model, folder with Keras weights, KerasHub preset, or hf://USER/MODEL. Give it "
+        "again for a model of another vocabulary, whose devices are served too.",
     ),
 ]
+DEFAULT_MODELS = ["tales"]
 Slots = Annotated[
     int,
     typer.Option(
@@ -82,7 +85,7 @@ Logs = Annotated[
 
 
 def serve(
-    model: Model = "tales",
+    model: Models = DEFAULT_MODELS,
     host: Annotated[
         str,
         typer.Option(
@@ -145,6 +148,27 @@ def serve(
             rich_help_panel=SECURITY,
         ),
     ] = False,
+    channel: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Serve the files of this channel to devices, too; 'channel init' makes one.",
+            show_default="no channel",
+            rich_help_panel=CHANNEL,
+        ),
+    ] = None,
+    delivery_bandwidth: Annotated[
+        int,
+        typer.Option(
+            metavar="BYTES",
+            help="Bytes per second for all downloads together.",
+            rich_help_panel=CHANNEL,
+        ),
+    ] = DELIVERY.bandwidth,
+    downloads: Annotated[
+        int,
+        typer.Option(metavar="N", min=1, help="Downloads at once.", rich_help_panel=CHANNEL),
+    ] = DELIVERY.downloads,
     metrics_port: Annotated[
         int | None,
         typer.Option(
@@ -177,6 +201,7 @@ def serve(
 
     Example: edgewise-cloud serve --model tales --port 50051
     """
+    from edgewise_cloud.serving.engine.load_engines import check_models
     from edgewise_cloud.serving.observe.observers import ObserverSettings
     from edgewise_cloud.serving.security.settings import Security
     from edgewise_cloud.serving.server.server import ServerSettings
@@ -190,17 +215,21 @@ def serve(
         insecure=insecure,
     )
     settings = ServerSettings(
-        model=model,
+        models=tuple(model),
         host=host,
         port=port,
         engine=EngineSettings(slots=slots, queue=queue, per_caller=per_caller, dtype=dtype),
+        delivery=DeliverySettings(
+            channel=channel, bandwidth=delivery_bandwidth, downloads=downloads
+        ),
         grace=grace,
         security=security,
         observers=ObserverSettings(
             metrics_host=metrics_host, metrics_port=metrics_port, traces=traces
         ),
     )
-    find_checkpoint(model)
+    check_models(settings.models, settings.engine)
+    settings.delivery.check()
     # While the model loads there is nothing to drain: Ctrl-C exits at once, like SIGTERM.
     signal.signal(signal.SIGINT, exit_interrupted)
     try:
@@ -236,7 +265,8 @@ def _example(settings: "ServerSettings", port: int) -> str:
     from edgewise_cloud.serving.security.settings import is_loopback
 
     host = settings.host if is_loopback(settings.host) else "THIS-HOST"
-    model = [] if settings.model == "tales" else ["--model", settings.model]
+    name = settings.models[0]
+    model = [] if name == "tales" else ["--model", name]
     command = ["edgewise", "generate", "Once upon a time", *model, "--mode", "only_in_cloud"]
     command += ["--cloud", f"[{host}]:{port}" if ":" in host else f"{host}:{port}"]
     if settings.security.certificate:

@@ -45,6 +45,17 @@ class RequestOutcome:
     queue_time: float | None = None  # from arrival until work began, if it did
     time_to_first_token: float | None = None  # from arrival, if there was one
     finish_reason: str | None = None  # stop, length
+    model: str | None = None  # the name of the one that answered
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadOutcome:
+    """How one download from the channel ended. It does not say whose it was."""
+
+    file: str  # its name in the channel; empty for an invalid one
+    code: grpc.StatusCode
+    sent: int  # bytes
+    total_time: float  # seconds
 
 
 class Observer(Protocol):

@@ -63,12 +63,13 @@ def sample(
     # caches, so each call takes ten times as long here as by itself.
     ids = _likeliest(scores, params.top_k)
     weights = np.divide(scores[ids], params.temperature, dtype=np.float64)
-    weights = np.exp(weights - weights.max())
+    largest = weights.max()
+    _require_number(largest)
+    weights = np.exp(weights - largest)
     if params.top_p < 1:
         kept = _top_p(weights, params.top_p)
         ids, weights = ids[kept], weights[kept]
     cumulative = weights.cumsum()
-    _require_number(cumulative[-1])
     index = cumulative.searchsorted(uniform(params.seed, position) * cumulative[-1], side="right")
     if index == ids.size:  # rounding made the product equal to the sum
         index = np.flatnonzero(weights)[-1]

@@ -12,18 +12,18 @@ from edgewise.cli.config import Config, ConfiguredCommand, load_config
 from edgewise.cli.doctor import examine
 from edgewise.cli.exit_codes import ExitCode
 from edgewise.cli.models import models
-from edgewise.cli.option_groups import Group, with_option_groups
-from edgewise.cli.output import note, waiting, write, write_json, write_table
-from edgewise.cli.request_options import (
+from edgewise.cli.options.groups import Group, with_option_groups
+from edgewise.cli.options.request import (
     AssumedDevice,
     GenerateOptions,
     Json,
     Prompt,
     RouteOptions,
 )
-from edgewise.cli.router_options import Model, RouterOptions, Threads
+from edgewise.cli.options.router import Model, RouterOptions, Threads
+from edgewise.cli.options.values import read_prompt
+from edgewise.cli.output import note, waiting, write, write_json, write_table
 from edgewise.cli.tables import decision_table, doctor_table, profile_table
-from edgewise.cli.values import read_prompt
 from edgewise.device.state import read_device_state
 from edgewise.generation.result import decision_dict, refusal_dict, summary
 

@@ -13,9 +13,9 @@ from typing import Any, get_args
 import platformdirs
 
 from edgewise import ConfigurationError
-from edgewise.cli.option_groups import Command
-from edgewise.cli.router_options import RouterOptions
-from edgewise.cli.values import TOKEN_VARIABLE
+from edgewise.cli.options.groups import Command
+from edgewise.cli.options.router import RouterOptions
+from edgewise.cli.options.values import TOKEN_VARIABLE
 
 CONFIG_VARIABLE = "EDGEWISE_CONFIG"
 

@@ -14,7 +14,7 @@ from edgewise import (
     VocabularyMismatchError,
 )
 from edgewise.cli.exit_codes import ExitCode
-from edgewise.cli.router_options import RouterOptions
+from edgewise.cli.options.router import RouterOptions
 from edgewise.device.state import read_device_state
 from edgewise_edge import Manifest
 

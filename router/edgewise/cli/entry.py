@@ -8,8 +8,8 @@ from edgewise import ConfigurationError, EdgeError, EdgewiseError
 from edgewise.cli.commands import app
 from edgewise.cli.config import load_config
 from edgewise.cli.exit_codes import ExitCode, exit_code
+from edgewise.cli.options.values import option_name
 from edgewise.cli.output import note
-from edgewise.cli.values import option_name
 from edgewise.cli.wording import OPTIONS, in_words_of_options
 from edgewise_edge.standard_streams import abandon, prepare_output
 

@@ -3,10 +3,10 @@
 import re
 from dataclasses import fields
 
-from edgewise.cli.models.options import ChannelOptions
-from edgewise.cli.request_options import AssumedDevice, GenerateOptions
-from edgewise.cli.router_options import RouterOptions
-from edgewise.cli.values import option_name
+from edgewise.cli.options.channel import ChannelOptions
+from edgewise.cli.options.request import AssumedDevice, GenerateOptions
+from edgewise.cli.options.router import RouterOptions
+from edgewise.cli.options.values import option_name
 
 OPTIONS = {
     part.name

@@ -45,12 +45,19 @@ class CloudClient:
         self._closed = False
 
     def model(
-        self, timeout: float, stop: StopSignal | None = None, *, caller_deadline: bool = False
+        self,
+        vocabulary: str,
+        timeout: float,
+        stop: StopSignal | None = None,
+        *,
+        caller_deadline: bool = False,
     ) -> pb.GetModelResponse:
-        """The model that is served. Setting `stop` cancels the call, which then fails."""
+        """The model that is served for the vocabulary with this fingerprint. Setting `stop` cancels the call, which then fails."""
         with self._stub(caller_deadline=caller_deadline) as stub:
             call = stub.GetModel.future(
-                pb.GetModelRequest(), timeout=timeout, metadata=self._metadata
+                pb.GetModelRequest(vocabulary=vocabulary),
+                timeout=timeout,
+                metadata=self._metadata,
             )
             if stop:
                 stop.add_callback(call.cancel)
@@ -62,10 +69,11 @@ class CloudClient:
                 call.cancel()  # an interrupt ends only the wait for it
             return response
 
-    def get_load(self, timeout: float) -> pb.GetLoadResponse:
-        """The current load of the service."""
+    def get_load(self, vocabulary: str, timeout: float) -> pb.GetLoadResponse:
+        """The current load of the service, for that model."""
+        request = pb.GetLoadRequest(vocabulary=vocabulary)
         with self._stub() as stub:
-            return stub.GetLoad(pb.GetLoadRequest(), timeout=timeout, metadata=self._metadata)
+            return stub.GetLoad(request, timeout=timeout, metadata=self._metadata)
 
     @contextmanager
     def generate(

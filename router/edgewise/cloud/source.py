@@ -129,6 +129,7 @@ class CloudSource:
     def _read_model(self, attempt: Attempt | None = None) -> pb.GetModelResponse:
         timeout, time_left = self._timeouts.connect, attempt.time_left if attempt else None
         model = self.client.model(
+            self._vocabulary(),
             timeout if time_left is None else min(timeout, time_left),
             attempt.stop if attempt else None,
             caller_deadline=time_left is not None and time_left < timeout,
@@ -149,7 +150,7 @@ class CloudSource:
 
     def read_load(self) -> pb.GetLoadResponse:
         """How busy the service is now. Raises SourceFailedError."""
-        load = self.client.get_load(self._timeouts.connect)
+        load = self.client.get_load(self._vocabulary(), self._timeouts.connect)
         self._load, self.load_read_at = load, time.monotonic()
         return load
 

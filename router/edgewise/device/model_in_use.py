@@ -1,30 +1,14 @@
-"""Which source of the device a new text uses: that of the model's active revision."""
+"""Which source of the device a new text uses."""
 
-import logging
-import threading
-from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from edgewise.device.probation import Probation, Replaceable
-from edgewise.device.source import DeviceSource, Watch
+from edgewise.device.installed_model import InstalledModel, OnSwitch
+from edgewise.device.source import DeviceSource
 from edgewise.generation.source import DeviceTokenSource, ModelAvailability, require_device_source
 from edgewise.latency.log import LatencyLog
-from edgewise.policy.types import Availability
-from edgewise_edge import Manifest, ModelError, ModelIncompatibleError, ModelNotFoundError
-from edgewise_edge.store.active import STATE_FILE, installed_folders, is_name, store_root
-from edgewise_edge.store.catalog import BUNDLED, bundled_models
-
-if TYPE_CHECKING:
-    from edgewise_edge.installed.store import ModelStore
-
-log = logging.getLogger("edgewise")
-
-_Stamp = tuple[int, int, int] | None  # of the state file, which is replaced when it changes
-# Called with the model's name, the revision that texts use from now on, the one before (None: none),
-# and why that one was rolled back ("": it was not).
-OnSwitch = Callable[[str, str, str | None, str], object]
+from edgewise_edge.store.active import STATE_FILE, is_name, store_root
+from edgewise_edge.store.catalog import bundled_models
 
 
 class ModelInUse(Protocol):
@@ -39,6 +23,9 @@ class ModelInUse(Protocol):
 
     def availability(self) -> ModelAvailability:
         """Whether the model is on the device, and whether it is loaded; cheap."""
+
+    def warm_up(self) -> None:
+        """Load it. Raises ModelError or RuntimeFailedError."""
 
     def vocabulary(self) -> str:
         """The fingerprint of its vocabulary; "" for a model that is not on the device."""
@@ -65,6 +52,10 @@ class FixedModel:
         """See ModelInUse."""
         return self.source.availability()
 
+    def warm_up(self) -> None:
+        """See ModelInUse."""
+        self.source.warm_up()
+
     def vocabulary(self) -> str:
         """See ModelInUse."""
         return self.source.tokenizer.fingerprint
@@ -72,210 +63,6 @@ class FixedModel:
     def unload(self) -> None:
         """See ModelInUse."""
         self.source.unload()
-
-
-class InstalledModel:
-    """The model `name`: its active revision in the store at `root`, or else the bundled one.
-
-    A staged revision is taken, and what another process has switched to is followed, by the next
-    text that starts while no other one runs. `missing` says where a model that is nowhere comes
-    from; without it that is ModelNotFoundError. `on_switch` hears of each switch. Thread-safe.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        latency: LatencyLog,
-        threads: int | None = None,
-        keep_alive: float | None = None,
-        *,
-        root: Path | None = None,
-        missing: str = "",
-        on_switch: OnSwitch | None = None,
-    ) -> None:
-        self.name, self._root = name, root or store_root()
-        self._on_switch = on_switch
-        self._missing = missing
-        self._new_source = partial(
-            DeviceSource, latency=latency, threads=threads, keep_alive=keep_alive
-        )
-        self._state_file = self._root / "models" / name / STATE_FILE
-        self._lock = threading.RLock()
-        self._source: DeviceSource | None = None
-        self._vocabulary = ""
-        self._seen: _Stamp | None = None
-        self._damaged: set[Path] = set()
-        self._failure: ModelError | None = None  # of the best revision, if none can be used
-        self._follow(self._stamp())
-        if self._source is None and not missing:
-            raise self._not_here()
-
-    def __str__(self) -> str:
-        """Its name and revision, if it is here."""
-        return f"{self.name}@{self._revision}" if self._source else self.name
-
-    @property
-    def source(self) -> DeviceSource:
-        """See ModelInUse."""
-        return self._source or self.for_text()
-
-    @property
-    def in_use(self) -> bool:
-        """Whether a text is being generated on this device."""
-        return self._source is not None and self._source.in_use
-
-    def for_text(self) -> DeviceSource:
-        """See ModelInUse. Takes what is staged, or follows another process, between texts."""
-        stamp = self._stamp()
-        if stamp != self._seen:
-            with self._lock:
-                if not self.in_use:
-                    self._follow(stamp)
-        if self._source is None:
-            raise self._not_here()
-        return self._source
-
-    def availability(self) -> ModelAvailability:
-        """See ModelInUse."""
-        if self._stamp() is not None and (staged := self.staged()):
-            loaded = bool(self._source and self._source.model)
-            detail = f"{self.name} {staged} is staged: the next text uses it"
-            return ModelAvailability(Availability.STAGED, loaded, detail)
-        if self._source:
-            return self._source.availability()
-        status = Availability.DOWNLOADABLE if self._missing else Availability.UNAVAILABLE
-        return ModelAvailability(status, loaded=False, detail=str(self._not_here()))
-
-    def vocabulary(self) -> str:
-        """See ModelInUse."""
-        return self._vocabulary
-
-    def unload(self) -> None:
-        """See ModelInUse."""
-        if self._source:
-            self._source.unload()
-
-    def staged(self) -> str | None:
-        """The revision that the next text uses, if it is another one than now."""
-        return self._store().state(self.name).staged
-
-    def _follow(self, stamp: _Stamp) -> None:
-        """Use what the store says now."""
-        self._damaged.clear()
-        watch: Watch = Replaceable(self._replace)
-        before, rolled_back = self._revision, ""
-        if stamp is not None:
-            store = self._store()
-            was = store.state(self.name)
-            store.take_staged(self.name)
-            store.starting(self.name)  # rolls back what a process has died over
-            store.started(self.name)
-            now = store.state(self.name)
-            if now.probation:
-                watch = Probation(store, self.name, now.probation.revision, self._replace)
-            before = before or was.active
-            rolled_back = next((now.failed[key] for key in now.failed.keys() - was.failed), "")
-        self._switch(watch)
-        self._seen = stamp
-        self._tell(before, rolled_back)
-
-    @property
-    def _revision(self) -> str | None:
-        return self._source.manifest.revision if self._source else None
-
-    def _tell(self, before: str | None, rolled_back: str = "") -> None:
-        """Report a switch, if there was one."""
-        now = self._revision
-        if now and now != before and (self._seen is not None or before):
-            log.info("%s %s is used from now on", self.name, now)
-            if self._on_switch:
-                self._on_switch(self.name, now, before, rolled_back)
-
-    def _switch(self, watch: Watch) -> None:
-        """To the best revision that can be used; only the first one can be on probation."""
-        self._failure = None
-        for folder in self._folders():
-            if self._source and self._source.folder == folder and folder not in self._damaged:
-                return
-            try:
-                source = self._checked(folder, watch)
-            except ModelError as error:
-                self._failure = self._failure or error
-                log.warning("%s is not used: %s", folder, error)
-            else:
-                if self._source:
-                    self._source.retire()
-                self._source, self._vocabulary = source, source.manifest.vocabulary
-                return
-            watch = Replaceable(self._replace)
-
-    def _checked(self, folder: Path, watch: Watch) -> DeviceSource:
-        manifest = Manifest.read(folder)
-        if self._vocabulary not in {"", manifest.vocabulary}:
-            raise ModelIncompatibleError(
-                f"{manifest.name} {manifest.revision} has another vocabulary than the revision in "
-                "use, so an answer could not continue in the cloud. A model with another vocabulary "
-                "is published under another name; create another router for it"
-            )
-        return self._new_source(folder, watch=watch)
-
-    def _folders(self) -> Iterator[Path]:
-        found = list(installed_folders(self.name, self._root))
-        if self.name in bundled_models():
-            found.append(BUNDLED / self.name)
-        return (folder for folder in found if folder not in self._damaged)
-
-    def _replace(self, source: DeviceSource, error: Exception) -> DeviceSource | None:
-        """What continues in place of `source`, which failed; None if that is no reason to switch."""
-        with self._lock:
-            if source is self._source:
-                if not self._give_up(source, error):
-                    return None
-                self._switch(Replaceable(self._replace))
-                self._tell(source.manifest.revision, str(error))
-            return None if self._source is source else self._source
-
-    def _give_up(self, source: DeviceSource, error: Exception) -> bool:
-        """Whether another revision is to take its place."""
-        revision = source.manifest.revision
-        if self._stamp() is not None and source.folder.is_relative_to(self._root):
-            store = self._store()
-            state = store.state(self.name)
-            if state.probation and not (state.previous or self.name in bundled_models()):
-                return False  # there is nothing before it
-            reason = f"{type(error).__name__}: {error}"
-            done = store.generation_ended(self.name, ok=False, reason=reason, revision=revision)
-            if done:
-                log.warning("%s %s failed on probation (%s): %s", self.name, revision, error, done)
-                return True
-        if isinstance(error, ModelError):
-            self._damaged.add(source.folder)
-            return True
-        return False
-
-    def _stamp(self) -> _Stamp:
-        try:
-            found = self._state_file.stat()
-        except (OSError, ValueError):
-            return None
-        return found.st_mtime_ns, found.st_ino, found.st_size
-
-    def _store(self) -> "ModelStore":
-        from edgewise_edge.installed.store import ModelStore  # only where something is installed
-
-        return ModelStore(self._root)
-
-    def _not_here(self) -> ModelNotFoundError:
-        failure = f" ({self._failure})" if self._failure else ""
-        if self._missing:
-            return ModelNotFoundError(
-                f"the model {self.name!r} is not on this device yet{failure}; call "
-                f"router.download() to fetch it from {self._missing}"
-            )
-        return ModelNotFoundError(
-            f"no revision of {self.name!r} in the store at {self._root} can be used{failure}; "
-            "download or install it again"
-        )
 
 
 def open_model(
@@ -291,20 +78,16 @@ def open_model(
     """The model of a router. Raises ModelError, and ConfigurationError for what is no source."""
     if not isinstance(model, str | Path):
         return FixedModel(require_device_source(model))
-    if isinstance(model, str) and (is_installed_name(model, root) or (missing and is_name(model))):
+    if isinstance(model, str) and (_is_installed_name(model, root) or (missing and is_name(model))):
         return InstalledModel(
             model, latency, threads, keep_alive, root=root, missing=missing, on_switch=on_switch
         )
     return FixedModel(DeviceSource(model, latency, threads, keep_alive))
 
 
-def is_installed_name(model: object, root: Path | None = None) -> bool:
+def _is_installed_name(model: str, root: Path | None = None) -> bool:
     """Whether `model` names a bundled model, or one that the store knows; cheap."""
-    return (
-        isinstance(model, str)
-        and is_name(model)
-        and (
-            model in bundled_models()
-            or ((root or store_root()) / "models" / model / STATE_FILE).exists()
-        )
+    return is_name(model) and (
+        model in bundled_models()
+        or ((root or store_root()) / "models" / model / STATE_FILE).exists()
     )

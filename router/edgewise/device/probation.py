@@ -27,6 +27,10 @@ class Replaceable:
         """See Watch."""
         return nullcontext()
 
+    def replaces(self, source: DeviceSource, error: Exception) -> bool:
+        """See Watch."""
+        return self.successor(source, error) is not None
+
     def run(
         self, source: DeviceSource, request: TokenRequest, attempt: Attempt
     ) -> Generator[int, None, None]:
@@ -65,6 +69,10 @@ class Probation:
         finally:
             self.store.started(self.name)
 
+    def replaces(self, source: DeviceSource, error: Exception) -> bool:
+        """See Watch."""
+        return self.successor(source, error) is not None
+
     def run(
         self, source: DeviceSource, request: TokenRequest, attempt: Attempt
     ) -> Generator[int, None, None]:
@@ -81,7 +89,7 @@ class Probation:
             raise
         except (ModelError, RuntimeFailedError) as error:
             rest = _rest(request, generated)
-            other = None if _short_of_memory(error) else self.successor(source, error)
+            other = None if short_of_memory(error) else self.successor(source, error)
             if other is None or rest.max_tokens < 1 or not _fits(rest, other):
                 raise
             yield from _continue(other, rest, attempt)
@@ -113,7 +121,7 @@ def _fits(request: TokenRequest, source: DeviceSource) -> bool:
     return request.sliding_window or request.position < window
 
 
-def _short_of_memory(error: Exception) -> bool:
+def short_of_memory(error: Exception) -> bool:
     """Not the revision's fault, as far as one can tell."""
     cause = error.__cause__
     return (

@@ -40,6 +40,9 @@ class Watch(Protocol):
     def starting(self) -> AbstractContextManager[None]:
         """While the model is loaded or run."""
 
+    def replaces(self, source: "DeviceSource", error: Exception) -> bool:
+        """Whether another source continues in place of `source`, which would fail with `error`."""
+
     def run(
         self, source: "DeviceSource", request: TokenRequest, attempt: Attempt
     ) -> Generator[int, None, None]:
@@ -51,6 +54,9 @@ class _Unwatched:
 
     def starting(self) -> AbstractContextManager[None]:
         return nullcontext()
+
+    def replaces(self, *_: object) -> bool:
+        return False
 
     def run(
         self, source: "DeviceSource", request: TokenRequest, attempt: Attempt
@@ -108,9 +114,10 @@ class DeviceSource:
 
     def availability(self) -> ModelAvailability:
         """Whether the model is on the device, and whether it is loaded; cheap."""
-        problem = "" if self.model else self._problem()
-        status = Availability.UNAVAILABLE if problem else Availability.AVAILABLE
-        return ModelAvailability(status, self.model is not None, problem)
+        problem = None if self.model else self._problem()
+        if problem and not self._watch.replaces(self, problem):
+            return ModelAvailability(Availability.UNAVAILABLE, loaded=False, detail=str(problem))
+        return ModelAvailability(Availability.AVAILABLE, self.model is not None)
 
     def state(self, token_ids: Sequence[int], max_tokens: int) -> EdgeState:
         """What the policy needs to know, for `max_tokens` more tokens after `token_ids`; cheap."""
@@ -209,8 +216,7 @@ class DeviceSource:
 
     def _learn(self, attempt: Attempt) -> None:
         """Log how long it took, unless concurrent attempts have slowed it down."""
-        measurement = attempt.measurement()
-        if attempt.alone and measurement:
+        if attempt.alone and (measurement := attempt.measurement()):
             self._latency.add(self.key, measurement)
 
     def _predict(self, token_ids: Sequence[int], max_tokens: int) -> PredictedTime:
@@ -235,9 +241,9 @@ class DeviceSource:
             sampling=SamplingParams(temperature=0),
         )
 
-    def _problem(self) -> str:
+    def _problem(self) -> ModelError | None:
         try:
             self.manifest.verify_size(self.folder, MODEL_FILE)
         except ModelError as error:
-            return str(error)
-        return ""
+            return error
+        return None

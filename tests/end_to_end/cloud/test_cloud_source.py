@@ -124,7 +124,7 @@ def test_the_reported_load_expires(exact_folder: Path, exact_model: DeviceModel)
         cloud_source.load_read_at -= 60  # seconds
         assert first_token() < 77
 
-        def broken(_: float) -> None:
+        def broken(*_: object) -> None:
             raise CloudUnavailableError("made to fail")
 
         cloud_source.client.get_load = broken
@@ -244,7 +244,7 @@ def test_a_connection_that_the_network_lost_is_replaced(
         assert router.generate(PROMPT, max_tokens=1).token_ids == (10,)
         proxy.stall()
         with pytest.raises(CloudUnavailableError):  # from now on this connection is dead
-            router.cloud_source.client.get_load(0.2)
+            router.cloud_source.client.get_load("", 0.2)
         proxy.heal()
         assert router.generate(PROMPT, max_tokens=1).token_ids == (10,)
         assert proxy.connections == 2

@@ -13,9 +13,10 @@ from edgewise.cli.exit_codes import ExitCode
 
 DOCS = (Path(__file__).parents[3] / "docs" / "cli.md").read_text(encoding="utf-8")
 COMMANDS = typer.main.get_command(app).commands
+MODELS = COMMANDS["models"].commands
 OPTIONS = [
     pytest.param(option, id=f"{name} {option.name}")
-    for name, command in COMMANDS.items()
+    for name, command in (COMMANDS | MODELS).items()
     for option in command.params
 ]
 
@@ -32,13 +33,14 @@ def rows(heading):
 def test_every_option_has_a_help_text_and_a_default(option):
     """A default of None or False is put into words."""
     assert option.help.endswith(".")
-    assert isinstance(option.show_default, str) or option.default not in {None, False}
+    worded = isinstance(option.show_default, str) or option.default not in {None, False}
+    assert worded or option.required
 
 
 def test_short_options_mean_the_same_everywhere():
     """And are those that the docs list."""
     found = {}
-    for command in COMMANDS.values():
+    for command in (COMMANDS | MODELS).values():
         for option in command.params:
             for name in option.opts:
                 if re.fullmatch("-[a-z]", name):
@@ -48,11 +50,11 @@ def test_short_options_mean_the_same_everywhere():
 
 
 @pytest.mark.parametrize("columns", ["60", "80"])
-@pytest.mark.parametrize("command", ["", *COMMANDS])
+@pytest.mark.parametrize("command", ["", *COMMANDS, "models pull", "models remove"])
 def test_no_help_page_cuts_a_name(edgewise, monkeypatch, command, columns):
     """In narrow terminals too; -h and --help are the same. Types are not Python's."""
     monkeypatch.setenv("COLUMNS", columns)
-    arguments = [command] if command else []
+    arguments = command.split()
     done = edgewise(*arguments, "-h")
     assert done == edgewise(*arguments, "--help")
     assert done.returncode == 0
@@ -75,30 +77,41 @@ def test_docs_list_every_command():
     assert set(re.findall(r"\| `edgewise (\w+)", section)) == set(COMMANDS)
 
 
+def test_docs_list_every_command_of_models():
+    """With what it takes."""
+    section = DOCS.split("## Models\n")[1].split("\n## ")[0]
+    assert set(re.findall(r"`models (\w+)", section)) == set(MODELS)
+
+
 def test_docs_list_every_exit_status():
     """In the words of --help."""
     assert rows("Exit codes") == [[str(code.value), code.meaning] for code in ExitCode]
 
 
 def test_docs_list_every_key_of_the_config_file():
-    """Each is the name of an option of `generate`."""
+    """Each is the name of an option of `generate`, or of `models pull`."""
     documented = re.findall(r"`([a-z-]+)`", " ".join(row[0] for row in rows("The config file")))
     assert sorted(documented) == sorted(config_keys())
-    options = {name for option in COMMANDS["generate"].params for name in option.opts}
+    commands = (COMMANDS["generate"], MODELS["pull"])
+    options = {name for each in commands for option in each.params for name in option.opts}
     assert {f"--{key}" for key in config_keys()} <= options
 
 
 def test_options_in_the_docs_exist():
     """Each that is written with two dashes."""
     known = {
-        name for command in COMMANDS.values() for option in command.params for name in option.opts
+        name
+        for command in (COMMANDS | MODELS).values()
+        for option in command.params
+        for name in option.opts
     }
     known |= {"--install-completion", "--version", "--help"}
     assert set(re.findall(r"`[^`]*?(--[a-z][a-z-]*)", DOCS)) <= known
 
 
 def test_config_file_is_given_to_every_command():
-    """By name."""
+    """By name; `models` reads it itself, since what it remembers comes first."""
     context = typer.main.get_command(app).make_context("edgewise", ["doctor"])
     read_config(context)
-    assert set(context.default_map) == set(COMMANDS)
+    assert set(context.default_map) | {"models"} == set(COMMANDS)
+    assert context.obj is not None

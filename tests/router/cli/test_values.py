@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from edgewise import ConfigurationError, Limits, RequestError
-from edgewise.cli.router_options import RouterOptions
-from edgewise.cli.values import parse_size, read_prompt
+from edgewise.cli.options.router import RouterOptions
+from edgewise.cli.options.values import parse_size, read_prompt
 from edgewise.cli.wording import in_words_of_options
 
 

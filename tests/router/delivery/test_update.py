@@ -21,6 +21,7 @@ from edgewise.delivery.settings import DownloadSettings
 from edgewise.delivery.update import Updater, UpdateResult
 from edgewise_edge.errors import EdgewiseError
 from edgewise_edge.installed.store import ModelStore
+from edgewise_edge.trial import TrialFailedError
 from tests.router.delivery.conftest import FakeClock
 from tests.support.file_server import Fault, FileServer
 from tests.support.installed_models import activate, files_of, install, is_whole
@@ -188,6 +189,16 @@ def test_a_refused_revision_is_remembered(device: Device, error: EdgewiseError) 
     assert device.update().revision == "good"
 
 
+def test_a_trial_that_came_to_no_end_says_nothing_of_the_revision(device: Device) -> None:
+    """Memory was short, say: it is tried again, and nothing is fetched again."""
+    device.error = TrialFailedError("it was killed")
+    with pytest.raises(TrialFailedError):
+        device.update()
+    device.error = None
+    result = device.update()
+    assert (result.outcome, result.fetched) == (UpdateOutcome.STAGED, 0)
+
+
 @pytest.mark.parametrize("fault", [Fault.TRUNCATE, Fault.OTHER_BYTES])
 def test_what_came_is_kept_for_the_next_try(device: Device, fault: Fault) -> None:
     """Bytes that are right are not fetched twice; others are never used."""
@@ -319,7 +330,7 @@ def test_a_manifest_of_another_model_is_refused(device: Device) -> None:
 
 
 def test_an_observer_that_fails_stops_nothing(device: Device) -> None:
-    """Nor does one that is slow hide anything."""
+    """Its error is logged."""
 
     def fails(_: ModelEvent) -> None:
         raise ValueError("private")

@@ -6,6 +6,12 @@ from importlib import import_module
 import pytest
 from prometheus_client import CollectorRegistry
 
+from edgewise.delivery.events import (
+    DownloadProgressed,
+    RevisionRefused,
+    RevisionRolledBack,
+    UpdateChecked,
+)
 from edgewise.errors import ConfigurationError
 from edgewise.generation.events import (
     AttemptEnded,
@@ -106,6 +112,21 @@ def test_generation_from_both_sources_is_divided() -> None:
         "time_to_first_token_seconds_sum/in_cloud": 0.5,
         "e2e_request_latency_seconds_count/on_device": 1,
         "e2e_request_latency_seconds_sum/on_device": 2.0,
+    }
+
+
+def test_deliveries_are_counted_by_what_happened() -> None:
+    """Progress is none of it."""
+    fields = {"model": "tales", "revision": "r1", "time": 1.0}
+    assert changed(
+        UpdateChecked(current=None, **fields),
+        DownloadProgressed(done=1, total=2, rate=None, **fields),
+        RevisionRefused(reason="nonsense", **fields),
+        RevisionRolledBack(reason="revoked", back_to=None, **fields),
+    ) == {
+        "model_deliveries_total/checked": 1,
+        "model_deliveries_total/refused": 1,
+        "model_deliveries_total/rolled_back": 1,
     }
 
 

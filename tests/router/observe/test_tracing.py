@@ -9,6 +9,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_trace_id
 
+from edgewise.delivery.events import RevisionStaged
 from edgewise.errors import ConfigurationError
 from edgewise.generation.events import (
     AttemptEnded,
@@ -181,6 +182,12 @@ def test_private_generation_has_no_span(traced: Traced) -> None:
         traced.tell(event(kind, privacy=Privacy.PRIVATE))
         assert traced.tracing.traceparent("g1") is None
     assert traced.spans == ()
+
+
+def test_delivery_of_a_model_has_no_span(traced: Traced) -> None:
+    """It belongs to no generation."""
+    traced.tell(RevisionStaged(model="tales", revision="r1", time=1.0))
+    assert not traced.spans
 
 
 def test_oldest_open_generations_are_dropped(traced: Traced) -> None:

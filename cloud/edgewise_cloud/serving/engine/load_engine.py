@@ -36,7 +36,7 @@ def load_model(
     """
     folder = find_checkpoint(checkpoint)
     if folder:
-        require_slot_memory(folder, settings)
+        require_slot_memory([folder], settings)
     import_tensorflow(progress)
     from edgewise_cloud.keras_models.checkpoint import weights
     from edgewise_cloud.keras_models.load import load_keras

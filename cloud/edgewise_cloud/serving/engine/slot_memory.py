@@ -1,6 +1,7 @@
 """Whether the slots' caches fit into memory, before time is spent on making them."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +20,25 @@ _NAMES = (
 )
 
 
-def require_slot_memory(folder: Path, settings: EngineSettings) -> None:
-    """Raise ServeError for more slots of the checkpoint in `folder` than memory can hold."""
-    shape = _shape(folder)
+def require_slot_memory(folders: Sequence[Path], settings: EngineSettings) -> None:
+    """Raise ServeError for more slots of each checkpoint in `folders` than memory can hold."""
+    shapes = [shape for folder in folders if (shape := _shape(folder))]
     available = available_memory()
-    if shape is None or available is None or _has_accelerator():
+    if not shapes or available is None or _has_accelerator():
         return
-    layers, width, window = shape
     size = 2 if settings.dtype is Precision.BFLOAT16 else 4
-    slot = 2 * layers * width * window * size  # keys and values
+    # Keys and values.
+    caches = [2 * layers * width * window * size for layers, width, window in shapes]
+    slot = sum(caches)
     if settings.slots * slot > available:
         most = available // slot
+        each = " and ".join(
+            f"{cache / 1e6:,.1f} MB each: {layers} layers of {width} for {window} tokens"
+            for cache, (layers, width, window) in zip(caches, shapes, strict=True)
+        )
         raise ServeError(
             f"--slots is {settings.slots}; their caches would take {settings.slots * slot / 1e9:,.1f} GB "
-            f"({slot / 1e6:,.1f} MB each: {layers} layers of {width} for {window} tokens), and "
-            f"{available / 1e9:,.1f} GB are available; "
+            f"({each}), and {available / 1e9:,.1f} GB are available; "
             + (f"give at most {most}" if most else "free some, or serve a smaller model")
         )
 

@@ -13,9 +13,10 @@ from edgewise_cloud.serving.redact import redacted_traceback
 from edgewise_edge.decoding.printable import printable
 
 if TYPE_CHECKING:  # a command line that only configures logs need not import gRPC
-    from edgewise_cloud.serving.types import RequestOutcome
+    from edgewise_cloud.serving.types import DownloadOutcome, RequestOutcome
 
 requests = logging.getLogger("edgewise_cloud.requests")
+downloads = logging.getLogger("edgewise_cloud.downloads")
 
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -40,6 +41,17 @@ class RequestLog:
     def request_ended(self, outcome: "RequestOutcome") -> None:
         """See Observer."""
         requests.info("request", extra={"fields": _fields(outcome)})
+
+
+def log_download(outcome: "DownloadOutcome") -> None:
+    """Log a download at its end, without its caller: who has which model is nobody's business."""
+    fields: dict[str, str | int | float | None] = {
+        "code": outcome.code.name,
+        "file": outcome.file,
+        "sent": outcome.sent,
+        "total": _rounded(outcome.total_time),
+    }
+    downloads.info("download", extra={"fields": fields})
 
 
 def configure_logs(form: LogFormat, stream: TextIO | None = None) -> None:
@@ -112,6 +124,7 @@ def _fields(outcome: "RequestOutcome") -> dict[str, str | int | float]:
     fields = {
         "code": outcome.code.name,
         "caller": outcome.caller.name,
+        "model": outcome.model,
         "finish_reason": outcome.finish_reason,
         "prompt_tokens": outcome.prompt_tokens,
         "reused_tokens": outcome.cached_tokens,

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIServer
 
@@ -18,7 +18,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily, 
 from prometheus_client.registry import Collector
 
 from edgewise_cloud.errors import ServeError
-from edgewise_cloud.serving.types import RequestOutcome
+from edgewise_cloud.serving.types import DownloadOutcome, RequestOutcome
 
 if TYPE_CHECKING:
     from edgewise_cloud.serving.engine.engine import Engine
@@ -39,12 +39,12 @@ SCRAPE_TIMEOUT = 5.0  # seconds for the event loop to report the load
 
 
 class Metrics:
-    """An Observer that counts requests for Prometheus. `engine` gives the engine, once loaded.
+    """An Observer that counts requests for Prometheus. `engines` gives the engines, once loaded.
 
     The names end as vLLM's do, so that its dashboards need only another prefix.
     """
 
-    def __init__(self, engine: Callable[[], "Engine | None"]) -> None:
+    def __init__(self, engines: "Callable[[], Sequence[Engine]]") -> None:
         self.registry = CollectorRegistry()
         self._requests = self._counter("requests", "Requests ended, by gRPC status code.", "code")
         for code in grpc.StatusCode:  # a rate needs the zero before the first error
@@ -66,7 +66,11 @@ class Metrics:
         self._total_time = self._histogram(
             "e2e_request_latency", "From arrival to the end, whatever the outcome.", TOTAL_TIMES
         )
-        self._engine_collector = _EngineCollector(engine)
+        self._downloads = self._counter(
+            "downloads", "Downloads from the channel ended, by gRPC status code.", "code"
+        )
+        self._download_bytes = self._counter("download_bytes", "Bytes of the channel sent.")
+        self._engine_collector = _EngineCollector(engines)
         self.registry.register(self._engine_collector)
         ProcessCollector(registry=self.registry)
         self._listening: tuple[WSGIServer, threading.Thread] | None = None
@@ -87,6 +91,11 @@ class Metrics:
             self._queue_time.observe(outcome.queue_time)
         if outcome.time_to_first_token is not None:
             self._first_token.observe(outcome.time_to_first_token)
+
+    def download_ended(self, outcome: DownloadOutcome) -> None:
+        """Count a download from the channel."""
+        self._downloads.labels(outcome.code.name).inc()
+        self._download_bytes.inc(outcome.sent)
 
     def listen(self, host: str, port: int) -> int:
         """Serve them over HTTP; the port. Call it on the engine's event loop. Raises ServeError."""
@@ -124,32 +133,36 @@ class Metrics:
 
 
 class _EngineCollector(Collector):
-    """The engine's load and model at each scrape; zeros while the model loads."""
+    """The engines' load together and their models at each scrape; zeros while they load."""
 
-    def __init__(self, engine: Callable[[], "Engine | None"]) -> None:
-        self._engine = engine
-        self.loop: asyncio.AbstractEventLoop | None = None  # the engine's
+    def __init__(self, engines: "Callable[[], Sequence[Engine]]") -> None:
+        self._engines = engines
+        self.loop: asyncio.AbstractEventLoop | None = None  # the engines'
 
     def collect(self) -> Iterator[Metric]:
-        load = self._load()
+        loads = self._loads()
         for name, text, value in (
-            ("num_requests_running", "Running requests.", load.running if load else 0),
-            ("num_requests_waiting", "Waiting requests.", load.waiting if load else 0),
-            ("slots", "Requests that can run at once; 0 while loading.", load.slots if load else 0),
+            ("num_requests_running", "Running requests.", sum(load.running for load in loads)),
+            ("num_requests_waiting", "Waiting requests.", sum(load.waiting for load in loads)),
+            (
+                "slots",
+                "Requests that can run at once; 0 while loading.",
+                sum(load.slots for load in loads),
+            ),
         ):
             yield GaugeMetricFamily(f"edgewise_{name}", text, value)
-        if engine := self._engine():
-            model = engine.model
-            labels = {"name": model.name, "revision": model.revision}
-            yield InfoMetricFamily("edgewise_model", "The model being served.", labels)
+        if engines := self._engines():
+            served = InfoMetricFamily("edgewise_model", "The models being served.")
+            for model in (engine.model for engine in engines):
+                served.add_metric([], {"name": model.name, "revision": model.revision})
+            yield served
 
-    def _load(self) -> "EngineLoad | None":
+    def _loads(self) -> "list[EngineLoad]":
         """Scrapes run on threads of their own. They fail if the event loop hangs, as they should."""
 
-        async def current_load() -> "EngineLoad | None":
-            engine = self._engine()
-            return engine.current_load() if engine else None
+        async def current_loads() -> "list[EngineLoad]":
+            return [engine.current_load() for engine in self._engines()]
 
         if self.loop is None:
-            return None
-        return asyncio.run_coroutine_threadsafe(current_load(), self.loop).result(SCRAPE_TIMEOUT)
+            return []
+        return asyncio.run_coroutine_threadsafe(current_loads(), self.loop).result(SCRAPE_TIMEOUT)

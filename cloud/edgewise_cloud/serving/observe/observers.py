@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgewise_cloud.serving.observe.logs import RequestLog
-from edgewise_cloud.serving.types import Observer, RequestOutcome
+from edgewise_cloud.serving.observe.logs import RequestLog, log_download
+from edgewise_cloud.serving.types import DownloadOutcome, Observer, RequestOutcome
 
 if TYPE_CHECKING:
     from edgewise_cloud.serving.engine.engine import Engine
@@ -33,7 +33,7 @@ class ServiceObservers:
     def __init__(
         self,
         settings: ObserverSettings,
-        engine: "Callable[[], Engine | None]",
+        engines: "Callable[[], Sequence[Engine]]",
         more: Sequence[Observer] = (),
     ) -> None:
         self._settings = settings
@@ -44,12 +44,12 @@ class ServiceObservers:
         if settings.metrics_port is not None:
             from edgewise_cloud.serving.observe.metrics import Metrics
 
-            self._metrics = Metrics(engine)
+            self._metrics = Metrics(engines)
             self._observers.append(self._metrics)
         if settings.traces:
             from edgewise_cloud.serving.observe.tracing import Tracing
 
-            self._tracing = Tracing(engine)
+            self._tracing = Tracing()
             self._observers.append(self._tracing)
 
     def token_sent(self, gap: float | None) -> None:
@@ -61,6 +61,12 @@ class ServiceObservers:
         """See Observer."""
         for observer in self._observers:
             observer.request_ended(outcome)
+
+    def download_ended(self, outcome: DownloadOutcome) -> None:
+        """A download from the channel ended, in whatever way."""
+        log_download(outcome)
+        if self._metrics:
+            self._metrics.download_ended(outcome)
 
     def start(self) -> None:
         """Serve the metrics. Raises ServeError if their port cannot be opened."""

@@ -1,8 +1,5 @@
 """OpenTelemetry traces of requests, joined to their callers' traces; needs the extra `otel`."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
 import grpc
 
 from edgewise_cloud.errors import ServeError
@@ -19,9 +16,6 @@ except ImportError as error:
     raise ServeError(
         "traces need OpenTelemetry: pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-grpc"
     ) from error
-
-if TYPE_CHECKING:
-    from edgewise_cloud.serving.engine.engine import Engine
 
 METHOD = "edgewise.v1.Generator/Generate"
 
@@ -45,10 +39,7 @@ class Tracing:
     variables. The provider is private, not the process's.
     """
 
-    def __init__(
-        self, engine: Callable[[], "Engine | None"], exporter: SpanExporter | None = None
-    ) -> None:
-        self._engine = engine
+    def __init__(self, exporter: SpanExporter | None = None) -> None:
         # The variables are merged last, so they win.
         resource = Resource({SERVICE_NAME: "edgewise-cloud"}).merge(OTELResourceDetector().detect())
         self._provider = TracerProvider(
@@ -69,7 +60,7 @@ class Tracing:
             context=TraceContextTextMapPropagator().extract({"traceparent": trace or ""}),
             kind=SpanKind.SERVER,
             start_time=_nanoseconds(outcome.arrived_at),
-            attributes=self._attributes(outcome),
+            attributes=_attributes(outcome),
         )
         for name, after in (
             ("work began", outcome.queue_time),
@@ -85,23 +76,23 @@ class Tracing:
         """Send the remaining spans. Blocks up to 30 s if the collector is gone."""
         self._provider.shutdown()
 
-    def _attributes(self, outcome: RequestOutcome) -> dict[str, str | int | list[str]]:
-        engine = self._engine()
-        attributes: dict[str, str | int | list[str]] = {
-            "rpc.system.name": "grpc",
-            "rpc.method": METHOD,
-            "rpc.response.status_code": outcome.code.name,
-            "gen_ai.operation.name": "text_completion",
-            "gen_ai.provider.name": "edgewise",
-            "gen_ai.usage.input_tokens": outcome.prompt_tokens,
-            "gen_ai.usage.cache_read.input_tokens": outcome.cached_tokens,
-            "gen_ai.usage.output_tokens": outcome.generated_tokens,
-        }
-        if engine:
-            attributes["gen_ai.request.model"] = engine.model.name
-        if outcome.finish_reason:
-            attributes["gen_ai.response.finish_reasons"] = [outcome.finish_reason]
-        return attributes
+
+def _attributes(outcome: RequestOutcome) -> dict[str, str | int | list[str]]:
+    attributes: dict[str, str | int | list[str]] = {
+        "rpc.system.name": "grpc",
+        "rpc.method": METHOD,
+        "rpc.response.status_code": outcome.code.name,
+        "gen_ai.operation.name": "text_completion",
+        "gen_ai.provider.name": "edgewise",
+        "gen_ai.usage.input_tokens": outcome.prompt_tokens,
+        "gen_ai.usage.cache_read.input_tokens": outcome.cached_tokens,
+        "gen_ai.usage.output_tokens": outcome.generated_tokens,
+    }
+    if outcome.model:
+        attributes["gen_ai.request.model"] = outcome.model
+    if outcome.finish_reason:
+        attributes["gen_ai.response.finish_reasons"] = [outcome.finish_reason]
+    return attributes
 
 
 def _nanoseconds(moment: float) -> int:

@@ -10,12 +10,13 @@ import typer
 
 from edgewise_cloud.errors import ServeError
 from edgewise_cloud.serving.cli import (
+    DEFAULT_MODELS,
     ENGINE,
     SECURITY,
     Dtype,
     Grace,
     Logs,
-    Model,
+    Models,
     PerCaller,
     Queue,
     Slots,
@@ -31,7 +32,7 @@ SCALE = "Scale"
 
 
 def serve_ray(
-    model: Model = "tales",
+    model: Models = DEFAULT_MODELS,
     port: Annotated[
         int,
         typer.Option(
@@ -86,12 +87,12 @@ def serve_ray(
 
     engine = EngineSettings(slots=slots, queue=queue, per_caller=per_caller, dtype=dtype)
     app = application(
-        ServerSettings(model=model, engine=engine, grace=grace),
+        ServerSettings(models=tuple(model), engine=engine, grace=grace),
         replicas=(replicas_min, replicas_max),
         resources={"num_cpus": cpus, "num_gpus": gpus},
     )
     stop, tell, started = threading.Event(), teller(log_format), time.monotonic()
-    tell(f"starting Ray, and replicas that load and compile {model}")
+    tell(f"starting Ray, and replicas that load and compile {model[0]}")
     with deployed(app, port, for_all=insecure):
         # Set after Ray has set its own handlers.
         for number in (signal.SIGTERM, signal.SIGINT):

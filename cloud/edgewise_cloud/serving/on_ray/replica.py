@@ -43,23 +43,22 @@ class Replica:
     """One engine. Its arguments and results are serialised messages, or a Refusal at the end."""
 
     def __init__(self, settings: ServerSettings) -> None:
-        observers = ServiceObservers(settings.observers, lambda: self._handler.engine)
+        observers = ServiceObservers(settings.observers, lambda: self._handler.engines)
         observers.start()
         self._handler = RequestHandler(observers)
-        self._handler.engine = load_engine(settings.model, settings.engine)
+        self._handler.engines = (load_engine(settings.models[0], settings.engine),)
 
     def model(self) -> bytes:
         """A GetModelResponse."""
-        return self._handler.model().SerializeToString()
+        return self._handler.model(pb.GetModelRequest()).SerializeToString()
 
     def get_load(self) -> bytes:
         """A GetLoadResponse, of this replica."""
-        return self._handler.get_load().SerializeToString()
+        return self._handler.get_load(pb.GetLoadRequest()).SerializeToString()
 
     def check_health(self) -> None:
         """Called by Serve, which replaces a replica where it raises: here EngineDeadError."""
-        engine = self._handler.engine
-        if engine and engine.died.done():
+        if any(engine.died.done() for engine in self._handler.engines):
             raise EngineDeadError("the model stopped working")
 
     async def generate(
@@ -92,6 +91,16 @@ def application(
     if not 1 <= fewest <= most:
         raise ServeError(
             f"cannot run {fewest} to {most} replicas; give at least 1, the fewest first"
+        )
+    if len(settings.models) != 1:
+        raise ServeError(
+            f"{len(settings.models)} models are given, and a service on Ray serves one; start one "
+            "service for each, or use 'edgewise-cloud serve', which takes several"
+        )
+    if settings.delivery.channel:
+        raise ServeError(
+            f"--channel is {settings.delivery.channel}, and a service on Ray serves no channel; use "
+            "'edgewise-cloud serve', or any static HTTP server"
         )
     from ray import serve
 
@@ -126,5 +135,6 @@ def build(arguments: dict[str, Any]) -> "Application":
     replicas = tuple(arguments.pop("replicas", (1, 1)))
     resources = arguments.pop("resources", None)
     engine = EngineSettings(**arguments.pop("engine", {}))
-    settings = ServerSettings(engine=engine, **arguments)
+    models = (arguments.pop("model", "tales"),)
+    settings = ServerSettings(models=models, engine=engine, **arguments)
     return application(settings, replicas=replicas, resources=resources)

@@ -10,14 +10,12 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
-from edgewise_cloud.serving.engine.settings import EngineSettings
-
 Handler: TypeAlias = Any  # grpc.RpcMethodHandler, whose stubs show synchronous methods only
 Context: TypeAlias = Any
 
 # Everything a valid request may hold fits, also unpacked; 10 MB of ids does not.
 MAX_REQUEST_BYTES = 256 * 1024
-# Streams on one connection beyond those the engine takes: for health, and calls to be refused.
+# Streams on one connection beyond those the service takes: for health, and calls to be refused.
 EXTRA_STREAMS = 100
 
 _tasks: set[asyncio.Task[None]] = set()  # the event loop holds weak references only
@@ -36,11 +34,11 @@ class ConnectionLimits:
 
 
 def grpc_server(
-    engine: EngineSettings,
+    streams: int,
     interceptors: Sequence[grpc.aio.ServerInterceptor],
     limits: ConnectionLimits,
 ) -> grpc.aio.Server:
-    """A server with limits on what a connection may do.
+    """A server with limits on what a connection may do, for `streams` requests at once.
 
     `maximum_concurrent_rpcs` is not among them: one client could use it up and lock everybody out,
     health checks too. The engine's queue bounds the work, and a call that only waits costs 14 kB.
@@ -48,13 +46,13 @@ def grpc_server(
     original, cygrpc.AioServer = cygrpc.AioServer, _AioServer
     try:
         return grpc.aio.server(
-            interceptors=[*interceptors, RefuseMalformed()], options=_options(engine, limits)
+            interceptors=[*interceptors, RefuseMalformed()], options=_options(streams, limits)
         )
     finally:
         cygrpc.AioServer = original
 
 
-def _options(engine: EngineSettings, limits: ConnectionLimits) -> list[tuple[str, int]]:
+def _options(streams: int, limits: ConnectionLimits) -> list[tuple[str, int]]:
     times = {
         "grpc.keepalive_time_ms": limits.keepalive_time,
         "grpc.keepalive_timeout_ms": limits.keepalive_timeout,  # for data sent, by TCP;
@@ -69,7 +67,7 @@ def _options(engine: EngineSettings, limits: ConnectionLimits) -> list[tuple[str
         ("grpc.so_reuseport", 0),
         # Without it, one connection that opens and resets streams fills gRPC's list of calls to
         # be accepted (1000), and random ones of all clients are dropped from it.
-        ("grpc.max_concurrent_streams", engine.slots + engine.queue + EXTRA_STREAMS),
+        ("grpc.max_concurrent_streams", streams + EXTRA_STREAMS),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),  # no limit
         *((name, _milliseconds(seconds)) for name, seconds in times.items()),

@@ -30,6 +30,7 @@ class _Progress:
 
     arrived_at: float
     request: TokenRequest | None = None
+    model: str | None = None
     submitted: "EngineRequest | None" = None
     first_token_at: float | None = None
     last_token_at: float | None = None
@@ -43,22 +44,23 @@ class _Progress:
 
 
 class RequestHandler:
-    """Answers requests with one engine; refuses them until there is one, and while draining.
+    """Answers requests with its engines; refuses them until there are some, and while draining.
 
-    Refusals are RefusedError. Everything runs on one event loop.
+    Several engines have different vocabularies; the request's fingerprint chooses the one that
+    answers, and where none is given, the first does. Refusals are RefusedError. Everything runs on one event loop.
     """
 
     def __init__(self, observer: Observer) -> None:
-        self.engine: Engine | None = None
+        self.engines: tuple[Engine, ...] = ()  # once all are loaded
         self.draining = False
         self._observer = observer
         self.open_requests = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def model(self) -> pb.GetModelResponse:
+    def model(self, message: pb.GetModelRequest) -> pb.GetModelResponse:
         """What is served. Raises RefusedError."""
-        model = self._ready().model
+        model = self._asked(message.vocabulary).model
         return pb.GetModelResponse(
             name=model.name,
             revision=model.revision,
@@ -67,9 +69,9 @@ class RequestHandler:
             context_window=model.architecture.context_window,
         )
 
-    def get_load(self) -> pb.GetLoadResponse:
+    def get_load(self, message: pb.GetLoadRequest) -> pb.GetLoadResponse:
         """How busy the engine is. Raises RefusedError."""
-        load = self._ready().current_load()
+        load = self._asked(message.vocabulary).current_load()
         return pb.GetLoadResponse(
             slots=load.slots,
             running=load.running,
@@ -87,7 +89,8 @@ class RequestHandler:
         code = grpc.StatusCode.CANCELLED
         self._count(1)
         try:
-            engine = self._ready()
+            engine = self._engine_with(message.vocabulary)
+            progress.model = engine.model.name
             progress.request = _checked(engine, message)
             answer = self._answer(engine, progress.request, caller, progress)
             async with aclosing(answer) as responses:
@@ -118,14 +121,25 @@ class RequestHandler:
         else:
             self._idle.set()
 
-    def _ready(self) -> "Engine":
+    def _asked(self, vocabulary: str) -> "Engine":
+        """The engine with a vocabulary, the first one where none is named."""
+        return self._engine_with(vocabulary) if vocabulary else self._ready()[0]
+
+    def _engine_with(self, vocabulary: str) -> "Engine":
+        engines = self._ready()
+        for engine in engines:
+            if engine.model.tokenizer.fingerprint == vocabulary:
+                return engine
+        raise _other_vocabulary([engine.model.name for engine in engines])
+
+    def _ready(self) -> "tuple[Engine, ...]":
         if self.draining:
             raise RefusedError(grpc.StatusCode.UNAVAILABLE, "the service is shutting down")
-        if self.engine is None:
+        if not self.engines:
             raise RefusedError(grpc.StatusCode.UNAVAILABLE, "the model is still loading")
-        if self.engine.died.done():
+        if any(engine.died.done() for engine in self.engines):
             raise RefusedError(grpc.StatusCode.UNAVAILABLE, "the model has stopped working")
-        return self.engine
+        return self.engines
 
     async def _answer(
         self, engine: "Engine", request: TokenRequest, caller: Caller, progress: _Progress
@@ -157,12 +171,6 @@ class RequestHandler:
 def _checked(engine: "Engine", message: pb.GenerateRequest) -> TokenRequest:
     """The request, after every check that needs no work. Raises RefusedError."""
     model = engine.model
-    if message.vocabulary != model.tokenizer.fingerprint:
-        raise RefusedError(
-            grpc.StatusCode.FAILED_PRECONDITION,
-            f"the caller's vocabulary is not that of the model served here, '{model.name}'; "
-            "use the same model on the device and in the cloud",
-        )
     try:
         request = token_request(message)
         request.check(model.architecture.context_window, model.architecture.vocabulary_size)
@@ -174,6 +182,15 @@ def _checked(engine: "Engine", message: pb.GenerateRequest) -> TokenRequest:
             grpc.StatusCode.INVALID_ARGUMENT, "an end token id is not in the vocabulary"
         )
     return request
+
+
+def _other_vocabulary(names: list[str]) -> RefusedError:
+    served = " or ".join(f"'{name}'" for name in names)
+    return RefusedError(
+        grpc.StatusCode.FAILED_PRECONDITION,
+        f"the caller's vocabulary is not that of the model served here, {served}; "
+        "use the same model on the device and in the cloud",
+    )
 
 
 def _code_without_caller(progress: _Progress, caller: Caller) -> grpc.StatusCode:
@@ -220,4 +237,5 @@ def _outcome(
         queue_time=since_arrival(progress.started_at),
         time_to_first_token=since_arrival(progress.first_token_at),
         finish_reason=progress.reason.value if progress.reason else None,
+        model=progress.model,
     )

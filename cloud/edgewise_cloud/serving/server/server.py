@@ -2,10 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -13,18 +12,20 @@ from grpc_reflection.v1alpha import reflection
 from edgewise_cloud.console import SILENT, Progress
 from edgewise_cloud.errors import EngineDeadError, ServeError
 from edgewise_cloud.serving.engine.load_engine import load_engine
+from edgewise_cloud.serving.engine.load_engines import Load, load_engines
 from edgewise_cloud.serving.engine.settings import EngineSettings
 from edgewise_cloud.serving.observe.observers import ObserverSettings, ServiceObservers
 from edgewise_cloud.serving.security.settings import Security
+from edgewise_cloud.serving.server.delivery import service as delivery
+from edgewise_cloud.serving.server.delivery.downloads import Downloads
+from edgewise_cloud.serving.server.delivery.settings import DeliverySettings
 from edgewise_cloud.serving.server.grpc_server import ConnectionLimits, grpc_server
 from edgewise_cloud.serving.server.request_handler import RequestHandler
 from edgewise_cloud.serving.server.service import GeneratorService
 from edgewise_cloud.serving.types import Observer
+from edgewise_proto import delivery_pb2_grpc
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
-
-if TYPE_CHECKING:
-    from edgewise_cloud.serving.engine.engine import Engine
 
 log = logging.getLogger("edgewise_cloud.serving.server")
 
@@ -36,10 +37,11 @@ SERVICE = pb.DESCRIPTOR.services_by_name["Generator"].full_name
 class ServerSettings:
     """What to serve, where, and how much at once."""
 
-    model: str = "tales"
+    models: tuple[str, ...] = ("tales",)
     host: str = "127.0.0.1"
     port: int = 50051  # 0: any free one
-    engine: EngineSettings = field(default_factory=EngineSettings)
+    engine: EngineSettings = field(default_factory=EngineSettings)  # of each model
+    delivery: DeliverySettings = field(default_factory=DeliverySettings)
     grace: float = 10.0  # seconds for running streams to finish at shutdown
     observers: ObserverSettings = field(default_factory=ObserverSettings)
     security: Security = field(default_factory=Security)
@@ -47,11 +49,12 @@ class ServerSettings:
 
 
 class Server:
-    """The service behind a socket: `start` listens, `load_model` makes it SERVING, `drain` ends it.
+    """The service behind a socket: `start` listens, `load_models` makes it SERVING, `drain` ends it.
 
-    `stop` is set when it should be drained: by its owner, or because its engine has died.
+    `stop` is set when it should be drained: by its owner, or because an engine has died.
+    The channel is served from `start` on: devices can update while models load.
 
-    `load_engine` makes the engine; `observers` are called besides those of the settings. Raises
+    `load_engine` makes an engine; `observers` are called besides those of the settings. Raises
     ServeError for security that is not enough for the host, or files that cannot be used.
     """
 
@@ -59,22 +62,24 @@ class Server:
         self,
         settings: ServerSettings,
         *,
-        load_engine: "Callable[[str, EngineSettings, Progress], Engine]" = load_engine,
+        load_engine: Load = load_engine,
         observers: Sequence[Observer] = (),
     ) -> None:
         settings.security.check(settings.host)
+        settings.delivery.check()
         self._settings, self._load_engine = settings, load_engine
         self.observers = ServiceObservers(
-            settings.observers, lambda: self.handler.engine, observers
+            settings.observers, lambda: self.handler.engines, observers
         )
         self.handler = RequestHandler(self.observers)
         self.stop = asyncio.Event()
         self.port = settings.port
         self._health = health.aio.HealthServicer()
         self._credentials = settings.security.credentials()
-        self._server = grpc_server(
-            settings.engine, settings.security.interceptors(), settings.connections
-        )
+        self._delivery = self._delivery_service()
+        engine = settings.engine
+        streams = len(settings.models) * (engine.slots + engine.queue) + settings.delivery.downloads
+        self._server = grpc_server(streams, settings.security.interceptors(), settings.connections)
 
     async def start(self) -> int:
         """Listen, NOT_SERVING yet; the port, also in `port`. Raises ServeError."""
@@ -82,9 +87,13 @@ class Server:
         service = GeneratorService(self.handler, settings.connections.send_timeout)
         pb_grpc.add_GeneratorServicer_to_server(service, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
+        names = [SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME]
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        if self._delivery:
+            delivery_pb2_grpc.add_DeliveryServicer_to_server(self._delivery, self._server)
+            names.append(delivery.SERVICE)
+            await self._health.set(delivery.SERVICE, health_pb2.HealthCheckResponse.SERVING)
+        reflection.enable_server_reflection(names, self._server)
         try:
             host = f"[{settings.host}]" if ":" in settings.host else settings.host
             self.port = self._open(f"{host}:{settings.port}")
@@ -95,19 +104,21 @@ class Server:
             ) from error
         self.observers.start()
         await self._server.start()
+        if self._delivery:
+            log.info("serving %s on port %d", settings.delivery.channel, self.port)
         return self.port
 
-    async def load_model(self, progress: Progress = SILENT) -> None:
-        """Load and warm up the model, then serve. Raises CheckpointError."""
-        engine = await asyncio.to_thread(
-            self._load_engine, self._settings.model, self._settings.engine, progress
+    async def load_models(self, progress: Progress = SILENT) -> None:
+        """Load and warm up all models, then serve. Raises CheckpointError and ServeError."""
+        settings, loop = self._settings, asyncio.get_running_loop()
+        self.handler.engines = await asyncio.to_thread(
+            load_engines, settings.models, settings.engine, progress, self._load_engine
         )
-        self.handler.engine = engine
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
-        loop = asyncio.get_running_loop()
-        engine.died.add_done_callback(
-            lambda _: asyncio.run_coroutine_threadsafe(self._leave_service(), loop)
-        )
+        for engine in self.handler.engines:
+            engine.died.add_done_callback(
+                lambda _: asyncio.run_coroutine_threadsafe(self._leave_service(), loop)
+            )
 
     async def _leave_service(self) -> None:
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
@@ -116,10 +127,14 @@ class Server:
     async def drain(self) -> None:
         """Refuse new requests, let open ones finish within the grace period, stop.
 
-        Those that do not finish end UNAVAILABLE, so that their callers continue elsewhere. Takes at
+        Those that do not finish end UNAVAILABLE, so that their callers continue elsewhere, and
+        downloads at once: they go on at the byte where they stopped. Takes at
         most the grace period and some seconds, even if a step of the model hangs.
         """
         self.handler.draining = True
+        if self._delivery:
+            self._delivery.close()
+            await self._health.set(delivery.SERVICE, health_pb2.HealthCheckResponse.NOT_SERVING)
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         if count := self.handler.open_requests:
             grace = self._settings.grace
@@ -128,10 +143,19 @@ class Server:
         with suppress(TimeoutError):
             async with asyncio.timeout(self._settings.grace):
                 await self.handler.idle()
-        if self.handler.engine:
-            await asyncio.to_thread(self.handler.engine.close)
+        for engine in self.handler.engines:
+            await asyncio.to_thread(engine.close)
         await self._server.stop(_FLUSH_TIME)
         await self.observers.close()
+
+    def _delivery_service(self) -> delivery.DeliveryService | None:
+        settings = self._settings
+        if settings.delivery.channel is None:
+            return None
+        downloads = Downloads(settings.delivery, settings.connections.send_timeout)
+        return delivery.DeliveryService(
+            settings.delivery.channel, downloads, self.observers.download_ended
+        )
 
     def _open(self, address: str) -> int:
         if self._credentials:
@@ -147,14 +171,13 @@ class Server:
 async def running_server(
     settings: ServerSettings, progress: Progress = SILENT
 ) -> AsyncIterator[Server]:
-    """A server with its model loaded, until the block ends. Raises EngineDeadError at the end."""
+    """A server with its models loaded, until the block ends. Raises EngineDeadError at the end."""
     server = Server(settings)
     await server.start()
     try:
-        await server.load_model(progress)
+        await server.load_models(progress)
         yield server
     finally:
         await server.drain()
-    engine = server.handler.engine
-    if engine and engine.died.done():
+    if any(engine.died.done() for engine in server.handler.engines):
         raise EngineDeadError("the model stopped working, see the log; start the service again")

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from contextlib import aclosing
-from typing import TYPE_CHECKING, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -20,6 +20,7 @@ from edgewise_proto import generation_pb2_grpc as pb_grpc
 if TYPE_CHECKING:
     # Generic for the type checker only.
     Context: TypeAlias = grpc.aio.ServicerContext[pb.GenerateRequest, pb.GenerateResponse]
+    AnyContext: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 
 class GeneratorService(pb_grpc.GeneratorServicer):
@@ -37,14 +38,14 @@ class GeneratorService(pb_grpc.GeneratorServicer):
     ) -> pb.GetModelResponse:
         """See generation.proto."""
         try:
-            return self._handler.model()
+            return self._handler.model(request)
         except RefusedError as refusal:
             await refuse(context, refusal)
 
     async def GetLoad(self, request: pb.GetLoadRequest, context: "Context") -> pb.GetLoadResponse:
         """See generation.proto."""
         try:
-            return self._handler.get_load()
+            return self._handler.get_load(request)
         except RefusedError as refusal:
             await refuse(context, refusal)
 
@@ -82,7 +83,7 @@ def caller_of(context: "Context") -> Caller:
     )
 
 
-async def refuse(context: "Context", refusal: RefusedError) -> NoReturn:
+async def refuse(context: "AnyContext", refusal: RefusedError) -> NoReturn:
     """End the call with the refusal's code, text and details."""
     await context.abort(refusal.code, refusal.text, trailing_metadata=details(refusal))
 

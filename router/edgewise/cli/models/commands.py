@@ -1,17 +1,13 @@
-"""The commands of `edgewise models`."""
+"""The commands of `edgewise models`. What they do is in actions.py, imported when one runs."""
 
-import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from types import ModuleType
 
 import typer
 
-from edgewise import ConfigurationError, StoreError, UpdateCheck, UpdateOutcome, UpdateResult
 from edgewise.cli.config import ConfiguredCommand
 from edgewise.cli.exit_codes import ExitCode
-from edgewise.cli.models.fetching import updater, with_channel
-from edgewise.cli.models.inventory import all_models, describe, model_table, models_table
-from edgewise.cli.models.options import (
+from edgewise.cli.options.channel import (
     ChannelOptions,
     CheckOnly,
     DryRun,
@@ -21,21 +17,13 @@ from edgewise.cli.models.options import (
     RevisionInUse,
     Yes,
 )
-from edgewise.cli.models.report import Report, size
-from edgewise.cli.models.wording import checked, updated
-from edgewise.cli.option_groups import Group, with_option_groups
-from edgewise.cli.output import note, notes, waiting, write, write_json, write_table
-from edgewise.cli.request_options import Json
-from edgewise.delivery.update.this_device import in_use
-from edgewise_edge.errors import ModelCorruptError, ModelNotFoundError
-from edgewise_edge.installed.store import ModelStore
-from edgewise_edge.store.catalog import BUNDLED, bundled_models
-from edgewise_edge.store.manifest import Manifest
+from edgewise.cli.options.groups import Group, with_option_groups
+from edgewise.cli.options.request import Json
 
 models = typer.Typer(
     cls=Group,
     no_args_is_help=True,
-    help="List, fetch, update and remove the models on this device.",
+    help="Fetch, update and remove models.",
     epilog=ExitCode.explain(),
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -55,36 +43,24 @@ def command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 
 @command("list")
 def list_(json_: Json = False) -> None:
-    """List the models on this device: bundled ones and those that were fetched."""
-    found = all_models(ModelStore())
-    if json_:
-        write_json({"models": found})
-    else:
-        write_table(models_table(found))
-        _next("edgewise models show NAME")
+    """List the models on this device. Bundled ones, too."""
+    _actions().list_(json_=json_)
 
 
 @command("show")
 def show(name: Name, json_: Json = False) -> None:
-    """Show the revisions of a model: in use, staged, before it, pinned, failed."""
-    found = describe(ModelStore(), name)
-    if json_:
-        write_json(found)
-    else:
-        write_table(model_table(found))
-        _next(
-            f"edgewise models update {name}" if found["channel"] else f"edgewise generate -m {name}"
-        )
+    """Show all that is known of a model. Its revisions: in use, staged, before it, pinned, failed."""
+    _actions().show(name, json_=json_)
 
 
 @command("pull")
 def pull(context: typer.Context, channel: ChannelOptions, name: Name, json_: Json = False) -> None:
-    """Fetch a model from its channel, which is remembered, and try it on this device."""
-    store = ModelStore()
-    result = _update(store, context, channel, name, keep=True)
-    if result.staged and in_use(store, name) is None:
-        store.take_staged(name)  # nothing is in use that would have to end first
-    _finish([(name, result)], json_=json_)
+    """Fetch a model and remember its channel.
+
+    It is tried on this device first. A model that was not here can be used at once, another from the
+    next load on.
+    """
+    _actions().pull(context.obj, channel, name, json_=json_)
 
 
 @command("update")
@@ -96,193 +72,48 @@ def update(
     dry_run: DryRun = False,
     json_: Json = False,
 ) -> None:
-    """Fetch the newest usable revision, try it, and stage it for the next load."""
-    store = ModelStore()
-    names = [name] if name else with_channel(store, context.obj, channel)
-    if check:
-        _finish_check([_check(store, context, channel, each) for each in names], json_=json_)
-        return
-    results = [(each, _update(store, context, channel, each, dry_run=dry_run)) for each in names]
-    _finish(results, json_=json_)
+    """Fetch the newest usable revision. It is tried on this device; the next load uses it."""
+    _actions().update(context.obj, channel, name, check=check, dry_run=dry_run, json_=json_)
 
 
 @command("rollback")
 def rollback(name: Name, json_: Json = False) -> None:
-    """Go back to the revision before, or to the bundled one, from the next load on."""
-    store = ModelStore()
-    left = store.state(name).active
-    store.rollback(name)
-    _done(store, name, f"{name} is rolled back from {left} to {{}}", json_=json_, left=left)
+    """Go back to the revision before. To the bundled one, where there is none; from the next load on."""
+    _actions().rollback(name, json_=json_)
 
 
 @command("pin")
 def pin(name: Name, revision: RevisionInUse = None, json_: Json = False) -> None:
-    """Keep one revision: updates are refused until it is unpinned."""
-    store = ModelStore()
-    used = in_use(store, name)
-    if revision is None and used is None:
-        describe(store, name)  # which says that it is not here
-        raise ModelNotFoundError(f"no revision of {name} is in use; name one to pin")
-    store.pin(name, revision or (used.revision if used else None))
-    _done(store, name, f"{name} is pinned to {{}}", json_=json_, then="unpin")
+    """Keep one revision. Nothing is updated until it is unpinned."""
+    _actions().pin(name, revision, json_=json_)
 
 
 @command("unpin")
 def unpin(name: Name, json_: Json = False) -> None:
-    """Let updates replace the revision again."""
-    store = ModelStore()
-    describe(store, name)
-    store.pin(name, None)
-    _done(store, name, f"{name} is not pinned; {{}} is in use", json_=json_, then="update")
+    """Let updates replace a pinned revision."""
+    _actions().unpin(name, json_=json_)
 
 
 @command("remove")
 def remove(name: Name, revision: Revision = None, yes: Yes = False, json_: Json = False) -> None:
-    """Remove a revision that is not in use, or all of a model. Bundled models stay."""
-    store = ModelStore()
-    what = f"{name} {revision}" if revision else f"all revisions of {name}"
-    if not yes:
-        _ask(f"Remove {what}?")
-    freed = store.remove(name, revision)
-    _freed(f"removed {what}", freed, json_=json_, model=name, revision=revision)
+    """Remove a revision, or all of a model. One that is in use, and bundled models, stay."""
+    _actions().remove(name, revision, yes=yes, json_=json_)
 
 
 @command("verify")
 def verify(name: Name, revision: Revision = None, json_: Json = False) -> None:
-    """Compare files with their manifest, byte for byte."""
-    store = ModelStore()
-    describe(store, name)
-    with waiting(f"reading {name}"):
-        wanted = [revision] if revision else list(store.layout.revisions(name))
-        found = [_verified(store, name, each) for each in wanted]
-        if name in bundled_models() and revision is None:
-            found.append(_verified_bundled(name))
-    if json_:
-        write_json({"model": name, "revisions": found})
-    for file in () if json_ else found:
-        write(f"{name} {file['revision']}: {file['detail'] or 'whole'}")
-    if not all(file["whole"] for file in found):
-        if not json_:
-            _next(f"edgewise models pull {name}")
-        sys.exit(ExitCode.INVALID)
+    """Compare files with their manifest."""
+    _actions().verify(name, revision, json_=json_)
 
 
 @command("gc")
 def gc(json_: Json = False) -> None:
-    """Remove files that nothing uses; what was fetched within the hour stays."""
-    with waiting("looking for what is not used"):
-        freed = ModelStore().gc()
-    _freed("collected what is not used", freed, json_=json_)
+    """Remove files that nothing uses. What was fetched within the hour stays."""
+    _actions().gc(json_=json_)
 
 
-def _update(
-    store: ModelStore,
-    context: typer.Context,
-    channel: ChannelOptions,
-    name: str,
-    *,
-    keep: bool = False,
-    dry_run: bool = False,
-) -> UpdateResult:
-    with (
-        Report(name) as report,
-        updater(name, store, context.obj, channel, report, keep=keep) as running,
-    ):
-        report.asking()
-        return running.update(report.progress, dry_run=dry_run)
+def _actions() -> ModuleType:
+    """Late: `edgewise generate` is not to wait for it."""
+    from edgewise.cli.models import actions
 
-
-def _check(
-    store: ModelStore, context: typer.Context, channel: ChannelOptions, name: str
-) -> UpdateCheck:
-    with (
-        Report(name) as report,
-        updater(name, store, context.obj, channel, report, keep=False) as running,
-    ):
-        report.asking()
-        return running.check()
-
-
-def _finish(results: Sequence[tuple[str, UpdateResult]], *, json_: bool) -> None:
-    """Say what came of each, the next command, and exit."""
-    said = [updated(name, result) for name, result in results]
-    if json_:
-        _write_one_or_all([each.as_dict for each in said])
-    for each in () if json_ else said:
-        write(each.words)
-    if not json_:
-        _next(said[-1].then)
-    refused = any(
-        result.outcome is UpdateOutcome.REFUSED or (result.check.revoked and not result.staged)
-        for _, result in results
-    )
-    sys.exit(ExitCode.REFUSED if refused else ExitCode.OK)
-
-
-def _finish_check(checks: Sequence[UpdateCheck], *, json_: bool) -> None:
-    said = [checked(check) for check in checks]
-    if json_:
-        _write_one_or_all([each.as_dict for each in said])
-        return
-    for each in said:
-        write(each.words)
-    _next(said[-1].then)
-
-
-def _write_one_or_all(found: list[dict[str, Any]]) -> None:
-    write_json(found[0] if len(found) == 1 else {"models": found})
-
-
-def _done(
-    store: ModelStore, name: str, words: str, *, json_: bool, then: str = "show", **more: Any
-) -> None:
-    """`words` has a place for the revision that is in use now."""
-    used = in_use(store, name)
-    revision = used.revision if used else None
-    if json_:
-        write_json({"model": name, "revision": revision, **more})
-    else:
-        write(words.format(revision or "nothing"))
-        _next(f"edgewise models {then} {name}")
-
-
-def _freed(words: str, freed: int, *, json_: bool, **more: Any) -> None:
-    if json_:
-        write_json({**more, "freed": freed})
-    else:
-        write(f"{words}: {size(freed)} are free now")
-        _next("edgewise models list")
-
-
-def _verified(store: ModelStore, name: str, revision: str) -> dict[str, Any]:
-    detail = ""
-    try:
-        store.verify(name, revision)
-    except ModelCorruptError as error:
-        detail = str(error)
-    return {"revision": revision, "whole": not detail, "detail": detail}
-
-
-def _verified_bundled(name: str) -> dict[str, Any]:
-    detail, revision = "", "bundled"
-    try:
-        manifest = Manifest.read(BUNDLED / name)
-        revision = f"{manifest.revision} (bundled)"
-        from edgewise_edge.installed.contents import device_files
-
-        manifest.verify(BUNDLED / name, device_files(manifest))
-    except ModelCorruptError as error:
-        detail = str(error)
-    return {"revision": revision, "whole": not detail, "detail": detail}
-
-
-def _ask(question: str) -> None:
-    """Raises ConfigurationError where nobody can answer, and StoreError for no."""
-    if not (notes.is_terminal and sys.stdin is not None and sys.stdin.isatty()):
-        raise ConfigurationError("nobody can be asked here; add --yes")
-    if not typer.confirm(question, err=True):
-        raise StoreError("nothing was removed")
-
-
-def _next(then: str) -> None:
-    note(f"next: {then}", style="dim")
+    return actions

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from edgewise import ConfigurationError
 from edgewise.cli.config import Config
-from edgewise.cli.models.options import ChannelOptions, Given
 from edgewise.cli.models.report import Report
+from edgewise.cli.options.channel import ChannelOptions, Given
 from edgewise.delivery.catalog import open_catalog
 from edgewise.delivery.remembered import ModelChannel, recall, remember
 from edgewise.delivery.update import Updater
@@ -65,7 +65,7 @@ def _find(store: ModelStore, name: str, config: Config, options: ChannelOptions)
     if given := options.named():
         return given
     if not (kept := recall(store, name)):
-        return options.configured(config)
+        return options.configured(config.values)
     given = Given(kept.address, options.root, kept.token_file, kept.root_certificates)
     if options.token_file:
         given = replace(given, token_file=str(options.token_file.absolute()))

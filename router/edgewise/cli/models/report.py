@@ -14,7 +14,7 @@ from rich.progress import (
 )
 
 from edgewise.cli.output import note, notes
-from edgewise.delivery.events import DownloadStarted, ModelEvent
+from edgewise.delivery.events import DownloadStarted, ModelEvent, UpdateChecked
 from edgewise.delivery.progress import DownloadProgress
 
 LINE_SHARE = 0.1  # of the bytes, from one line to the next
@@ -28,7 +28,6 @@ class Report:
         self._name = name
         self._bar = _bar() if notes.is_terminal else None
         self._task = self._bar.add_task("", total=None, start=True) if self._bar else None
-        self._resumed = 0
         self._line_at, self._line_done = time.monotonic(), 0
 
     def __enter__(self) -> Self:
@@ -55,7 +54,9 @@ class Report:
 
     def event(self, event: ModelEvent) -> None:
         """An observer of the update."""
-        if isinstance(event, DownloadStarted):
+        if isinstance(event, UpdateChecked) and event.revision:
+            self._say(f"the newest revision is {event.revision}")
+        elif isinstance(event, DownloadStarted):
             resumed = f", {size(event.resumed)} of it are here" if event.resumed else ""
             what = "a delta of " if event.delta else ""
             self._say(f"fetching {event.revision}: {what}{size(event.total)}{resumed}")
@@ -71,8 +72,11 @@ class Report:
 
     def _is_due(self, progress: DownloadProgress) -> bool:
         now = time.monotonic()
-        if progress.done in {progress.total, progress.resumed}:
-            return progress.done == progress.total
+        if progress.done in {progress.resumed, 0}:  # the first report, or it starts over
+            self._line_at, self._line_done = now, progress.done
+            return False
+        if progress.done == progress.total:
+            return True
         step = progress.done - self._line_done >= LINE_SHARE * progress.total
         if step or now - self._line_at >= LINE_INTERVAL:
             self._line_at, self._line_done = now, progress.done

@@ -3,17 +3,20 @@
 from dataclasses import dataclass
 from typing import Any
 
-from edgewise import UpdateCheck, UpdateOutcome, UpdateResult
+from edgewise import EdgewiseError, UpdateCheck, UpdateOutcome, UpdateResult
+from edgewise.cli.exit_codes import ExitCode, exit_code
 from edgewise.cli.models.report import size
+from edgewise.cli.wording import in_words_of_options
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """For people, for programs, and what to type next."""
+    """For people, for programs, what to type next, and the exit status."""
 
     words: str
     as_dict: dict[str, Any]
     then: str
+    code: ExitCode = ExitCode.OK
 
 
 def updated(name: str, result: UpdateResult) -> Said:
@@ -45,7 +48,17 @@ def updated(name: str, result: UpdateResult) -> Said:
         "current": result.check.current,
         "next": then,
     }
-    return Said(words, as_dict, then)
+    refused = result.outcome is UpdateOutcome.REFUSED or (
+        result.check.revoked and not result.staged
+    )
+    return Said(words, as_dict, then, ExitCode.REFUSED if refused else ExitCode.OK)
+
+
+def failed(name: str, error: EdgewiseError) -> Said:
+    """Of one of several models, whose others go on."""
+    reason, then = in_words_of_options(str(error)), f"edgewise models update {name}"
+    as_dict = {"model": name, "outcome": "failed", "reason": reason, "next": then}
+    return Said(f"{name} was not updated: {reason}", as_dict, then, exit_code(error))
 
 
 def checked(check: UpdateCheck) -> Said:
@@ -58,7 +71,10 @@ def checked(check: UpdateCheck) -> Said:
         words = f"{name} {check.current} is in use"
     if check.revoked:
         words += f", and was revoked: {check.revoked}"
-    if newest:
+    if newest and newest.revision == check.staged:
+        words += f"; {newest.revision} is staged for the next load"
+        then = f"edgewise generate -m {name} 'Once upon'"
+    elif newest:
         words += f"; {newest.revision} can be fetched ({size(newest.size)} as a whole)"
     elif not check.others:
         words += "; nothing newer was published"

@@ -42,9 +42,9 @@ class Channel:
         self._clock = clock or Clock()
         self._address = address
         self._store = store
+        self._fetcher = open_fetcher(address, self._settings)
         self._roots = Roots(store.root, address)
         self._root = self._roots.bootstrap(root)
-        self._fetcher = open_fetcher(address, self._settings)
         self._updater: Updater | None = None
 
     @property

@@ -33,3 +33,17 @@ class UpdateResult:
     def staged(self) -> bool:
         """Whether the next load uses `revision`, and a load before may not."""
         return self.outcome is UpdateOutcome.STAGED
+
+
+def nothing_to_do(first: UpdateCheck, check: UpdateCheck) -> UpdateResult:
+    """Where there is no revision to update to. `first` was known before a revoked one was left."""
+    if first.revoked and first.current != check.current:
+        outcome, reason = UpdateOutcome.ROLLED_BACK, f"{first.current} was revoked: {first.revoked}"
+    elif check.revoked:
+        outcome = UpdateOutcome.UNUSABLE
+        reason = f"{check.current} was revoked ({check.revoked}), and nothing can replace it"
+    elif check.others:
+        outcome, reason = UpdateOutcome.UNUSABLE, check.detail
+    else:
+        outcome, reason = UpdateOutcome.CURRENT, ""
+    return UpdateResult(outcome=outcome, revision=check.current, reason=reason, check=check)

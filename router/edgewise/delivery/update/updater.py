@@ -1,19 +1,16 @@
 """The steps of an update. A process may be killed at any of them: the next try goes on from there."""
 
 import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from edgewise.delivery.catalog import Catalog
 from edgewise.delivery.download import Clock
 from edgewise.delivery.events import (
-    DownloadProgressed,
     DownloadStarted,
-    ModelEvent,
     OnEvent,
     RevisionRefused,
     RevisionRolledBack,
@@ -21,8 +18,6 @@ from edgewise.delivery.events import (
     UpdateChecked,
 )
 from edgewise.delivery.progress import (
-    EVENT_INTERVAL,
-    DownloadProgress,
     OnDownload,
     ProgressMeter,
 )
@@ -30,7 +25,8 @@ from edgewise.delivery.settings import DownloadSettings
 from edgewise.delivery.update.check import UpdateCheck, choose
 from edgewise.delivery.update.files import FileFetcher, Plan, make_plan
 from edgewise.delivery.update.published import Published
-from edgewise.delivery.update.result import UpdateOutcome, UpdateResult
+from edgewise.delivery.update.reporter import Reporter
+from edgewise.delivery.update.result import UpdateOutcome, UpdateResult, nothing_to_do
 from edgewise.delivery.update.this_device import folders_of, in_use, this_device
 from edgewise.errors import ChannelError
 from edgewise_edge.errors import ModelIncompatibleError, ModelRefusedError, StoreError
@@ -69,8 +65,8 @@ class Updater:
         lock_timeout: float = LOCK_TIMEOUT,
     ) -> None:
         self.name, self._catalog, self._store = name, catalog, store
-        self._on_event, self._threads = on_event, threads
         self._settings, self._clock = settings or DownloadSettings(), clock or Clock()
+        self._reporter, self._threads = Reporter(name, on_event, self._clock.now), threads
         self._trial, self._lock_timeout = trial or _try_as_loaded, lock_timeout
         self._published = Published(name, catalog, store, self._settings, self._clock)
 
@@ -106,7 +102,7 @@ class Updater:
 
         A revoked revision that is in use is rolled back, where there is a way back. `dry_run` only
         says what would be done. Raises as check(), and ModelError for a revision whose files are not
-        what its manifest says.
+        what its manifest says, or whose trial came to no end.
         """
         if dry_run:
             return self._update(on_progress, dry_run=True)
@@ -120,7 +116,7 @@ class Updater:
             check = self._leave_revoked(index, check)
         newest = check.newest
         if newest is None:
-            return _nothing_to_do(first, check)
+            return nothing_to_do(first, check)
         if newest.revision == check.staged:
             return UpdateResult(
                 outcome=UpdateOutcome.STAGED, revision=check.staged, size=newest.size, check=check
@@ -153,7 +149,7 @@ class Updater:
             this_device(self._store, used),
             self._published.model_sha256,
         )
-        self._emit(
+        self._reporter.emit(
             UpdateChecked,
             check.newest.revision if check.newest else None,
             current=check.current,
@@ -180,7 +176,7 @@ class Updater:
             return check
         used = in_use(self._store, self.name)
         back_to = used.revision if used else None
-        self._emit(RevisionRolledBack, check.current, back_to=back_to, reason=reason)
+        self._reporter.emit(RevisionRolledBack, check.current, back_to=back_to, reason=reason)
         return self._leave_revoked(index, self._check(index))
 
     def _plan(self, newest: IndexedRevision) -> Plan:
@@ -201,16 +197,20 @@ class Updater:
         folder = self._store.install(
             self._published.manifest(newest), self._published.evaluation(newest)
         )
+        from edgewise_edge.trial import TrialFailedError
+
         try:
             self._trial(folder, self._threads)
-            self._store.stage(self.name, newest.revision)
+        except TrialFailedError:  # nothing is known of the revision: another time
+            raise
         except (ModelRefusedError, ModelIncompatibleError) as error:
             outcome, reason = UpdateOutcome.REFUSED, str(error)
             self._store.fail(self.name, self._published.model_sha256(newest), reason)
-            self._emit(RevisionRefused, newest.revision, reason=reason)
+            self._reporter.emit(RevisionRefused, newest.revision, reason=reason)
         else:
+            self._store.stage(self.name, newest.revision)
             outcome, reason = UpdateOutcome.STAGED, ""
-            self._emit(RevisionStaged, newest.revision)
+            self._reporter.emit(RevisionStaged, newest.revision)
         with suppress(StoreError):
             self._store.gc()
         return UpdateResult(
@@ -226,48 +226,19 @@ class Updater:
     def _fetch(self, newest: IndexedRevision, plan: Plan, on_progress: OnDownload | None) -> int:
         """The bytes that came."""
         if plan.missing:
-            self._emit(
+            self._reporter.emit(
                 DownloadStarted,
                 newest.revision,
                 total=plan.total,
                 resumed=plan.resumed,
                 delta=plan.delta,
             )
-        report = self._reports([*([on_progress] if on_progress else [])])
+        report = self._reporter.download(on_progress)
         meter = ProgressMeter(newest.revision, plan.total, report, self._clock.now)
         if plan.missing:
             meter.start()
         FileFetcher(self._store, self._catalog, self._settings, self._clock, meter).fetch(plan)
         return meter.fetched
-
-    def _reports(self, others: Sequence[OnDownload]) -> Callable[[DownloadProgress], None]:
-        last = float("-inf")
-
-        def report(progress: DownloadProgress) -> None:
-            nonlocal last
-            for other in others:
-                other(progress)
-            now = self._clock.now()
-            if now - last >= EVENT_INTERVAL or progress.done == progress.total:
-                last = now
-                self._emit(
-                    DownloadProgressed,
-                    progress.revision,
-                    done=progress.done,
-                    total=progress.total,
-                    rate=progress.rate,
-                )
-
-        return report
-
-    def _emit(self, kind: type[ModelEvent], revision: str | None, **fields: Any) -> None:
-        event = kind(model=self.name, revision=revision, time=time.time(), **fields)
-        _log.debug("%s", event)
-        if self._on_event:
-            try:
-                self._on_event(event)
-            except Exception as error:  # noqa: BLE001  # an observer's error stops no update
-                _log.warning("an observer failed: %s", type(error).__name__)
 
 
 def _try_as_loaded(folder: Path, threads: int | None) -> None:
@@ -279,16 +250,3 @@ def _try_as_loaded(folder: Path, threads: int | None) -> None:
     evaluation = folder / EVALUATION_FILE
     gate = evaluation if evaluation.is_file() else None
     try_model(folder, threads or default_threads(), default_folder(), gate)
-
-
-def _nothing_to_do(first: UpdateCheck, check: UpdateCheck) -> UpdateResult:
-    if first.revoked and first.current != check.current:
-        outcome, reason = UpdateOutcome.ROLLED_BACK, f"{first.current} was revoked: {first.revoked}"
-    elif check.revoked:
-        outcome = UpdateOutcome.UNUSABLE
-        reason = f"{check.current} was revoked ({check.revoked}), and nothing can replace it"
-    elif check.others:
-        outcome, reason = UpdateOutcome.UNUSABLE, check.detail
-    else:
-        outcome, reason = UpdateOutcome.CURRENT, ""
-    return UpdateResult(outcome=outcome, revision=check.current, reason=reason, check=check)

@@ -85,7 +85,7 @@ def test_a_failure_is_logged_without_its_message(
         except ValueError as error:
             raise RuntimeError(f"step failed on {CANARY}") from error
 
-    monkeypatch.setattr(service.server.handler.engine, "submit", fails)
+    monkeypatch.setattr(service.server.handler.engines[0], "submit", fails)
     with pytest.raises(grpc.RpcError) as error:
         ask(service.address)
     assert error.value.code() is grpc.StatusCode.INTERNAL

@@ -28,7 +28,7 @@ TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
 def span_of(trace: str | None = None, **changes: object) -> ReadableSpan:
     """The span of one request."""
     exporter = InMemorySpanExporter()
-    tracing = Tracing(lambda: None, exporter)
+    tracing = Tracing(exporter)
     outcome = {"code": grpc.StatusCode.OK, "arrived_at": 1000.0, "total_time": 2.0, **changes}
     tracing.request_ended(RequestOutcome(caller=Caller(name="someone", trace=trace), **outcome))
     tracing.close()
@@ -155,7 +155,7 @@ def test_the_standard_variable_names_the_service(
 ) -> None:
     """OTEL_SERVICE_NAME overrides our default."""
     monkeypatch.setenv("OTEL_SERVICE_NAME", "tales-west")
-    tracing = Tracing(lambda: None)
+    tracing = Tracing()
     caller = Caller(name="someone")
     tracing.request_ended(
         RequestOutcome(caller=caller, code=grpc.StatusCode.OK, arrived_at=1.0, total_time=1.0)

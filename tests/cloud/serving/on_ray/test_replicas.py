@@ -21,7 +21,7 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from edgewise_cloud.serving.on_ray.proxy import LOOPBACK, ProxyService
-from edgewise_cloud.serving.on_ray.replica import Refusal, build
+from edgewise_cloud.serving.on_ray.replica import Refusal, application, build
 from edgewise_cloud.serving.on_ray.replicas import ATTEMPTS, Replicas
 
 RESPONSES = [pb.GenerateResponse(position=n, token_ids=[n]) for n in range(3)]
@@ -254,6 +254,12 @@ def test_invalid_numbers_of_replicas_are_refused(replicas: list[int]) -> None:
     """With a sentence, not Serve's validation error."""
     with pytest.raises(ServeError, match="replicas"):
         build({"replicas": replicas})
+
+
+def test_several_models_are_refused() -> None:
+    """Before anything starts: on Ray, one service serves one model."""
+    with pytest.raises(ServeError, match="2 models are given"):
+        application(ServerSettings(models=("one", "two")))
 
 
 def test_without_ray_the_command_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

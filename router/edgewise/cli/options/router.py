@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from edgewise import CloudSecurity, Limits, Mode, Router
-from edgewise.cli.option_groups import CLOUD, LIMITS, MODEL, ROUTING
-from edgewise.cli.values import TOKEN_VARIABLE, file_path, not_empty, parse_size, read_token
+from edgewise.cli.options.groups import CLOUD, LIMITS, MODEL, ROUTING
+from edgewise.cli.options.values import TOKEN_VARIABLE, file_path, not_empty, parse_size, read_token
 from edgewise.device.state import DeviceProbe, read_device_state
 from edgewise_edge import bundled_models
 
@@ -20,7 +20,7 @@ Model = Annotated[
         "--model",
         metavar="NAME|FOLDER",
         parser=not_empty,
-        help="A bundled model, or the folder of one that 'edgewise-cloud convert' made.",
+        help="A bundled or fetched model, or the folder of one that 'edgewise-cloud convert' made.",
         autocompletion=bundled_models,
         rich_help_panel=MODEL,
     ),

@@ -1,15 +1,15 @@
 """The options of `edgewise models`: which model, and how its channel is reached."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from edgewise import ConfigurationError
-from edgewise.cli.config import Config
-from edgewise.cli.option_groups import CHANNEL
-from edgewise.cli.values import file_path, not_empty, parse_size
+from edgewise.cli.options.groups import CHANNEL
+from edgewise.cli.options.values import file_path, not_empty, parse_size
 from edgewise.delivery.settings import DownloadSettings
 from edgewise_edge.store.active import is_name, is_revision
 
@@ -92,6 +92,8 @@ class ChannelOptions:
     root: Annotated[
         Path | None,
         typer.Option(
+            "--root",
+            "--channel-root",
             metavar="ROOT.JSON",
             parser=file_path,
             help="The channel's first root.json, from its publisher; needed once.",
@@ -149,11 +151,11 @@ class ChannelOptions:
             _absolute_path(self.ca),
         )
 
-    def configured(self, config: Config) -> Given | None:
-        """The channel of the config file; None if there is none."""
-        if not (address := config.values.get("channel")):
+    def configured(self, config: Mapping[str, Any]) -> Given | None:
+        """The channel of the config file's values; None if there is none."""
+        if not (address := config.get("channel")):
             return None
-        root = config.values.get("channel_root")
+        root = config.get("channel_root")
         return Given(
             absolute(address),
             self.root or (Path(root) if root else None),

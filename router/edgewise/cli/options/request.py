@@ -6,8 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from edgewise import DeviceState, Privacy
-from edgewise.cli.option_groups import ASSUMED, ROUTING, SAMPLING
-from edgewise.cli.values import fraction, parse_size
+from edgewise.cli.options.groups import ASSUMED, ROUTING, SAMPLING
+from edgewise.cli.options.values import fraction, parse_size
 from edgewise.options import DEFAULT_MAX_TOKENS
 
 _MODELS = "the model's"

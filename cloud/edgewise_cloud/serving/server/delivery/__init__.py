@@ -1,0 +1,1 @@
+"""The service's download stream: the files of a channel, for devices."""
