@@ -110,7 +110,7 @@ class Update:
         """Called after so many tokens of the text."""
         if self._download is None and tokens >= MIDWAY:
             self._download = self._executor.submit(self._router.download)
-        if self._download and not self._download.done():
+        if self._download and not self.ended_at:
             wait([self._download], PACE if tokens < LATEST else None)
             self.ended_at = tokens if self._download.done() else 0
 
