@@ -35,6 +35,7 @@ from edgewise_edge import (
     find_model,
 )
 
+
 @Real.register
 class BrokenNumber:
     """Of a library whose conversion fails."""

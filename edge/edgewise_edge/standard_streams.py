@@ -2,9 +2,21 @@
 
 import os
 import sys
+from contextlib import suppress
 from typing import TextIO
 
+from edgewise_edge.decoding.printable import printable
+
+PIPE_CLOSED = 141  # the exit status that shells report where the reader of an output is gone
 _LARGEST = 9999  # columns or lines
+
+
+class UnwrittenError(OSError):
+    """Standard output cannot be written; `result` is what it should have taken."""
+
+    def __init__(self, error: OSError, result: str) -> None:
+        super().__init__(f"standard output cannot be written: {error.strerror or error}")
+        self.result = result
 
 
 def forget_invalid_size() -> None:
@@ -28,6 +40,38 @@ def prepare_output() -> None:
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure:  # not a stream that replaces it
         reconfigure(errors="backslashreplace")
+
+
+def emit(text: str, end: str = "\n", *, finished: bool = True) -> None:
+    """Print to standard output, at once. Raises UnwrittenError, or BrokenPipeError.
+
+    `finished`: it is a result, which must not be lost: the error keeps it for write_result().
+    """
+    try:
+        print(text, end=end, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UnwrittenError(error, text if finished else "") from error
+
+
+def write_result(error: OSError) -> None:
+    """Print the result that an UnwrittenError keeps to standard error."""
+    result, stream = getattr(error, "result", ""), sys.stderr
+    if result and stream:
+        with suppress(OSError):
+            shown = printable(result, lines=True) if stream.isatty() else result
+            print(shown, file=stream, flush=True)
+
+
+def exit_status(ended: SystemExit) -> int:
+    """Its exit status. Typer and Rich make it 1 where the reader of an output is gone.
+
+    It is then PIPE_CLOSED, or that of the error about which nobody could be told.
+    """
+    if isinstance(ended.__context__, BrokenPipeError):
+        return getattr(ended.__context__.__context__, "exit_code", PIPE_CLOSED)
+    return ended.code if isinstance(ended.code, int) else int(bool(ended.code))
 
 
 def is_unicode(stream: TextIO) -> bool:

@@ -17,7 +17,13 @@ from edgewise_cloud.serving.cli import serve, token
 from edgewise_cloud.serving.on_ray.cli import serve_ray
 from edgewise_cloud.train.cli import finetune, train
 from edgewise_edge.errors import EdgeError
-from edgewise_edge.standard_streams import abandon, prepare_output
+from edgewise_edge.standard_streams import (
+    abandon,
+    emit,
+    exit_status,
+    prepare_output,
+    write_result,
+)
 
 app = typer.Typer(
     cls=Group,
@@ -37,7 +43,7 @@ for panel, commands in PANELS.items():
 
 def _show_version(show: bool) -> None:
     if show:
-        print(f"edgewise-cloud {importlib.metadata.version('edgewise-cloud')}")
+        emit(f"edgewise-cloud {importlib.metadata.version('edgewise-cloud')}", finished=False)
         raise typer.Exit
 
 
@@ -66,6 +72,7 @@ def run() -> int:
         sys.stdout.flush()
     except (CloudError, EdgeError, OSError) as error:
         say(f"error: {error}", style="red")
+        write_result(error)
         # Typer's own message about invalid usage may be what could not be written.
         return getattr(error.__context__, "exit_code", exit_codes.of(error))
     except MemoryError as error:
@@ -81,5 +88,5 @@ def _status() -> int:
     try:
         app()
     except SystemExit as ended:
-        return ended.code if isinstance(ended.code, int) else int(bool(ended.code))
+        return exit_status(ended)
     return 0
