@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ from edgewise_edge.store.passed import PassedModel
 from edgewise_edge.store.weight_cache import WeightCache
 
 TIMEOUT = 120.0  # seconds
+PATIENCE = 2.0  # seconds until a line of the log says what takes so long
 RETRY_AFTER = 60.0  # seconds until a refused model is tried again: memory may have been short
 _STARTED = "started"  # the child's first line
 _REFUSED = 3  # its exit status after an error of ours, which is the last line that it writes
@@ -36,7 +38,8 @@ def try_model(folder: Path, threads: int = 1, weight_cache: Path | None = None) 
 
     With `weight_cache`, a folder, it is loaded as DeviceModel.load() will do it: prepared weights
     are written there, and the model is then loaded again from them. Raises ModelIncompatibleError
-    if the child cannot be started, fails, crashes or takes longer than TIMEOUT.
+    if the child cannot be started, fails, crashes or takes longer than TIMEOUT. A warning is logged
+    if it takes more than PATIENCE.
     """
     try:
         return _try(folder, threads, weight_cache)
@@ -94,6 +97,13 @@ def _finish(command: list[str], folder: Path) -> subprocess.CompletedProcess[str
     if getattr(sys, "frozen", False) or not sys.executable:
         raise _NotStartedError("there is no Python to start")
     # The child finds the package where this process did.
+    sign_of_life = threading.Timer(
+        PATIENCE,
+        _log.warning,
+        ("trying the new model in %s in a child process; this takes up to %.0f s", folder, TIMEOUT),
+    )
+    sign_of_life.daemon = True
+    sign_of_life.start()
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, map(str, sys.path)))}
     try:
         return subprocess.run(
@@ -112,6 +122,8 @@ def _finish(command: list[str], folder: Path) -> subprocess.CompletedProcess[str
         ) from error
     except OSError as error:
         raise _NotStartedError(f"{command[0]} cannot be started: {error}") from error
+    finally:
+        sign_of_life.cancel()
 
 
 def _signal_name(number: int) -> str:

@@ -90,6 +90,23 @@ def test_a_model_that_crashes_is_refused(
         DeviceModel.load(folder, threads=1)
 
 
+def test_a_long_trial_gives_a_sign_of_life(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Which an app without logging shows on standard error. A short one is silent."""
+    trial.try_model(folder)
+    assert not caplog.records
+    monkeypatch.setattr(trial, "PATIENCE", 0.01)
+    monkeypatch.setattr(trial, "TIMEOUT", 1.0)
+    monkeypatch.setattr(sys, "executable", python(tmp_path / "py", "exec sleep 60"))
+    with pytest.raises(ModelIncompatibleError, match="the trial took longer than 1 s"):
+        trial.try_model(folder)
+    assert f"trying the new model in {folder} in a child process; this takes up to 1 s" in caplog.text
+
+
 @pytest.mark.parametrize("script", [None, "exit 2", "echo hello"])
 def test_an_app_that_cannot_start_python_checks_for_damage(
     folder: Path,
