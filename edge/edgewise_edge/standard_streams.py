@@ -55,8 +55,8 @@ def emit(text: str, end: str = "\n", *, finished: bool = True) -> None:
         raise UnwrittenError(error, text if finished else "") from error
 
 
-def write_result(error: OSError) -> None:
-    """Print the result that an UnwrittenError keeps to standard error."""
+def write_result(error: Exception) -> None:
+    """Print the result that an UnwrittenError keeps to standard error; another has none."""
     result, stream = getattr(error, "result", ""), sys.stderr
     if result and stream:
         with suppress(OSError):

@@ -63,7 +63,7 @@ class _Held(io.StringIO):
     """What Rich writes for standard output; its own capture touches that, which may fail."""
 
     @property
-    def encoding(self) -> str:
+    def encoding(self) -> str:  # type: ignore[override]  # typeshed: could be set
         """See TextIO."""
         return sys.stdout.encoding
 
