@@ -2,10 +2,7 @@
 
 import os
 import sys
-from contextlib import suppress
 from typing import TextIO
-
-from edgewise_edge.decoding.printable import printable
 
 PIPE_CLOSED = 141  # the exit status that shells report where the reader of an output is gone
 _LARGEST = 9999  # columns or lines
@@ -45,7 +42,7 @@ def prepare_output() -> None:
 def emit(text: str, end: str = "\n", *, finished: bool = True) -> None:
     """Print to standard output, at once. Raises UnwrittenError, or BrokenPipeError.
 
-    `finished`: it is a result, which must not be lost: the error keeps it for write_result().
+    `finished`: it is a result, which must not be lost: the error keeps it.
     """
     try:
         print(text, end=end, flush=True)
@@ -55,13 +52,9 @@ def emit(text: str, end: str = "\n", *, finished: bool = True) -> None:
         raise UnwrittenError(error, text if finished else "") from error
 
 
-def write_result(error: Exception) -> None:
-    """Print the result that an UnwrittenError keeps to standard error; another has none."""
-    result, stream = getattr(error, "result", ""), sys.stderr
-    if result and stream:
-        with suppress(OSError):
-            shown = printable(result, lines=True) if stream.isatty() else result
-            print(shown, file=stream, flush=True)
+def unwritten_result(error: Exception) -> str:
+    """The result that an UnwrittenError keeps, for standard error; "" for any other error."""
+    return error.result if isinstance(error, UnwrittenError) else ""
 
 
 def exit_status(ended: SystemExit) -> int:

@@ -22,7 +22,7 @@ from edgewise_edge.standard_streams import (
     emit,
     exit_status,
     prepare_output,
-    write_result,
+    unwritten_result,
 )
 
 app = typer.Typer(
@@ -72,7 +72,8 @@ def run() -> int:
         sys.stdout.flush()
     except (CloudError, EdgeError, OSError) as error:
         say(f"error: {error}", style="red")
-        write_result(error)
+        if result := unwritten_result(error):
+            say(result)
         # Typer's own message about invalid usage may be what could not be written.
         return getattr(error.__context__, "exit_code", exit_codes.of(error))
     except MemoryError as error:

@@ -15,7 +15,7 @@ from edgewise_edge.standard_streams import (
     abandon,
     exit_status,
     prepare_output,
-    write_result,
+    unwritten_result,
 )
 
 NARROW = 72  # columns
@@ -33,7 +33,8 @@ def main() -> None:
     except OSError as error:
         # Typer's own message about invalid usage may be what could not be written.
         note(f"error: {error}", style="red")
-        write_result(error)
+        if result := unwritten_result(error):
+            note(result, style="none")
         sys.exit(getattr(error.__context__, "exit_code", ExitCode.FAILED))
     except MemoryError:
         _fail("there is not enough memory for this", ExitCode.FAILED)

@@ -30,7 +30,7 @@ class SafeConsole(Console):
         raise  # noqa: PLE0704
 
 
-notes = SafeConsole(stderr=True, highlight=False, soft_wrap=True, markup=False)
+notes = SafeConsole(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 PATIENCE = 1.0  # seconds without output until `waiting` shows something
 
