@@ -30,7 +30,9 @@ _STARTED = "started"  # the child's first line
 _REFUSED = 3  # its exit status after an error of ours, which is the last line that it writes
 _DISAGREES = 4  # the same, when it fails the agreement gate
 _log = logging.getLogger("edgewise_edge.trial")
-_refusals: dict[str, tuple[float, str]] = {}  # when and why, by PassedModel.name
+_refusals: dict[
+    str, tuple[float, ModelIncompatibleError | None]
+] = {}  # when and why, by PassedModel.name
 
 
 class TrialFailedError(ModelIncompatibleError):
@@ -105,9 +107,9 @@ def require_passed(folder: Path, manifest: Manifest, threads: int, weight_cache:
     A bundled model is only checked for damage. Raises ModelIncompatibleError.
     """
     passed = PassedModel(manifest, threads)
-    refused_at, reason = _refusals.get(passed.name, (0.0, ""))
-    if reason and time.monotonic() < refused_at + RETRY_AFTER:
-        raise ModelIncompatibleError(reason)
+    refused_at, refusal = _refusals.get(passed.name, (0.0, None))
+    if refusal and time.monotonic() < refused_at + RETRY_AFTER:
+        raise type(refusal)(str(refusal))
     try:
         if folder.parent == BUNDLED:
             verify_structure(folder / MODEL_FILE)
@@ -117,7 +119,7 @@ def require_passed(folder: Path, manifest: Manifest, threads: int, weight_cache:
         _log.warning("%s is only checked for damage, not tried in a child: %s", folder, error)
         verify_structure(folder / MODEL_FILE)
     except ModelIncompatibleError as error:
-        _refusals[passed.name] = time.monotonic(), str(error)
+        _refusals[passed.name] = time.monotonic(), type(error)(str(error))
         raise
     passed.remember()
 
