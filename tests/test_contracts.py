@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import edgewise
 import edgewise_cloud
 import edgewise_edge
 import edgewise_proto
+from edgewise.cloud.status import OWN_WORDS
 from edgewise_proto import generation_pb2 as pb
 
 ROOT = Path(__file__).parents[1]
@@ -103,6 +105,17 @@ def test_every_field_of_the_protocol_is_documented(file: str) -> None:
     assert len(fields) > 5
     for number in fields:
         assert lines[number - 1].strip().startswith("//"), lines[number]
+
+
+UNAVAILABLE = re.compile(r'StatusCode\.UNAVAILABLE,\s*"([^"]+)"')
+
+
+def test_the_router_knows_the_words_of_a_service_that_cannot_answer_now() -> None:
+    """All of them, and no others: for any other text it advises to check TLS and the address."""
+    sources = (ROOT / "cloud/edgewise_cloud/serving").rglob("*.py")
+    generator = [source for source in sources if "delivery" not in source.parts]
+    said = [UNAVAILABLE.findall(source.read_text(encoding="utf-8")) for source in generator]
+    assert set(chain(*said)) == OWN_WORDS
 
 
 def test_messages_hold_no_text() -> None:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,17 @@ from edgewise_edge import (
     find_model,
 )
 
+
+@Real.register
+class BrokenNumber:
+    """Of a library whose conversion fails."""
+
+    def __float__(self) -> float:
+        raise RuntimeError("cannot be converted")
+
+
 ODD: list[object] = [None, True, "5", b"x", [1], object(), 1.5, Decimal("sNaN"), np.float64("nan")]
+ODD += [np.timedelta64(5, "s"), np.timedelta64(5), np.datetime64(5, "s"), BrokenNumber()]
 
 
 async def asynchronous(_prompt: str) -> str:

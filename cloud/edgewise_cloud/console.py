@@ -32,6 +32,10 @@ class SafeConsole(Console):
         """See Console."""
         return super().render_str(printable(text, lines=True), **options)
 
+    def on_broken_pipe(self) -> None:
+        """Raise the BrokenPipeError that is being handled; Rich would exit, and redirect stdout."""
+        raise  # noqa: PLE0704
+
 
 console = SafeConsole(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from numbers import Integral, Real
+from operator import index
 from types import UnionType
 
 _SHOWN = 80  # characters of an invalid value
@@ -58,11 +59,11 @@ def plain_number(value: object) -> object:
         return value
     try:
         if isinstance(value, Integral) and not isinstance(value, bool):
-            return int(value)
+            return index(value)  # a time span of NumPy says it is one, and has none
         if isinstance(value, Decimal) and value == value.to_integral_value():
             return int(value) if abs(value) < _LARGE else float(value)
         return float(value) if isinstance(value, Real | Decimal) else value
-    except (ArithmeticError, ValueError):  # a signaling NaN, or beyond a float
+    except Exception:  # noqa: BLE001  # a signaling NaN, beyond a float, or another library's error
         return value
 
 

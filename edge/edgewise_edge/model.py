@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -91,7 +91,8 @@ class DeviceModel:
     ) -> Generator[int, None, None]:
         """The new tokens of `request`, until `cancelled` is set.
 
-        Raises RequestError at once. The first `next()` raises CacheMemoryError before any work.
+        Raises RequestError at once. The first `next()` raises CacheMemoryError before any work. If
+        anything else fails before the first token, it tries again without the prefix cache's memory.
         """
         check_type("request", request, TokenRequest, "a TokenRequest", RequestError)
         shape = self.manifest.architecture
@@ -105,20 +106,38 @@ class DeviceModel:
     def _stream(
         self, request: TokenRequest, cancelled: threading.Event | None
     ) -> Generator[int, None, None]:
+        with _failures_as(RuntimeFailedError, "generating failed"):
+            for may_retry in (True, False):
+                tokens = self._generate(request, cancelled)
+                try:
+                    first = next(tokens, None)
+                    break
+                except (RuntimeFailedError, MemoryError):
+                    # Perhaps for want of memory, which a runtime may not say. The next try is not
+                    # in this block, as its error holds the memory of the session that failed.
+                    if not (may_retry and self.prefix_cache.clear()):
+                        raise
+            with closing(tokens):
+                if first is not None:
+                    yield first
+                    yield from tokens
+
+    def _generate(
+        self, request: TokenRequest, cancelled: threading.Event | None
+    ) -> Generator[int, None, None]:
         window = self.manifest.architecture.context_window
         length = min(window, request.position + request.max_tokens)
-        with _failures_as(RuntimeFailedError, "generating failed"):
-            session = self.prefix_cache.acquire(request.token_ids, length)
-            try:
-                yield from generate_tokens(
-                    session,
-                    request,
-                    chunk=self.runtime.chunk,
-                    context_window=window,
-                    cancelled=cancelled,
-                )
-            finally:
-                self.prefix_cache.release(session)
+        session = self.prefix_cache.acquire(request.token_ids, length)
+        try:
+            yield from generate_tokens(
+                session,
+                request,
+                chunk=self.runtime.chunk,
+                context_window=window,
+                cancelled=cancelled,
+            )
+        finally:
+            self.prefix_cache.release(session)
 
 
 @contextmanager

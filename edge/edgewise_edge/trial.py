@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -22,13 +23,16 @@ from edgewise_edge.store.passed import PassedModel
 from edgewise_edge.store.weight_cache import WeightCache
 
 TIMEOUT = 120.0  # seconds
+PATIENCE = 2.0  # seconds until a line of the log says what takes so long
 RETRY_AFTER = 60.0  # seconds until a refused model is tried again: memory may have been short
 _KILLED = "SIGKILL"  # by the system: no model does this
 _STARTED = "started"  # the child's first line
 _REFUSED = 3  # its exit status after an error of ours, which is the last line that it writes
 _DISAGREES = 4  # the same, when it fails the agreement gate
 _log = logging.getLogger("edgewise_edge.trial")
-_refusals: dict[str, tuple[float, str]] = {}  # when and why, by PassedModel.name
+_refusals: dict[
+    str, tuple[float, ModelIncompatibleError | None]
+] = {}  # when and why, by PassedModel.name
 
 
 class TrialFailedError(ModelIncompatibleError):
@@ -54,9 +58,10 @@ def try_model(
     With `weight_cache`, a folder, it is loaded as DeviceModel.load() will do it: prepared weights
     are written there, and the model is then loaded again from them. It is remembered that it passed,
     so that DeviceModel.load() does not try it again. With `evaluation`, the
-    publisher's file, the child also runs that (agreement.py). Raises ModelIncompatibleError if the
-    child cannot be started, fails, crashes or takes longer than TIMEOUT (twice that with
-    `evaluation`), and ModelRefusedError if the model does worse than the publisher allows.
+    publisher's file, the child also runs that (agreement.py). A warning is logged if it takes more
+    than PATIENCE. Raises ModelIncompatibleError if the child cannot be started, fails, crashes or
+    takes longer than TIMEOUT (twice that with `evaluation`), and ModelRefusedError if the model does
+    worse than the publisher allows.
     """
     try:
         memory = _try(folder, threads, weight_cache, evaluation)
@@ -102,9 +107,9 @@ def require_passed(folder: Path, manifest: Manifest, threads: int, weight_cache:
     A bundled model is only checked for damage. Raises ModelIncompatibleError.
     """
     passed = PassedModel(manifest, threads)
-    refused_at, reason = _refusals.get(passed.name, (0.0, ""))
-    if reason and time.monotonic() < refused_at + RETRY_AFTER:
-        raise ModelIncompatibleError(reason)
+    refused_at, refusal = _refusals.get(passed.name, (0.0, None))
+    if refusal and time.monotonic() < refused_at + RETRY_AFTER:
+        raise type(refusal)(str(refusal))
     try:
         if folder.parent == BUNDLED:
             verify_structure(folder / MODEL_FILE)
@@ -114,7 +119,7 @@ def require_passed(folder: Path, manifest: Manifest, threads: int, weight_cache:
         _log.warning("%s is only checked for damage, not tried in a child: %s", folder, error)
         verify_structure(folder / MODEL_FILE)
     except ModelIncompatibleError as error:
-        _refusals[passed.name] = time.monotonic(), str(error)
+        _refusals[passed.name] = time.monotonic(), type(error)(str(error))
         raise
     passed.remember()
 
@@ -122,6 +127,13 @@ def require_passed(folder: Path, manifest: Manifest, threads: int, weight_cache:
 def _finish(command: list[str], folder: Path, timeout: float) -> subprocess.CompletedProcess[str]:
     if getattr(sys, "frozen", False) or not sys.executable:
         raise _NotStartedError("there is no Python to start")
+    sign_of_life = threading.Timer(
+        PATIENCE,
+        _log.warning,
+        ("trying the new model in %s in a child process; this takes up to %.0f s", folder, timeout),
+    )
+    sign_of_life.daemon = True
+    sign_of_life.start()
     # The child finds the package where this process did.
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, map(str, sys.path)))}
     try:
@@ -139,6 +151,8 @@ def _finish(command: list[str], folder: Path, timeout: float) -> subprocess.Comp
         raise TrialFailedError(f"{folder}: the trial took longer than {timeout:.0f} s") from error
     except OSError as error:
         raise _NotStartedError(f"{command[0]} cannot be started: {error}") from error
+    finally:
+        sign_of_life.cancel()
 
 
 def _signal_name(number: int) -> str:

@@ -16,6 +16,9 @@ _ADDRESS = re.compile(
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _NAME = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*\.?")
 _NUMERIC = re.compile(r"(?:.*\.)?[0-9]+\.?")  # must be an IPv4 address: 127.1 is none here
+_NOT_TCP = re.compile(
+    r"\s*(unix|unix-abstract|vsock|file|npipe):", re.IGNORECASE
+)  # gRPC's, Docker's
 _MOST_SHOWN = 100  # characters
 
 
@@ -54,6 +57,11 @@ def parse_address(text: str, what: str = "the cloud address") -> Address:
     """The address, called `what` in the AddressError that another text raises."""
     if address := _parse(text):
         return address
+    if _NOT_TCP.match(text):
+        raise AddressError(
+            f"{what} is {_shown(text)}; that is no address of TCP, over which alone a cloud is "
+            f"reached; it must be HOST:PORT, such as '127.0.0.1:{DEFAULT_PORT}'"
+        )
     reasons, corrected = list[str](), text
     for reason, correct in _CORRECTIONS:
         before, corrected = corrected, correct(corrected)
@@ -132,7 +140,7 @@ _CORRECTIONS: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("it contains blanks", lambda text: re.sub(r"\s*([:,;])\s*", r"\1", text.strip())),
     (
         "it has a scheme",
-        lambda text: re.sub(r"^([A-Za-z][\w+.-]*://+|(dns|ipv4|ipv6|unix):)", "", text),
+        lambda text: re.sub(r"^([A-Za-z][\w+.-]*://+|(dns|ipv4|ipv6):)", "", text),
     ),
     ("it names a user", lambda text: text.rpartition("@")[2]),
     ("it has a path", lambda text: re.split(r"[/?#\\]", text, maxsplit=1)[0]),

@@ -28,7 +28,8 @@ class RequestOptions(TypedDict, total=False):
       together have this probability; 1: no limit.
     - `repetition_penalty` (0.01 to 100; default: the model's): above 1 avoids tokens that were used
       before; 1: none.
-    - `seed` (0 to 2**63 - 1; default: random): the same seed gives the same text on one source.
+    - `seed` (0 to 2**63 - 1; default: random): the same seed gives the same text on one source,
+      up to near-ties after another prompt that began alike.
     - `stop` (text, or several; default: none): the answer ends before the first of these texts.
     - `mode` ("prefer_on_device", "only_on_device", "prefer_in_cloud" or "only_in_cloud"; default:
       the router's): which source to use or prefer.

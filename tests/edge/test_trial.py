@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from ai_edge_litert.schema_py_generated import Model
 
 from edgewise_edge import DeviceModel, ModelIncompatibleError, trial
 from edgewise_edge.store.manifest import MODEL_FILE
@@ -99,6 +100,19 @@ def test_a_trial_that_the_system_ends_says_nothing_of_the_model(
         trial.try_model(folder)
 
 
+def test_a_model_with_an_impossible_size_is_refused(folder: Path) -> None:
+    """Before it runs, which may take minutes."""
+    content = bytearray((folder / MODEL_FILE).read_bytes())
+    model = Model.GetRootAs(content, 0)
+    graph = model.Subgraphs(1)
+    found = (graph.Tensors(index) for index in range(graph.TensorsLength()))
+    tensor = next(tensor for tensor in found if tensor.ShapeAsNumpy().tolist() == [1, 256])
+    tensor.ShapeAsNumpy()[0] = 2**23
+    replace_model(folder, bytes(content))
+    with pytest.raises(ModelIncompatibleError, match=r"is damaged: its tensor .*\[8388608"):
+        DeviceModel.load(folder, threads=1)
+
+
 def test_a_model_that_crashes_is_refused(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +120,25 @@ def test_a_model_that_crashes_is_refused(
     monkeypatch.setattr(sys, "executable", python(tmp_path / "py", "echo started; kill -SEGV $$"))
     with pytest.raises(ModelIncompatibleError, match=r"crashed in its trial \(SIGSEGV\)"):
         DeviceModel.load(folder, threads=1)
+
+
+def test_a_long_trial_gives_a_sign_of_life(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Which an app without logging shows on standard error. A short one is silent."""
+    trial.try_model(folder)
+    assert not caplog.records
+    monkeypatch.setattr(trial, "PATIENCE", 0.01)
+    monkeypatch.setattr(trial, "TIMEOUT", 1.0)
+    monkeypatch.setattr(sys, "executable", python(tmp_path / "py", "exec sleep 60"))
+    with pytest.raises(ModelIncompatibleError, match="the trial took longer than 1 s"):
+        trial.try_model(folder)
+    assert (
+        f"trying the new model in {folder} in a child process; this takes up to 1 s" in caplog.text
+    )
 
 
 @pytest.mark.parametrize("script", [None, "exit 2", "echo hello"])

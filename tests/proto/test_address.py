@@ -83,6 +83,24 @@ def test_a_host_that_is_none_is_refused(text: str) -> None:
     assert len(str(raised.value)) < 300
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["unix:///tmp/s:1", "unix:/tmp/s", " UNIX:s", "unix-abstract:s", "vsock:3:50051", "file:///s"],
+)
+def test_an_address_that_is_not_of_tcp_has_no_correction(text: str) -> None:
+    """No part of it is a host."""
+    with pytest.raises(
+        AddressError, match=r"no address of TCP.* HOST:PORT, such as '127"
+    ) as raised:
+        parse_address(text)
+    assert ": write" not in str(raised.value)
+
+
+def test_a_host_may_be_called_like_a_scheme() -> None:
+    """With a port behind it, it is one."""
+    assert parse_address("unix:50051") == Address("unix", 50051)
+
+
 def test_a_password_is_not_shown() -> None:
     """Who writes a URL with TLS and a user is told where they belong."""
     with pytest.raises(AddressError, match=r"tls of .* a token belongs in") as raised:

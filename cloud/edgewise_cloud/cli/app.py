@@ -19,7 +19,13 @@ from edgewise_cloud.serving.cli import serve, token
 from edgewise_cloud.serving.on_ray.cli import serve_ray
 from edgewise_cloud.train.cli import finetune, train
 from edgewise_edge.errors import EdgeError
-from edgewise_edge.standard_streams import abandon, prepare_output
+from edgewise_edge.standard_streams import (
+    abandon,
+    emit,
+    exit_status,
+    prepare_output,
+    unwritten_result,
+)
 
 app = typer.Typer(
     cls=Group,
@@ -42,7 +48,7 @@ app.add_typer(channel_app, name="channel", rich_help_panel="Channels")
 
 def _show_version(show: bool) -> None:
     if show:
-        print(f"edgewise-cloud {importlib.metadata.version('edgewise-cloud')}")
+        emit(f"edgewise-cloud {importlib.metadata.version('edgewise-cloud')}", finished=False)
         raise typer.Exit
 
 
@@ -71,6 +77,8 @@ def run() -> int:
         sys.stdout.flush()
     except (CloudError, EdgeError, OSError) as error:
         say(f"error: {error}", style="red")
+        if result := unwritten_result(error):
+            say(result)
         # Typer's own message about invalid usage may be what could not be written.
         return getattr(error.__context__, "exit_code", exit_codes.of(error))
     except MemoryError as error:
@@ -86,5 +94,5 @@ def _status() -> int:
     try:
         app()
     except SystemExit as ended:
-        return ended.code if isinstance(ended.code, int) else int(bool(ended.code))
+        return exit_status(ended)
     return 0

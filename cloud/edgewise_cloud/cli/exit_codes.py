@@ -14,7 +14,7 @@ from edgewise_edge.errors import EdgeError, RuntimeFailedError
 INVALID, UNREACHABLE = 2, 4
 EPILOG = (
     "Exit codes: 0 success; 1 failure; 2 invalid usage or input; 4 the service cannot be reached "
-    "(load); 130 interrupted."
+    "(load); 130 interrupted; 141 the reader of standard output is gone."
 )
 
 

@@ -15,6 +15,7 @@ from edgewise_cloud.console import exit_interrupted, say, shown_progress, withou
 from edgewise_cloud.convert.quantization import Quantization, Target
 from edgewise_cloud.corpus import read_documents
 from edgewise_cloud.options import CHECKPOINT_HELP, MoreTexts
+from edgewise_edge.standard_streams import emit
 from edgewise_edge.store.manifest import MODEL_FILE
 
 if TYPE_CHECKING:  # a command line that only prints its help need not import them
@@ -130,7 +131,7 @@ def convert(
             documents=documents,
             progress=progress,
         )
-    print(f"{_sizes(out, quantize, made)}\n{_summary(made.evaluation, texts)}")
+    emit(f"{_sizes(out, quantize, made)}\n{_summary(made.evaluation, texts)}")
     _say_next(checkpoint, out, keras_weights=keras_weights)
 
 
@@ -177,7 +178,7 @@ def evaluate(
     documents = read_documents(texts)
     with shown_progress() as progress:
         evaluation = evaluate_model(model, checkpoint or model, documents, most_tokens, progress)
-    print(dumps(evaluation.as_dict(), indent=2) if json else _summary(evaluation, texts))
+    emit(dumps(evaluation.as_dict(), indent=2) if json else _summary(evaluation, texts))
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from edgewise_cloud.console import INTERRUPTED, console, say
 from edgewise_cloud.errors import LoadTestError
 from edgewise_cloud.loadtest.generator import LoadGenerator, LoadTestResult
 from edgewise_cloud.loadtest.table import final_table, live_table
+from edgewise_edge.standard_streams import emit
 
 REFRESH_INTERVAL = 0.5  # seconds
 
@@ -55,18 +56,25 @@ async def _run(generator: LoadGenerator) -> None:
 
 
 def _report(result: LoadTestResult, records: IO[str] | None) -> None:
-    console.print(final_table(result))
+    with suppress(OSError):  # nobody reads standard error
+        console.print(final_table(result))
     for kind, text in _first_messages(result).items():
         say(f"{kind}: {text}")
-    print(dumps(_rounded(result.as_dict())), flush=True)
-    if records:
-        try:
-            records.writelines(
-                dumps(_rounded(record.as_dict(result.started))) + "\n" for record in result.records
-            )
-            records.close()
-        except OSError as error:
-            raise LoadTestError(f"cannot write {records.name}: {error.strerror}") from error
+    try:
+        emit(dumps(_rounded(result.as_dict())))
+    finally:
+        if records:
+            _write(records, result)
+
+
+def _write(records: IO[str], result: LoadTestResult) -> None:
+    try:
+        records.writelines(
+            dumps(_rounded(record.as_dict(result.started))) + "\n" for record in result.records
+        )
+        records.close()
+    except OSError as error:
+        raise LoadTestError(f"cannot write {records.name}: {error.strerror}") from error
 
 
 def _first_messages(result: LoadTestResult) -> dict[str, str]:

@@ -17,6 +17,7 @@ from edgewise_cloud.errors import EngineDeadError, ServeError
 from edgewise_cloud.serving.engine.settings import EngineSettings, Precision
 from edgewise_cloud.serving.observe.logs import LogFormat, configure_logs
 from edgewise_cloud.serving.server.delivery.settings import DeliverySettings
+from edgewise_edge.standard_streams import emit
 
 if TYPE_CHECKING:
     from edgewise_cloud.serving.server.server import ServerSettings
@@ -302,7 +303,8 @@ def token(
     from edgewise_cloud.serving.security.tokens import append_line, new_token
 
     secret, line = new_token(name)
-    print(secret, flush=True)  # first: a token that nobody has must not be admitted
+    # First, as a token that nobody has must not be admitted, and nowhere else.
+    emit(secret, finished=False)
     if not append:
         say(line)
         return

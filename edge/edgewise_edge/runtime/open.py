@@ -2,14 +2,18 @@
 
 import importlib
 import importlib.util
+import math
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from edgewise_edge.checks import shown
 from edgewise_edge.errors import ModelCorruptError, ModelIncompatibleError
 from edgewise_edge.runtime.backend import Backend
 
 _FLATBUFFER_IDENTIFIER = slice(4, 8)
+_ELEMENTS_PER_BYTE = 4  # weights of two bits
+_MOST_ELEMENTS = 2**24  # of a tensor in a small file
 _LIBRARIES = {  # package, and the module of ours or theirs that imports what we need of it
     "ai_edge_litert": "edgewise_edge.runtime.litert",
     "tflite_runtime": "tflite_runtime.interpreter",
@@ -72,20 +76,34 @@ def require_tflite(path: Path) -> None:
 
 
 def verify_structure(path: Path) -> None:
-    """Raise ModelIncompatibleError if the plain interpreter refuses the `.tflite`; a millisecond.
+    """Raise ModelIncompatibleError if the plain interpreter refuses the `.tflite`, or a size is absurd.
 
-    It checks what LiteRT's CompiledModel takes for granted: of 467 damaged models that crashed
+    Takes some milliseconds. The interpreter checks what LiteRT's CompiledModel takes for granted: of 467 damaged models that crashed
     that, it refused 457. tflite-runtime has nothing else, and checks when it loads.
     """
     require_tflite(path)
     if import_library().__name__ != _LIBRARIES["ai_edge_litert"]:
         return
     try:
-        _interpreter()(str(path))
+        _require_possible_sizes(_interpreter()(str(path)), path.stat().st_size)
     except (RuntimeError, ValueError) as error:
         raise ModelIncompatibleError(
             f"{path} is damaged: {str(error).rstrip('.')}; fetch or convert the model again"
         ) from error
+
+
+def _require_possible_sizes(interpreter: Any, file_size: int) -> None:
+    """Raise ValueError for a tensor larger than the largest weights that the file may hold.
+
+    It might run for minutes. Dimensions that are free count as 1.
+    """
+    most = max(_MOST_ELEMENTS, _ELEMENTS_PER_BYTE * file_size)
+    for graph in range(interpreter.num_subgraphs()):
+        for tensor in interpreter.get_tensor_details(graph):
+            if math.prod(tensor["shape"].tolist()) > most:
+                raise ValueError(
+                    f"its tensor {shown(tensor['name'])} has the size {tensor['shape']}"
+                )
 
 
 def _interpreted(path: Path, threads: int) -> Backend:

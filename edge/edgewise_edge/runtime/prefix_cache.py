@@ -21,8 +21,8 @@ class PrefixCache:
     """At most MAX_SESSIONS released sessions, whose caches take at most `limit` bytes of memory.
 
     A session in use counts towards `limit` too. A request that shares a prefix with a released
-    session continues from there. Its tokens are the same as without the prefix cache, since keys and
-    values depend on nothing but the tokens before them. `available` gives the bytes that the system
+    session continues from there. Its tokens are the same as without the prefix cache, up to near-ties:
+    the rest of the prompt is processed in other chunks. `available` gives the bytes that the system
     has left (None: unknown).
     """
 
@@ -80,6 +80,11 @@ class PrefixCache:
                 self._keep_released()
             finally:
                 self._lock.release()
+
+    def clear(self) -> bool:
+        """Evict all released sessions; whether there were any."""
+        with self._locked():
+            return self._evict(0, 0) is not None
 
     def cached_prefix(self, tokens: Sequence[int]) -> int:
         """How many of the first `tokens` an acquired session would have processed."""

@@ -11,7 +11,12 @@ from edgewise.cli.exit_codes import ExitCode, exit_code
 from edgewise.cli.options.values import option_name
 from edgewise.cli.output import note
 from edgewise.cli.wording import OPTIONS, in_words_of_options
-from edgewise_edge.standard_streams import abandon, prepare_output
+from edgewise_edge.standard_streams import (
+    abandon,
+    exit_status,
+    prepare_output,
+    unwritten_result,
+)
 
 NARROW = 72  # columns
 
@@ -27,9 +32,14 @@ def main() -> None:
         _fail(explain(str(error)), exit_code(error))
     except OSError as error:
         # Typer's own message about invalid usage may be what could not be written.
-        _fail(str(error), getattr(error.__context__, "exit_code", ExitCode.FAILED))
+        note(f"error: {error}", style="red")
+        if result := unwritten_result(error):
+            note(result, style="none")
+        sys.exit(getattr(error.__context__, "exit_code", ExitCode.FAILED))
     except MemoryError:
         _fail("there is not enough memory for this", ExitCode.FAILED)
+    except SystemExit as ended:
+        sys.exit(exit_status(ended))
     except KeyboardInterrupt:
         sys.exit(ExitCode.INTERRUPTED)
     finally:

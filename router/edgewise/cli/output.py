@@ -1,5 +1,6 @@
 """Writing: results to standard output, everything else to standard error."""
 
+import io
 import json
 import sys
 import threading
@@ -11,9 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from edgewise.cli.exit_codes import ExitCode
 from edgewise_edge.decoding.printable import printable
-from edgewise_edge.standard_streams import abandon, forget_invalid_size, is_unicode
+from edgewise_edge.standard_streams import emit, forget_invalid_size, is_unicode
 
 forget_invalid_size()
 
@@ -25,41 +25,51 @@ class SafeConsole(Console):
         """See Console."""
         return super().render_str(printable(text, lines=True), **options)
 
+    def on_broken_pipe(self) -> None:
+        """Raise the BrokenPipeError that is being handled; Rich would exit, and redirect stdout."""
+        raise  # noqa: PLE0704
 
-notes = SafeConsole(stderr=True, highlight=False, soft_wrap=True, markup=False)
+
+notes = SafeConsole(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 PATIENCE = 1.0  # seconds without output until `waiting` shows something
 
 
 def write(text: str, end: str = "\n") -> None:
-    """Print at once. Exits quietly when the reader has closed the pipe, as `| head` does.
+    """Print a part of a text at once. Raises OSError.
 
     On a terminal, control characters are shown as escapes; in a file or pipe, `text` is exact.
     """
-    _print(printable(text, lines=True) if sys.stdout.isatty() else text, end)
+    emit(_shown(text), end, finished=False)
 
 
-def _print(text: str, end: str) -> None:
-    try:
-        print(text, end=end, flush=True)
-    except OSError as error:
-        abandon(sys.stdout)
-        if isinstance(error, BrokenPipeError):
-            sys.exit(ExitCode.PIPE_CLOSED)
-        raise
+def _shown(text: str) -> str:
+    return printable(text, lines=True) if sys.stdout.isatty() else text
 
 
 def write_json(value: dict[str, Any]) -> None:
     """One JSON object, as ASCII if standard output does not take all characters."""
-    write(json.dumps(value, ensure_ascii=not is_unicode(sys.stdout), indent=2))
+    emit(_shown(json.dumps(value, ensure_ascii=not is_unicode(sys.stdout), indent=2)))
 
 
 def write_table(table: Table) -> None:
     """A table as wide as the terminal allows."""
-    console = SafeConsole(highlight=False)
-    with console.capture() as capture:
-        console.print(table)
-    _print(capture.get(), end="")
+    held = _Held()
+    SafeConsole(file=held, highlight=False).print(table)
+    emit(held.getvalue(), end="")
+
+
+class _Held(io.StringIO):
+    """What Rich writes for standard output; its own capture touches that, which may fail."""
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # typeshed: could be set
+        """See TextIO."""
+        return sys.stdout.encoding
+
+    def isatty(self) -> bool:
+        """See TextIO."""
+        return sys.stdout.isatty()
 
 
 @contextmanager

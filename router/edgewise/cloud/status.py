@@ -19,11 +19,14 @@ DETAILS = "grpc-status-details-bin"  # trailing metadata: a google.rpc.Status
 MAX_RETRY_AFTER = 60.0  # seconds; a service that asks for more is asked again after these
 _LONGEST_TEXT = 500  # characters of a service's text in an error
 
-# What 'edgewise-cloud serve' says itself (request_handler.py): it was reached.
-_OWN_WORDS = {
+# What 'edgewise-cloud serve' says itself with UNAVAILABLE: it was reached.
+OWN_WORDS = {
     "the model is still loading",
     "the model has stopped working",
     "the service is shutting down",
+    "the answer was not read, and is not kept any longer",
+    "no replica of the model is ready",
+    "the replica that answered was lost",
 }
 _NO_ACCESS = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
 _UNAVAILABLE = {
@@ -56,7 +59,7 @@ def error_for_status(
             f"{address} {problem} ({code.name}); set a token that 'edgewise-cloud token' made for "
             "that service"
         )
-    if code is grpc.StatusCode.UNAVAILABLE and details in _OWN_WORDS:
+    if code is grpc.StatusCode.UNAVAILABLE and details in OWN_WORDS:
         return CloudUnavailableError(f"{address} cannot answer now: {details}; retry later")
     if code in _UNAVAILABLE:
         return CloudUnavailableError(_no_answer(code, details, address, security))

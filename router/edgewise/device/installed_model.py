@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgewise.device.probation import Probation, Replaceable, short_of_memory
+from edgewise.device.probation import Probation, Replaceable, is_blameless
 from edgewise.device.source import DeviceSource, Watch
 from edgewise.generation.source import ModelAvailability
 from edgewise.latency.log import LatencyLog
@@ -112,7 +112,7 @@ class InstalledModel:
         try:
             source.warm_up()
         except (ModelError, RuntimeFailedError) as error:
-            other = None if short_of_memory(error) else self._replace(source, error)
+            other = self._replace(source, error)
             if other is None:
                 raise
             other.warm_up()
@@ -214,7 +214,8 @@ class InstalledModel:
     def _give_up(self, source: DeviceSource, error: Exception) -> bool:
         """Whether another revision is to take its place."""
         revision = source.manifest.revision
-        if self._stamp() is not None and source.folder.is_relative_to(self._root):
+        blameless = is_blameless(error)
+        if not blameless and self._stamp() is not None and source.folder.is_relative_to(self._root):
             store = self._store()
             state = store.state(self.name)
             if state.probation and not (state.previous or self.name in bundled_models()):

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 from edgewise.device.source import DeviceSource
 from edgewise.generation.attempt import Attempt
-from edgewise_edge import CacheMemoryError, ModelError, RuntimeFailedError, TokenRequest
+from edgewise_edge import (
+    CacheMemoryError,
+    ModelError,
+    ModelIncompatibleError,
+    RuntimeFailedError,
+    TokenRequest,
+)
 
 if TYPE_CHECKING:
     from edgewise_edge.installed.store import ModelStore
@@ -89,7 +95,7 @@ class Probation:
             raise
         except (ModelError, RuntimeFailedError) as error:
             rest = _rest(request, generated)
-            other = None if short_of_memory(error) else self.successor(source, error)
+            other = self.successor(source, error)
             if other is None or rest.max_tokens < 1 or not _fits(rest, other):
                 raise
             yield from _continue(other, rest, attempt)
@@ -121,11 +127,18 @@ def _fits(request: TokenRequest, source: DeviceSource) -> bool:
     return request.sliding_window or request.position < window
 
 
-def short_of_memory(error: Exception) -> bool:
-    """Not the revision's fault, as far as one can tell."""
+def is_blameless(error: Exception) -> bool:
+    """Whether it is not the revision's fault, as far as one can tell: memory was short, or no trial."""
     cause = error.__cause__
     return (
         isinstance(error, CacheMemoryError)
         or isinstance(cause, MemoryError)
         or getattr(cause, "errno", None) == errno.ENOMEM
+        or (isinstance(error, ModelIncompatibleError) and _had_no_trial(error))
     )
+
+
+def _had_no_trial(error: ModelIncompatibleError) -> bool:
+    from edgewise_edge.trial import TrialFailedError  # a load imports it when it needs a trial
+
+    return isinstance(error, TrialFailedError)

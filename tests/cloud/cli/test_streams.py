@@ -13,7 +13,9 @@ from tests.support.command_line import RunCommand
 
 COMMAND = ["-c", "from edgewise_cloud.cli import main; main()"]
 CLOSED = "import os, sys; os.close(1); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
-UNUSUAL = "import edgewise_cloud.cli.app as app; app._status = lambda: print('1 → 2 —'); app.run()"
+UNUSUAL = (
+    "import edgewise_cloud.cli.app as app; app._status = lambda: app.emit('1 → 2 —'); app.run()"
+)
 
 
 def start(
@@ -48,12 +50,32 @@ def test_impossible_width_is_ignored() -> None:
     assert b"no GPT-2" in start(*COMMAND, "serve", "-m", "no-such", COLUMNS="0").stderr
 
 
+@pytest.mark.parametrize("arguments", [("-V",), ("-h",), (), ("token", "-h"), ("token", "phone")])
+def test_gone_reader_is_exit_status_141(arguments: tuple[str, ...]) -> None:
+    """Whoever prints: we, Typer or Rich."""
+    read, write = os.pipe()
+    os.close(read)
+    done = start(*COMMAND, *arguments, stdout=write)
+    os.close(write)
+    assert done.stderr == b""
+    assert done.returncode == 141
+
+
+def test_result_that_cannot_be_written_goes_to_standard_error() -> None:
+    """After a sentence that says so: it may have taken hours."""
+    with Path("/dev/full").open("w") as full:
+        done = start("-c", UNUSUAL, stdout=full)
+    assert done.stderr.decode() == (
+        "error: standard output cannot be written: No space left on device\n1 → 2 —\n"
+    )
+
+
 def test_token_that_could_not_be_printed_is_not_admitted(tmp_path: Path) -> None:
     """Nobody has it."""
     with Path("/dev/full").open("w") as full:
         done = start(*COMMAND, "token", "phone", "--append", tmp_path / "f", stdout=full)
     assert done.returncode == 1
-    assert done.stderr.count(b"\n") == 1
+    assert done.stderr == b"error: standard output cannot be written: No space left on device\n"
     assert not (tmp_path / "f").exists()
 
 

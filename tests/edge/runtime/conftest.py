@@ -79,7 +79,7 @@ def opener(monkeypatch: pytest.MonkeyPatch) -> Opener:
 
 
 @pytest.fixture(scope="session")
-def expected(exact_folder: Path) -> list[Logits]:
-    """The tiny model's outputs without prepared weights."""
+def expected(exact_folder: Path, exact_model: DeviceModel) -> list[Logits]:
+    """The tiny model's outputs without prepared weights. It has been loaded before, as for `cache`."""
     architecture = Manifest.read(exact_folder).architecture
     return outputs(Runtime.load(exact_folder / MODEL_FILE, architecture, threads=1))

@@ -6,14 +6,16 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from edgewise_edge import DeviceModel, RequestError
-from edgewise_edge.errors import CacheMemoryError
+from edgewise_edge.errors import CacheMemoryError, RuntimeFailedError
 from edgewise_edge.runtime.kv_cache import KVCache
 from edgewise_edge.runtime.prefix_cache import MAX_SESSIONS, PREFIX_MEMORY, PrefixCache
 from tests.conftest import CONTEXT, token_request
@@ -344,6 +346,37 @@ def test_a_process_that_gets_no_more_memory_forgets_sessions(exact_model: Device
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS limits nothing elsewhere")
+class StarvedRuntime(FullRuntime):
+    """A runtime whose own memory, for a step, is short with `room` caches, which it says in its way."""
+
+    def new_cache(self, tokens: int | None = None) -> KVCache:
+        return RecordingRuntime.new_cache(self, tokens)
+
+    def run(self, cache: KVCache, tokens: Sequence[int], position: int) -> NDArray[np.float32]:
+        if sum(cache() is not None for cache in self.caches) >= self.room:
+            raise RuntimeFailedError("LiteRT failed at position 0: Failed to invoke")
+        return super().run(cache, tokens, position)
+
+
+def test_a_runtime_that_gets_no_memory_is_tried_again_without_sessions(
+    exact_model: DeviceModel,
+) -> None:
+    """Before the first token, and once: a request is refused if there is no session to forget."""
+    runtime = StarvedRuntime(exact_model.runtime, chunk=128)
+    model = DeviceModel(exact_model.manifest, exact_model.tokenizer, runtime)
+    for number in range(10):
+        assert list(model.stream_tokens(token_request([number, *OTHER[:30]], 2)))
+    stream = model.stream_tokens(token_request(TEXT[:5], 2))
+    next(stream)
+    kept, runtime.room = len(model.prefix_cache), 0
+    with pytest.raises(RuntimeFailedError, match="Failed to invoke"):
+        next(stream)
+    assert len(model.prefix_cache) > kept
+    with pytest.raises(RuntimeFailedError, match="Failed to invoke"):
+        list(model.stream_tokens(token_request(THIRD[:5], 5)))
+    assert len(model.prefix_cache) == 0
+
+
 def test_a_limited_address_space_is_enough_for_any_number_of_requests() -> None:
     """50 MB beyond what the process has after its first request, for 60 different prompts."""
     code = """if True:

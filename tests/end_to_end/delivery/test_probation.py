@@ -18,7 +18,7 @@ from edgewise import (
     RuntimeFailedError,
 )
 from edgewise.testing import ScriptedCloud
-from edgewise_edge import CacheMemoryError, DeviceModel, ModelRefusedError, complete
+from edgewise_edge import CacheMemoryError, DeviceModel, ModelRefusedError, complete, trial
 from edgewise_edge.installed.store import ModelStore
 from edgewise_edge.store.catalog import BUNDLED
 from edgewise_edge.store.passed import PassedModel
@@ -209,3 +209,21 @@ def test_a_first_revision_that_crashes_is_not_loaded_again(store: ModelStore) ->
         found = router.availability()
         assert found.status is Availability.DOWNLOADABLE
         assert "a process died" in found.detail
+
+
+def test_a_trial_that_did_not_end_is_not_the_revisions_fault(
+    router: Router, stage, store: ModelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system killed it, say: the revision before it answers, and nothing is remembered."""
+    real = trial._try
+
+    def killed(*_: object) -> int:
+        monkeypatch.setattr(trial, "_try", real)
+        raise trial.TrialFailedError("the system killed it")
+
+    stage("slow", tuned(7))
+    monkeypatch.setattr(trial, "_try", killed)
+    for _ in range(2):
+        assert text_of(router)[1] == TEXT
+    assert store.state("tales").active == "slow"
+    assert not store.state("tales").failed

@@ -22,10 +22,26 @@ def _own_folders(tmp_path, monkeypatch):
         monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name))
 
 
-def run(*arguments, start=(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, **environment):
+@pytest.fixture
+def gone_reader():
+    """A pipe that nobody reads."""
+    read, write = os.pipe()
+    os.close(read)
+    yield write
+    os.close(write)
+
+
+def run(
+    *arguments,
+    start=(),
+    stdin=subprocess.DEVNULL,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    **environment,
+):
     return subprocess.run(
         [*(start or COMMAND), *arguments],
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=stdout,
         stderr=stderr,
         check=False,
@@ -55,6 +71,47 @@ def test_closed_standard_output_is_one_sentence():
     done = run(*COMMAND[1:], "route", "a", start=[sys.executable, "-c", CLOSED], stdout=None)
     assert done.returncode == ExitCode.FAILED
     assert done.stderr == b"error: standard output is closed\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [("-V",), ("-h",), (), ("generate", "-h"), ("route", "a"), ("route", "a", "-j")]
+)
+def test_gone_reader_is_exit_status_141(arguments, gone_reader):
+    """Whoever prints: we, Typer or Rich."""
+    done = run(*arguments, stdout=gone_reader)
+    assert done.stderr == b""
+    assert done.returncode == ExitCode.PIPE_CLOSED
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [(("route", "a"), 0), (("route", "-n", "0", "a"), 2), (("route", "--no-such"), 2)],
+)
+def test_gone_reader_of_standard_error_keeps_the_exit_status(arguments, status, gone_reader):
+    """And the output."""
+    done = run(*arguments, stderr=gone_reader)
+    assert done.returncode == status
+    assert bool(done.stdout) is not bool(status)
+
+
+def test_result_that_cannot_be_written_goes_to_standard_error():
+    """After a sentence that says so: what a command has measured is not lost."""
+    with Path("/dev/full").open("w") as full:
+        done = run("route", "a", "--json", stdout=full)
+        table = run("route", "a", stdout=full)
+    assert done.returncode == table.returncode == ExitCode.FAILED
+    sentence, result = done.stderr.split(b"\n", 1)
+    assert sentence.startswith(b"error: standard output cannot be written: No space left")
+    assert json.loads(result)["source"] == "on_device"
+    assert b"on_device" in table.stderr
+
+
+def test_unreadable_standard_input_is_named(tmp_path):
+    """Not only what the system calls it."""
+    with (tmp_path / "file").open("w") as written:
+        done = run("route", stdin=written)
+    assert done.returncode == ExitCode.INVALID
+    assert done.stderr.startswith(b"error: standard input cannot be read (")
 
 
 @pytest.mark.parametrize("arguments", [("route", "-n", "0", "a"), ("route", "--no-such")])

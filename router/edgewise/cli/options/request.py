@@ -138,7 +138,7 @@ class GenerateOptions(RouteOptions):
             "-s",
             "--seed",
             metavar="N",
-            help="The same seed gives the same text; 0 or more.",
+            help="The same seed gives the same text, up to near-ties; 0 or more.",
             show_default="random",
             rich_help_panel=SAMPLING,
         ),

@@ -28,6 +28,10 @@ def read_prompt(argument: str | None) -> str:
         raise RequestError("no prompt; give one as an argument or on standard input")
     try:
         return sys.stdin.buffer.read().decode("utf-8-sig").rstrip("\r\n")
+    except OSError as error:
+        raise RequestError(
+            f"standard input cannot be read ({error.strerror}); give the prompt as an argument"
+        ) from error
     except UnicodeDecodeError as error:
         raise RequestError(f"standard input is not UTF-8: {error}") from error
 
