@@ -1,5 +1,6 @@
 """Run the demo; Ctrl-C and SIGTERM end it, and its cloud service, at any point."""
 
+import logging
 import signal
 import sys
 import threading
@@ -19,6 +20,7 @@ def interrupt_again(lost: "sys.UnraisableHookArgs") -> None:
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.unraisablehook = interrupt_again
+    logging.getLogger("edgewise_edge.trial").setLevel(logging.ERROR)  # a scene tells of trials
     try:
         from demo.scenes import main  # here, so that Ctrl-C may come while it is imported
 
