@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 PACE = 0.04  # seconds for a token while an update goes on, as fast as one reads
 LATEST = 64  # tokens; here the text waits for the update
+SIGN_OF_LIFE = 1.0  # seconds
 CACHE = "XDG_CACHE_HOME"
 
 
@@ -141,14 +143,19 @@ def revision_of(text: Generation) -> str:
 
 
 class StatusProgress:
-    """A Progress of `edgewise-cloud` that is shown by `status`."""
+    """A Progress of `edgewise-cloud` that is shown by `status`, or where output is piped in lines."""
 
     def __init__(self, status: Status) -> None:
-        self._status = status
+        self._status, self._said = status, time.monotonic()
 
     def step(self, text: str) -> None:
-        """See Progress."""
-        self._status.update(f"The publisher: {escape(text)}")
+        """See Progress. Not a line for each step, if they take no time."""
+        line = f"The publisher: {escape(text)}"
+        self._status.update(line)
+        now = time.monotonic()
+        if not console.is_interactive and now - self._said >= SIGN_OF_LIFE:
+            console.print(line)
+            self._said = now
 
     def count(self, done: int, total: int, note: str = "") -> None:
         """See Progress: what is counted here takes no time."""
