@@ -67,11 +67,6 @@ REQUEST_RANGES: Mapping[str, Range] = {
     "hedge_after": Range(0, 10**6, above=True, unit="seconds"),
 }
 
-ROUTER_RANGES: Mapping[str, Range] = {
-    "threads": Range(1, 1024, whole=True),
-    "keep_alive": Range(0, 10**6, unit="seconds"),
-}
-
 Choice = TypeVar("Choice", Mode, Privacy, Availability)
 Type = TypeVar("Type", bound=type)
 Function = TypeVar("Function", bound=Callable[..., Any])

@@ -1,9 +1,10 @@
-"""A router that takes a staged revision, killed at each of the steps on disk that this takes.
+"""A router that takes a staged revision, killed at steps on disk that this takes.
 
-    python -m tests.support.killed_routers FOLDER
+    python -m tests.support.killed_routers FOLDER EVERY
 
-After each kill the next router must answer, with the new revision or the one before, and a revision
-over which a process has died is not used again. Prints the number of steps.
+It is killed at one of EVERY steps. After each kill the next router must answer, with the new revision
+or the one before, and a revision over which a process has died is not used again. Prints the number
+of kills.
 """
 
 import itertools
@@ -22,8 +23,8 @@ from tests.support.interruptions import interrupt
 from tests.support.published_models import tuned
 
 
-def main(folder: Path) -> int:
-    """The number of steps."""
+def main(folder: Path, every: int) -> int:
+    """The number of kills."""
     prepared, root = ModelStore(folder / "prepared"), folder / "store"
     for revision in ("one", "two"):
         install_tales(prepared, revision, tuned(len(revision)))
@@ -32,7 +33,7 @@ def main(folder: Path) -> int:
             prepared.take_staged("tales", generations=1)
             prepared.generation_ended("tales", ok=True)
     in_child(lambda: use(folder / "prepared-copy", prepared.root))  # what is only made once
-    for step in itertools.count(1):
+    for kills, step in enumerate(itertools.count(1, every)):
         shutil.rmtree(root, ignore_errors=True)
         shutil.copytree(prepared.root, root, copy_function=os.link)
         status = in_child(lambda at=step: use_until(root, at))  # type: ignore[misc]
@@ -45,7 +46,7 @@ def main(folder: Path) -> int:
         assert after.active == ("one" if after.failed else "two"), f"step {step}: {after}"
         if status == 0:
             assert not after.failed
-            return step - 1
+            return kills
         assert status == -signal.SIGKILL, f"step {step}: {status}"
     raise AssertionError
 
@@ -83,4 +84,4 @@ def in_child(work: Callable[[], None]) -> int:
 if __name__ == "__main__":
     os.fsync = lambda _: None  # the page cache survives a kill
     trial._try = lambda *_: 0  # takes a process each time
-    print("steps", main(Path(sys.argv[1])))
+    print("kills", main(Path(sys.argv[1]), int(sys.argv[2])))

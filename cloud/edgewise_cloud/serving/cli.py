@@ -1,4 +1,4 @@
-"""`edgewise-cloud serve` and `token`, and the options shared with `serve-ray`."""
+"""`edgewise-cloud serve` and `token`."""
 
 import asyncio
 import logging
@@ -14,8 +14,33 @@ import typer
 
 from edgewise_cloud.console import FAILED, exit_at_once, exit_interrupted, say, shown_progress
 from edgewise_cloud.errors import EngineDeadError, ServeError
-from edgewise_cloud.serving.engine.settings import EngineSettings, Precision
+from edgewise_cloud.serving.engine.settings import EngineSettings
 from edgewise_cloud.serving.observe.logs import LogFormat, configure_logs
+from edgewise_cloud.serving.options import (
+    DEFAULT_MODELS,
+    DELIVERY,
+    ENGINE,
+    ChannelFolder,
+    DeliveryBandwidth,
+    Downloads,
+    Dtype,
+    Grace,
+    Host,
+    Insecure,
+    Logs,
+    MetricsHost,
+    MetricsPort,
+    Models,
+    PerCaller,
+    Port,
+    Queue,
+    Slots,
+    TlsCertificate,
+    TlsClientCa,
+    TlsKey,
+    Tokens,
+    Traces,
+)
 from edgewise_cloud.serving.server.delivery.settings import DeliverySettings
 from edgewise_edge.standard_streams import emit
 
@@ -24,178 +49,27 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("edgewise_cloud.serving.cli")
 
-ENGINE, DELIVERY = EngineSettings(), DeliverySettings()  # defaults of the command line
-LIMITS, SECURITY = "Limits", "Security"
-CHANNEL = "Channel"
-OBSERVING = "Logs, metrics and traces"
-
-Models = Annotated[
-    list[str],
-    typer.Option(
-        "--model",
-        "-m",
-        metavar="MODEL",
-        help="Bundled model, folder with Keras weights, KerasHub preset, or hf://USER/MODEL. Give it "
-        "again for a model of another vocabulary, whose devices are served too.",
-    ),
-]
-DEFAULT_MODELS = ["tales"]
-Slots = Annotated[
-    int,
-    typer.Option(
-        metavar="N",
-        min=1,
-        help="Requests running at once; each takes memory.",
-        rich_help_panel=LIMITS,
-    ),
-]
-Queue = Annotated[
-    int,
-    typer.Option(metavar="N", min=0, help="Requests waiting for a slot.", rich_help_panel=LIMITS),
-]
-PerCaller = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        min=1,
-        help="Requests of one caller, running and waiting.",
-        show_default="an even share once others ask",
-        rich_help_panel=LIMITS,
-    ),
-]
-Dtype = Annotated[
-    Precision,
-    typer.Option(help="Type of weights and caches; bfloat16 halves memory, for accelerators."),
-]
-Grace = Annotated[
-    float,
-    typer.Option(
-        metavar="SECONDS",
-        min=0,
-        help="Seconds for open requests to finish at shutdown.",
-        rich_help_panel=LIMITS,
-    ),
-]
-Logs = Annotated[
-    LogFormat,
-    typer.Option(
-        help="Lines for people, or a JSON object on each, with the progress at start.",
-        rich_help_panel=OBSERVING,
-    ),
-]
-
 
 def serve(
     model: Models = DEFAULT_MODELS,
-    host: Annotated[
-        str,
-        typer.Option(
-            metavar="HOST", help="Address to listen on; other than loopback needs TLS and tokens."
-        ),
-    ] = "127.0.0.1",
-    port: Annotated[
-        int,
-        typer.Option(
-            "--port", "-p", metavar="PORT", min=0, max=65535, help="Port; 0 takes any free one."
-        ),
-    ] = 50051,
+    host: Host = "127.0.0.1",
+    port: Port = 50051,
     dtype: Dtype = ENGINE.dtype,
     slots: Slots = ENGINE.slots,
     queue: Queue = ENGINE.queue,
     per_caller: PerCaller = ENGINE.per_caller,
     grace: Grace = 10.0,
-    tls_certificate: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="PEM",
-            help="PEM file; serve over TLS.",
-            show_default="no TLS",
-            rich_help_panel=SECURITY,
-        ),
-    ] = None,
-    tls_key: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="PEM",
-            help="PEM file; the certificate's key, not encrypted.",
-            show_default="no TLS",
-            rich_help_panel=SECURITY,
-        ),
-    ] = None,
-    tls_client_ca: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="PEM",
-            help="PEM file; admit only clients with a certificate signed by it.",
-            show_default="any client",
-            rich_help_panel=SECURITY,
-        ),
-    ] = None,
-    tokens: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Admit only callers with a token listed in this file; 'token' makes them.",
-            show_default="any caller",
-            rich_help_panel=SECURITY,
-        ),
-    ] = None,
-    insecure: Annotated[
-        bool,
-        typer.Option(
-            "--insecure-i-know",
-            help="Allow other addresses than loopback without TLS and tokens.",
-            show_default="off",
-            rich_help_panel=SECURITY,
-        ),
-    ] = False,
-    channel: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Serve the files of this channel to devices, too; 'channel init' makes one.",
-            show_default="no channel",
-            rich_help_panel=CHANNEL,
-        ),
-    ] = None,
-    delivery_bandwidth: Annotated[
-        int,
-        typer.Option(
-            metavar="BYTES",
-            help="Bytes per second for all downloads together.",
-            rich_help_panel=CHANNEL,
-        ),
-    ] = DELIVERY.bandwidth,
-    downloads: Annotated[
-        int,
-        typer.Option(metavar="N", min=1, help="Downloads at once.", rich_help_panel=CHANNEL),
-    ] = DELIVERY.downloads,
-    metrics_port: Annotated[
-        int | None,
-        typer.Option(
-            metavar="PORT",
-            min=0,
-            max=65535,
-            help="Serve Prometheus metrics on this port; 0 takes any free one.",
-            show_default="no metrics",
-            rich_help_panel=OBSERVING,
-        ),
-    ] = None,
-    metrics_host: Annotated[
-        str,
-        typer.Option(
-            metavar="HOST", help="Address to serve metrics on.", rich_help_panel=OBSERVING
-        ),
-    ] = "127.0.0.1",
-    traces: Annotated[
-        bool,
-        typer.Option(
-            "--traces",
-            help="Send OpenTelemetry traces, set by the OTEL_* variables.",
-            show_default="off",
-            rich_help_panel=OBSERVING,
-        ),
-    ] = False,
+    tls_certificate: TlsCertificate = None,
+    tls_key: TlsKey = None,
+    tls_client_ca: TlsClientCa = None,
+    tokens: Tokens = None,
+    insecure: Insecure = False,
+    channel: ChannelFolder = None,
+    delivery_bandwidth: DeliveryBandwidth = DELIVERY.bandwidth,
+    downloads: Downloads = DELIVERY.downloads,
+    metrics_port: MetricsPort = None,
+    metrics_host: MetricsHost = "127.0.0.1",
+    traces: Traces = False,
     log_format: Logs = LogFormat.TEXT,
 ) -> None:
     """Serve a Keras GPT-2 over gRPC until SIGTERM or Ctrl-C. Exits with 1 if the model stops working.

@@ -6,14 +6,12 @@ compressed with xz. Memory does not depend on the size of the files.
 
 import lzma
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from edgewise_edge.errors import ModelCorruptError, StoreError
-from edgewise_edge.installed.files import disk
+from edgewise_edge.errors import ModelCorruptError
 
 _CHUNK = 2**20  # bytes
 _PRESET = 6  # a dictionary of 8 MiB
@@ -30,24 +28,11 @@ def make_delta(old: Path, new: Path, out: Path) -> int:
         return file.tell()
 
 
-def apply_delta(old: Path, delta: Path, out: Path, size: int) -> None:
-    """Write what `delta` makes of `old` to the file `out`, which must be `size` bytes long.
-
-    The caller compares its sha256. Raises ModelCorruptError for a damaged delta, or one of another
-    size, and StoreError where the disk is full; `out` is then removed.
-    """
-    try:
-        with disk.failures(out.parent, size), out.open("wb") as file:
-            for chunk in patched(old, delta, size):
-                file.write(chunk)
-    except (StoreError, ModelCorruptError):
-        with suppress(OSError):
-            out.unlink()
-        raise
-
-
 def patched(old: Path, delta: Path, size: int) -> Iterator[bytes]:
-    """The same as chunks. Raises ModelCorruptError or OSError."""
+    """What `delta` makes of `old`: chunks of a file of `size` bytes, of which the caller takes the sha256.
+
+    Raises ModelCorruptError for a damaged delta, or one of another size, and OSError.
+    """
     with old.open("rb") as before:
         for chunk in _decompressed(delta, size):
             yield _combined(chunk, before, np.add)

@@ -1,14 +1,13 @@
 """A model of which revisions come and go: a text uses the one that is active when it starts."""
 
 import logging
-import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edgewise.device.probation import Probation, Replaceable, is_blameless
+from edgewise.device.revisions import Revisions, Stamp
 from edgewise.device.source import DeviceSource, Watch
 from edgewise.generation.source import ModelAvailability
 from edgewise.latency.log import LatencyLog
@@ -20,15 +19,9 @@ from edgewise_edge import (
     ModelNotFoundError,
     RuntimeFailedError,
 )
-from edgewise_edge.store.active import STATE_FILE, installed_folders, store_root
-from edgewise_edge.store.catalog import BUNDLED, bundled_models
-
-if TYPE_CHECKING:
-    from edgewise_edge.installed.store import ModelStore
 
 log = logging.getLogger("edgewise")
 
-_Stamp = tuple[int, int, int] | None  # of the state file, which is replaced when it changes
 # Called with the model's name, the revision that texts use from now on, the one before (None: none),
 # and why that one was rolled back ("": it was not).
 OnSwitch = Callable[[str, str, str | None, str], object]
@@ -53,20 +46,18 @@ class InstalledModel:
         missing: str = "",
         on_switch: OnSwitch | None = None,
     ) -> None:
-        self.name, self._root = name, root or store_root()
-        self._on_switch = on_switch
-        self._missing = missing
+        self.name, self._revisions = name, Revisions(name, root)
+        self._missing, self._on_switch = missing, on_switch
         self._new_source = partial(
             DeviceSource, latency=latency, threads=threads, keep_alive=keep_alive
         )
-        self._state_file = str(self._root / "models" / name / STATE_FILE)
         self._lock = threading.RLock()
         self._source: DeviceSource | None = None
         self._vocabulary = ""
-        self._seen: _Stamp | None = None
+        self._seen: Stamp = None
         self._damaged: set[Path] = set()
         self._failure: ModelError | None = None  # of the best revision, if none can be used
-        self._follow(self._stamp())
+        self._follow(self._revisions.stamp())
         if self._source is None and not missing:
             raise self._not_here()
 
@@ -86,7 +77,7 @@ class InstalledModel:
 
     def for_text(self) -> DeviceSource:
         """See ModelInUse. Takes what is staged, or follows another process, between texts."""
-        stamp = self._stamp()
+        stamp = self._revisions.stamp()
         if stamp != self._seen:
             with self._lock:
                 if not self.in_use:
@@ -97,7 +88,7 @@ class InstalledModel:
 
     def availability(self) -> ModelAvailability:
         """See ModelInUse."""
-        if self._stamp() is not None and (staged := self.staged()):
+        if staged := self._revisions.staged():
             loaded = bool(self._source and self._source.model)
             detail = f"{self.name} {staged} is staged: the next text uses it"
             return ModelAvailability(Availability.STAGED, loaded, detail)
@@ -126,23 +117,13 @@ class InstalledModel:
         if self._source:
             self._source.unload()
 
-    def staged(self) -> str | None:
-        """The revision that the next text uses, if it is another one than now."""
-        return self._store().state(self.name).staged
-
-    def _follow(self, stamp: _Stamp) -> None:
+    def _follow(self, stamp: Stamp) -> None:
         """Use what the store says now."""
         self._damaged.clear()
         before, rolled_back = self._revision, ""
         if stamp is not None:
-            store = self._store()
-            was = store.state(self.name)
-            store.take_staged(self.name)
-            store.starting(self.name)  # rolls back what a process has died over
-            store.started(self.name)
-            failed = store.state(self.name).failed
-            before = before or was.active
-            rolled_back = next((failed[sha256] for sha256 in failed.keys() - was.failed), "")
+            active, rolled_back = self._revisions.take_staged()
+            before = before or active
         self._switch()
         self._seen = stamp
         self._tell(before, rolled_back)
@@ -162,8 +143,10 @@ class InstalledModel:
     def _switch(self) -> None:
         """To the best revision that can be used."""
         self._failure = None
-        for folder in self._folders():
-            if self._source and self._source.folder == folder and folder not in self._damaged:
+        for folder in self._revisions.folders():
+            if folder in self._damaged:
+                continue
+            if self._source and self._source.folder == folder:
                 return
             try:
                 source = self._open(folder)
@@ -188,18 +171,9 @@ class InstalledModel:
         return self._new_source(folder, watch=self._watch(folder))
 
     def _watch(self, folder: Path) -> Watch:
-        if folder.is_relative_to(self._root):
-            store = self._store()
-            probation = store.state(self.name).probation
-            if probation and probation.revision == folder.name:
-                return Probation(store, self.name, folder.name, self._replace)
+        if self._revisions.on_probation(folder):
+            return Probation(self._revisions.store(), self.name, folder.name, self._replace)
         return Replaceable(self._replace)
-
-    def _folders(self) -> Iterator[Path]:
-        found = list(installed_folders(self.name, self._root))
-        if self.name in bundled_models():
-            found.append(BUNDLED / self.name)
-        return (folder for folder in found if folder not in self._damaged)
 
     def _replace(self, source: DeviceSource, error: Exception) -> DeviceSource | None:
         """What continues in place of `source`, which failed; None if that is no reason to switch."""
@@ -214,11 +188,10 @@ class InstalledModel:
     def _give_up(self, source: DeviceSource, error: Exception) -> bool:
         """Whether another revision is to take its place."""
         revision = source.manifest.revision
-        blameless = is_blameless(error)
-        if not blameless and self._stamp() is not None and source.folder.is_relative_to(self._root):
-            store = self._store()
+        if not is_blameless(error) and self._revisions.is_installed(source.folder):
+            store = self._revisions.store()
             state = store.state(self.name)
-            if state.probation and not (state.previous or self.name in bundled_models()):
+            if state.probation and not (state.previous or self._revisions.bundled):
                 return False  # there is nothing before it
             reason = f"{type(error).__name__}: {error}"
             done = store.generation_ended(self.name, ok=False, reason=reason, revision=revision)
@@ -230,22 +203,8 @@ class InstalledModel:
             return True
         return False
 
-    def _stamp(self) -> _Stamp:
-        try:
-            found = os.stat(self._state_file)  # noqa: PTH116  # for each text
-        except (OSError, ValueError):
-            return None
-        return found.st_mtime_ns, found.st_ino, found.st_size
-
-    def _store(self) -> "ModelStore":
-        from edgewise_edge.installed.store import ModelStore  # only where something is installed
-
-        return ModelStore(self._root)
-
     def _not_here(self) -> ModelNotFoundError:
-        reason: object = self._failure
-        if reason is None and self._stamp() is not None:
-            reason = "; ".join([*self._store().state(self.name).failed.values()][-1:])
+        reason = self._failure or self._revisions.last_failure()
         failure = f" ({reason})" if reason else ""
         if self._missing:
             return ModelNotFoundError(
@@ -253,6 +212,6 @@ class InstalledModel:
                 f"router.download() to fetch it from {self._missing}"
             )
         return ModelNotFoundError(
-            f"no revision of {self.name!r} in the store at {self._root} can be used{failure}; "
+            f"no revision of {self.name!r} in the store at {self._revisions.root} can be used{failure}; "
             "download or install it again"
         )

@@ -9,7 +9,10 @@ from typing import Annotated
 import typer
 
 from edgewise_cloud.errors import ServeError
-from edgewise_cloud.serving.cli import (
+from edgewise_cloud.serving.cli import teller
+from edgewise_cloud.serving.engine.settings import EngineSettings
+from edgewise_cloud.serving.observe.logs import LogFormat, configure_logs
+from edgewise_cloud.serving.options import (
     DEFAULT_MODELS,
     ENGINE,
     SECURITY,
@@ -20,10 +23,7 @@ from edgewise_cloud.serving.cli import (
     PerCaller,
     Queue,
     Slots,
-    teller,
 )
-from edgewise_cloud.serving.engine.settings import EngineSettings
-from edgewise_cloud.serving.observe.logs import LogFormat, configure_logs
 
 log = logging.getLogger("edgewise_cloud.serving.on_ray.cli")
 

@@ -15,7 +15,7 @@ from edgewise.errors import ConfigurationError, RouterClosedError
 from edgewise.generation.events import Event
 from edgewise.generation.source import ModelAvailability
 from edgewise.policy.types import Availability
-from edgewise.update_options import UpdateOptions
+from edgewise.router.update_options import UpdateOptions
 
 if TYPE_CHECKING:
     from edgewise.delivery.background import BackgroundUpdates

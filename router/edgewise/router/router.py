@@ -1,7 +1,6 @@
-"""The router: builds the request, decides, and starts the generation loop."""
+"""What an app calls."""
 
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -12,21 +11,10 @@ from edgewise.device.installed_model import InstalledModel
 from edgewise.device.limits import Limits
 from edgewise.device.model_in_use import open_model
 from edgewise.device.state import CachedProbe, DeviceProbe, read_device_state
-from edgewise.errors import (
-    ConfigurationError,
-    Failure,
-    NoSourceError,
-    RouterClosedError,
-    failure_veto,
-)
-from edgewise.generation.event_emitter import EventEmitter, emit
+from edgewise.errors import ConfigurationError, RouterClosedError
+from edgewise.generation.event_emitter import emit
 from edgewise.generation.events import Observer
-from edgewise.generation.loop import GenerationLoop
-from edgewise.generation.partial_response import PartialResponse
-from edgewise.generation.request import (
-    AllowCloudRequest,
-    AnyRequest,
-)
+from edgewise.generation.request import AnyRequest
 from edgewise.generation.request_builder import Classify, RequestBuilder
 from edgewise.generation.result import Generation
 from edgewise.generation.source import (
@@ -34,36 +22,24 @@ from edgewise.generation.source import (
     DeviceTokenSource,
     ModelAvailability,
     OpenAttempt,
-    opener,
-    require_cloud_source,
 )
 from edgewise.generation.stream import AsyncTextStream, TextStream
 from edgewise.latency.log import LatencyLog, default_path
 from edgewise.options import (
-    ROUTER_RANGES,
     ModeName,
     PrivacyName,
     RequestOptions,
     documents_options,
     known_options,
     parse_choice,
-    require_function,
-    require_type,
 )
-from edgewise.policy.advisor import Advisor
-from edgewise.policy.types import (
-    Decision,
-    DeviceState,
-    EdgeState,
-    Mode,
-    NoSource,
-    Privacy,
-    Source,
-)
-from edgewise.update_options import UpdateOptions
-from edgewise.updates import ModelUpdates, tell_switch
+from edgewise.policy.types import Decision, DeviceState, Mode, Privacy, Source
+from edgewise.router.checks import check_options, checked_observers
+from edgewise.router.connect import connect
+from edgewise.router.dispatcher import Dispatcher
+from edgewise.router.update_options import UpdateOptions
+from edgewise.router.updates import ModelUpdates, tell_switch
 from edgewise_edge import Manifest
-from edgewise_edge.checks import shown
 
 if TYPE_CHECKING:
     from edgewise.delivery.catalog import Catalog
@@ -144,8 +120,8 @@ class Router:
         download_settings: "DownloadSettings | None" = None,
         store: "ModelStore | str | PathLike[str] | None" = None,
     ) -> None:
-        observers = _checked_observers(observers)
-        _check_options(
+        observers = checked_observers(observers)
+        check_options(
             cloud_security=cloud_security,
             cloud_timeouts=cloud_timeouts,
             classify=classify,
@@ -166,9 +142,9 @@ class Router:
         updates.check_model(model)
         mode = parse_choice("mode", Mode, mode, ConfigurationError)
         privacy = parse_choice("default_privacy", Privacy, default_privacy, ConfigurationError)
-        limits = limits or Limits()
         measures = isinstance(model, str | Path) or isinstance(cloud, str)
         self.latency = latency or LatencyLog(default_path() if measures else None)
+        self._closed = False
         self._model = open_model(
             model,
             self.latency,
@@ -179,26 +155,25 @@ class Router:
             on_switch=partial(tell_switch, partial(emit, observers)) if observers else None,
         )
         device = device or (read_device_state if isinstance(model, str | Path) else DeviceState)
-        self.cloud_source: CloudTokenSource | None = None
-        self._closed = False
-        self._observers = observers
         self._probe = device if isinstance(device, CachedProbe) else CachedProbe(device)
-        self._request_builder = RequestBuilder(
-            mode=mode,
-            default_privacy=privacy,
-            classify=classify,
-            offline=offline,
-        )
+        self.cloud_source: CloudTokenSource | None = None
         if cloud is not None and not offline:
             stays_here = mode is Mode.ONLY_ON_DEVICE or privacy is Privacy.PRIVATE
-            self.cloud_source = self._connect(
-                cloud, cloud_security, cloud_timeouts, background=not stays_here
+            self.cloud_source = connect(
+                cloud,
+                self._model.vocabulary,
+                self.latency,
+                cloud_security,
+                cloud_timeouts,
+                background=not stays_here,
             )
-        self._advisor = Advisor(
+        self._dispatcher = Dispatcher(
+            RequestBuilder(mode=mode, default_privacy=privacy, classify=classify, offline=offline),
+            self._model,
+            self.cloud_source,
             self._probe,
-            self._edge_state,
-            self.cloud_source.state if self.cloud_source else None,
-            limits,
+            limits or Limits(),
+            observers,
         )
         self._updates: ModelUpdates | None = None
         if isinstance(self._model, InstalledModel):
@@ -217,31 +192,7 @@ class Router:
         and ConfigurationError where `classify` does not return text.
         """
         self._require_open()
-        started = time.monotonic()
-        source = self._model.for_text()  # from the first token to the last
-        request = self._request_builder.build(prompt, options, source)
-        model = f"{source.manifest.name}@{source.manifest.revision}"
-        emitter = EventEmitter(self._observers, model, request.privacy)
-        # If the cloud is chosen anyway, the model is not loaded just to measure the device.
-        calibrate_for = {Source.ON_DEVICE} if request.budgeted else set[Source]()
-        try:
-            decision = self._decide(request, calibrate_for=calibrate_for)
-        except NoSourceError as error:
-            emitter.refused(error.vetoes)
-            raise
-        cloud_matters = request.budgeted or decision.source is Source.IN_CLOUD
-        if self.cloud_source and cloud_matters and isinstance(request, AllowCloudRequest):
-            self.cloud_source.refresh()
-        response = PartialResponse(request, source.tokenizer, model, started)
-        return TextStream(
-            GenerationLoop(
-                decision,
-                response,
-                advisor=self._advisor,
-                sources=self.sources_for(request, source),
-                emitter=emitter,
-            )
-        )
+        return TextStream(self._dispatcher.start(prompt, options))
 
     def generate(self, prompt: str, **options: Unpack[RequestOptions]) -> Generation:
         """Generate the whole answer; options and errors as of `stream`."""
@@ -273,8 +224,7 @@ class Router:
     def route(self, prompt: str, **options: Unpack[RequestOptions]) -> Decision:
         """Which source would be chosen now, and why. Generates no answer; raises as `stream`."""
         self._require_open()
-        request = self._request_builder.build(prompt, options, self._model.for_text())
-        return self._decide(request, calibrate_for=set(Source))
+        return self._dispatcher.decide(prompt, options)
 
     def availability(self) -> ModelAvailability:
         """Whether the model is on this device or on its way here, and whether it is loaded."""
@@ -396,98 +346,10 @@ class Router:
         """Close, without blocking the event loop."""
         await self.aclose()
 
-    def sources_for(
-        self, request: AnyRequest, device: DeviceTokenSource | None = None
-    ) -> dict[Source, OpenAttempt]:
+    def sources_for(self, request: AnyRequest) -> dict[Source, OpenAttempt]:
         """The sources that a request may use: for a private one, never the cloud."""
-        sources = dict[Source, OpenAttempt]()
-        if request.mode is not Mode.ONLY_IN_CLOUD:
-            sources[Source.ON_DEVICE] = opener(device or self.device_source, request.after)
-        # Without the first condition mypy objects: the cloud does not accept what
-        # PrivateRequest.after returns.
-        if (
-            isinstance(request, AllowCloudRequest)
-            and self.cloud_source
-            and request.mode is not Mode.ONLY_ON_DEVICE
-        ):
-            sources[Source.IN_CLOUD] = opener(self.cloud_source, request.after)
-        return sources
-
-    def _connect(
-        self,
-        cloud: str | CloudTokenSource,
-        security: CloudSecurity | None,
-        timeouts: CloudTimeouts | None,
-        *,
-        background: bool,
-    ) -> CloudTokenSource:
-        if not isinstance(cloud, str):
-            return require_cloud_source(cloud)
-        from edgewise.cloud.source import CloudSource  # imports gRPC: only where an address is set
-
-        return CloudSource(
-            cloud, self._model.vocabulary, self.latency, security, timeouts, background=background
-        )
-
-    def _edge_state(self, token_ids: Sequence[int], max_tokens: int) -> EdgeState:
-        return self.device_source.state(token_ids, max_tokens)
+        return self._dispatcher.sources_for(request, self.device_source)
 
     def _require_open(self) -> None:
         if self._closed:
             raise RouterClosedError
-
-    def _decide(self, request: AnyRequest, *, calibrate_for: set[Source]) -> Decision:
-        """Decide; if a source of `calibrate_for` is chosen and the device may run, time it first."""
-        started = time.monotonic()
-        outcome = self._advisor.decide(request.routing(0, 0.0, {}), request.prompt_ids)
-        if (
-            isinstance(outcome, Decision)
-            and outcome.source in calibrate_for
-            and Source.ON_DEVICE not in outcome.vetoes
-            and not self.device_source.measured
-        ):
-            abandoned = {}
-            try:
-                self.device_source.calibrate()
-            except Failure as error:
-                abandoned[Source.ON_DEVICE] = failure_veto(error)
-            elapsed = time.monotonic() - started
-            routing = request.routing(0, elapsed, abandoned)
-            outcome = self._advisor.decide(routing, request.prompt_ids)
-        if isinstance(outcome, NoSource):
-            raise NoSourceError(outcome)
-        return outcome
-
-
-_TYPES: Mapping[str, tuple[type, str]] = {
-    "cloud_security": (CloudSecurity, "a CloudSecurity"),
-    "cloud_timeouts": (CloudTimeouts, "a CloudTimeouts"),
-    "limits": (Limits, "a Limits"),
-    "latency": (LatencyLog, "a LatencyLog"),
-}
-_FUNCTIONS: Mapping[str, str] = {
-    "classify": "a function of the prompt (not async)",
-    "device": "a function that returns a DeviceState (not async)",
-}
-
-
-def _check_options(*, offline: object, **options: object) -> None:
-    """Raise ConfigurationError for an option of the wrong type, or out of range."""
-    if not isinstance(offline, bool):
-        raise ConfigurationError(f"offline is {shown(offline)}; it must be True or False")
-    for name, value in options.items():
-        if value is None:
-            continue
-        if name in ROUTER_RANGES:
-            ROUTER_RANGES[name].check(name, value, ConfigurationError)
-        elif name in _FUNCTIONS:
-            require_function(name, value, _FUNCTIONS[name])
-        else:
-            require_type(name, value, *_TYPES[name])
-
-
-def _checked_observers(observers: Iterable[Observer]) -> tuple[Observer, ...]:
-    require_type("observers", observers, Iterable, "a list of functions")
-    for observer in (functions := tuple(observers)):
-        require_function("an observer", observer, "a function of an event (not async)")
-    return functions
