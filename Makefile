@@ -53,7 +53,7 @@ wheels: .venv/ready  ## Build the four wheels into dist/, and the versions to in
 	@rm -f $(DIST)/edgewise*.whl
 	@for part in $(PARTS); do $(BIN)/uv build --quiet --offline --no-build-isolation --python $(BIN)/python \
 		--wheel --no-create-gitignore --out-dir $(DIST) $$part || exit; done
-	@for file in device cloud; do sed -n '/^[a-z]/s/ \\$$//p' requirements/$$file.txt > $(DIST)/$$file.txt || exit; done
+	@for file in device delivery cloud; do sed -n '/^[a-z]/s/ \\$$//p' requirements/$$file.txt > $(DIST)/$$file.txt || exit; done
 	@ls -l $(DIST)
 
 # pdoc does not see what a module imports when it is asked for.
@@ -82,6 +82,7 @@ stubs: .venv/ready  ## Generate the gRPC stubs again
 lock: .venv/ready  ## Resolve the requirements again
 	$(COMPILE) --all-extras requirements/dev.in $(addsuffix /pyproject.toml,$(PARTS)) -o requirements/dev.txt
 	$(COMPILE) $(addsuffix /pyproject.toml,router edge proto) -c requirements/dev.txt -o requirements/device.txt
+	$(COMPILE) --extra delivery $(addsuffix /pyproject.toml,router edge proto) -c requirements/dev.txt -o requirements/delivery.txt
 	$(COMPILE) --extra otel $(addsuffix /pyproject.toml,cloud edge proto) -c requirements/dev.txt -o requirements/cloud.txt
 	$(COMPILE) requirements/tflite-runtime.in -o requirements/tflite-runtime.txt
 	$(COMPILE) requirements/bench-llama.in -o requirements/bench-llama.txt
