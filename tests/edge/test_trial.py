@@ -129,6 +129,7 @@ def test_a_long_trial_gives_a_sign_of_life(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Which an app without logging shows on standard error. A short one is silent."""
+    monkeypatch.setattr(trial, "PATIENCE", trial.TIMEOUT)
     trial.try_model(folder)
     assert not caplog.records
     monkeypatch.setattr(trial, "PATIENCE", 0.01)

@@ -7,7 +7,7 @@ import pytest
 from edgewise import DownloadFailedError, StoreError
 from edgewise.delivery.settings import DownloadSettings
 from edgewise_edge.installed.store import ModelStore
-from tests.router.delivery.conftest import CONTENT, QUICK, SHA256, FakeClock, Fetch
+from tests.router.delivery.conftest import CONTENT, PATIENT, QUICK, SHA256, FakeClock, Fetch
 from tests.support.file_server import Fault, FileServer, Misbehaviour
 
 HALF = len(CONTENT) // 2
@@ -36,7 +36,8 @@ def test_a_good_server_is_asked_once(server: FileServer, fetch: Fetch) -> None:
 def test_what_came_is_not_fetched_twice(server: FileServer, fetch: Fetch, fault: Fault) -> None:
     """After a stall or a lost connection the rest is asked for, of the same version of the file."""
     server.misbehave(fault, after=HALF)
-    assert fetch(server.address).read_bytes() == CONTENT
+    settings = QUICK if fault is Fault.STALL else PATIENT
+    assert fetch(server.address, settings).read_bytes() == CONTENT
     assert len(server.requests) >= 2
     assert all("if-range" in request.headers for request in server.requests[1:])
     assert server.sent == len(CONTENT)
@@ -234,7 +235,7 @@ def test_a_stop_in_progress_keeps_what_came(server: FileServer, fetch: Fetch) ->
     with pytest.raises(KeyboardInterrupt):
         fetch(server.address, on_progress=stop)
     reports: list[int] = []
-    fetch(server.address, QUICK, lambda done, *_: reports.append(done))
+    fetch(server.address, PATIENT, lambda done, *_: reports.append(done))
     assert reports[0] >= HALF
 
 

@@ -10,7 +10,7 @@ import pytest
 from edgewise import ConfigurationError
 from edgewise.delivery.fetch import FetchError, FetchFailure, open_fetcher, redirects
 from edgewise.delivery.settings import DownloadSettings
-from tests.router.delivery.conftest import CONTENT, QUICK
+from tests.router.delivery.conftest import CONTENT, PATIENT
 from tests.support.certificates import Authority
 from tests.support.file_server import Fault, FileServer
 
@@ -57,7 +57,7 @@ def first_is_public(monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
 
-def read(address: str, settings: DownloadSettings = QUICK, path: str = "model.tflite") -> bytes:
+def read(address: str, settings: DownloadSettings = PATIENT, path: str = "model.tflite") -> bytes:
     """The whole file."""
     fetcher = open_fetcher(address, settings)
     try:
