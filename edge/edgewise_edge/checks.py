@@ -1,5 +1,6 @@
-"""The values that a numeric option may have, and the message for any other."""
+"""The values that an option may have, and the message for any other."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -8,6 +9,7 @@ from operator import index
 from types import UnionType
 
 _SHOWN = 80  # characters of an invalid value
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 MAX_SEED = 2**63 - 1
 _LARGE = 2**64  # no option may be: an int of a Decimal such as 1e999999 would fill the memory
@@ -73,6 +75,17 @@ def check_type(
     """Raise `error` unless `value` is one of these."""
     if not isinstance(value, kind):
         raise error(f"{name} is {shown(value)}; it must be {expected}")
+
+
+def is_sha256(value: object) -> bool:
+    """Whether it is one in hex."""
+    return isinstance(value, str) and _SHA256.fullmatch(value) is not None
+
+
+def check_sha256(name: str, value: object, error: type[Exception]) -> None:
+    """Raise `error` unless it is one in hex."""
+    if not is_sha256(value):
+        raise error(f"{name} is {shown(value)}; it must be 64 hex digits")
 
 
 def check_fields(instance: object, ranges: Mapping[str, Range], error: type[Exception]) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from edgewise_edge.checks import shown
 from edgewise_edge.errors import ModelCorruptError, ModelError, ModelNotFoundError, StoreError
 from edgewise_edge.installed import contents
-from edgewise_edge.installed.files import disk
 from edgewise_edge.installed.files.layout import Layout
 from edgewise_edge.installed.files.partial import Partial
 from edgewise_edge.installed.files.states import States
@@ -113,17 +112,8 @@ def _fetch_others(layout: Layout, manifest: Manifest) -> None:
         if not contents.find_blob(layout, record.sha256):
             path = _find(layout, manifest.name, file, record)
             if path:
-                _copy(layout, path, record)
-
-
-def _copy(layout: Layout, path: Path, record: FileRecord) -> None:
-    """Make a blob of the file at `path`."""
-    with Partial(layout, record.sha256, record.size) as partial, disk.failures(layout.root):
-        partial.reset()
-        with path.open("rb") as source:
-            while piece := source.read(_PIECE):
-                partial.append(piece)
-        partial.finish()
+                with Partial(layout, record.sha256, record.size) as partial:
+                    partial.copy(path)
 
 
 def _find(layout: Layout, name: str, file: str, record: FileRecord) -> Path | None:

@@ -10,14 +10,13 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from edgewise_edge.checks import Range, check_fields, shown
+from edgewise_edge.checks import Range, check_fields, check_sha256, shown
 
 INDEX_FILE = "index.json"  # its target path
 FORMAT = 1
 MAX_INDEX_BYTES = 2**22  # thousands of revisions
 MAX_REASON = 1000  # characters, of `revoked`
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # of models and revisions: parts of paths
-_SHA256 = re.compile("[0-9a-f]{64}")
 _VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){0,3}")
 _BYTES = Range(0, 2**50, whole=True, unit="bytes")
 _MANY = 10_000  # models, revisions of one, deltas of one
@@ -33,8 +32,8 @@ class DeltaRecord:
 
     def __post_init__(self) -> None:
         """Raise ValueError for invalid values."""
-        _check_sha256("from", self.from_)
-        _check_sha256("to", self.to)
+        check_sha256("from", self.from_, ValueError)
+        check_sha256("to", self.to, ValueError)
         check_fields(self, {"size": _BYTES}, ValueError)
 
     @property
@@ -76,7 +75,7 @@ class IndexedRevision:
         check_fields(self, ranges, ValueError)
         check_name("revision", self.revision)
         _check_time(self.published)
-        _check_sha256("vocabulary", self.vocabulary)
+        check_sha256("vocabulary", self.vocabulary, ValueError)
         _check_reason(self.revoked)
         _check_requires(self.requires)
         if len(self.deltas) > _MANY:
@@ -142,11 +141,6 @@ def check_name(what: str, value: object) -> None:
             f"{what} is {shown(value)}; it must be 1 to 64 of A-Z a-z 0-9 . _ - and begin with a "
             "letter or digit"
         )
-
-
-def _check_sha256(what: str, value: object) -> None:
-    if not (isinstance(value, str) and _SHA256.fullmatch(value)):
-        raise ValueError(f"{what} is {shown(value)}; it must be 64 hex digits")
 
 
 def _check_time(value: object) -> None:

@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-import re
 import stat
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from edgewise_edge.checks import SAMPLING_RANGES, Range, shortened, shown
+from edgewise_edge.checks import SAMPLING_RANGES, Range, check_sha256, shortened, shown
 from edgewise_edge.errors import ModelCorruptError, ModelIncompatibleError, ModelNotFoundError
 from edgewise_edge.store.files import read_text
 
@@ -63,8 +62,7 @@ class FileRecord:
     def __post_init__(self) -> None:
         """Raise TypeError for invalid values: JSON may hold any."""
         _BYTES.check("size", self.size, TypeError)
-        if not (isinstance(self.sha256, str) and re.fullmatch("[0-9a-f]{64}", self.sha256)):
-            raise TypeError(f"sha256 is {shown(self.sha256)}; it must be 64 hex digits")
+        check_sha256("sha256", self.sha256, TypeError)
 
     @classmethod
     def of(cls, path: Path) -> Self:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from edgewise.errors import ConfigurationError
-from edgewise.options import known_options
+from edgewise.options import known_options, require_type
 from edgewise_edge.checks import Range, check_fields, shown
 
 File: TypeAlias = str | PathLike[str]
@@ -39,8 +39,7 @@ class CloudSecurity:
     def __post_init__(self) -> None:
         """Check what can be checked without reading files."""
         for name in ("tls", "insecure"):
-            if not isinstance(value := getattr(self, name), bool):
-                raise ConfigurationError(f"{name} is {shown(value)}; it must be True or False")
+            require_type(name, getattr(self, name), bool, "True or False")
         for name in ("root_certificates", "client_certificate", "client_key"):
             # Absolute: a change of the working directory must not change the files.
             object.__setattr__(self, name, _absolute(name, getattr(self, name)))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from edgewise.errors import ConfigurationError
-from edgewise.options import known_options
+from edgewise.options import known_options, require_type
 from edgewise_edge.checks import Range, check_fields, shown
 
 File: TypeAlias = str | PathLike[str]
@@ -51,11 +51,8 @@ class DownloadSettings:
         if self.bandwidth is not None:
             ranges["bandwidth"] = Range(1024, 10**12, unit="bytes per second")
         check_fields(self, ranges, ConfigurationError)
-        if not isinstance(self.allow_private_redirects, bool):
-            raise ConfigurationError(
-                f"allow_private_redirects is {shown(self.allow_private_redirects)}; it must be True "
-                "or False"
-            )
+        redirects = self.allow_private_redirects
+        require_type("allow_private_redirects", redirects, bool, "True or False")
         for name in ("token_file", "root_certificates"):
             file = getattr(self, name)
             if file is not None and (not isinstance(file, str | PathLike) or not str(file)):

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from edgewise.options import REQUEST_RANGES
 from edgewise.policy.types import Mode, Privacy, RoutingRequest, Source, Veto
 from edgewise_edge import RequestError, SamplingParams, TokenRequest
-from edgewise_edge.checks import check_fields, shown
+from edgewise_edge.checks import check_fields, check_type
 from edgewise_edge.decoding.text import TextAssembler
 
 
@@ -58,10 +58,7 @@ class Request:
         for name, allowed in REQUEST_RANGES.items():
             if name == "max_tokens" or getattr(self, name) is not None:
                 check_fields(self, {name: allowed}, RequestError)
-        if not isinstance(self.sliding_window, bool):
-            raise RequestError(
-                f"sliding_window is {shown(self.sliding_window)}; it must be True or False"
-            )
+        check_type("sliding_window", self.sliding_window, bool, "True or False", RequestError)
         TextAssembler(self.stop)  # raises for an invalid stop string
 
     @property

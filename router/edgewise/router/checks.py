@@ -8,7 +8,7 @@ from edgewise.errors import ConfigurationError
 from edgewise.generation.events import Observer
 from edgewise.latency.log import LatencyLog
 from edgewise.options import require_function, require_type
-from edgewise_edge.checks import Range, shown
+from edgewise_edge.checks import Range
 
 _RANGES: Mapping[str, Range] = {
     "threads": Range(1, 1024, whole=True),
@@ -28,8 +28,7 @@ _FUNCTIONS: Mapping[str, str] = {
 
 def check_options(*, offline: object, **options: object) -> None:
     """Raise ConfigurationError for an option of the wrong type, or out of range."""
-    if not isinstance(offline, bool):
-        raise ConfigurationError(f"offline is {shown(offline)}; it must be True or False")
+    require_type("offline", offline, bool, "True or False")
     for name, value in options.items():
         if value is None:
             continue

@@ -33,7 +33,7 @@ class World:
 def world(tmp_path, monkeypatch) -> Iterator[World]:
     """One revision of `story` is published; the trial passes. The store is empty."""
     monkeypatch.setenv("EDGEWISE_STORE", str(tmp_path / "store"))
-    monkeypatch.setattr(updater, "_try_as_loaded", lambda *_: None)
+    monkeypatch.setattr(updater, "try_as_loaded", lambda *_: None)
     published = PublishedModels(tmp_path / "channel")
     published.publish("one")
     with FileServer(published.folder) as server:
@@ -161,7 +161,7 @@ def test_a_refused_revision_ends_in_3(edgewise, world, monkeypatch):
     def refuse(*_):
         raise ModelRefusedError("agrees on 3.0% of 38 tokens")
 
-    monkeypatch.setattr(updater, "_try_as_loaded", refuse)
+    monkeypatch.setattr(updater, "try_as_loaded", refuse)
     done = edgewise("models", "pull", NAME, *world.options)
     assert done.returncode == 3
     assert "refused and will not be tried again: agrees on 3.0%" in done.stdout

@@ -8,16 +8,13 @@ models/NAME/REVISION/                a model folder: further names of blobs
 """
 
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgewise_edge.checks import shown
+from edgewise_edge.checks import check_sha256, shown
 from edgewise_edge.errors import StoreError
 from edgewise_edge.store.active import STATE_FILE, distrust, is_folder, is_name, is_revision
-
-_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +92,7 @@ class Layout:
 
 
 def _checked(sha256: str) -> str:
-    if not (isinstance(sha256, str) and _SHA256.fullmatch(sha256)):
-        raise StoreError(f"sha256 is {shown(sha256)}; it must be 64 hex digits")
+    check_sha256("sha256", sha256, StoreError)
     return sha256
 
 

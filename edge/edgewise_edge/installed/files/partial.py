@@ -18,6 +18,7 @@ from edgewise_edge.store.weight_record import machine_start
 
 _FLUSH_EVERY = 2**24  # bytes, which a power cut may cost
 _MAX_JOURNAL = 2**16  # bytes
+_PIECE = 2**22  # bytes that are copied at a time
 _MARGIN = 2**22  # bytes that must stay free besides
 
 
@@ -103,6 +104,14 @@ class Partial:
         with disk.failures(self._layout.root):
             self._truncate(0)
             self.note({})
+
+    def copy(self, source: Path) -> Path:
+        """Take the bytes of the file at `source`, in place of those that are here, and finish()."""
+        self.reset()
+        with disk.failures(self._layout.root, self.total), source.open("rb") as file:
+            while piece := file.read(_PIECE):
+                self.append(piece)
+        return self.finish()
 
     def finish(self) -> Path:
         """Verify the sha256, and make it a blob of the store, which is returned; closed then.

@@ -5,7 +5,6 @@ metadata/address-HEX   the root that an address was used with; HEX is the addres
 """
 
 import hashlib
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from os import PathLike
@@ -13,14 +12,13 @@ from pathlib import Path
 
 from edgewise.delivery.catalog.interface import Root
 from edgewise.errors import ChannelError, ConfigurationError
-from edgewise_edge.checks import shown
+from edgewise_edge.checks import is_sha256, shown
 from edgewise_edge.installed.files import disk
 from edgewise_edge.installed.files.layout import Layout
 from edgewise_edge.installed.files.lock import locked
 
 _MAX_ROOT = 512_000  # bytes, as python-tuf has it
 _LOCK_TIMEOUT = 120.0  # seconds: another process may be refreshing over a bad line
-_SHA256 = re.compile("[0-9a-f]{64}")
 _BOOTSTRAP = "bootstrap.json"
 
 
@@ -79,7 +77,7 @@ class Roots:
     def _noted(self) -> str | None:
         with suppress(OSError):
             sha256 = self._note.read_bytes()[:65].decode("ascii", "replace")
-            return sha256 if _SHA256.fullmatch(sha256) else None
+            return sha256 if is_sha256(sha256) else None
         return None
 
     def _remembered(self) -> bytes:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from edgewise.errors import ConfigurationError
-from edgewise.options import known_options, require_function
+from edgewise.options import known_options, require_function, require_type
 from edgewise_edge.checks import Range, check_fields, shown
 
 _BYTES = Range(0, 2**63 - 1, whole=True, unit="bytes")
@@ -54,10 +54,7 @@ class UpdatePolicy:
         """Check."""
         check_fields(self, POLICY_RANGES, ConfigurationError)
         for name in ("only_charging", "only_unmetered", "only_idle"):
-            if not isinstance(getattr(self, name), bool):
-                raise ConfigurationError(
-                    f"{name} is {shown(getattr(self, name))}; it must be True or False"
-                )
+            require_type(name, getattr(self, name), bool, "True or False")
         if self.metered is not None:
             require_function("metered", self.metered, "a function that returns True, False or None")
         if self.hours is not None:

@@ -19,7 +19,6 @@ from edgewise_edge.installed.files import disk
 from edgewise_edge.installed.store import ModelStore
 from edgewise_edge.store.manifest import MODEL_FILE, FileRecord, Manifest
 
-_PIECE = 2**20  # bytes
 _log = logging.getLogger("edgewise.delivery")
 
 
@@ -179,7 +178,8 @@ class FileFetcher:
         """Have all files as blobs. Raises DownloadFailedError, StoreError, ChannelError."""
         for path, record in plan.copied:
             try:
-                self._copy(path, record)
+                with self.store.partial(record.sha256, record.size) as partial:
+                    partial.copy(path)
             except (ModelError, StoreError) as error:  # it is damaged, say
                 _log.warning("%s cannot be used, it is fetched: %s", path, error)
                 self.meter.file_failed(0, record.size)
@@ -225,11 +225,3 @@ class FileFetcher:
                 partial.finish()
         finally:
             disk.remove_file(delta)
-
-    def _copy(self, path: Path, record: FileRecord) -> None:
-        with self.store.partial(record.sha256, record.size) as partial:
-            partial.reset()
-            with disk.failures(self.store.root, record.size), path.open("rb") as file:
-                while piece := file.read(_PIECE):
-                    partial.append(piece)
-            partial.finish()

@@ -1,4 +1,4 @@
-"""What this device has: the model of a name that is used now, versions, memory."""
+"""What this device has: the model of a name that is used now, versions, memory; and trials on it."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edgewise.delivery.update.check import Device
 from edgewise_edge.errors import ModelError
+from edgewise_edge.installed.evaluation import EVALUATION_FILE
 from edgewise_edge.installed.store import ModelStore
 from edgewise_edge.memory import total_memory
 from edgewise_edge.store.catalog import BUNDLED, bundled_models
@@ -46,3 +47,14 @@ def _versions() -> Mapping[str, str]:
         with suppress(PackageNotFoundError):
             found[name] = version(distribution)
     return found
+
+
+def try_as_loaded(folder: Path, threads: int | None) -> None:
+    """As the router will load it. Raises ModelIncompatibleError or ModelRefusedError."""
+    from edgewise_edge.model import default_threads
+    from edgewise_edge.store.weight_cache import default_folder
+    from edgewise_edge.trial import try_model
+
+    evaluation = folder / EVALUATION_FILE
+    gate = evaluation if evaluation.is_file() else None
+    try_model(folder, threads or default_threads(), default_folder(), gate)

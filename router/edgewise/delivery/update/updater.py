@@ -17,22 +17,18 @@ from edgewise.delivery.events import (
     RevisionStaged,
     UpdateChecked,
 )
-from edgewise.delivery.progress import (
-    OnDownload,
-    ProgressMeter,
-)
+from edgewise.delivery.progress import OnDownload, ProgressMeter
 from edgewise.delivery.settings import DownloadSettings
 from edgewise.delivery.update.check import UpdateCheck, choose
 from edgewise.delivery.update.files import FileFetcher, Plan, make_plan
 from edgewise.delivery.update.published import Published
 from edgewise.delivery.update.reporter import Reporter
 from edgewise.delivery.update.result import UpdateOutcome, UpdateResult, nothing_to_do
-from edgewise.delivery.update.this_device import folders_of, in_use, this_device
+from edgewise.delivery.update.this_device import folders_of, in_use, this_device, try_as_loaded
 from edgewise.errors import ChannelError
 from edgewise_edge.errors import ModelIncompatibleError, ModelRefusedError, StoreError
 from edgewise_edge.installed.channel_index import Index, IndexedRevision
 from edgewise_edge.installed.contents import parse
-from edgewise_edge.installed.evaluation import EVALUATION_FILE
 from edgewise_edge.installed.files import disk
 from edgewise_edge.installed.store import ModelStore
 from edgewise_edge.store.manifest import MODEL_FILE
@@ -67,7 +63,7 @@ class Updater:
         self.name, self._catalog, self._store = name, catalog, store
         self._settings, self._clock = settings or DownloadSettings(), clock or Clock()
         self._reporter, self._threads = Reporter(name, on_event, self._clock.now), threads
-        self._trial, self._lock_timeout = trial or _try_as_loaded, lock_timeout
+        self._trial, self._lock_timeout = trial or try_as_loaded, lock_timeout
         self._published = Published(name, catalog, store, self._settings, self._clock)
 
     def __enter__(self) -> Self:
@@ -239,14 +235,3 @@ class Updater:
             meter.start()
         FileFetcher(self._store, self._catalog, self._settings, self._clock, meter).fetch(plan)
         return meter.fetched
-
-
-def _try_as_loaded(folder: Path, threads: int | None) -> None:
-    """As the router will load it. Raises ModelIncompatibleError or ModelRefusedError."""
-    from edgewise_edge.model import default_threads
-    from edgewise_edge.store.weight_cache import default_folder
-    from edgewise_edge.trial import try_model
-
-    evaluation = folder / EVALUATION_FILE
-    gate = evaluation if evaluation.is_file() else None
-    try_model(folder, threads or default_threads(), default_folder(), gate)
