@@ -88,17 +88,19 @@ class ModelState:
         """Nothing waits for the next load."""
         return replace(self, staged=None)
 
-    def take_staged(self, generations: int = PROBATION) -> Self:
+    def take_staged(self, generations: int = PROBATION, *, bundled: bool = True) -> Self:
         """Make the staged revision active, on probation.
 
-        The way back leads to the last revision that proved itself, not to one on probation.
+        The way back leads to the last revision that proved itself, not to one on probation, unless
+        there is no other. `bundled`: a model of that name is bundled.
         """
         if self.staged is None:
             return self
+        proven = self.probation and (self.previous or bundled)
         return replace(
             self,
             active=self.staged,
-            previous=self.previous if self.probation else self.active,
+            previous=self.previous if proven else self.active,
             staged=None,
             probation=Probation(self.staged, generations),
         )

@@ -152,6 +152,13 @@ class ModelStore:
         with self._states.writing():
             return gc.remove(self._states, name, revision)
 
+    def remove_damaged(self, name: str) -> None:
+        """Remove the active revision if its files are not as published, so that it can be fetched again.
+
+        No load uses it. Raises StoreError.
+        """
+        gc.remove_damaged(self._states, name)
+
     def verify(self, name: str, revision: str) -> None:
         """Raise ModelCorruptError or ModelNotFoundError unless all files are as published."""
         contents.verify(self.layout.revision(name, revision), name, revision)

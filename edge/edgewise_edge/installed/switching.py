@@ -52,7 +52,9 @@ class Switching:
         def change(state: ModelState) -> ModelState:
             if state.staged != staged:
                 return state  # another process was faster
-            return state.take_staged(generations) if sound else state.unstage()
+            if not sound:
+                return state.unstage()
+            return state.take_staged(generations, bundled=name in bundled_models())
 
         with self._states.writing():
             self._settle_crashes(name)
@@ -66,7 +68,7 @@ class Switching:
                 raise StoreError(f"{name} cannot be rolled back: no installed revision is in use")
             if not (state.previous or name in bundled_models()):
                 raise StoreError(
-                    f"{name} cannot be rolled back: {state.active} was its first revision"
+                    f"{name} cannot be rolled back: there is no revision before {state.active}"
                 )
             return self._failed(state, name, reason).unstage()
 
