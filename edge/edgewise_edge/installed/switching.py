@@ -121,7 +121,7 @@ class Switching:
         state = self._states.update(name, change)
         if ok or state.active == running:
             return None
-        return f"rolled back to {state.active or 'the bundled model'}"
+        return f"rolled back to {_shown(state, name)}"
 
     def _settle_crashes(self, name: str) -> ModelState:
         """The state, after a roll-back if a process has died over the revision on probation.
@@ -132,7 +132,7 @@ class Switching:
         for revision in marks.crashed(self._layout.model(name)):
             if state.probation and state.probation.revision == revision:
                 state = self._states.change(name, lambda now: self._failed(now, name, _DIED))
-                back = state.active or "the bundled model"
+                back = _shown(state, name)
                 report_once(f"{name} {revision}: {_DIED}; rolled back to {back}")
         return state
 
@@ -157,6 +157,13 @@ class Switching:
                 "in use: an answer could not continue in the cloud. A model with another vocabulary "
                 "is published under another name"
             )
+
+
+def _shown(state: ModelState, name: str) -> str:
+    """What is used now."""
+    return state.active or (
+        "the bundled model" if name in bundled_models() else "nothing: no other is here"
+    )
 
 
 def _bundled(name: str) -> Manifest | None:
