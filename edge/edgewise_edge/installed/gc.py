@@ -8,13 +8,20 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from edgewise_edge.errors import EdgeError, ModelError, ModelNotFoundError, StoreError
+from edgewise_edge.errors import (
+    EdgeError,
+    ModelCorruptError,
+    ModelError,
+    ModelNotFoundError,
+    StoreError,
+)
 from edgewise_edge.installed import contents
 from edgewise_edge.installed.files import disk, marks
 from edgewise_edge.installed.files.layout import Layout
 from edgewise_edge.installed.files.partial import Partial
 from edgewise_edge.installed.files.states import States
-from edgewise_edge.store.manifest import Manifest
+from edgewise_edge.store.active import report_once
+from edgewise_edge.store.manifest import FileRecord, Manifest
 
 
 def collect(states: States, grace: float) -> int:
@@ -68,6 +75,31 @@ def remove(states: States, name: str, revision: str | None) -> int:
         raise StoreError(f"{name} {revision} is in use; roll back or unpin it first")
     states.change(name, lambda now: now.without(revision))
     return _remove_revision(layout, name, revision)
+
+
+def remove_damaged(states: States, name: str) -> None:
+    """As ModelStore.remove_damaged(); it takes the lock itself, since reading the files takes long."""
+    layout, revision = states.layout, states.state(name).active
+    if revision is None:
+        return
+    folder, records = layout.revision(name, revision), set[FileRecord]()
+    try:
+        records.update(contents.device_files(contents.read(folder, name, revision)).values())
+        contents.verify(folder, name, revision)
+    except ModelNotFoundError:
+        pass
+    except ModelCorruptError as error:
+        report_once(f"{name} {revision} is removed, to be fetched again: {error}")
+        with states.writing():
+            disk.remove_folder(folder)
+            for record in records:
+                _remove_damaged_blob(layout.blob(record.sha256), record)
+
+
+def _remove_damaged_blob(blob: Path, record: FileRecord) -> None:
+    with suppress(FileNotFoundError):
+        if FileRecord.of(blob) != record:
+            disk.remove_file(blob)
 
 
 def _remove_leftovers(model: Path) -> int:

@@ -88,7 +88,7 @@ class ModelStore:
         *,
         size: int,
         sha256: str | None = None,
-        manifest: Path | bytes | None = None,
+        manifest: Path | str | bytes | None = None,
         offset: int = 0,
     ) -> InstalledRevision:
         """Install a revision from the app's own stream of its `model.tflite`, `size` bytes long.
@@ -96,7 +96,8 @@ class ModelStore:
         `stream` starts at `offset` of the file. An interrupted stream goes on from
         `partial(sha256, size).size`, or from 0: known bytes are skipped. Without `manifest`, that of
         the active or the bundled model `name`, if this is its file. The other files come from the
-        store or from that model. `stage` then has the next load use it.
+        store, from the folder of `manifest`, or from that model. `stage` then has the next load use
+        it. Raises StoreError, ModelError, and what the stream raises; the bytes that came are kept.
         """
         revision = adding.add(self._states, name, stream, size, sha256, manifest, offset)
         return self.revision(name, revision)
@@ -151,6 +152,13 @@ class ModelStore:
         """
         with self._states.writing():
             return gc.remove(self._states, name, revision)
+
+    def remove_damaged(self, name: str) -> None:
+        """Remove the active revision if its files are not as published, so that it can be fetched again.
+
+        No load uses it. Raises StoreError.
+        """
+        gc.remove_damaged(self._states, name)
 
     def verify(self, name: str, revision: str) -> None:
         """Raise ModelCorruptError or ModelNotFoundError unless all files are as published."""

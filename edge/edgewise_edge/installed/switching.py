@@ -68,7 +68,7 @@ class Switching:
                 raise StoreError(f"{name} cannot be rolled back: no installed revision is in use")
             if not (state.previous or name in bundled_models()):
                 raise StoreError(
-                    f"{name} cannot be rolled back: {state.active} was its first revision"
+                    f"{name} cannot be rolled back: there is no revision before {state.active}"
                 )
             return self._failed(state, name, reason).unstage()
 
@@ -124,7 +124,7 @@ class Switching:
         state = self._states.update(name, change)
         if ok or state.active == running:
             return None
-        return f"rolled back to {state.active or 'the bundled model'}"
+        return f"rolled back to {_shown(state, name)}"
 
     def _settle_crashes(self, name: str) -> ModelState:
         """The state, after a roll-back if a process has died over the revision on probation.
@@ -135,7 +135,7 @@ class Switching:
         for revision in marks.crashed(self._layout.model(name)):
             if state.probation and state.probation.revision == revision:
                 state = self._states.change(name, lambda now: self._failed(now, name, _DIED))
-                back = state.active or "the bundled model"
+                back = _shown(state, name)
                 report_once(f"{name} {revision}: {_DIED}; rolled back to {back}")
         return state
 
@@ -160,6 +160,13 @@ class Switching:
                 "in use: an answer could not continue in the cloud. A model with another vocabulary "
                 "is published under another name"
             )
+
+
+def _shown(state: ModelState, name: str) -> str:
+    """What is used now."""
+    return state.active or (
+        "the bundled model" if name in bundled_models() else "nothing: no other is here"
+    )
 
 
 def _bundled(name: str) -> Manifest | None:

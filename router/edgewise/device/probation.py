@@ -1,6 +1,7 @@
 """How an installed revision of a model is watched while it has not proved itself."""
 
 import errno
+import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -101,6 +102,8 @@ class Probation:
             yield from _continue(other, rest, attempt)
 
     def _passed(self, generated: list[int]) -> None:
+        if sys.is_finalizing():  # an unread text of a program that ends: nothing can be imported
+            return
         if generated and not self.over:
             self.store.generation_ended(self.name, ok=True, revision=self.revision)
             left = self.store.state(self.name).probation

@@ -98,7 +98,7 @@ def test_a_full_disk_says_how_much_is_needed(
     store: ModelStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before the download where that is known; else the bytes that fitted stay."""
-    with pytest.raises(StoreError, match=r"is full: 1,000,000,000\.0 MB are needed"):
+    with pytest.raises(StoreError, match=r"is full: 1,000,000,004\.2 MB are needed"):
         store.partial(SHA256, 10**15).open()
     with store.partial(SHA256, len(CONTENT)) as partial:
         partial.append(CONTENT[:3000])
@@ -175,3 +175,34 @@ def test_a_stream_of_the_bundled_model_needs_no_manifest(store: ModelStore) -> N
     install(store, "story", "one")
     with pytest.raises(StoreError, match="is of the model 'story'"):
         store.add("tales", [], size=1, manifest=store.layout.revision("story", "one"))
+
+
+def test_the_other_files_may_lie_beside_the_manifest(store: ModelStore, tmp_path: Path) -> None:
+    """Of a model that was not here: the app ships them, and streams the large one."""
+    files = files_of("one")
+    for name, content in {**files, "manifest.json": manifest_of("story", "one", files)}.items():
+        (tmp_path / name).write_bytes(content)
+    model = files["model.tflite"]
+    revision = store.add("story", [memoryview(model)], size=len(model), manifest=str(tmp_path))
+    assert is_whole(revision.folder)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("name", 5),
+        ("stream", 5),
+        ("stream", ["text"]),
+        ("stream", b"bytes"),
+        ("size", "3"),
+        ("offset", -1),
+    ],
+)
+def test_what_cannot_be_a_stream_is_an_error_in_words(
+    store: ModelStore, option: str, value: object
+) -> None:
+    """Before anything is written."""
+    files = files_of("one")
+    given = {"name": "story", "stream": [], "size": len(files["model.tflite"])}
+    with pytest.raises(StoreError):
+        store.add(manifest=manifest_of("story", "one", files), **{**given, option: value})

@@ -137,3 +137,13 @@ def test_a_store_that_cannot_be_written_to_stops_no_load(
     assert store.take_staged("story") == store.starting("story") == two
     assert store.generation_ended("story", ok=True) is None
     store.started("story")
+
+
+def test_without_a_way_back_nothing_is_used(store: ModelStore) -> None:
+    """And nobody is told of a bundled model that there is not."""
+    install(store, "story", "first")
+    store.stage("story", "first")
+    store.take_staged("story")
+    said = store.generation_ended("story", ok=False, reason="NaN")
+    assert said == "rolled back to nothing: no other is here"
+    assert store.active_folder("story") is None

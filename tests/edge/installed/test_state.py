@@ -69,6 +69,14 @@ def test_the_way_back_leads_past_a_revision_that_did_not_prove_itself() -> None:
     assert state.roll_back().active == "good"
 
 
+def test_an_unproven_revision_is_a_way_back_where_there_is_no_other() -> None:
+    """Nothing is bundled under that name: better that one than none."""
+    first = ModelState(staged="first").take_staged(has_bundled=False)
+    state = first.stage("bad").take_staged(has_bundled=False)
+    assert state.roll_back().active == "first"
+    assert first.stage("bad").take_staged().roll_back().active is None
+
+
 def test_probation_ends_after_its_generations() -> None:
     """The previous revision stays the way back."""
     state = ModelState(active="one").stage("two").take_staged(generations=2)

@@ -94,7 +94,7 @@ def test_the_first_revision_rolls_back_to_the_bundled_model(store: ModelStore) -
     with pytest.raises(StoreError, match="no installed revision is in use"):
         store.rollback("tales")
     activate(store, "story", "one")
-    with pytest.raises(StoreError, match="first revision"):
+    with pytest.raises(StoreError, match="no revision before"):
         store.rollback("story")
     assert store.active_folder("story")
 

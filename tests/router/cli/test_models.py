@@ -62,6 +62,14 @@ def test_a_pulled_model_is_used_at_once_and_its_channel_remembered(edgewise, wor
     assert shown["channel"] == world.server.address
 
 
+def test_a_model_that_could_not_be_pulled_is_not_a_success(edgewise, world):
+    """All its revisions are unusable, and none is here: a script must notice."""
+    world.published.change("one", revoked="it repeats itself")
+    done = edgewise("models", "pull", NAME, *world.options)
+    assert done.returncode == 3
+    assert done.stdout == ("story is not on this device: one: revoked: it repeats itself\n")
+
+
 def test_check_and_dry_run_fetch_nothing(edgewise, world):
     """They say what there is, and how much would be fetched."""
     found = parsed(edgewise("models", "update", NAME, *world.options, "--check", "--json"))

@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 from tuf.api.metadata import Metadata
 
-from edgewise import ChannelError, ChannelExpiredError, DownloadFailedError, StoreError
+from edgewise import (
+    ChannelError,
+    ChannelExpiredError,
+    ConfigurationError,
+    DownloadFailedError,
+    StoreError,
+)
 from edgewise.delivery.catalog.opening import open_catalog
 from edgewise.delivery.catalog.plain import PlainFolder
 from edgewise.delivery.catalog.trust import Channel
@@ -81,6 +87,28 @@ def test_without_a_root_nothing_is_believed(channel: SignedChannel, store: Model
     """The error says where it comes from."""
     with pytest.raises(ChannelError, match=r"root\.json"):
         Channel(str(channel.folder), store=store)
+
+
+@pytest.mark.parametrize("name", ["not-there", "a-file"])
+def test_a_folder_that_is_not_there_is_not_asked_for_its_root(
+    tmp_path: Path, store: ModelStore, name: str
+) -> None:
+    """A stick that is not plugged in, a mistyped path: no root helps."""
+    (tmp_path / "a-file").touch()
+    with pytest.raises(DownloadFailedError, match=name):
+        open_catalog(str(tmp_path / name), store=store)
+
+
+def test_a_wrong_root_does_not_take_the_place_of_the_right_one(
+    channel: SignedChannel, tmp_path: Path, store: ModelStore, refresh: Refresh
+) -> None:
+    """No root at all is the user's error; another channel's leads nowhere. Both are forgotten."""
+    refresh()
+    with pytest.raises(ConfigurationError, match=r"no root\.json"):
+        refresh(root=b"{}")
+    with pytest.raises(ChannelError, match="not signed by enough"):
+        refresh(root=SignedChannel(tmp_path / "stranger").root)
+    assert Channel(str(channel.folder), store=store).refresh().models
 
 
 def test_over_http_a_channel_is_the_same(channel: SignedChannel, refresh: Refresh) -> None:
@@ -174,7 +202,7 @@ def test_a_flipped_byte_is_found(
 
 def test_a_flipped_byte_in_the_root_is_found(channel: SignedChannel, refresh: Refresh) -> None:
     """Both in the one that the app gives and in the next one."""
-    wrong = channel.root.replace(b'"threshold": 1', b'"threshold": 0', 1)
+    wrong = channel.root.replace(b'"version": 1', b'"version": 3', 1)
     with pytest.raises(ChannelError, match="cannot be trusted"):
         refresh(root=wrong)
     channel.rotate(new_keys())

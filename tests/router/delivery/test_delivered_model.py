@@ -1,5 +1,7 @@
 """Real models: what is delivered runs, what is bad is refused, and no request tells of a prompt."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,3 +85,24 @@ def test_a_plain_folder_is_a_catalog_of_one_revision(tmp_path: Path) -> None:
     catalog = open_catalog(str(BUNDLED / "tales"), store=store, settings=DownloadSettings())
     with Updater("tales", catalog, store, threads=1) as updater:
         assert updater.update().outcome is UpdateOutcome.CURRENT
+
+
+def test_a_text_that_is_left_open_when_the_program_ends_counts_for_nothing() -> None:
+    """Python is being torn down then: reading the store would print a traceback."""
+    script = """
+import os
+from edgewise.device.probation import Probation
+
+class Store:
+    def starting(self, name): pass
+    def started(self, name): pass
+    def generation_ended(self, *_, write=os.write, **__): write(1, b"asked")
+
+class Source:
+    def run(self, request, attempt): yield from range(9)
+
+text = Probation(Store(), "story", "one", None).run(Source(), None, None)
+next(text)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert (done.stdout, done.stderr) == (b"", b"")

@@ -111,6 +111,19 @@ def test_an_update_is_fetched_tried_and_staged(device: Device) -> None:
     assert device.tried == ["one"]
 
 
+@pytest.mark.parametrize("size", [10, 3000])
+def test_a_damaged_model_is_fetched_again(device: Device, size: int) -> None:
+    """The one in use, of another size or with other bytes: it is not up to date."""
+    device.update()
+    device.load()
+    model = device.store.revision(NAME, "one").folder / "model.tflite"
+    model.chmod(0o600)
+    model.write_bytes(b"x" * size)
+    assert device.update().outcome is UpdateOutcome.STAGED
+    assert device.load() == "one"
+    assert is_whole(device.store.revision(NAME, "one").folder)
+
+
 def test_only_what_is_missing_is_fetched(device: Device) -> None:
     """The vocabulary is the same in all revisions."""
     device.update()

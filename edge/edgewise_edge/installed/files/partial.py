@@ -60,7 +60,9 @@ class Partial:
             self.lock()
             try:
                 self._resume()
-                disk.require_space(self.path.parent, self.total - self.size + _MARGIN)
+                needed = self.total - self.size + _MARGIN
+                with disk.failures(self._layout.root, needed):
+                    disk.require_space(self.path.parent, needed)
             except BaseException:
                 self.close()
                 raise

@@ -38,7 +38,8 @@ def updated(name: str, result: UpdateResult) -> Said:
             words = f"{result.reason}; {result.revision or 'nothing'} is used again"
             then = f"edgewise models show {name}"
         case UpdateOutcome.UNUSABLE:
-            words = f"{revision} stays: {result.reason}"
+            stays = f"{revision} stays" if result.revision else f"{name} is not on this device"
+            words = f"{stays}: {result.reason}"
             then = f"edgewise models show {name}"
     fields = ("revision", "reason", "fetched", "size", "delta")
     as_dict = {
@@ -48,8 +49,10 @@ def updated(name: str, result: UpdateResult) -> Said:
         "current": result.check.current,
         "next": then,
     }
-    refused = result.outcome is UpdateOutcome.REFUSED or (
-        result.check.revoked and not result.staged
+    refused = (
+        result.outcome is UpdateOutcome.REFUSED
+        or (result.check.revoked and not result.staged)
+        or (result.outcome is UpdateOutcome.UNUSABLE and not result.revision)
     )
     return Said(words, as_dict, then, ExitCode.REFUSED if refused else ExitCode.OK)
 

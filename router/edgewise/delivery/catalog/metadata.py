@@ -17,7 +17,7 @@ from tuf.api.exceptions import (
     RepositoryError,
     UnsignedMetadataError,
 )
-from tuf.api.metadata import Metadata
+from tuf.api.metadata import Metadata, Root
 from tuf.ngclient.fetcher import FetcherInterface
 
 from edgewise.delivery.download import Clock, read_small
@@ -104,6 +104,11 @@ def _expired(address: str, fetcher: MetadataFetcher, folder: Path, message: str)
         else "its publisher runs 'edgewise-cloud channel refresh'; if it has, somebody holds it back"
     )
     return f"{what}; {clock}. There are no updates until then; the model in use stays"
+
+
+def is_root(content: bytes) -> bool:
+    """Whether these bytes can be a root.json, whoever signed it."""
+    return isinstance(_signed(content), Root)
 
 
 def _content(path: Path) -> bytes:

@@ -7,6 +7,8 @@ from edgewise.delivery.fetch import FetchError, open_fetcher
 from edgewise.delivery.fetch.address import require
 from edgewise.delivery.fetch.folder import FolderFetcher
 from edgewise.delivery.settings import DownloadSettings
+from edgewise.errors import DownloadFailedError
+from edgewise_edge.installed.fetcher import FetchFailure
 from edgewise_edge.store.manifest import MANIFEST_FILE
 
 
@@ -21,8 +23,8 @@ def open_catalog(
     """What `address` has. Everything is a signed channel, but for two kinds of plain model folders.
 
     These are hf:// addresses, and folders of this machine with a manifest.json, without `root`.
-    Raises ConfigurationError, and ChannelError for a channel without `root` that this store does not
-    know.
+    Raises ConfigurationError, DownloadFailedError for a folder that is not there, and ChannelError
+    for a channel without `root` that this store does not know.
     """
     if root is None and _is_plain(address):
         return PlainFolder(address, settings=settings, clock=clock)
@@ -43,6 +45,7 @@ def _is_plain(address: str) -> bool:
         if isinstance(fetcher, FolderFetcher):
             fetcher.open(MANIFEST_FILE).close()
             return True
-    except FetchError:
-        pass
+    except FetchError as error:
+        if error.kind is FetchFailure.REFUSED:  # there is no folder, or it cannot be read
+            raise DownloadFailedError(f"the channel cannot be read: {error}") from error
     return False

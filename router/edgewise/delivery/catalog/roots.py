@@ -11,6 +11,7 @@ from os import PathLike
 from pathlib import Path
 
 from edgewise.delivery.catalog.interface import Root
+from edgewise.delivery.catalog.metadata import is_root
 from edgewise.errors import ChannelError, ConfigurationError
 from edgewise_edge.checks import is_sha256, shown
 from edgewise_edge.installed.files import disk
@@ -44,13 +45,21 @@ class Roots:
             raise ConfigurationError(
                 f"root has {len(content):,} bytes; a root.json has 1 to {_MAX_ROOT:,}"
             )
+        if not is_root(content):
+            which = "root" if isinstance(root, bytes) else f"root {shown(str(root))}"
+            raise ConfigurationError(
+                f"{which} is no root.json; give the 1.root.json that the channel's publisher made "
+                "with 'edgewise-cloud channel init'"
+            )
         return content
 
     @contextmanager
     def remembered(self, root: bytes) -> Iterator[Path]:
-        """The folder of what is known by that root; the address finds it again.
+        """The folder of what is known by that root.
 
-        Other processes wait, but no load of a model does. Raises StoreError or OSError.
+        If all goes well with it, the address finds it again from then on: a wrong root must not take
+        the place of the one that worked. Other processes wait, but no load of a model does. Raises
+        StoreError or OSError.
         """
         sha256 = hashlib.sha256(root).hexdigest()
         folder = self._folder / sha256
@@ -59,8 +68,8 @@ class Roots:
         with locked(self._folder / "lock", _LOCK_TIMEOUT):
             self._inherit(folder)
             _keep(folder / _BOOTSTRAP, root)
-            _keep(self._note, sha256.encode())
             yield folder
+            _keep(self._note, sha256.encode())
 
     def _inherit(self, folder: Path) -> None:
         """A new root, of a new version of the app, must not make the device forget what it saw.

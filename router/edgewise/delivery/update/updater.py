@@ -107,6 +107,10 @@ class Updater:
 
     def _update(self, on_progress: OnDownload | None, *, dry_run: bool) -> UpdateResult:
         index = self._catalog.refresh()
+        if not dry_run:
+            self._store.remove_damaged(
+                self.name
+            )  # else it would be up to date, and run never again
         check = first = self._check(index)
         if not dry_run:
             check = self._leave_revoked(index, check)
