@@ -82,7 +82,8 @@ def open_model(
         return InstalledModel(
             model, latency, threads, keep_alive, root=root, missing=missing, on_switch=on_switch
         )
-    return FixedModel(DeviceSource(model, latency, threads, keep_alive))
+    # As a path: a name would be looked up in the store of EDGEWISE_STORE, which may be another one.
+    return FixedModel(DeviceSource(Path(model), latency, threads, keep_alive))
 
 
 def _is_installed_name(model: str, root: Path | None = None) -> bool:

@@ -14,6 +14,7 @@ from edgewise.device.state import DeviceProbe
 from edgewise.errors import ConfigurationError, RouterClosedError
 from edgewise.generation.events import Event
 from edgewise.generation.source import ModelAvailability
+from edgewise.options import require_function
 from edgewise.policy.types import Availability
 from edgewise.router.update_options import UpdateOptions
 
@@ -53,6 +54,8 @@ class ModelUpdates:
 
     def download(self, on_progress: "OnDownload | None" = None) -> "UpdateResult":
         """As Router.download()."""
+        if on_progress is not None:
+            require_function("on_progress", on_progress, "a function of a DownloadProgress")
         from edgewise.delivery.download import Clock
 
         def report(progress: "DownloadProgress") -> None:

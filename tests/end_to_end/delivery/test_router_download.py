@@ -220,6 +220,29 @@ def test_a_store_may_be_named(
     assert not store.root.exists()
 
 
+def test_a_named_store_alone_is_searched(
+    tmp_path: Path, store: ModelStore, published: PublishedModels
+) -> None:
+    """A model that only the default store has is not found in another one."""
+    with new_router(published, published.folder) as router:
+        router.download()
+    assert store.state("story").staged or store.state("story").active
+    with pytest.raises(ModelNotFoundError, match="'story' is neither a bundled model"):
+        Router("story", store=tmp_path / "other")
+
+
+def test_what_is_told_of_progress_must_be_a_function(
+    store: ModelStore, published: PublishedModels
+) -> None:
+    """Nothing is fetched before that is said."""
+    with (
+        new_router(published, published.folder) as router,
+        pytest.raises(ConfigurationError, match="on_progress is 5; it must be a function"),
+    ):
+        router.download(on_progress=5)
+    assert not store.root.exists()
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -206,6 +206,7 @@ def test_a_refused_revision_ends_in_3(edgewise, world, monkeypatch):
         (["verify", "tales", "r9"], 2, "r9 is not installed"),
         (["remove", "nothing", "--yes"], 2, "nothing is not installed"),
         (["rollback", "tales"], 1, "no installed revision is in use"),
+        (["rollback", "nothing"], 2, "nothing is not on this device"),
     ],
 )
 def test_invalid_use_is_one_clear_error(edgewise, world, arguments, status, words):

@@ -78,6 +78,7 @@ def update(
 def rollback(name: str, *, json_: bool) -> None:
     """As the command."""
     store = ModelStore()
+    describe(store, name)  # an error if it is not here
     left = store.state(name).active
     store.rollback(name)
     _done(store, name, f"{name} is rolled back from {left} to {{}}", json_=json_, left=left)
