@@ -57,6 +57,7 @@ def switch(store: ModelStore) -> None:
     store.stage(NAME, "three")
     store.take_staged(NAME, generations=2)
     store.starting(NAME)
+    store.running(NAME)
     store.started(NAME)
     for _ in range(2):
         store.generation_ended(NAME, ok=True)

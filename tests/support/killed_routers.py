@@ -3,8 +3,8 @@
     python -m tests.support.killed_routers FOLDER EVERY
 
 It is killed at one of EVERY steps. After each kill the next router must answer, with the new revision
-or the one before, and a revision over which a process has died is not used again. Prints the number
-of kills.
+or the one before. A revision over which a process has died before its first token is not used again;
+a death after it is remembered, and the revision stays. Prints the number of kills.
 """
 
 import itertools

@@ -13,18 +13,24 @@ PROBATION = 5  # generations
 MAX_FAILED = 64  # of which the oldest are forgotten
 _MAX_REASON = 300  # characters
 _GENERATIONS = Range(1, 10**6, whole=True)
+_DEATHS = Range(0, 10**6, whole=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Probation:
-    """An active revision that has not proved itself: how many generations must still go well."""
+    """An active revision that has not proved itself: how many generations must still go well.
+
+    `deaths` is how many processes have died while it generated, after a first token.
+    """
 
     revision: str
     generations_left: int = PROBATION
+    deaths: int = 0
 
     def __post_init__(self) -> None:
         """Raise TypeError for invalid values: JSON may hold any."""
         _GENERATIONS.check("generations_left", self.generations_left, TypeError)
+        _DEATHS.check("deaths", self.deaths, TypeError)
         _check_revision("probation", self.revision)
 
 
@@ -150,6 +156,13 @@ class ModelState:
         return replace(
             self, probation=replace(self.probation, generations_left=left) if left else None
         )
+
+    def process_died(self) -> Self:
+        """A process has died while the revision on probation generated."""
+        if not self.probation:
+            return self
+        deaths = self.probation.deaths + 1
+        return replace(self, probation=replace(self.probation, deaths=deaths))
 
     def without(self, revision: str) -> Self:
         """`revision` is removed, which is not the active one."""

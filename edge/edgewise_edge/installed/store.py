@@ -180,11 +180,16 @@ class ModelStore:
         """Say that the active revision is being loaded or run; its folder, as active_folder().
 
         On probation only, this leaves a crash mark, which started() removes. If a process has died
-        over an earlier one, the revision is rolled back first. Never raises.
+        over an earlier one before running() was called, or two after it, the revision is rolled back
+        first. Never raises.
         """
         with self._tolerant(name):
             self._switching.starting(name)
         return self.active_folder(name)
+
+    def running(self, name: str) -> None:
+        """Say that what starting() announced has come to its first token. Never raises."""
+        marks.running(self.layout.model(name))
 
     def started(self, name: str) -> None:
         """Say that what starting() announced has ended, well or with an error that was caught."""

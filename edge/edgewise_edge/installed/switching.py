@@ -1,6 +1,7 @@
 """Which revision is used next: staging, activating, probation, rolling back, pinning."""
 
 from contextlib import suppress
+from functools import partial
 
 from edgewise_edge.errors import ModelError, ModelRefusedError, StoreError
 from edgewise_edge.installed import contents
@@ -12,6 +13,7 @@ from edgewise_edge.store.catalog import BUNDLED, bundled_models
 from edgewise_edge.store.manifest import MODEL_FILE, Manifest
 
 _DIED = "a process died while it was loaded or run"
+_DIED_AGAIN = "a process died again while it was run"
 
 
 class Switching:
@@ -127,16 +129,23 @@ class Switching:
         return f"rolled back to {_shown(state, name)}"
 
     def _settle_crashes(self, name: str) -> ModelState:
-        """The state, after a roll-back if a process has died over the revision on probation.
+        """The state, after a roll-back if processes have died over the revision on probation.
 
-        The caller holds the lock.
+        One is enough before a first token. After it somebody else may have killed the process: the
+        first time is only remembered. The caller holds the lock.
         """
-        state = self._states.to_change(name)
-        for revision in marks.crashed(self._layout.model(name)):
-            if state.probation and state.probation.revision == revision:
-                state = self._states.change(name, lambda now: self._failed(now, name, _DIED))
-                back = _shown(state, name)
-                report_once(f"{name} {revision}: {_DIED}; rolled back to {back}")
+        state, remembered = self._states.to_change(name), False
+        for ran, revision in marks.crashed(self._layout.model(name)):
+            if not state.probation or state.probation.revision != revision:
+                continue
+            if ran and remembered:  # a process may have had several texts
+                continue
+            if ran and not state.probation.deaths:
+                state, remembered = self._states.change(name, ModelState.process_died), True
+                continue
+            reason = _DIED_AGAIN if ran else _DIED
+            state = self._states.change(name, partial(self._failed, name=name, reason=reason))
+            report_once(f"{name} {revision}: {reason}; rolled back to {_shown(state, name)}")
         return state
 
     def _failed(self, state: ModelState, name: str, reason: str) -> ModelState:

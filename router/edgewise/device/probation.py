@@ -55,7 +55,8 @@ class Replaceable:
 class Probation:
     """Watches a revision on probation, until a few generations have gone well.
 
-    A failure, or a process that dies while it runs, takes it back to the revision before it.
+    A failure takes it back to the revision before it; so does a process that dies before its first
+    token, or the second one that dies after it.
     """
 
     store: "ModelStore"
@@ -88,6 +89,8 @@ class Probation:
         try:
             with self.starting():
                 for token in source.run(request, attempt):
+                    if not generated:
+                        self.store.running(self.name)
                     generated.append(token)
                     yield token
             self._passed(generated)

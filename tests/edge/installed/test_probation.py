@@ -59,6 +59,51 @@ def test_a_crash_while_it_is_loaded_leads_back(
         store.stage("story", "two")
 
 
+def die_while_it_generates(store: ModelStore, texts: int = 1) -> None:
+    """Another process, killed after the first token of each of its texts."""
+    more = "store.starting('story')\n" * (texts - 1) + "store.running('story')\n" * texts
+    with start_elsewhere(store, more + "os.kill(os.getpid(), signal.SIGTERM)") as process:
+        assert process.wait() == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("texts", [1, 2])
+def test_a_process_that_is_killed_while_it_generates(
+    store: ModelStore, two: Path, texts: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Is only remembered, once: somebody else may have killed it. The second one leads back."""
+    die_while_it_generates(store, texts)
+    for _ in range(2):
+        assert store.starting("story") == two
+        store.started("story")
+    assert store.state("story").probation == Probation("two", 5, deaths=1)
+    assert not store.state("story").failed
+    store.generation_ended("story", ok=True)
+    die_while_it_generates(store)
+    assert store.starting("story") == store.layout.revision("story", "one")
+    assert list(store.state("story").failed.values()) == ["a process died again while it was run"]
+    assert "rolled back to one" in caplog.text
+
+
+def test_a_load_after_a_text_is_a_start_again(store: ModelStore, two: Path) -> None:
+    """One death in it counts at once."""
+    again = "store.running('story'); store.started('story'); store.starting('story')\n"
+    with start_elsewhere(store, again + "os.kill(os.getpid(), signal.SIGTERM)") as process:
+        process.wait()
+    assert store.starting("story") == store.layout.revision("story", "one")
+
+
+def test_a_text_that_ends_leaves_no_mark(store: ModelStore, two: Path) -> None:
+    """Nor does it say anything where none is announced."""
+    store.running("story")
+    store.starting("story")
+    store.running("story")
+    store.running("story")
+    (mark,) = store.layout.model("story").glob(".*-two")
+    assert mark.name.startswith(".running-")
+    store.started("story")
+    assert not mark.exists()
+
+
 def test_two_processes_that_start_at_a_time_are_no_crash(store: ModelStore, two: Path) -> None:
     """Nor is one that ends by itself before it has finished."""
     with start_elsewhere(store, "sys.stdin.read()") as process:

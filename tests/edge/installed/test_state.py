@@ -17,7 +17,7 @@ def test_a_state_survives_its_json() -> None:
         previous="one",
         staged="three",
         failed={SHA256: "it crashed"},
-        probation=Probation("two", 3),
+        probation=Probation("two", 3, deaths=1),
     )
     assert ModelState.parse(state.to_json()) == state
 
@@ -38,6 +38,8 @@ def test_a_state_survives_its_json() -> None:
         {"probation": {"revision": "other", "generations_left": 1}},
         {"probation": {"revision": "one", "generations_left": 0}},
         {"probation": {"revision": "one", "generations_left": True}},
+        {"probation": {"revision": "one", "generations_left": 1, "deaths": -1}},
+        {"probation": {"revision": "one", "generations_left": 1, "deaths": "1"}},
         {"probation": "one"},
         {"unknown": 1},
     ],
@@ -47,6 +49,13 @@ def test_an_invalid_state_is_no_state(change: dict[str, object]) -> None:
     raw = json.loads(ModelState(active="one").to_json())
     with pytest.raises(ValueError, match=r"it |Expecting"):
         ModelState.parse(json.dumps(raw | change))
+
+
+def test_a_state_of_before_deaths_were_counted() -> None:
+    """There were none."""
+    raw = json.loads(ModelState(active="one", probation=Probation("one", 3)).to_json())
+    del raw["probation"]["deaths"]
+    assert ModelState.parse(json.dumps(raw)).probation == Probation("one", 3)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "{}", "[" * 100_000])

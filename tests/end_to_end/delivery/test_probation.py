@@ -19,6 +19,7 @@ from edgewise import (
 )
 from edgewise.testing import ScriptedCloud
 from edgewise_edge import CacheMemoryError, DeviceModel, ModelRefusedError, complete, trial
+from edgewise_edge.installed.state import Probation
 from edgewise_edge.installed.store import ModelStore
 from edgewise_edge.store.catalog import BUNDLED
 from edgewise_edge.store.passed import PassedModel
@@ -123,15 +124,15 @@ CRASH = """
 import os, signal, sys
 from edgewise import LatencyLog, Router
 from edgewise_edge.runtime.session import Runtime
-how = sys.argv[1]
+how, last = sys.argv[1], int(sys.argv[2])
 router = Router(latency=LatencyLog(), threads=1)
 stream = router.stream("Once upon a time", max_tokens=8)
 print(router.model.revision, flush=True)
 run, calls = Runtime.run, []
 def crash(self, *arguments):
     calls.append(1)
-    if len(calls) == 3:
-        os._exit(3) if how == "exit" else os.kill(os.getpid(), signal.SIGSEGV)
+    if len(calls) == last:
+        os._exit(3) if how == "exit" else os.kill(os.getpid(), getattr(signal, how))
     return run(self, *arguments)
 Runtime.run = crash
 for chunk in stream:
@@ -139,27 +140,60 @@ for chunk in stream:
 """
 
 
-@pytest.mark.parametrize("how", ["exit", "signal"])
-def test_a_revision_that_crashes_is_left_at_the_next_start(
-    store: ModelStore, stage, how: str, events: list[Event]
-) -> None:
-    """By itself, before anything is loaded; and it is remembered."""
+def crash(how: str, last: int) -> None:
+    """A process that uses "bad", and dies in that call of the runtime: the first is the prompt's."""
+    program = [sys.executable, "-c", CRASH, how, str(last)]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
+    status = 3 if how == "exit" else -getattr(signal, how)
+    assert (done.stdout, done.returncode) == ("bad\n", status)
+
+
+@pytest.fixture
+def bad(store: ModelStore, stage) -> None:
+    """It is staged, and loads without a trial."""
     from edgewise_edge import Manifest
 
     stage("bad")
     PassedModel(Manifest.read(store.layout.revision("tales", "bad")), 1).remember()
-    done = subprocess.run(
-        [sys.executable, "-c", CRASH, how], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert (done.stdout, done.returncode) == ("bad\n", 3 if how == "exit" else -signal.SIGSEGV)
-    assert store.state("tales").active == "bad"
+
+
+def test_a_process_that_is_killed_in_a_text_condemns_no_revision(
+    store: ModelStore, bad: None
+) -> None:
+    """It was Android, say. The revision stays on probation, and answers."""
+    crash("SIGTERM", last=3)
+    with Router(device=lambda: DEVICE, latency=LatencyLog(), threads=1) as router:
+        assert text_of(router)[0] == "bad"
+    assert store.state("tales").probation == Probation("bad", 4, deaths=1)
+    assert not store.state("tales").failed
+
+
+@pytest.mark.parametrize(
+    ("how", "last", "times", "reason"),
+    [
+        ("SIGTERM", 1, 1, "a process died while it was loaded or run"),
+        ("exit", 3, 2, "a process died again while it was run"),
+        ("SIGSEGV", 3, 2, "a process died again while it was run"),
+    ],
+)
+def test_a_revision_that_crashes_is_left_at_the_next_start(
+    store: ModelStore,
+    bad: None,
+    how: str,
+    last: int,
+    times: int,
+    reason: str,
+    events: list[Event],
+) -> None:
+    """By itself, before anything is loaded; and it is remembered. In a text it has a second chance."""
+    for _ in range(times):
+        crash(how, last)
+        assert store.state("tales").active == "bad"
     with Router(
         device=lambda: DEVICE, latency=LatencyLog(), threads=1, observers=[events.append]
     ) as router:
         assert text_of(router) == (BUNDLED_REVISION, TEXT)
-    assert list(store.state("tales").failed.values()) == [
-        "a process died while it was loaded or run"
-    ]
+    assert list(store.state("tales").failed.values()) == [reason]
     (event,) = [event for event in events if isinstance(event, RevisionRolledBack)]
     assert (event.revision, event.back_to) == ("bad", BUNDLED_REVISION)
 
@@ -171,7 +205,7 @@ def test_an_app_that_ends_in_a_text_has_not_crashed(store: ModelStore, stage) ->
     stage("good", shuffled(4))
     PassedModel(Manifest.read(store.layout.revision("tales", "good")), 1).remember()
     script = CRASH.partition("run, calls")[0] + "next(iter(stream)); sys.exit()"
-    subprocess.run([sys.executable, "-c", script, ""], timeout=60, check=True)
+    subprocess.run([sys.executable, "-c", script, "", "0"], timeout=60, check=True)
     with Router(device=lambda: DEVICE, latency=LatencyLog(), threads=1) as router:
         assert text_of(router)[0] == "good"
     assert not store.state("tales").failed

@@ -130,7 +130,10 @@ def test_pin_unpin_and_roll_back(edgewise, world):
     done = edgewise("models", "rollback", NAME)
     assert done.stdout == "story is rolled back from two to one\n"
     done = edgewise("models", "update", NAME)
-    assert "two: failed on this device before: rolled back on request" in done.stdout
+    assert done.stdout == (
+        "story one stays: two: failed on this device before: rolled back on request; "
+        "--force tries it again\n"
+    )
     done = edgewise("models", "rollback", NAME)
     assert (done.returncode, "cannot be rolled back" in done.stderr) == (1, True)
 
@@ -173,6 +176,29 @@ def test_a_refused_revision_ends_in_3(edgewise, world, monkeypatch):
     done = edgewise("models", "pull", NAME, *world.options)
     assert done.returncode == 3
     assert "refused and will not be tried again: agrees on 3.0%" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["pull", "update"])
+def test_force_tries_again_what_failed_here(edgewise, world, monkeypatch, command):
+    """In a trial again, which may refuse it again; without, it says how."""
+    edgewise("models", "pull", NAME, *world.options)
+    world.published.publish("two")
+
+    def refuse(*_):
+        raise ModelRefusedError("agrees on 3.0% of 38 tokens")
+
+    monkeypatch.setattr(updater, "try_as_loaded", refuse)
+    for _ in range(2):
+        done = edgewise("models", command, NAME, "--force")
+        assert (done.returncode, "two is refused" in done.stdout) == (3, True)
+    monkeypatch.setattr(updater, "try_as_loaded", lambda *_: None)
+    done = edgewise("models", command, NAME)
+    assert done.stdout.endswith("agrees on 3.0% of 38 tokens; --force tries it again\n")
+    done = edgewise("models", "update", NAME, "--check")
+    assert done.stdout.endswith("; --force tries it again\n")
+    assert parsed(edgewise("models", command, NAME, "--force", "--json"))["outcome"] == "staged"
+    assert ModelStore().state(NAME).staged == "two"
+    assert not ModelStore().state(NAME).failed
 
 
 @pytest.mark.parametrize(

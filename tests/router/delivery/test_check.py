@@ -24,7 +24,10 @@ def sha256(revision: str) -> str:
 
 
 def check(
-    *changes: dict[str, Any], current: str | None = "r1", state: ModelState | None = None
+    *changes: dict[str, Any],
+    current: str | None = "r1",
+    state: ModelState | None = None,
+    force: bool = False,
 ) -> UpdateCheck:
     """Of r1, and a further revision for each of the changes."""
     entries = [revision(number, **fields) for number, fields in enumerate(({}, *changes), 1)]
@@ -36,6 +39,7 @@ def check(
         current,
         DEVICE,
         lambda found: sha256(found.revision),
+        force=force,
     )
 
 
@@ -89,6 +93,14 @@ def test_one_that_failed_before_is_not_taken_again() -> None:
     assert found.newest is not None
     assert found.newest.revision == "r2"
     assert found.others == {"r3": "failed on this device before: it crashed"}
+
+
+def test_one_that_failed_before_may_be_forced() -> None:
+    """Not what is revoked, or not for this device."""
+    state = ModelState(failed={sha256(f"r{number}"): "it crashed" for number in (2, 3, 4)})
+    changes = ({}, {"revoked": "nonsense"}, {"requires": {"gpu": "1"}})
+    assert newest(*changes, state=state) is None
+    assert newest(*changes, state=state, force=True) == "r2"
 
 
 def test_a_pinned_model_takes_none() -> None:

@@ -45,10 +45,10 @@ def show(name: str, *, json_: bool) -> None:
         )
 
 
-def pull(config: Config, channel: ChannelOptions, name: str, *, json_: bool) -> None:
+def pull(config: Config, channel: ChannelOptions, name: str, *, force: bool, json_: bool) -> None:
     """As the command."""
     store = ModelStore()
-    result = _update(store, config, channel, name, keep=True)
+    result = _update(store, config, channel, name, keep=True, force=force)
     if result.staged and in_use(store, name) is None:
         store.take_staged(name)  # nothing is in use that would have to end first
     _finish([updated(name, result)], json_=json_)
@@ -61,6 +61,7 @@ def update(
     *,
     check: bool,
     dry_run: bool,
+    force: bool,
     json_: bool,
 ) -> None:
     """As the command."""
@@ -68,8 +69,9 @@ def update(
 
     def one(name: str) -> Said:
         if check:
-            return checked(_check(store, config, channel, name))
-        return updated(name, _update(store, config, channel, name, dry_run=dry_run))
+            return checked(_check(store, config, channel, name, force=force))
+        result = _update(store, config, channel, name, dry_run=dry_run, force=force)
+        return updated(name, result)
 
     names = [name] if name else with_channel(store, config, channel)
     _finish([one(each) if name else _tolerant(one, each) for each in names], json_=json_)
@@ -147,19 +149,22 @@ def _update(
     *,
     keep: bool = False,
     dry_run: bool = False,
+    force: bool,
 ) -> UpdateResult:
     with (
         Report(name) as report,
-        updater(name, store, config, channel, report, keep=keep) as running,
+        updater(name, store, config, channel, report, keep=keep, force=force) as running,
     ):
         report.asking()
         return running.update(report.progress, dry_run=dry_run)
 
 
-def _check(store: ModelStore, config: Config, channel: ChannelOptions, name: str) -> UpdateCheck:
+def _check(
+    store: ModelStore, config: Config, channel: ChannelOptions, name: str, *, force: bool
+) -> UpdateCheck:
     with (
         Report(name) as report,
-        updater(name, store, config, channel, report, keep=False) as running,
+        updater(name, store, config, channel, report, keep=False, force=force) as running,
     ):
         report.asking()
         return running.check()

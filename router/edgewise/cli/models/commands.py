@@ -11,6 +11,7 @@ from edgewise.cli.options.channel import (
     ChannelOptions,
     CheckOnly,
     DryRun,
+    Force,
     Name,
     OneOrAll,
     Revision,
@@ -54,13 +55,19 @@ def show(name: Name, json_: Json = False) -> None:
 
 
 @command("pull")
-def pull(context: typer.Context, channel: ChannelOptions, name: Name, json_: Json = False) -> None:
+def pull(
+    context: typer.Context,
+    channel: ChannelOptions,
+    name: Name,
+    force: Force = False,
+    json_: Json = False,
+) -> None:
     """Fetch a model and remember its channel.
 
     It is tried on this device first. A model that was not here can be used at once, another from the
     next load on.
     """
-    _actions().pull(context.obj, channel, name, json_=json_)
+    _actions().pull(context.obj, channel, name, force=force, json_=json_)
 
 
 @command("update")
@@ -70,10 +77,13 @@ def update(
     name: OneOrAll = None,
     check: CheckOnly = False,
     dry_run: DryRun = False,
+    force: Force = False,
     json_: Json = False,
 ) -> None:
     """Fetch the newest usable revision. It is tried on this device; the next load uses it."""
-    _actions().update(context.obj, channel, name, check=check, dry_run=dry_run, json_=json_)
+    _actions().update(
+        context.obj, channel, name, check=check, dry_run=dry_run, force=force, json_=json_
+    )
 
 
 @command("rollback")

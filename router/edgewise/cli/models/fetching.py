@@ -36,8 +36,9 @@ def updater(
     report: Report,
     *,
     keep: bool,
+    force: bool,
 ) -> Iterator[Updater]:
-    """An Updater of the model `name`. `keep`: its channel is remembered from now on.
+    """An Updater of the model `name`, with `force`. `keep`: its channel is remembered from now on.
 
     If none was remembered so far, it is anyway. Raises ConfigurationError and ChannelError.
     """
@@ -49,7 +50,9 @@ def updater(
         )
     settings = options.settings(given)
     catalog = open_catalog(given.address, store=store, root=given.root, settings=settings)
-    with Updater(name, catalog, store, settings=settings, on_event=report.event) as made:
+    with Updater(
+        name, catalog, store, settings=settings, on_event=report.event, force=force
+    ) as made:
         yield made
     if keep or recall(store, name) is None:
         channel = ModelChannel(

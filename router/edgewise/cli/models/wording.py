@@ -7,6 +7,7 @@ from edgewise import EdgewiseError, UpdateCheck, UpdateOutcome, UpdateResult
 from edgewise.cli.exit_codes import ExitCode, exit_code
 from edgewise.cli.models.report import size
 from edgewise.cli.wording import in_words_of_options
+from edgewise.delivery.update.check import FAILED_BEFORE
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ def updated(name: str, result: UpdateResult) -> Said:
             then = f"edgewise models show {name}"
         case UpdateOutcome.UNUSABLE:
             stays = f"{revision} stays" if result.revision else f"{name} is not on this device"
-            words = f"{stays}: {result.reason}"
+            words = f"{stays}: {result.reason}{_way_on(result.check)}"
             then = f"edgewise models show {name}"
     fields = ("revision", "reason", "fetched", "size", "delta")
     as_dict = {
@@ -83,7 +84,7 @@ def checked(check: UpdateCheck) -> Said:
         words += "; nothing newer was published"
         then = f"edgewise generate -m {name} 'Once upon'"
     if check.others:
-        words += f"; not used here: {check.detail}"
+        words += f"; not used here: {check.detail}{_way_on(check)}"
     as_dict = {
         "model": name,
         "current": check.current,
@@ -95,6 +96,12 @@ def checked(check: UpdateCheck) -> Said:
         "next": then,
     }
     return Said(words, as_dict, then)
+
+
+def _way_on(check: UpdateCheck) -> str:
+    """Past what failed here before."""
+    failed_ = any(reason.startswith(FAILED_BEFORE) for reason in check.others.values())
+    return "; --force tries it again" if failed_ else ""
 
 
 def _size(result: UpdateResult) -> str:

@@ -63,6 +63,13 @@ DryRun = Annotated[
     typer.Option("--dry-run", help="Only say what would be fetched.", show_default="off"),
 ]
 
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force", help="Try revisions again that failed on this device before.", show_default="off"
+    ),
+]
+
 
 @dataclass(frozen=True, slots=True)
 class Given:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from edgewise_edge.installed.channel_index import IndexedRevision
 from edgewise_edge.installed.state import ModelState
 
+FAILED_BEFORE = "failed on this device before"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateCheck:
@@ -48,11 +50,13 @@ def choose(
     current: str | None,
     device: Device,
     model_sha256: Callable[[IndexedRevision], str],
+    *,
+    force: bool = False,
 ) -> UpdateCheck:
     """The newest revision that this device may use, of those newer than `current`.
 
     Where `current` is revoked, or unknown to the channel, of all. `model_sha256` gives that of a
-    revision's model file.
+    revision's model file. `force`: also one that failed here before.
     """
     now = next((found for found in revisions if found.revision == current), None)
     revoked = now.revoked if now else ""
@@ -61,9 +65,9 @@ def choose(
     for candidate in reversed(revisions):
         if candidate.revision == current or candidate.number < least:
             continue
-        reason = unusable(model, candidate, state, device) or _failed(
-            candidate, state, model_sha256
-        )
+        reason = unusable(model, candidate, state, device)
+        if not reason and not force:
+            reason = _failed(candidate, state, model_sha256)
         if not reason:
             newest = candidate
             break
@@ -117,7 +121,7 @@ def _failed(
     if not state.failed:  # the usual case, in which nothing has to be fetched
         return ""
     reason = state.failed.get(model_sha256(candidate))
-    return f"failed on this device before: {reason}" if reason is not None else ""
+    return f"{FAILED_BEFORE}: {reason}" if reason is not None else ""
 
 
 def _version(text: str) -> tuple[int, ...]:

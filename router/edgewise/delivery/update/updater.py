@@ -42,9 +42,10 @@ class Updater:
     """Brings the model `name` up to date from `catalog` (open_catalog()) into `store`.
 
     A context manager, which closes the catalog. `on_event` is called with ModelEvents, in the thread
-    that updates. `threads` are those of the router that will load the model. `trial` replaces that in
-    a child process, for tests. An exception of the
-    clock's `sleep` or of `on_progress` stops an update; what came is kept.
+    that updates. `threads` are those of the router that will load the model. With `force`, revisions
+    that failed here before are considered again; they have to pass their trial and gate again.
+    `trial` replaces that in a child process, for tests. An exception of the clock's `sleep` or of
+    `on_progress` stops an update; what came is kept.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Updater:
         settings: DownloadSettings | None = None,
         on_event: OnEvent | None = None,
         threads: int | None = None,
+        force: bool = False,
         clock: Clock | None = None,
         trial: Trial | None = None,
         lock_timeout: float = LOCK_TIMEOUT,
@@ -64,6 +66,7 @@ class Updater:
         self._settings, self._clock = settings or DownloadSettings(), clock or Clock()
         self._reporter, self._threads = Reporter(name, on_event, self._clock.now), threads
         self._trial, self._lock_timeout = trial or try_as_loaded, lock_timeout
+        self._force = force
         self._published = Published(name, catalog, store, self._settings, self._clock)
 
     def __enter__(self) -> Self:
@@ -148,6 +151,7 @@ class Updater:
             used.revision if used else None,
             this_device(self._store, used),
             self._published.model_sha256,
+            force=self._force,
         )
         self._reporter.emit(
             UpdateChecked,
@@ -208,7 +212,7 @@ class Updater:
             self._store.fail(self.name, self._published.model_sha256(newest), reason)
             self._reporter.emit(RevisionRefused, newest.revision, reason=reason)
         else:
-            self._store.stage(self.name, newest.revision)
+            self._store.stage(self.name, newest.revision, force=self._force)
             outcome, reason = UpdateOutcome.STAGED, ""
             self._reporter.emit(RevisionStaged, newest.revision)
         with suppress(StoreError):
