@@ -129,6 +129,12 @@ def graphs_made_once() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def own_interrupts() -> None:
+    """Nor may it change what Ctrl-C does in later ones: a child inherits that in part."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
 def own_logs() -> Iterator[None]:
     """A command that runs inside a test must not change where later tests log to."""
     logger = logging.getLogger("edgewise_cloud")

@@ -95,6 +95,7 @@ from edgewise.device.probation import Probation
 
 class Store:
     def starting(self, name): pass
+    def running(self, name): pass
     def started(self, name): pass
     def generation_ended(self, *_, write=os.write, **__): write(1, b"asked")
 

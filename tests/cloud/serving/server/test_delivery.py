@@ -19,9 +19,10 @@ from edgewise_cloud.serving.observe.observers import ObserverSettings
 from edgewise_cloud.serving.security.settings import Security
 from edgewise_cloud.serving.security.tokens import append_line, new_token
 from edgewise_cloud.serving.server.delivery import downloads as downloads_module
-from edgewise_cloud.serving.server.delivery.downloads import Downloads
+from edgewise_cloud.serving.server.delivery.downloads import Download, Downloads
 from edgewise_cloud.serving.server.delivery.service import CHUNK_BYTES, SERVICE
 from edgewise_cloud.serving.server.delivery.settings import DeliverySettings
+from edgewise_cloud.serving.types import RefusedError
 from edgewise_proto import delivery_pb2 as pb
 from edgewise_proto import delivery_pb2_grpc as pb_grpc
 from tests.support.credentials import bearer
@@ -206,6 +207,22 @@ def test_downloads_are_logged_and_counted_without_their_callers(
 
 
 # Limits
+
+
+def test_a_download_that_was_ended_is_not_given_more_time_to_send() -> None:
+    """Which may begin before the event loop comes to end it."""
+
+    download = Download("anna", asyncio.Lock(), send_timeout=600.0)
+
+    async def send() -> None:
+        async with download.timer:
+            download.end(RefusedError(grpc.StatusCode.UNAVAILABLE, "over"))
+            with download.sending():
+                await asyncio.Event().wait()
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(asyncio.wait_for(send(), 60.0))
+    assert download.timer.expired()
 
 
 def test_draining_ends_downloads_at_once(folder: Path) -> None:

@@ -34,7 +34,8 @@ class Download:
     def sending(self) -> Iterator[None]:
         """Around each write, which waits for a caller that does not read."""
         self.unread_since = time.monotonic()
-        self.timer.reschedule(asyncio.get_running_loop().time() + self.send_timeout)
+        if not self.refusal:  # else it ends as soon as it waits
+            self.timer.reschedule(asyncio.get_running_loop().time() + self.send_timeout)
         yield
         self.unread_since = None
         if not self.refusal:
