@@ -211,10 +211,11 @@ def test_downloads_are_logged_and_counted_without_their_callers(
 
 def test_a_download_that_was_ended_is_not_given_more_time_to_send() -> None:
     """Which may begin before the event loop comes to end it."""
-
-    download = Download("anna", asyncio.Lock(), send_timeout=600.0)
+    downloads: list[Download] = []
 
     async def send() -> None:
+        download = Download("anna", asyncio.Lock(), send_timeout=600.0)
+        downloads.append(download)
         async with download.timer:
             download.end(RefusedError(grpc.StatusCode.UNAVAILABLE, "over"))
             with download.sending():
@@ -222,7 +223,7 @@ def test_a_download_that_was_ended_is_not_given_more_time_to_send() -> None:
 
     with pytest.raises(TimeoutError):
         asyncio.run(asyncio.wait_for(send(), 60.0))
-    assert download.timer.expired()
+    assert downloads[0].timer.expired()
 
 
 def test_draining_ends_downloads_at_once(folder: Path) -> None:
