@@ -30,7 +30,6 @@ from edgewise_edge.store.passed import PassedModel
 from edgewise_edge.store.weight_cache import WeightCache, default_folder
 
 _log = logging.getLogger("edgewise_edge.installed")
-
 _THREADS = Range(1, 1024, whole=True)
 _PREFIX_MEMORY = Range(0, 2**63 - 1, whole=True, unit="bytes")  # 0: no prefix cache
 

@@ -51,8 +51,8 @@ def sample(
 
     `history` holds the ids before it, for the repetition penalty. The random generator is
     counter-based and keyed by (seed, position): a source that continues at `position` draws what
-    the first would have drawn. Raises RuntimeFailedError if the logits hold a NaN, or
-    if the largest is infinite.
+    the first would have drawn. Raises RuntimeFailedError if the logits hold a NaN, or if the largest
+    is infinite.
     """
     scores = _penalized(logits, params.repetition_penalty, history)
     if params.temperature < _MIN_TEMPERATURE:

@@ -78,8 +78,9 @@ def require_tflite(path: Path) -> None:
 def verify_structure(path: Path) -> None:
     """Raise ModelIncompatibleError if the plain interpreter refuses the `.tflite`, or a size is absurd.
 
-    Takes some milliseconds. The interpreter checks what LiteRT's CompiledModel takes for granted: of 467 damaged models that crashed
-    that, it refused 457. tflite-runtime has nothing else, and checks when it loads.
+    Takes some milliseconds. The interpreter checks what LiteRT's CompiledModel takes for granted: of
+    467 damaged models that crashed that, it refused 457. tflite-runtime has nothing else, and checks
+    when it loads.
     """
     require_tflite(path)
     if import_library().__name__ != _LIBRARIES["ai_edge_litert"]:

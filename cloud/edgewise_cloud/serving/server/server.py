@@ -128,8 +128,8 @@ class Server:
         """Refuse new requests, let open ones finish within the grace period, stop.
 
         Those that do not finish end UNAVAILABLE, so that their callers continue elsewhere, and
-        downloads at once: they go on at the byte where they stopped. Takes at
-        most the grace period and some seconds, even if a step of the model hangs.
+        downloads at once: they go on at the byte where they stopped. Takes at most the grace period
+        and some seconds, even if a step of the model hangs.
         """
         self.handler.draining = True
         if self._delivery:
