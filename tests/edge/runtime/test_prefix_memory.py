@@ -345,7 +345,6 @@ def test_a_process_that_gets_no_more_memory_forgets_sessions(exact_model: Device
     assert list(model.stream_tokens(token_request(THIRD[:5], 5)))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS limits nothing elsewhere")
 class StarvedRuntime(FullRuntime):
     """A runtime whose own memory, for a step, is short with `room` caches, which it says in its way."""
 
@@ -377,6 +376,7 @@ def test_a_runtime_that_gets_no_memory_is_tried_again_without_sessions(
     assert len(model.prefix_cache) == 0
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS limits nothing elsewhere")
 def test_a_limited_address_space_is_enough_for_any_number_of_requests() -> None:
     """50 MB beyond what the process has after its first request, for 60 different prompts."""
     code = """if True:
