@@ -42,12 +42,12 @@ def require_agreement(runtime: Runtime, evaluation: Evaluation, folder: Path) ->
     if found.top1 < evaluation.least_top1:
         raise ModelRefusedError(
             f"{folder} agrees with its publisher on {found.top1:.1%} of {found.tokens} tokens, at "
-            f"least {evaluation.least_top1:.1%} is needed: it does not work on this device"
+            f"least {evaluation.least_top1:.1%} is needed; it is not used here"
         )
     if not found.bits_per_byte <= evaluation.most_bits_per_byte:
         raise ModelRefusedError(
             f"{folder} needs {found.bits_per_byte:.3f} bits per byte for its publisher's text, at "
-            f"most {evaluation.most_bits_per_byte:.3f} is allowed: it does not work on this device"
+            f"most {evaluation.most_bits_per_byte:.3f} is allowed; it is not used here"
         )
     return found
 
