@@ -1,0 +1,35 @@
+"""How likely a token was where it stands."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_TOP = 20  # likeliest tokens that can be asked for at each position
+
+
+@dataclass(frozen=True, slots=True)
+class TokenScore:
+    """A token's log-probability where it stands, by the model itself: before any sampling option.
+
+    `logprob` is a natural logarithm; None for the first token of a sequence, which nothing predicts.
+    `top` holds the likeliest tokens there and their log-probabilities, likeliest first.
+    """
+
+    token_id: int
+    logprob: float | None
+    top: tuple[tuple[int, float], ...] = ()
+
+
+def token_score(logits: NDArray[np.float32], token_id: int, top: int) -> TokenScore:
+    """The score of `token_id` by `logits` (vocabulary,), and of the `top` likeliest tokens."""
+    largest = logits.max()
+    total = float(largest) + float(np.log(np.exp(logits - largest, dtype=np.float64).sum()))
+    top = min(top, logits.size)
+    likeliest = np.argpartition(-logits, top - 1)[:top]
+    ordered = likeliest[np.argsort(-logits[likeliest], kind="stable")]
+    return TokenScore(
+        token_id,
+        float(logits[token_id]) - total,
+        tuple((int(id_), float(logits[id_]) - total) for id_ in ordered),
+    )

@@ -1,0 +1,1 @@
+"""The router's own endpoints: decisions, generations with their decisions, the device."""

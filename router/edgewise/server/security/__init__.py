@@ -1,0 +1,1 @@
+"""What keeps other machines, other sites and strangers out."""
