@@ -31,8 +31,8 @@ def run_client(*command: str | Path, **environment: str) -> subprocess.Completed
     )
 
 
-def run_checks(environment: str, file: Path, **variables: str) -> None:
-    """Run the tests in a file with the packages of an environment; fail as they do."""
+def run_checks(environment: str, *files: Path, **variables: str) -> None:
+    """Run the tests in these files with the packages of an environment; fail as they do."""
     python = client(environment)
-    result = run_client(python, "-m", "pytest", *PYTEST.split(), file, **variables)
+    result = run_client(python, "-m", "pytest", *PYTEST.split(), *files, **variables)
     assert not result.returncode, result.stdout + result.stderr
