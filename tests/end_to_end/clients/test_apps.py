@@ -10,14 +10,12 @@ CHECKS = Path(__file__).parent / "checks"
 
 
 @pytest.mark.parametrize(
-    ("environment", "file"),
+    ("environment", "files"),
     [
-        ("apps", "openai_client.py"),
-        ("llama-index", "openai_client.py"),  # there it is version 2
-        ("apps", "langchain_client.py"),
-        ("llama-index", "llama_index_client.py"),
+        ("apps", ["openai_client.py", "langchain_client.py"]),
+        ("llama-index", ["openai_client.py", "llama_index_client.py"]),  # with version 2 of openai
     ],
 )
-def test_apps(environment: str, file: str, server: str) -> None:
-    """All checks of an app pass."""
-    run_checks(environment, CHECKS / file, EDGEWISE_URL=server)
+def test_apps(environment: str, files: list[str], server: str) -> None:
+    """All checks of these apps pass."""
+    run_checks(environment, *(CHECKS / file for file in files), EDGEWISE_URL=server)

@@ -32,13 +32,19 @@ def body(**more: object) -> list[str]:
     return ["--json", json.dumps(asked)]
 
 
-def test_curl_completes_and_streams(server: str) -> None:
-    """A stream is the same text, an event for each line with `data: `."""
+@pytest.fixture(scope="module")
+def text(server: str) -> str:
+    """What the model writes."""
     [choice] = json.loads(curl(*body(), f"{server}/v1/completions"))["choices"]
+    return choice["text"]
+
+
+def test_curl_streams(server: str, text: str) -> None:
+    """The same text, an event for each line with `data: `."""
     lines = curl("-N", *body(stream=True), f"{server}/v1/completions").splitlines()
     *events, done = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
     assert done == "[DONE]"
-    assert "".join(json.loads(event)["choices"][0]["text"] for event in events) == choice["text"]
+    assert "".join(json.loads(event)["choices"][0]["text"] for event in events) == text
 
 
 def test_curl_lists_the_models(server: str) -> None:
@@ -46,19 +52,16 @@ def test_curl_lists_the_models(server: str) -> None:
     assert json.loads(curl(f"{server}/v1/models"))["object"] == "list"
 
 
-@pytest.fixture
-def llm(server: str, tmp_path: Path) -> list[str]:
-    """The command, whose user has described our server in a file as its manual says."""
+@pytest.mark.parametrize(
+    ("model", "option"), [("tales", "--stream"), ("tales-chat", "--no-stream")]
+)
+def test_llm_prints_the_text(
+    server: str, text: str, model: str, option: str, tmp_path: Path
+) -> None:
+    """With a completion model and a chat model, described in a file as llm's manual says."""
     (tmp_path / "extra-openai-models.yaml").write_text(MODELS.format(server=server))
-    return [str(client("apps", "llm")), "-o", "max_tokens", "12", "-o", "temperature", "0"]
-
-
-@pytest.mark.parametrize("model", ["tales", "tales-chat"])
-def test_llm_streams_and_completes(llm: list[str], model: str, tmp_path: Path) -> None:
-    """The same text, from a completion model and a chat model."""
-    texts = []
-    for option in ("--stream", "--no-stream"):
-        result = run_client(*llm, "-m", model, PROMPT, option, LLM_USER_PATH=str(tmp_path))
-        assert not result.returncode, result.stderr
-        texts.append(result.stdout)
-    assert texts[0] == texts[1] != "\n"
+    options = ["-o", "max_tokens", "12", "-o", "temperature", "0", option]
+    result = run_client(
+        client("apps", "llm"), "-m", model, PROMPT, *options, LLM_USER_PATH=str(tmp_path)
+    )
+    assert result.stdout.strip() == text.strip(), result.stderr
