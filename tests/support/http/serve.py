@@ -36,16 +36,19 @@ def printing_its_address(command: list[str | Path], **environment: str) -> Itera
     )
     killer = threading.Timer(PATIENCE, server.kill)
     killer.start()
-    try:
-        address = _address(server.stdout)
-        killer.cancel()
-        # A full pipe would stop the server.
-        threading.Thread(target=server.stdout.read, daemon=True).start()
-        yield address
-    finally:
-        killer.cancel()
-        server.terminate()
-        server.wait(PATIENCE)
+    reader = threading.Thread(target=server.stdout.read)  # a full pipe would stop the server
+    with server.stdout:
+        try:
+            address = _address(server.stdout)
+            killer.cancel()
+            reader.start()
+            yield address
+        finally:
+            killer.cancel()
+            server.terminate()
+            server.wait(PATIENCE)
+            if reader.ident:
+                reader.join()
 
 
 def _address(lines: IO[str]) -> str:
