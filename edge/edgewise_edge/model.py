@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from edgewise_edge.checks import Range, check_type
-from edgewise_edge.decoding.generate import TokenRequest, generate_tokens
+from edgewise_edge.decoding.generate import OnScore, TokenRequest, generate_tokens
 from edgewise_edge.decoding.tokenizer import TOKENIZER_FILES, Tokenizer
 from edgewise_edge.errors import (
     EdgeError,
@@ -86,28 +86,32 @@ class DeviceModel:
         return cls(*loaded, prefix_memory)
 
     def stream_tokens(
-        self, request: TokenRequest, cancelled: threading.Event | None = None
+        self,
+        request: TokenRequest,
+        cancelled: threading.Event | None = None,
+        on_score: OnScore | None = None,
     ) -> Generator[int, None, None]:
         """The new tokens of `request`, until `cancelled` is set.
 
+        Where the request asks for `logprobs`, `on_score` is called just before each token is yielded.
         Raises RequestError at once. The first `next()` raises CacheMemoryError before any work. If
         anything else fails before the first token, it tries again without the prefix cache's memory.
         """
         check_type("request", request, TokenRequest, "a TokenRequest", RequestError)
         shape = self.manifest.architecture
         request.check(shape.context_window, shape.vocabulary_size)
-        return self._stream(request, cancelled)
+        return self._stream(request, cancelled, on_score)
 
     def cached_prefix(self, token_ids: Sequence[int]) -> int:
         """How many of the first `token_ids` are in the prefix cache."""
         return self.prefix_cache.cached_prefix(token_ids)
 
     def _stream(
-        self, request: TokenRequest, cancelled: threading.Event | None
+        self, request: TokenRequest, cancelled: threading.Event | None, on_score: OnScore | None
     ) -> Generator[int, None, None]:
         with _failures_as(RuntimeFailedError, "generating failed"):
             for may_retry in (True, False):
-                tokens = self._generate(request, cancelled)
+                tokens = self._generate(request, cancelled, on_score)
                 try:
                     first = next(tokens, None)
                     break
@@ -122,7 +126,7 @@ class DeviceModel:
                     yield from tokens
 
     def _generate(
-        self, request: TokenRequest, cancelled: threading.Event | None
+        self, request: TokenRequest, cancelled: threading.Event | None, on_score: OnScore | None
     ) -> Generator[int, None, None]:
         window = self.manifest.architecture.context_window
         length = min(window, request.position + request.max_tokens)
@@ -134,6 +138,7 @@ class DeviceModel:
                 chunk=self.runtime.chunk,
                 context_window=window,
                 cancelled=cancelled,
+                on_score=on_score,
             )
         finally:
             self.prefix_cache.release(session)

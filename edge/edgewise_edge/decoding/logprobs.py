@@ -1,6 +1,6 @@
 """How likely a token was where it stands."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +13,13 @@ class TokenScore:
     """A token's log-probability where it stands, by the model itself: before any sampling option.
 
     `logprob` is a natural logarithm; None for the first token of a sequence, which nothing predicts.
-    `top` holds the likeliest tokens there and their log-probabilities, likeliest first.
+    `top` holds the likeliest tokens there and their log-probabilities, likeliest first. Its `repr`
+    shows no token: those of a prompt are the prompt.
     """
 
-    token_id: int
+    token_id: int = field(repr=False)
     logprob: float | None
-    top: tuple[tuple[int, float], ...] = ()
+    top: tuple[tuple[int, float], ...] = field(default=(), repr=False)
 
 
 def token_score(logits: NDArray[np.float32], token_id: int, top: int) -> TokenScore:
