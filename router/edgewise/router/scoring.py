@@ -112,7 +112,8 @@ class Scoring:
 
     def _routing(self) -> RoutingRequest:
         # Unlike a generation's, the prompt may fill the context window.
-        return replace(self.request.routing(0, self._elapsed, self._abandoned), max_tokens=0)
+        routing = self.request.routing(0, self._elapsed, self._abandoned)
+        return replace(routing, max_tokens=0, max_tokens_given=True)
 
     @property
     def _elapsed(self) -> float:
