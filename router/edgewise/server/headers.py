@@ -1,7 +1,7 @@
 """What a request's X-Edgewise-* headers say about routing."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -28,7 +28,7 @@ def request_options(request: Request, service: Service) -> RequestOptions:
                 raise HttpError(400, str(error), param=name) from None
     if service.settings.private:
         found["privacy"] = Privacy.PRIVATE
-    return RequestOptions(**found)
+    return cast(RequestOptions, found)
 
 
 def _single(headers: Headers, name: str) -> str | None:

@@ -1,5 +1,6 @@
 """Every error as one JSON object, and nothing of it in a log."""
 
+import asyncio
 import logging
 
 import msgspec
@@ -10,6 +11,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from edgewise.server.errors import HttpError, from_error
 
 log = logging.getLogger("edgewise")
+
+_STOPPING = HttpError(503, "the server is stopping", "server_error", code="stopping")
 
 
 class ErrorReplies:
@@ -29,6 +32,10 @@ class ErrorReplies:
 
         try:
             await self._app(scope, receive, watching)
+        except asyncio.CancelledError:  # not for a disconnect, which is caught before
+            if not started and scope["type"] == "http":
+                await error_response(_STOPPING)(scope, receive, send)
+            raise
         except Exception as error:
             if scope["type"] != "http":
                 raise
