@@ -173,7 +173,8 @@ def _kind(annotation: Any) -> type:
     kind: Any = get_args(annotation)[0]
     if not isinstance(kind, type):  # type | None
         kind = next(part for part in get_args(kind) if part is not type(None))
-    return get_origin(kind) or kind
+    origin: type = get_origin(kind) or kind
+    return origin
 
 
 def _problem(value: object, kind: type) -> str:
