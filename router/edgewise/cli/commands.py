@@ -24,6 +24,7 @@ from edgewise.cli.options.request import (
 from edgewise.cli.options.router import Model, RouterOptions, Threads
 from edgewise.cli.options.values import read_prompt
 from edgewise.cli.output import note, waiting, write, write_json, write_table
+from edgewise.cli.serve import serve
 from edgewise.cli.tables import decision_table, doctor_table, profile_table, score_table
 from edgewise.device.state import read_device_state
 from edgewise.generation.result import decision_dict, refusal_dict, score_summary, summary
@@ -60,7 +61,9 @@ def read_config(
         config = Config(problem=error)
     context.obj = config
     commands = ("generate", "score", "route", "bench", "doctor")
-    context.default_map = {name: dict(config.values) for name in commands}
+    context.default_map = {name: dict(config.values) for name in commands} | {
+        "serve": {**config.values, **config.serve}
+    }
 
 
 @app.command(cls=ConfiguredCommand, epilog=ExitCode.explain())
@@ -165,3 +168,6 @@ def doctor(context: typer.Context, router: RouterOptions, json_: Json = False) -
     else:
         write_table(doctor_table(report))
     sys.exit(report.exit_code)
+
+
+app.command(cls=ConfiguredCommand, epilog=ExitCode.explain())(serve)

@@ -11,7 +11,7 @@ from typing import Self, TypedDict
 from edgewise.errors import SourceFailedError
 from edgewise.latency.measurement import Measurement
 from edgewise.policy.types import UNKNOWN, PolicyLimits, PredictedTime, Progress, Source, Veto
-from edgewise_edge import TokenScore
+from edgewise_edge.decoding.logprobs import TokenScore
 
 _MIN_MEASURED_TOKENS = (
     8  # tokens after which the measured time per token replaces the predicted one
@@ -81,9 +81,11 @@ class Attempt:
     uncached: int = 0  # tokens of the prompt and answer so far that were not in a prefix cache
     load_time: float = 0.0  # to load a model first
     queued: float = 0.0  # the part of `first_token` spent in the service's queue, if reported
-    scores: deque[TokenScore] = field(default_factory=deque, repr=False)  # not taken yet, in order
     alone: bool = True  # whether no other generation ran on the device at the same time
     tokens: int = 0
+    scores: deque[TokenScore] = field(
+        default_factory=deque, repr=False
+    )  # not read yet; if asked for
     first_token: float | None = None  # from the moment the source was ready
     decode_time: float = 0.0  # from the first token to the last
     waiting_since: float | None = None  # time.monotonic() while a token is awaited
