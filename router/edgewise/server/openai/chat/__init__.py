@@ -4,6 +4,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from edgewise.options import RequestOptions
 from edgewise.server.body import read_body
 from edgewise.server.headers import request_options
 from edgewise.server.openai.chat.reply import ChatReply
@@ -26,10 +27,10 @@ async def create_chat_completion(request: Request) -> Response:
     body.check(service.settings.max_choices)
     prompt = chat_prompt(body.messages or (), "messages", manifest, service.settings)
     tokenizer = service.router.device_source.tokenizer
-    options = {
+    options: RequestOptions = {
         **body.options(prompt.stop),
         **request_options(request, service),
-        "max_tokens": getattr(body, body.length_field),
+        "max_tokens": body.length,
         "logprobs": body.scored,
     }
     text = text_or_start(prompt.text, tokenizer)

@@ -37,6 +37,11 @@ class ChatRequest(SharedFields):
         return "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
 
     @property
+    def length(self) -> int | None:
+        """What it says."""
+        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+
+    @property
     def scored(self) -> int | None:
         """The router's `logprobs`."""
         return (self.top_logprobs or 0) if self.logprobs else None

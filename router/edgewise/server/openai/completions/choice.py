@@ -34,11 +34,8 @@ class ChoiceWriter:
     def whole(self, events: Iterable[Event]) -> dict[str, Any]:
         """All events of the choice in one."""
         parts = [self.part(event) for event in events]
-        logprobs = self._logprobs.write(()) if self._logprobs else None
-        for part in parts:
-            for name, values in (part["logprobs"] or {}).items():
-                logprobs[name] += values
         text = "".join(part["text"] for part in parts)
+        logprobs = self._logprobs and self._logprobs.joined(part["logprobs"] for part in parts)
         return {**parts[-1], "text": text, "logprobs": logprobs}
 
     def _part_logprobs(self, event: Event) -> dict[str, Any] | None:
@@ -54,5 +51,5 @@ class ChoiceWriter:
 
 def _end_token(event: Ended) -> tuple[TokenScore, ...]:
     """Its score where the model ended the text; OpenAI counts it among the tokens here."""
-    end = event.generation.end_score if event.generation else None
+    end = event.generation.end_logprob if event.generation else None
     return (end,) if end else ()

@@ -25,7 +25,7 @@ class LogprobsWriter:
         """What follows is decoded by itself, as the router does it."""
         self._characters += len(self._decoder.decode(b"", final=True))
 
-    def write(self, scores: Iterable[TokenScore]) -> dict[str, Any]:
+    def write(self, scores: Iterable[TokenScore]) -> dict[str, list[Any]]:
         """The next tokens."""
         written: dict[str, list[Any]] = {
             "tokens": [],
@@ -45,6 +45,14 @@ class LogprobsWriter:
             text = self._tokenizer.token_bytes(score.token_id)
             self._characters += len(self._decoder.decode(text))
         return written
+
+    def joined(self, parts: Iterable[dict[str, list[Any]] | None]) -> dict[str, list[Any]]:
+        """All parts in one."""
+        whole = self.write(())
+        for part in parts:
+            for name, values in (part or {}).items():
+                whole[name] += values
+        return whole
 
     def _top(self, score: TokenScore) -> dict[str, float]:
         return {token_name(self._tokenizer, id_): finite(value) for id_, value in score.top}

@@ -1,11 +1,10 @@
 """What a completion request asks to write."""
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from edgewise.generation.source import DeviceTokenSource
+from edgewise.options import RequestOptions
 from edgewise.server.openai.completions.request import CompletionRequest
 from edgewise.server.openai.request.prompts import Prompt, parse_prompts, prompt_ids
 from edgewise.server.openai.writing.choices import Choice
@@ -35,16 +34,14 @@ class Plan:
         return choice // self.request.candidates
 
 
-async def make_plan(
-    request: CompletionRequest, headers: Mapping[str, Any], service: Service
-) -> Plan:
+async def make_plan(request: CompletionRequest, headers: RequestOptions, service: Service) -> Plan:
     """`headers` are options of the router. Raises HttpError and ContextOverflowError."""
     source = service.router.device_source
     prompts = parse_prompts(request.prompt, source.tokenizer)
     request.check(len(prompts), service.settings.max_choices)
     choices, lengths = list[Choice](), list[int]()
     for prompt in prompts:
-        options = {**request.options(), **headers, "logprobs": _logprobs(request)}
+        options: RequestOptions = {**request.options(), **headers, "logprobs": _logprobs(request)}
         if request.max_tokens == 0:
             lengths.append(await _length(prompt, source))
         else:
@@ -53,7 +50,7 @@ async def make_plan(
         if request.echo and request.logprobs is not None:
             scores = PromptScores(service.router, prompt, request.logprobs, headers)
         for candidate in range(request.candidates):
-            seeded = {**options, "seed": request.seed_of(candidate)}
+            seeded: RequestOptions = {**options, "seed": request.seed_of(candidate)}
             writes = request.max_tokens != 0
             choices.append(Choice(len(choices), prompt, seeded, scores, writes))
     return Plan(request, source, prompts, tuple(choices), tuple(lengths))

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from edgewise import Score
-from edgewise.generation.result import decision_dict
+from edgewise.generation.result import Score, decision_dict
 from edgewise.server.extension import edgewise_object
 from edgewise.server.openai.writing.choices import Ended
 

@@ -1,10 +1,10 @@
 """The request fields that OpenAI's endpoints share, as options of the router."""
 
 import hashlib
-from typing import Any
 
 from msgspec import Struct
 
+from edgewise.options import RequestOptions
 from edgewise.server.errors import HttpError
 from edgewise_edge import RequestError
 from edgewise_edge.checks import MAX_SEED, Range
@@ -41,7 +41,7 @@ class SharedFields(Struct):
         """Whether a stream ends with a chunk of usage."""
         return bool(self.stream_options and self.stream_options.include_usage)
 
-    def options(self, also_stop: tuple[str, ...] = ()) -> dict[str, Any]:
+    def options(self, also_stop: tuple[str, ...] = ()) -> RequestOptions:
         """Options of the router, without a length and without a seed. Raises HttpError."""
         return {
             "temperature": self.temperature,

@@ -4,6 +4,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from edgewise.options import RequestOptions
 from edgewise.server.body import read_body
 from edgewise.server.headers import request_options
 from edgewise.server.openai.models import require_model
@@ -28,7 +29,7 @@ async def create_response(request: Request) -> Response:
     body.check()
     prompt = chat_prompt(body.messages(), "input", manifest, service.settings)
     tokenizer = service.router.device_source.tokenizer
-    options = {
+    options: RequestOptions = {
         **body.options(prompt.stop),
         **request_options(request, service),
         "max_tokens": body.max_output_tokens,

@@ -40,8 +40,7 @@ class ResponseEvents:
         except HttpError as error:
             if not started:
                 raise
-            told = {"code": error.code, "message": error.message, "param": error.param}
-            yield self._tell("error", **told)
+            yield self._tell("error", code=error.code, message=error.message, param=error.param)
             yield self._tell("response.failed", response=self._response.failed(error.message))
 
     def _begin(self) -> Iterator[bytes]:

@@ -6,10 +6,10 @@ from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-from edgewise import Score
-from edgewise.generation.result import Generation
+from edgewise.generation.result import Generation, Score
+from edgewise.options import RequestOptions
 from edgewise.server.errors import HttpError, from_error
 from edgewise.server.openai.request.prompts import Prompt
 from edgewise.server.openai.writing.scores import PromptScores
@@ -23,11 +23,11 @@ _AHEAD = 64  # events that wait for a client that reads slowly; then the texts w
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One text to write: `prompt` is the number of its prompt, `options` are the router's."""
+    """One text to write."""
 
     index: int
     prompt: Prompt
-    options: Mapping[str, Any]
+    options: RequestOptions
     scores: PromptScores | None = None  # the prompt's own are asked for
     writes: bool = True  # False: only the prompt's scores
 
