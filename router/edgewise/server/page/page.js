@@ -24,7 +24,7 @@ function seconds(value) {
   return value >= 0.01 ? `${number(value * 1000)} ms` : `${+(value * 1000).toFixed(1)} ms`;
 }
 
-function because(decision) {
+function because(decision, why) {
   const { source, vetoes } = decision;
   const other = source === "on_device" ? "in_cloud" : "on_device";
   switch (decision.reason) {
@@ -33,7 +33,7 @@ function because(decision) {
     case "budget": return `It fits the time that is left; ${NAMES[other]} may not.`;
     case "budget_missed": return "Nobody fits the time that is left, and it is the faster one.";
     case "hedged": return "Both were started, and it had the first token.";
-    case "last_resort": return `As a last resort: ${vetoes[source]?.detail}, and of the other, ${vetoes[other]?.detail}.`;
+    case "last_resort": return `As a last resort: ${why?.detail ?? "both have a veto"}.`;
     default: return "";
   }
 }
@@ -178,6 +178,11 @@ function reset() {
   for (const field of Object.keys(assumed)) delete assumed[field];
   for (const id of Object.keys(BUDGET_SLIDERS)) $(id).value = 0;
   if (!writing?.private) $("private").checked = false;
+  changed();
+}
+
+function changed() {
+  if (!writing) body.dataset.state = "idle"; // from here on the page shows what the next text would be
   act();
 }
 
@@ -190,16 +195,17 @@ async function act() {
   do {
     stale = false;
     try {
-      await (writing?.id ? change() : preview());
+      await (writing ? change() : preview());
       complain("");
     } catch (error) {
-      if (!(writing === null && error.status === 404)) complain(reached(error)); // it ended meanwhile
+      complain(reached(error));
     }
   } while (stale);
   sending = false;
 }
 
 async function change() {
+  if (!writing.id) { writing.late = true; return; } // it is told once it has started
   const content = { device: assumed };
   if ($("private").checked) content.privacy = "private";
   for (const [id, field] of Object.entries(BUDGET_SLIDERS)) {
@@ -210,11 +216,11 @@ async function change() {
   $("private").disabled = writing.private; // a text that is private stays so
   const id = writing.id;
   await ask(`/v1/edgewise/generations/${encodeURIComponent(id)}`, { method: "PATCH", content })
-    .catch((error) => { if (error.status !== 404) throw error; });
+    .catch((error) => { if (error.status !== 404) throw error; }); // it has ended meanwhile
 }
 
 async function preview() {
-  if (writing || body.dataset.state === "done" || !$("prompt").value) return;
+  if (body.dataset.state === "done" || !$("prompt").value) return;
   const response = await ask("/v1/edgewise/route", { method: "POST", content: options() });
   const decision = await response.json();
   if (!writing) showDecision(decision, "idle");
@@ -224,14 +230,14 @@ const reached = (error) => error instanceof TypeError ? "the server does not ans
 
 // ---------------------------------------------------------------- the decision
 
-function showDecision(decision, state) {
+function showDecision(decision, state, why) {
   const { source } = decision;
   const refused = !source;
   body.dataset.state = refused ? "refused" : state;
   body.dataset.source = source ?? "";
   const verb = state === "idle" ? "would write" : "writes";
   $("verdict").textContent = refused ? "Nobody may write" : `${capital(NAMES[source])} ${verb}`;
-  $("because").textContent = refused ? "Each has a veto; see below." : because(decision);
+  $("because").textContent = refused ? "Each has a veto; see below." : because(decision, why);
   body.classList.toggle("no-cloud", decision.vetoes?.in_cloud?.code === "no_address");
   for (const [name, kind] of Object.entries(KINDS)) {
     showSource($(kind), decision.vetoes?.[name], decision.predicted?.[name]);
@@ -245,19 +251,15 @@ function showSource(section, veto, predicted) {
   line.textContent = veto
     ? `${veto.soft ? "Rather not" : "May not"}: ${veto.detail}.`
     : "May write: nothing speaks against it.";
-  figures(section.querySelector(".predicted"), {
-    "first token": seconds(predicted?.first_token),
-    "whole text": seconds(predicted?.total),
-    "tokens/s": predicted?.gap ? number(1 / predicted.gap) : "unknown",
+  fill(section, "predicted", {
+    first: seconds(predicted?.first_token),
+    rate: predicted?.gap ? number(1 / predicted.gap) : "unknown",
+    total: seconds(predicted?.total),
   });
 }
 
-function figures(list, rows) {
-  list.replaceChildren(...Object.entries(rows).map(([name, value]) => {
-    const row = document.createElement("div");
-    row.append(made("dt", "", name), made("dd", "", value));
-    return row;
-  }));
+function fill(section, column, values) {
+  for (const [row, value] of Object.entries(values)) section.querySelector(`.${column}.${row}`).textContent = value;
 }
 
 function made(tag, kind, text = "") {
@@ -292,15 +294,16 @@ class Text {
     $("answer").replaceChildren(made("span", "prompt", prompt));
     $("changes").replaceChildren();
     $("bar").replaceChildren(made("i", "rest"));
-    for (const kind of Object.values(KINDS)) figures($(kind).querySelector(".measured"), {});
     this.measure();
   }
 
   decide(decision) {
-    showDecision(decision, "writing");
+    this.decided = performance.now();
+    showDecision(decision, "writing", this.why);
     const words = decision.source ? `${NAMES[decision.source]} ${decision.tokens ? "goes on" : "writes"}` : "nobody may write";
-    logChange(decision.tokens, words, because(decision));
-    say(`${capital(words)}. ${because(decision)}`);
+    const reason = because(decision, this.why);
+    logChange(decision.tokens, words, reason);
+    say(`${capital(words)}. ${reason}`);
   }
 
   add({ text, source, token_ids: ids }) {
@@ -317,7 +320,7 @@ class Text {
   begin(source) {
     this.flush();
     if (this.source) this.mark(source);
-    this.parts.push({ source, tokens: 0, from: performance.now(), bar: made("i", KINDS[source]) });
+    this.parts.push({ source, tokens: 0, from: this.decided, bar: made("i", KINDS[source]) });
     $("bar").lastChild.before(this.parts.at(-1).bar);
     this.source = source;
     const span = made("span", KINDS[source]);
@@ -361,17 +364,17 @@ class Text {
     for (const part of this.parts) part.bar.style.flexGrow = part.tokens;
     $("bar").lastChild.style.flexGrow = Math.max(0, this.asked - this.tokens);
     $("bar").setAttribute("aria-label", this.parts.map((part) => `${NAMES[part.source]} ${part.tokens} tokens`).join(", ") || "No tokens yet");
-    for (const [source, kind] of Object.entries(KINDS)) this.measureSource(source, $(kind).querySelector(".measured"));
+    for (const [source, kind] of Object.entries(KINDS)) this.measureSource(source, $(kind));
   }
 
-  measureSource(source, list) {
+  measureSource(source, section) {
     const parts = this.parts.filter((part) => part.source === source && part.first);
     const tokens = parts.reduce((sum, part) => sum + part.tokens, 0);
     const time = parts.reduce((sum, part) => sum + part.last - part.first, 0) / 1000;
-    figures(list, {
-      "first token": parts.length ? seconds((parts[0].first - parts[0].from) / 1000) : "–",
-      wrote: tokens ? `${number(tokens)} tokens` : "–",
-      "tokens/s": time > 0.2 ? number((tokens - parts.length) / time) : "–",
+    fill(section, "measured", {
+      first: parts.length ? seconds((parts[0].first - parts[0].from) / 1000) : "–",
+      rate: time > 0.2 ? number((tokens - parts.length) / time) : "–",
+      total: tokens ? seconds(parts.reduce((sum, part) => sum + part.last - part.from, 0) / 1000) : "–",
     });
   }
 
@@ -402,7 +405,8 @@ async function generate() {
   try {
     const response = await ask(GENERATE, { method: "POST", content, signal: text.abort.signal });
     for await (const [name, data] of events(response)) {
-      if (name === "started") { text.id = data.id; if (stale) act(); }
+      if (name === "started") { text.id = data.id; if (text.late) act(); }
+      if (name === "handoff") text.why = data.why; // its decision follows
       if (name === "decision") text.decide(data);
       if (name === "text") text.add(data);
       if (name === "end") text.end(data);
@@ -489,16 +493,13 @@ async function watchDevice() {
 // ---------------------------------------------------------------- start
 
 for (const [id, slider] of Object.entries(SLIDERS)) {
-  $(id).addEventListener("input", () => { assumed[slider.field] = $(id).valueAsNumber / slider.factor; act(); });
+  $(id).addEventListener("input", () => { assumed[slider.field] = $(id).valueAsNumber / slider.factor; changed(); });
 }
 for (const [id, field] of Object.entries(SWITCHES)) {
-  $(id).addEventListener("change", () => { assumed[field] = $(id).checked; act(); });
+  $(id).addEventListener("change", () => { assumed[field] = $(id).checked; changed(); });
 }
 for (const id of ["private", "mode", "sliding-window", "max-tokens", "prompt", ...Object.keys(BUDGET_SLIDERS)]) {
-  $(id).addEventListener("input", () => {
-    if (body.dataset.state !== "writing") body.dataset.state = "idle"; // the next text is asked about
-    act();
-  });
+  $(id).addEventListener("input", changed);
 }
 $("pace").addEventListener("input", showControls);
 $("sliding-window").addEventListener("change", readDevice);
