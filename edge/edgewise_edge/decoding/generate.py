@@ -52,6 +52,7 @@ class TokenRequest:
     sampling: SamplingParams
     end_ids: frozenset[int] = frozenset()
     sliding_window: bool = False
+    logprobs: int | None = None
 
     @property
     def position(self) -> int:

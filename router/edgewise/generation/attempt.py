@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Self, TypedDict
 
 from edgewise.latency.measurement import Measurement
 from edgewise.policy.types import UNKNOWN, PolicyLimits, PredictedTime, Progress, Source, Veto
+from edgewise_edge.decoding.logprobs import TokenScore
 
 _MIN_MEASURED_TOKENS = (
     8  # tokens after which the measured time per token replaces the predicted one
@@ -79,6 +81,7 @@ class Attempt:
     queued: float = 0.0  # the part of `first_token` spent in the service's queue, if reported
     alone: bool = True  # whether no other generation ran on the device at the same time
     tokens: int = 0
+    scores: deque[TokenScore] = field(default_factory=deque, repr=False)  # where it is asked for
     first_token: float | None = None  # from the moment the source was ready
     decode_time: float = 0.0  # from the first token to the last
     waiting_since: float | None = None  # time.monotonic() while a token is awaited
