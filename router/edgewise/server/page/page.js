@@ -307,7 +307,7 @@ class Text {
   }
 
   add({ text, source, token_ids: ids }) {
-    if (source !== this.source) this.begin(source);
+    if (source !== this.source) text = this.begin(source, text);
     const part = this.parts.at(-1);
     part.last = performance.now();
     part.first ??= part.last;
@@ -317,7 +317,7 @@ class Text {
     this.frame ??= requestAnimationFrame(() => this.draw());
   }
 
-  begin(source) {
+  begin(source, text) {
     this.flush();
     if (this.source) this.mark(source);
     this.parts.push({ source, tokens: 0, from: this.decided, bar: made("i", KINDS[source]) });
@@ -326,7 +326,9 @@ class Text {
     const span = made("span", KINDS[source]);
     this.node = document.createTextNode("");
     span.append(this.node);
-    $("answer").append(span);
+    const space = text.startsWith(" ") ? " " : ""; // it looks odd underlined where a line breaks
+    $("answer").append(space, span);
+    return text.slice(space.length);
   }
 
   mark(to) {
