@@ -23,6 +23,7 @@ from edgewise.cli.options.request import (
 from edgewise.cli.options.router import Model, RouterOptions, Threads
 from edgewise.cli.options.values import read_prompt
 from edgewise.cli.output import note, waiting, write, write_json, write_table
+from edgewise.cli.serve import serve
 from edgewise.cli.tables import decision_table, doctor_table, profile_table
 from edgewise.device.state import read_device_state
 from edgewise.generation.result import decision_dict, refusal_dict, summary
@@ -59,7 +60,9 @@ def read_config(
         config = Config(problem=error)
     context.obj = config
     commands = ("generate", "route", "bench", "doctor")
-    context.default_map = {name: dict(config.values) for name in commands}
+    context.default_map = {name: dict(config.values) for name in commands} | {
+        "serve": {**config.values, **config.serve}
+    }
 
 
 @app.command(cls=ConfiguredCommand, epilog=ExitCode.explain())
@@ -144,3 +147,6 @@ def doctor(context: typer.Context, router: RouterOptions, json_: Json = False) -
     else:
         write_table(doctor_table(report))
     sys.exit(report.exit_code)
+
+
+app.command(cls=ConfiguredCommand, epilog=ExitCode.explain())(serve)

@@ -94,7 +94,8 @@ class Router:
     is a state in which nothing is known instead of this machine's, and with only such sources
     nothing is kept in the cache folder.
 
-    `cloud_source` (None without a cloud) and `device_source` are its two sources, for diagnosis.
+    `cloud_source` (None without a cloud) and `device_source` are its two sources, for diagnosis;
+    `mode` and `limits` are as given.
     """
 
     def __init__(
@@ -140,10 +141,11 @@ class Router:
             store=store,
         )
         updates.check_model(model)
-        mode = parse_choice("mode", Mode, mode, ConfigurationError)
+        self.mode = parse_choice("mode", Mode, mode, ConfigurationError)
         privacy = parse_choice("default_privacy", Privacy, default_privacy, ConfigurationError)
         measures = isinstance(model, str | Path) or isinstance(cloud, str)
         self.latency = latency or LatencyLog(default_path() if measures else None)
+        self.limits = limits or Limits()
         self._closed = False
         self._model = open_model(
             model,
@@ -158,7 +160,7 @@ class Router:
         self._probe = device if isinstance(device, CachedProbe) else CachedProbe(device)
         self.cloud_source: CloudTokenSource | None = None
         if cloud is not None and not offline:
-            stays_here = mode is Mode.ONLY_ON_DEVICE or privacy is Privacy.PRIVATE
+            stays_here = self.mode is Mode.ONLY_ON_DEVICE or privacy is Privacy.PRIVATE
             self.cloud_source = connect(
                 cloud,
                 self._model.vocabulary,
@@ -168,11 +170,13 @@ class Router:
                 background=not stays_here,
             )
         self._dispatcher = Dispatcher(
-            RequestBuilder(mode=mode, default_privacy=privacy, classify=classify, offline=offline),
+            RequestBuilder(
+                mode=self.mode, default_privacy=privacy, classify=classify, offline=offline
+            ),
             self._model,
             self.cloud_source,
             self._probe,
-            limits or Limits(),
+            self.limits,
             observers,
         )
         self._updates: ModelUpdates | None = None

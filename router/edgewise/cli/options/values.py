@@ -69,10 +69,10 @@ def parse_size(field: str, text: str) -> int:
     return round(float(number) * unit)
 
 
-def read_token(file: Path | None) -> str | None:
+def read_token(file: Path | None, variable: str = TOKEN_VARIABLE) -> str | None:
     """The token in a file, or else in the environment. Raises ConfigurationError."""
     if file is None:
-        return os.environ.get(TOKEN_VARIABLE) or None
+        return os.environ.get(variable) or None
     try:
         return file.read_text(encoding="ascii").strip()
     except OSError as error:
