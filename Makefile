@@ -17,13 +17,16 @@ API := edgewise edgewise.metrics edgewise.tracing edgewise.testing \
 DIST := dist
 DOCS := build/docs
 
-.PHONY: help demo test soak check format wheels docs bench bench-edge bench-cloud stubs lock clean
+.PHONY: help demo page test soak check format wheels docs bench bench-edge bench-cloud stubs lock clean
 
 help:  ## Say what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 demo: .venv/ready  ## Watch the router choose, on the bundled model
 	@$(BIN)/python -m demo
+
+page: .venv/ready  ## Open a page: write with this device and a cloud, and see who writes and why
+	@$(BIN)/python -m demo page
 
 # A process for each of up to four files at a time: importing TensorFlow and compiling take most of
 # the time. In collection order, many small files come last, so that the processes end together.
