@@ -28,7 +28,7 @@ def page(browser: Browser) -> Iterator[Page]:
     with browser.new_context() as context:
         context.set_default_timeout(PATIENCE)
         page = context.new_page()
-        page.on("pageerror", errors.append)
+        page.on("pageerror", lambda error: errors.append(error))  # noqa: PLW0108  # Playwright marks it
         yield page
     assert not errors
 
