@@ -11,6 +11,8 @@ from typing import Self
 
 from edgewise_edge.checks import Range, check_type
 from edgewise_edge.decoding.generate import OnScore, TokenRequest, generate_tokens
+from edgewise_edge.decoding.logprobs import TokenScore
+from edgewise_edge.decoding.scoring import TOP, checked_ids, score_tokens
 from edgewise_edge.decoding.tokenizer import TOKENIZER_FILES, Tokenizer
 from edgewise_edge.errors import (
     EdgeError,
@@ -101,6 +103,44 @@ class DeviceModel:
         shape = self.manifest.architecture
         request.check(shape.context_window, shape.vocabulary_size)
         return self._stream(request, cancelled, on_score)
+
+    def score(
+        self,
+        token_ids: Sequence[int],
+        *,
+        top: int = 0,
+        cancelled: threading.Event | None = None,
+    ) -> tuple[TokenScore, ...]:
+        """How likely the model finds each of `token_ids` after those before it.
+
+        The first has no log-probability. Each score has the `top` likeliest tokens there (0 to 20).
+        Once `cancelled` is set, it ends after a chunk of 64 tokens, with the scores so far. A model
+        with the signature `score` takes little longer than for a prompt, an older one a decode step
+        for each token. A generation that begins with these tokens need not process them again.
+        Raises RequestError, ContextOverflowError for more tokens than the context window, and
+        RuntimeFailedError.
+        """
+        shape = self.manifest.architecture
+        ids = checked_ids(token_ids, shape.context_window, shape.vocabulary_size)
+        top = int(TOP.check("top", top, RequestError))
+        with _failures_as(RuntimeFailedError, "scoring failed"):
+            try:
+                return self._score(ids, top, cancelled)
+            except (RuntimeFailedError, MemoryError):
+                if not self.prefix_cache.clear():  # as in _stream()
+                    raise
+            return self._score(ids, top, cancelled)
+
+    def _score(
+        self, ids: tuple[int, ...], top: int, cancelled: threading.Event | None
+    ) -> tuple[TokenScore, ...]:
+        session = self.prefix_cache.acquire((), len(ids))  # an empty one: every token is needed
+        try:
+            return score_tokens(
+                session, ids, top, chunk=self.runtime.score_chunk, cancelled=cancelled
+            )
+        finally:
+            self.prefix_cache.release(session)
 
     def cached_prefix(self, token_ids: Sequence[int]) -> int:
         """How many of the first `token_ids` are in the prefix cache."""

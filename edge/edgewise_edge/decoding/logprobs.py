@@ -1,5 +1,6 @@
 """How likely a token was where it stands."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,3 +35,19 @@ def token_score(logits: NDArray[np.float32], token_id: int, top: int) -> TokenSc
         float(logits[token_id]) - total,
         tuple((int(id_), float(logits[id_]) - total) for id_ in ordered),
     )
+
+
+def token_scores(
+    token_ids: Sequence[int],
+    logprobs: NDArray[np.float32],
+    top_ids: NDArray[np.int32],
+    top_logprobs: NDArray[np.float32],
+) -> list[TokenScore]:
+    """The scores of T tokens by `logprobs` (T,), and of the likeliest by arrays (T, top)."""
+    likeliest = zip(top_ids.tolist(), top_logprobs.tolist(), strict=True)
+    return [
+        TokenScore(token, logprob, tuple(zip(ids, scores, strict=True)))
+        for token, logprob, (ids, scores) in zip(
+            token_ids, logprobs.tolist(), likeliest, strict=True
+        )
+    ]
