@@ -20,7 +20,7 @@ class ScriptedCloud(pb_grpc.GeneratorServicer):
     def __init__(self, model: DeviceModel, answers: Answers = ()) -> None:
         self._model, self._answers = model, answers
         self.vocabulary = model.tokenizer.fingerprint
-        self.revision = ""
+        self.revision, self.level = "", 1
         self.requests = list[pb.GenerateRequest]()
         self.expected_wait = 0.0
         self.asked = threading.Event()  # set by GetModel
@@ -34,6 +34,7 @@ class ScriptedCloud(pb_grpc.GeneratorServicer):
         return pb.GetModelResponse(
             name="scripted",
             revision=self.revision,
+            level=self.level,
             vocabulary=self.vocabulary,
             vocabulary_size=shape.vocabulary_size,
             context_window=shape.context_window,
