@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from edgewise.errors import CloudUnavailableError
 from edgewise.generation.request import CloudTokenRequest
-from edgewise_edge.decoding.logprobs import TokenScore
+from edgewise_edge import TokenScore
 from edgewise_proto import generation_pb2 as pb
 
 _ROUNDING = 1e-3  # a log-probability of almost 0 may be rounded to more

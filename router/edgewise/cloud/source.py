@@ -31,7 +31,7 @@ from edgewise.generation.request import CloudTokenRequest
 from edgewise.generation.source import require_cloud_allowed
 from edgewise.latency.log import LatencyLog
 from edgewise.policy.types import CloudState, PredictedTime, Source, VetoCode
-from edgewise_edge.decoding.logprobs import TokenScore
+from edgewise_edge import TokenScore
 from edgewise_proto import generation_pb2 as pb
 
 log = logging.getLogger("edgewise")
@@ -127,11 +127,7 @@ class CloudSource:
     def score(
         self, request: CloudTokenRequest, top: int, stop: StopSignal
     ) -> tuple[TokenScore, ...]:
-        """The score of each of the request's tokens, with the `top` likeliest in its place.
-
-        Blocks until they are there, or until soon after `stop` is set: then some are missing. Raises
-        PrivacyError for a request that may not leave the device, and SourceFailedError.
-        """
+        """The score of each of the request's tokens; see CloudTokenSource."""
         require_cloud_allowed(request)
         run = partial(self._run, partial(self._streams.scores, request, top))
         with Attempt(Source.IN_CLOUD, 0, request.position, run, stop=stop) as attempt:

@@ -231,7 +231,13 @@ class Batch:
 def _sampled(sequence: Sequence, logits: NDArray[np.float32]) -> StepOutput:
     tokens = sequence.tokens
     try:
-        token = sample(logits, sequence.request.sampling, tokens, position=len(tokens))
+        token = sample(
+            logits,
+            sequence.request.sampling,
+            tokens,
+            position=len(tokens),
+            prompt_tokens=sequence.request.prompt_tokens,
+        )
     except RuntimeFailedError:  # this sequence only
         log.error("a sequence's logits are NaN")  # noqa: TRY400
         return StepOutput(sequence, None, last=True)
