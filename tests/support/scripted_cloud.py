@@ -11,7 +11,7 @@ from edgewise_edge import DeviceModel
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
 
-Answers = Iterable[pb.GenerateResponse]
+Answers = Iterable[pb.GenerateResponse | pb.ScoreResponse]
 
 
 class ScriptedCloud(pb_grpc.GeneratorServicer):
@@ -21,7 +21,7 @@ class ScriptedCloud(pb_grpc.GeneratorServicer):
         self._model, self._answers = model, answers
         self.vocabulary = model.tokenizer.fingerprint
         self.revision, self.level = "", 1
-        self.requests = list[pb.GenerateRequest]()
+        self.requests = list[pb.GenerateRequest | pb.ScoreRequest]()
         self.expected_wait = 0.0
         self.asked = threading.Event()  # set by GetModel
         self.ready = threading.Event()  # GetModel waits for it
@@ -44,6 +44,10 @@ class ScriptedCloud(pb_grpc.GeneratorServicer):
         return pb.GetLoadResponse(expected_wait=self.expected_wait)
 
     def Generate(self, request: pb.GenerateRequest, context: object) -> Iterator[object]:
+        self.requests.append(request)
+        yield from self._answers
+
+    def Score(self, request: pb.ScoreRequest, context: object) -> Iterator[object]:
         self.requests.append(request)
         yield from self._answers
 
