@@ -3,11 +3,12 @@
 import re
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
+from google.protobuf.message import Message
 
 from edgewise.cloud.channel import open_channel
 from edgewise.cloud.config import CloudSecurity
@@ -75,13 +76,25 @@ class CloudClient:
         with self._stub() as stub:
             return stub.GetLoad(request, timeout=timeout, metadata=self._metadata)
 
-    @contextmanager
     def generate(
         self, message: pb.GenerateRequest, timeout: float | None, metadata: Metadata
-    ) -> Iterator[Any]:
+    ) -> AbstractContextManager[Any]:
         """A call that yields responses as they arrive; leaving the block cancels it."""
+        return self._streaming("Generate", message, timeout, metadata)
+
+    def score(
+        self, message: pb.ScoreRequest, timeout: float | None, metadata: Metadata
+    ) -> AbstractContextManager[Any]:
+        """As `generate`."""
+        return self._streaming("Score", message, timeout, metadata)
+
+    @contextmanager
+    def _streaming(
+        self, method: str, message: Message, timeout: float | None, metadata: Metadata
+    ) -> Iterator[Any]:
         with self._stub(caller_deadline=timeout is not None) as stub:
-            call = stub.Generate(message, timeout=timeout, metadata=(*self._metadata, *metadata))
+            send = getattr(stub, method)
+            call = send(message, timeout=timeout, metadata=(*self._metadata, *metadata))
             try:
                 yield call
             finally:
