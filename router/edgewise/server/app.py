@@ -12,11 +12,11 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from edgewise.router import Router
-from edgewise.server.disconnects import CancelOnDisconnect
 from edgewise.server.native import health, metrics
 from edgewise.server.replies import ErrorReplies, not_found
 from edgewise.server.security import check_settings, checks
 from edgewise.server.service import Service
+from edgewise.server.service.disconnects import CancelOnDisconnect
 from edgewise.server.settings import ServerSettings
 
 _DEFAULTS = ServerSettings()
