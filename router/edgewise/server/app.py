@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from edgewise.router import Router
 from edgewise.server.native import health, metrics
+from edgewise.server.page import routes as page_routes
 from edgewise.server.replies import ErrorReplies, not_found
 from edgewise.server.security.content_types import ContentTypeCheck
 from edgewise.server.security.hosts import HostCheck
@@ -34,7 +35,6 @@ _COMING = (
     "native.route",
     "native.device",
     "native.generate",
-    "page_routes",
 )
 
 
@@ -77,6 +77,7 @@ def create_app(router: Router, settings: ServerSettings = _DEFAULTS) -> Starlett
 def _routes() -> Iterable[Route]:
     yield from health.routes
     yield from metrics.routes
+    yield from page_routes
     for name in _COMING:
         module = f"edgewise.server.{name}"
         if find_spec(module):
