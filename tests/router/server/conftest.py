@@ -7,7 +7,7 @@ from starlette.testclient import TestClient
 
 from edgewise import Router
 from edgewise.testing import ScriptedDevice
-from tests.support.http_texts import client
+from tests.support.http.texts import client
 
 
 @pytest.fixture

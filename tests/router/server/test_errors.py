@@ -23,7 +23,7 @@ from edgewise import (
 from edgewise.policy.types import NoSource
 from edgewise.server.errors import HttpError, from_error
 from edgewise.testing import ScriptedDevice, fails_after
-from tests.support.http_texts import client
+from tests.support.http.texts import client
 
 CANARY = "my-secret-diary"
 

@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 from edgewise import DeviceState, Router
 from edgewise.testing import ScriptedCloud, ScriptedDevice
 from tests.router.routers import DRAINED
-from tests.support.http_texts import client
+from tests.support.http.texts import client
 
 
 @pytest.fixture

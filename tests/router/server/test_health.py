@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 
 from edgewise import Availability, ModelError, Router
 from edgewise.testing import ScriptedCloud, ScriptedDevice
-from tests.support.http_texts import client
+from tests.support.http.texts import client
 
 
 class SlowDevice(ScriptedDevice):

@@ -6,7 +6,7 @@ from starlette.testclient import TestClient
 from edgewise import Router
 from edgewise.server.security.hosts import HostCheck, host_name
 from edgewise.server.settings import ServerSettings
-from tests.support.http_texts import client
+from tests.support.http.texts import client
 
 OWN = ["localhost", "LOCALHOST.", "page.localhost", "127.0.0.1", "127.8.9.1", "[::1]"]
 FOREIGN = [

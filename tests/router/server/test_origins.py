@@ -6,7 +6,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from edgewise import Router
-from tests.support.http_texts import client
+from tests.support.http.texts import client
 
 LISTED = "http://app.example:3000"
 

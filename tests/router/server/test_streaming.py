@@ -15,7 +15,7 @@ from edgewise.server.service import Service
 from edgewise.server.settings import ServerSettings
 from edgewise.server.streaming import event, event_stream, generation
 from edgewise.testing import ScriptedDevice, hangs_after
-from tests.support.http_texts import client
+from tests.support.http.texts import client
 
 
 async def sent_by(
