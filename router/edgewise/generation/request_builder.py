@@ -14,6 +14,7 @@ from edgewise.options import (
     Choice,
     RequestOptions,
     parse_choice,
+    require_function,
     require_known,
 )
 from edgewise.policy.types import Mode, Privacy
@@ -46,6 +47,8 @@ class RequestBuilder:
         if not isinstance(prompt, str):
             raise RequestError(f"the prompt is of type {type(prompt).__name__}; it must be text")
         given = {name: value for name, value in options.items() if value is not None}
+        if probe := given.pop("device", None):  # the dispatcher's
+            require_function("device", probe, "a function that returns a DeviceState", RequestError)
         requested = given.pop("privacy", None)
         privacy = resolve_privacy(  # before anything else
             prompt,

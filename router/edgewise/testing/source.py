@@ -83,10 +83,16 @@ class ScriptedSource:
         generated = request.position - request.prompt_tokens
         rest = (*self.tokenizer.encode(answer), *self.tokenizer.end_ids)[generated:]
         with self._queue.place(attempt, limits):
-            self.requests.append(received)
+            if not self._receive(received, attempt):
+                return
             attempt.ready(uncached=request.position)
             script = next(self._scripts, completes)
             yield from script(iter(rest[: request.max_tokens]), attempt)
+
+    def _receive(self, received: ReceivedRequest, _attempt: Attempt) -> bool:
+        """Take the request; whether it is to run."""
+        self.requests.append(received)
+        return True
 
     def _received(self, request: TokenRequest) -> ReceivedRequest:
         ids, end_of_prompt = list(request.token_ids), request.prompt_tokens
