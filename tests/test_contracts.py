@@ -133,4 +133,5 @@ def test_messages_hold_no_text() -> None:
         ("GetModelResponse", "name"),
         ("GetModelResponse", "revision"),
         ("GetModelResponse", "vocabulary"),
+        ("ScoreRequest", "vocabulary"),
     }

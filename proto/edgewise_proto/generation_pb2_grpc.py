@@ -39,6 +39,11 @@ class GeneratorStub(object):
                 request_serializer=edgewise__proto_dot_generation__pb2.GenerateRequest.SerializeToString,
                 response_deserializer=edgewise__proto_dot_generation__pb2.GenerateResponse.FromString,
                 _registered_method=True)
+        self.Score = channel.unary_stream(
+                '/edgewise.v1.Generator/Score',
+                request_serializer=edgewise__proto_dot_generation__pb2.ScoreRequest.SerializeToString,
+                response_deserializer=edgewise__proto_dot_generation__pb2.ScoreResponse.FromString,
+                _registered_method=True)
         self.GetModel = channel.unary_unary(
                 '/edgewise.v1.Generator/GetModel',
                 request_serializer=edgewise__proto_dot_generation__pb2.GetModelRequest.SerializeToString,
@@ -67,6 +72,15 @@ class GeneratorServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Score(self, request, context):
+        """Says how likely each token of a sequence is where it stands, in the order of the sequence, as
+        it is computed. A call that ends OK has sent a score for every token. Status codes, deadline
+        and cancellation as for Generate; INVALID_ARGUMENT beyond the context window too.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetModel(self, request, context):
         """Describes the model being served, or the one with the caller's vocabulary where there are
         several. Status codes as above.
@@ -89,6 +103,11 @@ def add_GeneratorServicer_to_server(servicer, server):
                     servicer.Generate,
                     request_deserializer=edgewise__proto_dot_generation__pb2.GenerateRequest.FromString,
                     response_serializer=edgewise__proto_dot_generation__pb2.GenerateResponse.SerializeToString,
+            ),
+            'Score': grpc.unary_stream_rpc_method_handler(
+                    servicer.Score,
+                    request_deserializer=edgewise__proto_dot_generation__pb2.ScoreRequest.FromString,
+                    response_serializer=edgewise__proto_dot_generation__pb2.ScoreResponse.SerializeToString,
             ),
             'GetModel': grpc.unary_unary_rpc_method_handler(
                     servicer.GetModel,
@@ -128,6 +147,33 @@ class Generator(object):
             '/edgewise.v1.Generator/Generate',
             edgewise__proto_dot_generation__pb2.GenerateRequest.SerializeToString,
             edgewise__proto_dot_generation__pb2.GenerateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Score(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/edgewise.v1.Generator/Score',
+            edgewise__proto_dot_generation__pb2.ScoreRequest.SerializeToString,
+            edgewise__proto_dot_generation__pb2.ScoreResponse.FromString,
             options,
             channel_credentials,
             insecure,

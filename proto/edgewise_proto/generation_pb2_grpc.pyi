@@ -42,6 +42,11 @@ class GeneratorStub:
     deadline cannot be met; UNAUTHENTICATED without a token where one is needed; UNAVAILABLE
     while loading or draining. Cancelling the call, or its deadline, stops the work.
     """
+    Score: _grpc.UnaryStreamMultiCallable[_generation_pb2.ScoreRequest, _generation_pb2.ScoreResponse]
+    """Says how likely each token of a sequence is where it stands, in the order of the sequence, as
+    it is computed. A call that ends OK has sent a score for every token. Status codes, deadline
+    and cancellation as for Generate; INVALID_ARGUMENT beyond the context window too.
+    """
     GetModel: _grpc.UnaryUnaryMultiCallable[_generation_pb2.GetModelRequest, _generation_pb2.GetModelResponse]
     """Describes the model being served, or the one with the caller's vocabulary where there are
     several. Status codes as above.
@@ -60,6 +65,11 @@ class GeneratorAsyncStub(GeneratorStub):
     the caller has its share (with google.rpc.RetryInfo); DEADLINE_EXCEEDED, at once, when the
     deadline cannot be met; UNAUTHENTICATED without a token where one is needed; UNAVAILABLE
     while loading or draining. Cancelling the call, or its deadline, stops the work.
+    """
+    Score: _aio.UnaryStreamMultiCallable[_generation_pb2.ScoreRequest, _generation_pb2.ScoreResponse]  # type: ignore[assignment]
+    """Says how likely each token of a sequence is where it stands, in the order of the sequence, as
+    it is computed. A call that ends OK has sent a score for every token. Status codes, deadline
+    and cancellation as for Generate; INVALID_ARGUMENT beyond the context window too.
     """
     GetModel: _aio.UnaryUnaryMultiCallable[_generation_pb2.GetModelRequest, _generation_pb2.GetModelResponse]  # type: ignore[assignment]
     """Describes the model being served, or the one with the caller's vocabulary where there are
@@ -82,6 +92,17 @@ class GeneratorServicer(metaclass=_abc_1.ABCMeta):
         the caller has its share (with google.rpc.RetryInfo); DEADLINE_EXCEEDED, at once, when the
         deadline cannot be met; UNAUTHENTICATED without a token where one is needed; UNAVAILABLE
         while loading or draining. Cancelling the call, or its deadline, stops the work.
+        """
+
+    @_abc_1.abstractmethod
+    def Score(
+        self,
+        request: _generation_pb2.ScoreRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_generation_pb2.ScoreResponse], _abc.AsyncIterator[_generation_pb2.ScoreResponse]]:
+        """Says how likely each token of a sequence is where it stands, in the order of the sequence, as
+        it is computed. A call that ends OK has sent a score for every token. Status codes, deadline
+        and cancellation as for Generate; INVALID_ARGUMENT beyond the context window too.
         """
 
     @_abc_1.abstractmethod

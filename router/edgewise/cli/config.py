@@ -8,16 +8,18 @@ from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from enum import Enum
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import platformdirs
 
 from edgewise import ConfigurationError
 from edgewise.cli.options.groups import Command
 from edgewise.cli.options.router import RouterOptions
+from edgewise.cli.options.serve import HTTP_TOKEN_VARIABLE, ServeOptions
 from edgewise.cli.options.values import TOKEN_VARIABLE
 
 CONFIG_VARIABLE = "EDGEWISE_CONFIG"
+SERVE = "serve"  # a table
 
 _CHANNEL = {"channel": str, "channel-root": Path}  # of `edgewise models`
 _TOO_LARGE = 2**63  # TOML promises no more
@@ -29,6 +31,7 @@ _WORDS = {
     float: "a number",
     str: "text in quotes",
     Path: "a path in quotes",
+    list: 'a list of texts, such as ["http://localhost:3000"]',
 }
 
 
@@ -36,11 +39,13 @@ _WORDS = {
 class Config:
     """A config file and its values, by the names of RouterOptions; no file has none.
 
-    `problem` is why it cannot be used.
+    `serve` are those of its table [serve], by the names of ServeOptions. `problem` is why it cannot
+    be used.
     """
 
     file: Path | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
+    serve: Mapping[str, Any] = field(default_factory=dict)
     problem: ConfigurationError | None = None
 
 
@@ -74,9 +79,13 @@ def load_config() -> Config:
     if not file or not (named or os.path.exists(file)):  # noqa: PTH110  # Path's may raise
         return Config()
     values = parse_config(_read(file, named=bool(named)), file)
+    serve = values.pop(SERVE, {})
+    # The environment comes before the file.
     if os.environ.get(TOKEN_VARIABLE):
-        values.pop("cloud_token_file", None)  # the environment comes before the file
-    return Config(file, values)
+        values.pop("cloud_token_file", None)
+    if os.environ.get(HTTP_TOKEN_VARIABLE):
+        serve.pop("token_file", None)
+    return Config(file, values, serve)
 
 
 def _read(file: Path, *, named: bool) -> str:
@@ -96,24 +105,36 @@ def _read(file: Path, *, named: bool) -> str:
 def parse_config(text: str, file: Path) -> dict[str, Any]:
     """The values in `text`; relative paths start at the folder of `file`.
 
-    Raises ConfigurationError for invalid TOML, an unknown key or a value of another type. Ranges
-    are left to what uses the values.
+    Those of the table [serve] are a dictionary under that name. Raises ConfigurationError for
+    invalid TOML, an unknown key or a value of another type. Ranges are left to what uses the values.
     """
     try:
         table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"{file} is not valid TOML: {error}") from error
-    kinds = config_keys()
+    serve = table.pop(SERVE, {})
+    if not isinstance(serve, dict):
+        raise ConfigurationError(f"{file}: {SERVE} is {_shown(serve)}; it must be a table, [serve]")
+    values = _parse_table(table, config_keys(), file)
+    if serve:
+        values[SERVE] = _parse_table(serve, serve_keys(), file, f"{SERVE}.")
+    return values
+
+
+def _parse_table(
+    table: Mapping[str, Any], kinds: Mapping[str, type], file: Path, prefix: str = ""
+) -> dict[str, Any]:
     values = {}
     for key, value in table.items():
+        shown = f"{prefix}{key}"
         if key not in kinds:
-            raise ConfigurationError(f"{file}: unknown key '{key}'; {_closest(key, kinds)}")
+            raise ConfigurationError(f"{file}: unknown key '{shown}'; {_closest(key, kinds)}")
         problem = _problem(value, kinds[key])
         if problem:
-            raise ConfigurationError(f"{file}: {key} is {_shown(value)}; it must be {problem}")
+            raise ConfigurationError(f"{file}: {shown} is {_shown(value)}; it must be {problem}")
         is_path = kinds[key] is Path or _is_folder(key, value)
         name = key.replace("-", "_")
-        values[name] = str(file.parent / _path(value, f"{file}: {key}")) if is_path else value
+        values[name] = str(file.parent / _path(value, f"{file}: {shown}")) if is_path else value
     return values
 
 
@@ -133,18 +154,34 @@ def config_keys() -> dict[str, type]:
 
     `offline` is none: a file without a cloud says the same.
     """
-    parts = (part for part in fields(RouterOptions) if part.name != "offline")
-    return {part.name.replace("_", "-"): _kind(part.type) for part in parts} | _CHANNEL
+    keys = _keys(RouterOptions)
+    del keys["offline"]
+    return keys | _CHANNEL
+
+
+def serve_keys() -> dict[str, type]:
+    """The same for the table [serve]; a list is of text."""
+    return _keys(ServeOptions)
+
+
+def _keys(group: type) -> dict[str, type]:
+    return {part.name.replace("_", "-"): _kind(part.type) for part in fields(group)}
 
 
 def _kind(annotation: Any) -> type:
     """The type in Annotated[type | None, Option(...)]."""
-    kind: type = get_args(annotation)[0]
-    return next((part for part in get_args(kind) if part is not type(None)), kind)
+    kind: Any = get_args(annotation)[0]
+    if not isinstance(kind, type):  # type | None
+        kind = next(part for part in get_args(kind) if part is not type(None))
+    origin: type = get_origin(kind) or kind
+    return origin
 
 
 def _problem(value: object, kind: type) -> str:
     """What the value should be; empty if it is that."""
+    if kind is list:
+        right = isinstance(value, list) and all(isinstance(part, str) and part for part in value)
+        return "" if right else _WORDS[list]
     if issubclass(kind, Enum):
         choices = [member.value for member in kind]
         return "" if value in choices else f"one of {', '.join(choices)}"

@@ -64,7 +64,7 @@ def _origin(field: str, shown: str) -> str:
         config = load_config()
     except ConfigurationError:  # help or usage came before it
         return ""
-    value = config.values.get(field)
+    value = {**config.values, **config.serve}.get(field)
     return f" (set in {config.file})" if shown in {str(value), f"{value}.0"} else ""
 
 

@@ -19,6 +19,7 @@ from edgewise.generation.events import (
     Observer,
     Outcome,
     Refused,
+    Scored,
     Traces,
 )
 from edgewise.generation.result import Generation
@@ -47,10 +48,20 @@ class EventEmitter:
                         return found
         return None
 
-    def decided(self, decision: Decision, position: int, max_tokens: int, privacy: Privacy) -> None:
-        """A source was chosen for `max_tokens` more tokens, of a request with this `privacy`."""
+    def decided(
+        self,
+        decision: Decision,
+        position: int,
+        max_tokens: int,
+        privacy: Privacy | None = None,
+    ) -> None:
+        """A source was chosen for `max_tokens` more tokens, while the request had this `privacy`."""
         self._emit(
-            Decided, decision=decision, position=position, max_tokens=max_tokens, privacy=privacy
+            Decided,
+            decision=decision,
+            position=position,
+            max_tokens=max_tokens,
+            privacy=privacy or self.privacy,
         )
 
     def attempt_ended(
@@ -69,16 +80,21 @@ class EventEmitter:
         )
 
     def handed_over(
-        self, source: Source, position: int, tokens: int, why: Veto, privacy: Privacy
+        self,
+        source: Source,
+        position: int,
+        tokens: int,
+        why: Veto,
+        privacy: Privacy | None = None,
     ) -> None:
-        """`source` continues after `tokens` generated ones, of a request with this `privacy`."""
+        """`source` continues after `tokens` generated ones; `privacy` as of `decided`."""
         self._emit(
             HandedOver,
             source=source,
             position=position,
             tokens=tokens,
             why=why.code,
-            privacy=privacy,
+            privacy=privacy or self.privacy,
         )
 
     def hedged(self, source: Source, after: float) -> None:
@@ -101,6 +117,10 @@ class EventEmitter:
                 segments=ended.segments,
                 timings=ended.timings,
             )
+
+    def scored(self, outcome: Outcome, source: Source, tokens: int, total: float) -> None:
+        """A score has ended."""
+        self._emit(Scored, outcome=outcome, source=source, tokens=tokens, total=total)
 
     @property
     def _has_listener(self) -> bool:

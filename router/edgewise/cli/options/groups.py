@@ -9,8 +9,9 @@ from typing import Any, get_args
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 # The panels of a help page, in this order.
-PANELS = SAMPLING, ROUTING, MODEL, CLOUD, LIMITS, ASSUMED, CHANNEL = (
+PANELS = SAMPLING, HTTP, ROUTING, MODEL, CLOUD, LIMITS, ASSUMED, CHANNEL = (
     "Sampling",
+    "HTTP",
     "Routing",
     "Model",
     "Cloud",

@@ -1,12 +1,13 @@
 """The options that make the router: its model, its cloud, the limits of its device."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from edgewise import CloudSecurity, Limits, Mode, Router
+from edgewise import CloudSecurity, Limits, Mode, Observer, Privacy, Router
 from edgewise.cli.options.groups import CLOUD, LIMITS, MODEL, ROUTING
 from edgewise.cli.options.values import TOKEN_VARIABLE, file_path, not_empty, parse_size, read_token
 from edgewise.device.state import DeviceProbe, read_device_state
@@ -228,7 +229,13 @@ class RouterOptions(LimitOptions, CloudOptions):
         ),
     ] = Mode.PREFER_ON_DEVICE
 
-    def router(self, device: DeviceProbe = read_device_state) -> Router:
+    def router(
+        self,
+        device: DeviceProbe = read_device_state,
+        *,
+        default_privacy: Privacy = Privacy.ALLOW_CLOUD,
+        observers: Iterable[Observer] = (),
+    ) -> Router:
         """Raises ConfigurationError and ModelError."""
         return Router(
             self.model,
@@ -240,4 +247,6 @@ class RouterOptions(LimitOptions, CloudOptions):
             threads=self.threads,
             keep_alive=self.keep_alive,
             device=device,
+            default_privacy=default_privacy,
+            observers=observers,
         )
