@@ -258,10 +258,9 @@ class CloudSource:
         encoded, position = encode_request(request, self._vocabulary()), request.position
         trace = (("traceparent", attempt.traceparent),) if attempt.traceparent else ()
         with (
-            self.client.generate(encoded, attempt.time_left, trace) as call,
+            self.client.generate(encoded, attempt.time_left, trace, attempt.stop) as call,
             StallTimer(self._timeouts.first_token, call.cancel, attempt.thawed) as timer,
         ):
-            attempt.stop.add_callback(call.cancel)
             try:
                 for response in call:
                     validate_response(response, position, request, model.vocabulary_size)

@@ -4,14 +4,17 @@ import contextvars
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Self
+from typing import Self, TypeVar
 
 from edgewise.errors import StreamNotStartedError
 from edgewise.generation.loop import GenerationLoop
 from edgewise.generation.request import Request
 from edgewise.generation.result import Chunk, Generation
-from edgewise.policy.types import Decision
+from edgewise.options import PrivacyName
+from edgewise.policy.types import Decision, Privacy, Source, Veto
 from edgewise_edge import FinishReason
+
+Result = TypeVar("Result")
 
 
 class TextStream(Iterator[Chunk]):
@@ -59,9 +62,34 @@ class TextStream(Iterator[Chunk]):
         """Close."""
         self.close()
 
+    def change(
+        self,
+        *,
+        privacy: Privacy | PrivacyName | None = None,
+        first_token_budget: float | None = None,
+        latency_budget: float | None = None,
+    ) -> None:
+        """Change the request in mid-text; from any thread. None leaves an option as it is.
+
+        `privacy` can only become "private": when this returns, nothing more of it leaves the device.
+        A cloud that was writing is stopped, and the device continues. The budgets count from the
+        start of the request, as those that it started with. Whatever is given, the device's state is
+        looked at again at once. Does nothing once the text has ended. Raises RequestError.
+        """
+        self._loop.change(
+            privacy=privacy,
+            first_token_budget=first_token_budget,
+            latency_budget=latency_budget,
+        )
+
+    @property
+    def abandoned(self) -> dict[Source, Veto]:
+        """The sources that it has moved away from, and why."""
+        return self._loop.abandoned
+
     @property
     def request(self) -> Request:
-        """The complete request. Its `repr` shows no content."""
+        """The complete request, as it was last changed. Its `repr` shows no content."""
         return self._loop.request
 
     @property
@@ -101,21 +129,18 @@ class AsyncTextStream(AsyncIterator[Chunk]):
 
     async def __anext__(self) -> Chunk:
         """The next chunk."""
-        import asyncio  # takes 30 ms, so only for apps that use it
-
         if self._closed:
             raise StopAsyncIteration
-        try:
-            chunk = await asyncio.get_running_loop().run_in_executor(
-                self._thread, self._context.run, self._next
-            )
-        except BaseException:
-            self._close()
-            raise
+        chunk = await self._run(self._next)
         if chunk is None:
             self._close()
             raise StopAsyncIteration
         return chunk
+
+    async def start(self) -> None:
+        """Start without a chunk yet: `decision` is there then. Raises what Router.stream raises."""
+        if not self._closed:
+            await self._run(self._begin)
 
     async def aclose(self) -> None:
         """Stop here. `generation` then holds the answer so far, as cancelled."""
@@ -129,6 +154,25 @@ class AsyncTextStream(AsyncIterator[Chunk]):
         """Close."""
         self._close()
 
+    def change(
+        self,
+        *,
+        privacy: Privacy | PrivacyName | None = None,
+        first_token_budget: float | None = None,
+        latency_budget: float | None = None,
+    ) -> None:
+        """See TextStream.change; never waits. Raises StreamNotStartedError before it has started."""
+        self._started().change(
+            privacy=privacy,
+            first_token_budget=first_token_budget,
+            latency_budget=latency_budget,
+        )
+
+    @property
+    def abandoned(self) -> dict[Source, Veto]:
+        """The sources that it has moved away from, and why. Raises StreamNotStartedError."""
+        return self._started().abandoned
+
     @property
     def decision(self) -> Decision:
         """The decision in force. Raises StreamNotStartedError before the first chunk is requested."""
@@ -139,14 +183,30 @@ class AsyncTextStream(AsyncIterator[Chunk]):
         """The result so far. Raises StreamNotStartedError before the first chunk is requested."""
         return self._started().generation
 
+    async def _run(self, work: Callable[[], Result]) -> Result:
+        """In the thread. It ends with an error, or if the task is cancelled."""
+        import asyncio  # takes 30 ms, so only for apps that use it
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._thread, self._context.run, work
+            )
+        except BaseException:
+            self._close()
+            raise
+
     def _next(self) -> Chunk | None:
         """In the thread: the next chunk, None at the end."""
+        return next(self._begin(), None)
+
+    def _begin(self) -> TextStream:
+        """In the thread: the stream, which is started by the first call."""
         if self._stream is None:
             stream = self._start()
             self._stream = stream
             if self._closed:  # meanwhile
                 stream.close()
-        return next(self._stream, None)
+        return self._stream
 
     def _close(self) -> None:
         """Never waits: the thread stops after its current step."""
