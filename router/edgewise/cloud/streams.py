@@ -46,7 +46,7 @@ class CloudStreams:
                 f"window of {model.context_window}; shorten the prompt or lower max_tokens"
             )
         encoded, position = encode_request(request, self.vocabulary()), request.position
-        call = self.client.generate(encoded, attempt.time_left, _trace(attempt))
+        call = self.client.generate(encoded, attempt.time_left, _trace(attempt), attempt.stop)
         with closing(self._read(call, attempt)) as responses:
             for response in responses:
                 validate_response(response, position, request, model.vocabulary_size)
@@ -74,7 +74,7 @@ class CloudStreams:
                 "shorten the prompt"
             )
         message = pb.ScoreRequest(token_ids=ids, top=top, vocabulary=self.vocabulary())
-        call = self.client.score(message, attempt.time_left, _trace(attempt))
+        call = self.client.score(message, attempt.time_left, _trace(attempt), attempt.stop)
         with closing(self._read(call, attempt)) as responses:
             for response in responses:
                 scored = ids[position : position + len(response.scores)]
@@ -98,7 +98,6 @@ class CloudStreams:
             call as responses,
             StallTimer(timeouts.first_token, responses.cancel, attempt.thawed) as timer,
         ):
-            attempt.stop.add_callback(responses.cancel)
             try:
                 for response in responses:
                     if not _holds_something(response):
