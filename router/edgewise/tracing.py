@@ -12,7 +12,9 @@ from edgewise.generation.events import (
     GenerationEvent,
     HandedOver,
     Hedged,
+    Outcome,
     Refused,
+    Scored,
 )
 from edgewise.policy.types import Privacy, Source, VetoCode
 
@@ -66,6 +68,8 @@ class Tracing:
                 self._refused(event)
             case Completed():
                 self._completed(event)
+            case Scored():
+                self._scored(event)
 
     def traceparent(self, generation: str) -> str | None:
         """The W3C header with which another service's span joins that generation's trace.
@@ -133,6 +137,13 @@ class Tracing:
                 "gen_ai.response.time_to_first_chunk", event.timings.time_to_first_token
             )
         span.end(_nanoseconds(event.time))
+
+    def _scored(self, event: Scored) -> None:
+        if span := self._open.pop(event.generation, None):
+            span.set_attribute("gen_ai.usage.output_tokens", 0)
+            if event.outcome is Outcome.FAILED:
+                span.set_status(StatusCode.ERROR)
+            span.end(_nanoseconds(event.time))
 
     def _start(self, event: Decided | Refused) -> Span:
         attributes: dict[str, str | bool | int] = {

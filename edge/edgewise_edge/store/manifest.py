@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from edgewise_edge.checks import SAMPLING_RANGES, Range, check_sha256, shortened, shown
 from edgewise_edge.errors import ModelCorruptError, ModelIncompatibleError, ModelNotFoundError
+from edgewise_edge.store.chat_template import ChatTemplate
 from edgewise_edge.store.files import read_text
 
 MANIFEST_FILE = "manifest.json"
@@ -77,7 +78,8 @@ class Manifest:
 
     `memory` is what the runtime needs to load and run it, in bytes, as measured by the converter.
     `sampling` holds recommended settings, used as defaults. `conversion` records how the model was
-    converted and what accuracy that lost, for people only.
+    converted and what accuracy that lost, for people only. `chat_template` makes one text of a
+    conversation; None for a model that was not made for any.
     """
 
     name: str
@@ -88,6 +90,7 @@ class Manifest:
     memory: int
     sampling: dict[str, float] = field(default_factory=dict)
     conversion: dict[str, Any] = field(default_factory=dict)
+    chat_template: ChatTemplate | None = None
 
     def __post_init__(self) -> None:
         """Raise TypeError or KeyError for invalid values: JSON may hold any."""
@@ -136,6 +139,8 @@ class Manifest:
                     "convert the model again or update edgewise"
                 )
             raw["architecture"] = Architecture(**raw["architecture"])
+            if raw.get("chat_template") is not None:
+                raw["chat_template"] = ChatTemplate(**raw["chat_template"])
             raw["files"] = {name: FileRecord(**record) for name, record in raw["files"].items()}
             return cls(**raw)
         except (AttributeError, KeyError, TypeError) as error:
@@ -145,7 +150,10 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Write `manifest.json` to `folder`."""
-        text = json.dumps({"format": FORMAT, **asdict(self)}, indent=2, ensure_ascii=False)
+        fields = asdict(self)
+        if self.chat_template is None:
+            del fields["chat_template"]  # versions that do not know it read the manifest too
+        text = json.dumps({"format": FORMAT, **fields}, indent=2, ensure_ascii=False)
         (folder / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
 
     def verify(self, folder: Path, names: Iterable[str]) -> None:

@@ -28,11 +28,12 @@ from edgewise.errors import (
     SourceFailedError,
     VocabularyMismatchError,
 )
-from edgewise.generation.attempt import FREEZE, Attempt, AttemptOptions
+from edgewise.generation.attempt import FREEZE, Attempt, AttemptOptions, StopSignal
 from edgewise.generation.request import CloudTokenRequest
 from edgewise.generation.source import require_cloud_allowed
 from edgewise.latency.log import LatencyLog
 from edgewise.policy.types import CloudState, PredictedTime, Source, VetoCode
+from edgewise_edge import TokenScore
 from edgewise_proto import generation_pb2 as pb
 
 log = logging.getLogger("edgewise")
@@ -118,6 +119,15 @@ class CloudSource:
         require_cloud_allowed(request)
         run = partial(self._run, request)
         return Attempt(Source.IN_CLOUD, request.position, request.max_tokens, run, **options)
+
+    def score(
+        self, request: CloudTokenRequest, top: int, stop: StopSignal
+    ) -> tuple[TokenScore, ...]:
+        """The score of each of the request's tokens; see CloudTokenSource."""
+        require_cloud_allowed(request)
+        raise CloudRefusedError(
+            f"{self.address} cannot score {request.position} tokens (top {top}, {stop}) yet"
+        )
 
     def describe(self, attempt: Attempt | None = None) -> pb.GetModelResponse:
         """The model served there, read once for a connection.

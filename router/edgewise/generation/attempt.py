@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Self, TypedDict
 
+from edgewise.errors import SourceFailedError
 from edgewise.latency.measurement import Measurement
 from edgewise.policy.types import UNKNOWN, PolicyLimits, PredictedTime, Progress, Source, Veto
 from edgewise_edge.decoding.logprobs import TokenScore
@@ -60,8 +61,9 @@ class Attempt:
     """A context manager: iterate over it for the new tokens; leaving it ends the source's work.
 
     `run` generates the tokens and may raise one of errors.Failure. It is called when the first
-    token is requested; nothing runs before. Times are in seconds, without the time that the caller
-    takes between tokens.
+    token is requested; nothing runs before. Where the request asks for `logprobs`, it adds each
+    token's score to `scores` before it yields the token. Times are in seconds, without the time that
+    the caller takes between tokens.
     """
 
     source: Source
@@ -81,7 +83,9 @@ class Attempt:
     queued: float = 0.0  # the part of `first_token` spent in the service's queue, if reported
     alone: bool = True  # whether no other generation ran on the device at the same time
     tokens: int = 0
-    scores: deque[TokenScore] = field(default_factory=deque, repr=False)  # where it is asked for
+    scores: deque[TokenScore] = field(
+        default_factory=deque, repr=False
+    )  # not read yet; if asked for
     first_token: float | None = None  # from the moment the source was ready
     decode_time: float = 0.0  # from the first token to the last
     waiting_since: float | None = None  # time.monotonic() while a token is awaited
@@ -156,6 +160,15 @@ class Attempt:
         if self.timeout is None:
             return None
         return max(0.0, self.started + self.timeout - time.monotonic())
+
+    def take_score(self, token: int) -> TokenScore:
+        """The score of `token`, the one that was just read. Raises SourceFailedError without one."""
+        score = self.scores.popleft() if self.scores else None
+        if score is None or score.token_id != token:
+            raise SourceFailedError(
+                f"{self.source} sent a token without its log-probability, which was asked for"
+            )
+        return score
 
     def progress(self) -> Progress:
         """Its progress now; from any thread."""

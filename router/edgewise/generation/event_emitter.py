@@ -19,6 +19,7 @@ from edgewise.generation.events import (
     Observer,
     Outcome,
     Refused,
+    Scored,
     Traces,
 )
 from edgewise.generation.result import Generation
@@ -90,6 +91,10 @@ class EventEmitter:
                 segments=ended.segments,
                 timings=ended.timings,
             )
+
+    def scored(self, outcome: Outcome, source: Source, tokens: int, total: float) -> None:
+        """A score has ended."""
+        self._emit(Scored, outcome=outcome, source=source, tokens=tokens, total=total)
 
     @property
     def _has_listener(self) -> bool:

@@ -126,7 +126,8 @@ class GenerationLoop:
             for token in attempt:
                 if attempt.tokens == 1:  # not before: only then it knows how many tokens have room
                     response.begin_attempt(attempt)
-                if chunk := response.add_token(token, attempt.source):
+                score = None if self.request.logprobs is None else attempt.take_score(token)
+                if chunk := response.add_token(token, attempt.source, score):
                     yield chunk
                 if response.finished:
                     break

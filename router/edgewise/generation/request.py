@@ -49,6 +49,7 @@ class Request:
     latency_budget: float | None = None  # seconds
     hedge_after: float | None = None  # seconds
     sliding_window: bool = False
+    logprobs: int | None = None  # of each new token, and of so many likeliest ones
     offline: bool = False  # the router's offline switch
 
     def __post_init__(self) -> None:
@@ -103,6 +104,7 @@ class Request:
             "sampling": self.sampling,
             "end_ids": self.end_ids,
             "sliding_window": self.sliding_window,
+            "logprobs": self.logprobs,
         }
 
 

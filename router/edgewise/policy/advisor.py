@@ -50,12 +50,13 @@ class Advisor:
         """Why the running source should hand off now; None to continue."""
         return reconsider(decision, progress, request, *self._inputs(request, token_ids))
 
+    # A score asks for no new token, and takes at least as long as a first one.
     def _inputs(
         self, request: RoutingRequest, token_ids: Sequence[int]
     ) -> tuple[DeviceState, EdgeState, CloudState, PolicyLimits]:
         return (
             self._device_state(),
-            self._edge_state(token_ids, request.max_tokens),
+            self._edge_state(token_ids, max(1, request.max_tokens)),
             self._cloud(request),
             self.limits,
         )
@@ -64,4 +65,4 @@ class Advisor:
         # Not for a private request: reading the cloud's state may start a health probe.
         if self._cloud_state is None or request.privacy is not Privacy.ALLOW_CLOUD:
             return _NO_CLOUD
-        return self._cloud_state(request.prompt_tokens, request.max_tokens)
+        return self._cloud_state(request.prompt_tokens, max(1, request.max_tokens))

@@ -118,7 +118,7 @@ class RoutingRequest:
     mode: Mode
     privacy: Privacy
     prompt_tokens: int  # including the tokens generated so far
-    max_tokens: int  # still to generate
+    max_tokens: int  # still to generate; 0: only the prompt's score
     max_tokens_given: bool = True  # False: fewer are enough where no more fit
     sliding_window: bool = False  # the device may continue beyond its context window
     first_token_budget: float | None = None  # seconds left until the first token

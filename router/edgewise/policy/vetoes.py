@@ -53,7 +53,8 @@ def device_veto(
         return abandoned
     if not edge.availability.usable:
         return Veto(VetoCode.MODEL_UNAVAILABLE, edge.detail or f"the model is {edge.availability}")
-    if request.prompt_tokens >= edge.context_window and not request.sliding_window:
+    least = request.prompt_tokens + min(1, request.max_tokens)
+    if least > edge.context_window and not request.sliding_window:
         return Veto(VetoCode.CONTEXT_WINDOW, _too_long(request, edge.context_window))
     if veto := _memory_veto(device, edge, limits):
         return veto

@@ -7,15 +7,21 @@ from typing import Any
 from edgewise.device.model_in_use import ModelInUse
 from edgewise.device.state import DeviceProbe
 from edgewise.errors import Failure, NoSourceError, failure_veto
+from edgewise.generation.attempt import StopSignal
 from edgewise.generation.event_emitter import EventEmitter
 from edgewise.generation.events import Observer
 from edgewise.generation.loop import GenerationLoop
 from edgewise.generation.partial_response import PartialResponse
 from edgewise.generation.request import AllowCloudRequest, AnyRequest
 from edgewise.generation.request_builder import RequestBuilder
+from edgewise.generation.result import Score
 from edgewise.generation.source import CloudTokenSource, DeviceTokenSource, OpenAttempt, opener
+from edgewise.options import Prompt, ScoreOptions
 from edgewise.policy.advisor import Advisor
 from edgewise.policy.types import Decision, EdgeState, Mode, NoSource, PolicyLimits, Source
+from edgewise.router.scoring import Scoring, scorers
+from edgewise_edge import RequestError
+from edgewise_edge.decoding.generate import LOGPROBS
 
 
 class Dispatcher:
@@ -35,12 +41,12 @@ class Dispatcher:
         cloud_state = cloud.state if cloud else None
         self._advisor = Advisor(device_state, self._edge_state, cloud_state, limits)
 
-    def start(self, prompt: str, options: Mapping[str, Any]) -> GenerationLoop:
+    def start(self, prompt: Prompt, options: Mapping[str, Any]) -> GenerationLoop:
         """Raises as Router.stream()."""
         started = time.monotonic()
         source = self._model.for_text()  # from the first token to the last
         request = self._request_builder.build(prompt, options, source)
-        model = f"{source.manifest.name}@{source.manifest.revision}"
+        model = _named(source)
         emitter = EventEmitter(self._observers, model, request.privacy)
         # If the cloud is chosen anyway, the model is not loaded just to measure the device.
         calibrate_for = {Source.ON_DEVICE} if request.budgeted else set[Source]()
@@ -60,7 +66,27 @@ class Dispatcher:
             emitter=emitter,
         )
 
-    def decide(self, prompt: str, options: Mapping[str, Any]) -> Decision:
+    def score(self, prompt: Prompt, options: Mapping[str, Any], stop: StopSignal) -> Score:
+        """Raises as Router.score()."""
+        started = time.monotonic()
+        source = self._model.for_text()
+        top = options.get("top")
+        top = 0 if top is None else int(LOGPROBS.check("top", top, RequestError))
+        request = self._request_builder.build(prompt, options, source, ScoreOptions)
+        if self._cloud and request.budgeted and isinstance(request, AllowCloudRequest):
+            self._cloud.refresh()
+        model = _named(source)
+        return Scoring(
+            request=request,
+            model=model,
+            started=started,
+            sources=scorers(request, source, self._cloud, top, stop, self._advisor.limits),
+            advisor=self._advisor,
+            emitter=EventEmitter(self._observers, model, request.privacy),
+            stop=stop,
+        ).run()
+
+    def decide(self, prompt: Prompt, options: Mapping[str, Any]) -> Decision:
         """As Router.route()."""
         request = self._request_builder.build(prompt, options, self._model.for_text())
         return self._decide(request, calibrate_for=set(Source))
@@ -106,3 +132,7 @@ class Dispatcher:
         if isinstance(outcome, NoSource):
             raise NoSourceError(outcome)
         return outcome
+
+
+def _named(source: DeviceTokenSource) -> str:
+    return f"{source.manifest.name}@{source.manifest.revision}"

@@ -48,12 +48,13 @@ async def generation(
     """
     arrived = time.monotonic()
     async with service.queue.place():
-        left = _left(options, time.monotonic() - arrived)
+        left = remaining(options, time.monotonic() - arrived)
         async with service.router.astream(prompt, **left) as stream:  # type: ignore[arg-type]
             yield stream
 
 
-def _left(options: RequestOptions, waited: float) -> RequestOptions:
+def remaining(options: RequestOptions, waited: float) -> RequestOptions:
+    """The options, with what `waited` seconds left of the budgets."""
     left = options.copy()
     if budget := options.get("first_token_budget"):
         left["first_token_budget"] = max(budget - waited, _LEAST_BUDGET)

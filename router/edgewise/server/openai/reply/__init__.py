@@ -1,0 +1,1 @@
+"""What replies are made of, for all endpoints."""

@@ -1,0 +1,1 @@
+"""What requests hold, for all endpoints: fields, prompts, messages."""

@@ -1,0 +1,95 @@
+"""The request fields that OpenAI's endpoints share, as options of the router."""
+
+import hashlib
+
+from msgspec import Struct
+
+from edgewise.options import RequestOptions
+from edgewise.server.errors import HttpError
+from edgewise_edge import RequestError
+from edgewise_edge.checks import MAX_SEED, Range
+
+_SEEDS = Range(-(2**64), 2**64, whole=True)
+_MOST_STOPS = 64  # each one costs time with each token
+_SMALLEST_TOP_P = 1e-9  # OpenAI's 0 is the likeliest token alone
+
+
+class StreamOptions(Struct):
+    """What a stream also tells."""
+
+    include_usage: bool | None = None
+
+
+class SharedFields(Struct):
+    """Null means left out. Defaults are the model's own, or the router's."""
+
+    model: str | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None  # this and the next: not OpenAI's, the router's own
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: dict[int, float] | None = None
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether a stream ends with a chunk of usage."""
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+    def options(self, also_stop: tuple[str, ...] = ()) -> RequestOptions:
+        """Options of the router, without a length and without a seed. Raises HttpError."""
+        return {
+            "temperature": self.temperature,
+            "top_p": _SMALLEST_TOP_P if self.top_p == 0 else self.top_p,
+            "top_k": self.top_k,
+            "repetition_penalty": self.repetition_penalty,
+            "presence_penalty": self.presence_penalty,
+            "frequency_penalty": self.frequency_penalty,
+            "logit_bias": self.logit_bias,
+            "stop": [*self._stops(), *also_stop],
+        }
+
+    def _stops(self) -> list[str]:
+        stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        if stops == [""]:
+            return []
+        if len(stops) > _MOST_STOPS:
+            message = f"stop holds {len(stops)} texts; give at most {_MOST_STOPS}"
+            raise HttpError(400, message, param="stop")
+        if "" in stops:
+            raise HttpError(400, "stop holds an empty text; leave it out", param="stop")
+        return stops
+
+    def seed_of(self, choice: int) -> int | None:
+        """The seed of the choice with this number within its prompt; the first has the given one."""
+        if self.seed is None:
+            return None
+        check_number("seed", self.seed, _SEEDS)
+        if not choice:
+            return self.seed & MAX_SEED
+        digest = hashlib.sha256(f"{self.seed} {choice}".encode()).digest()
+        return int.from_bytes(digest[:8], "big") & MAX_SEED
+
+
+def check_number(name: str, value: float, allowed: Range) -> None:
+    """Raise HttpError unless the number of the field `name` is allowed."""
+    try:
+        allowed.check(name, value, RequestError)
+    except RequestError as error:
+        raise HttpError(400, str(error), param=name) from error
+
+
+def check_texts(name: str, prompts: int, each: int, most: int) -> None:
+    """Raise HttpError where a request asks for more texts than the server writes for one."""
+    if prompts * each > most:
+        asked = f"{prompts} prompts x {each}" if prompts > 1 else f"{each}"
+        raise HttpError(
+            400,
+            f"the request asks for {asked} texts; this server writes at most {most}",
+            param=name,
+        )

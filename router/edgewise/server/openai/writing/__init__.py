@@ -1,0 +1,1 @@
+"""The texts of a request while they are written, and their prompts' scores."""
