@@ -5,7 +5,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import pytest
-from pages import REBOUND, URL
+from pages import REBOUND, URL, until
 from playwright.sync_api import Page
 
 PORT = URL.rsplit(":", 1)[-1]
@@ -62,6 +62,7 @@ def test_a_cross_site_fetch_is_refused(page: Page, evil: str, path: str, kind: s
     page.goto(evil)
     seen = statuses(page)
     assert page.evaluate(FETCH, [URL + path, kind]) == "TypeError"
+    until(lambda: seen, page)
     assert seen == [403]
 
 
@@ -71,6 +72,7 @@ def test_a_cross_site_page_reads_no_model_names(page: Page, evil: str) -> None:
     seen = statuses(page)
     read = "url => fetch(url).then(reply => reply.text(), error => error.name)"
     assert page.evaluate(read, f"{URL}/v1/models") == "TypeError"
+    until(lambda: seen, page)
     assert seen == [403]
 
 

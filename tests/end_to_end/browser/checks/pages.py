@@ -1,7 +1,7 @@
 """Pages of one Chromium, as fixtures: a plugin of pytest."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -39,3 +39,12 @@ def ours(page: Page) -> Page:
     page.goto(URL)
     page.locator("#pace").fill("0")
     return page
+
+
+def until(happened: Callable[[], object], page: Page) -> None:
+    """Let the page run until this is true."""
+    for _ in range(PATIENCE // 20):
+        if happened():
+            return
+        page.wait_for_timeout(20)
+    pytest.fail("it did not happen in a minute")

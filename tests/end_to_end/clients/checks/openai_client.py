@@ -2,13 +2,17 @@
 
 import asyncio
 import os
+from importlib.util import find_spec
 
 import openai
 import pytest
 
 BASE = os.environ["EDGEWISE_URL"] + "/v1"
 BUSY = os.environ["EDGEWISE_BUSY_URL"] + "/v1"
-HttpClient = getattr(openai, "DefaultHttpx2Client", openai.DefaultHttpxClient)  # of version 3, of 2
+if find_spec("httpx2"):  # version 3 of openai needs it
+    from openai import DefaultHttpx2Client as HttpClient
+else:
+    from openai import DefaultHttpxClient as HttpClient
 PROMPT = "Once upon a time"
 GREEDY = {"max_tokens": 12, "temperature": 0}
 MESSAGES = [{"role": "user", "content": PROMPT}]
