@@ -226,3 +226,14 @@ def test_import_without_the_extra_says_how_to_install_it(monkeypatch: pytest.Mon
     monkeypatch.delitem(sys.modules, "edgewise.tracing")
     with pytest.raises(ConfigurationError, match=r"pip install opentelemetry-api"):
         import_module("edgewise.tracing")
+
+
+def test_generation_that_becomes_private_exports_no_span(traced: Traced) -> None:
+    """What was collected of it before is dropped."""
+    traced.tell(event(Decided))
+    assert traced.tracing.traceparent("g1")
+    traced.tell(
+        event(HandedOver, privacy=Privacy.PRIVATE), event(Completed, privacy=Privacy.PRIVATE)
+    )
+    assert not traced.spans
+    assert not traced.tracing.traceparent("g1")
