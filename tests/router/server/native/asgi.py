@@ -71,7 +71,7 @@ class Call:
         while more:
             message = await self._from_app.get()
             self.status = message.get("status", self.status)
-            more = message.get("more_body", True)
+            more = message["type"] == "http.response.start" or message.get("more_body", False)
             yield message.get("body", b"")
 
 
