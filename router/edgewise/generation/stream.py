@@ -4,7 +4,7 @@ import contextvars
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from edgewise.errors import StreamNotStartedError
 from edgewise.generation.loop import GenerationLoop
@@ -13,6 +13,9 @@ from edgewise.generation.result import Chunk, Generation
 from edgewise.options import PrivacyName
 from edgewise.policy.types import Decision, Privacy, Source, Veto
 from edgewise_edge import FinishReason
+
+if TYPE_CHECKING:
+    from edgewise.generation.read_ahead import ReadAhead
 
 Result = TypeVar("Result")
 
@@ -114,7 +117,7 @@ class TextStream(Iterator[Chunk]):
 
 class AsyncTextStream(AsyncIterator[Chunk]):
     """A TextStream for `async for` and `async with`. Leaving, closing or dropping it, or cancelling
-    the task that reads it, stops the work.
+    the task that reads it, stops the work. The work is up to 16 chunks ahead of who reads.
 
     Raises what Router.stream and TextStream raise, with the first chunk.
     """
@@ -126,12 +129,22 @@ class AsyncTextStream(AsyncIterator[Chunk]):
         self._context = contextvars.copy_context()  # the task's: tracing needs it
         # One thread, which ends when this object is collected.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="edgewise-async")
+        self._ahead: ReadAhead | None = None
+
+    def __del__(self) -> None:
+        """Dropped: nobody reads what the thread would go on to write."""
+        self._close()
 
     async def __anext__(self) -> Chunk:
         """The next chunk."""
         if self._closed:
             raise StopAsyncIteration
-        chunk = await self._run(self._next)
+        ahead = self._ahead or self._read_ahead(await self._run(self._begin))
+        try:
+            chunk = await ahead.get()
+        except BaseException:
+            self._close()
+            raise
         if chunk is None:
             self._close()
             raise StopAsyncIteration
@@ -143,8 +156,13 @@ class AsyncTextStream(AsyncIterator[Chunk]):
             await self._run(self._begin)
 
     async def aclose(self) -> None:
-        """Stop here. `generation` then holds the answer so far, as cancelled."""
+        """Stop here. `generation` then holds the answer so far, as cancelled.
+
+        Once there was a chunk, this waits for the step that runs.
+        """
         self._close()
+        if self._ahead and self._ahead.delivered:
+            await self._ahead.ended()
 
     async def __aenter__(self) -> Self:
         """Use as a context manager to be sure that it is closed."""
@@ -152,7 +170,7 @@ class AsyncTextStream(AsyncIterator[Chunk]):
 
     async def __aexit__(self, *_: object) -> None:
         """Close."""
-        self._close()
+        await self.aclose()
 
     def change(
         self,
@@ -195,9 +213,15 @@ class AsyncTextStream(AsyncIterator[Chunk]):
             self._close()
             raise
 
-    def _next(self) -> Chunk | None:
-        """In the thread: the next chunk, None at the end."""
-        return next(self._begin(), None)
+    def _read_ahead(self, stream: TextStream) -> "ReadAhead":
+        """Let the thread read. It holds no reference to this object, so that it can be dropped."""
+        import asyncio
+
+        from edgewise.generation.read_ahead import ReadAhead
+
+        ahead = self._ahead = ReadAhead(asyncio.get_running_loop())
+        self._thread.submit(self._context.run, ahead.fill, stream)
+        return ahead
 
     def _begin(self) -> TextStream:
         """In the thread: the stream, which is started by the first call."""
@@ -211,6 +235,8 @@ class AsyncTextStream(AsyncIterator[Chunk]):
     def _close(self) -> None:
         """Never waits: the thread stops after its current step."""
         self._closed = True
+        if self._ahead:
+            self._ahead.close()
         if self._stream is not None:
             self._stream.close()
         self._thread.shutdown(wait=False)
