@@ -6,9 +6,9 @@ from functools import wraps
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
 
 from edgewise.errors import ConfigurationError, UnknownOptionError
-from edgewise.policy.types import Availability, Mode, Privacy
+from edgewise.policy.types import Availability, DeviceState, Mode, Privacy
 from edgewise_edge.checks import Range, check_type, shown
-from edgewise_edge.decoding.generate import LOGPROBS
+from edgewise_edge.decoding.logprobs import TOP
 
 DEFAULT_MAX_TOKENS = 128
 
@@ -53,6 +53,8 @@ class RequestOptions(TypedDict, total=False):
       token for that long; the first to answer wins.
     - `sliding_window` (True or False; default: False): continue on the device past its context
       window, dropping the start of the text.
+    - `device` (function; default: the router's): returns a DeviceState to use for this request
+      alone, which is asked again while it runs: what if the battery were low?
     """
 
     max_tokens: int | None
@@ -72,6 +74,7 @@ class RequestOptions(TypedDict, total=False):
     latency_budget: float | None
     hedge_after: float | None
     sliding_window: bool | None
+    device: Callable[[], DeviceState] | None
 
 
 class ScoreOptions(TypedDict, total=False):
@@ -84,18 +87,20 @@ class ScoreOptions(TypedDict, total=False):
       "private" keeps the prompt on the device.
     - `first_token_budget` (seconds above 0; default: none): the time for it, which decides the source.
       It is compared with the predicted time to a first token.
+    - `device` (function; default: the router's): returns a DeviceState to use for this score alone.
     """
 
     top: int | None
     mode: Mode | ModeName | None
     privacy: Privacy | PrivacyName | None
     first_token_budget: float | None
+    device: Callable[[], DeviceState] | None
 
 
 # What clocks, threads and gRPC can wait for is the limit of seconds.
 REQUEST_RANGES: Mapping[str, Range] = {
     "max_tokens": Range(1, 2**31 - 1, whole=True),
-    "logprobs": LOGPROBS,
+    "logprobs": TOP,
     "first_token_budget": Range(0, 10**6, above=True, unit="seconds"),
     "latency_budget": Range(0, 10**6, above=True, unit="seconds"),
     "hedge_after": Range(0, 10**6, above=True, unit="seconds"),
@@ -119,10 +124,12 @@ def require_type(name: str, value: object, kind: type, expected: str) -> None:
     check_type(name, value, kind, expected, ConfigurationError)
 
 
-def require_function(name: str, value: object, expected: str) -> None:
-    """Raise ConfigurationError unless `value` can be called, without `await`."""
+def require_function(
+    name: str, value: object, expected: str, error: type[Exception] = ConfigurationError
+) -> None:
+    """Raise `error` unless `value` can be called, without `await`."""
     if not callable(value) or inspect.iscoroutinefunction(value):
-        raise ConfigurationError(f"{name} is {shown(value)}; it must be {expected}")
+        raise error(f"{name} is {shown(value)}; it must be {expected}")
 
 
 def require_known(options: Mapping[str, object], valid: Sequence[str]) -> None:

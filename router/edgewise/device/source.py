@@ -253,7 +253,8 @@ class DeviceSource:
                     uncached = request.position - model.cached_prefix(request.token_ids)
                     attempt.ready(uncached=uncached, load_time=load_time)
                     yield from model.stream_tokens(request, attempt.stop, attempt.scores.append)
-                if attempt.handoff and attempt.handoff.code is VetoCode.MEMORY:
+                short = attempt.handoff and attempt.handoff.code is VetoCode.MEMORY
+                if short and not attempt.what_if:
                     self.unload()  # frees the memory that the device is short of
             finally:
                 self._learn(attempt)

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Self, TypedDict
+from typing import Self, TypedDict, TypeVar
 
 from edgewise.errors import SourceFailedError
 from edgewise.latency.measurement import Measurement
@@ -20,19 +20,30 @@ _MIN_MEASURED_TOKENS = (
 FREEZE = 0.5
 
 
+Started = TypeVar("Started")
+
+
 class StopSignal(threading.Event):
     """An event with callbacks, to wake code that is blocked on something else."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._lock = threading.Lock()
+        # Re-entrant: the garbage collector may end a stream at any point, in any thread.
+        self._lock = threading.RLock()
         self._callbacks: list[Callable[[], object]] = []
+        self._cancels: list[Callable[[], object]] = []  # called with the lock held
 
     def set(self) -> None:
-        """Set it and run the callbacks, once: all of them, even if one raises."""
-        with self._lock:
+        """Set it and run the callbacks, once: all of them, even if one raises.
+
+        When it returns, in whichever thread, what `start_unless_set` started is cancelled.
+        """
+        with self._lock, ExitStack() as calls:
             super().set()
             callbacks, self._callbacks = self._callbacks, []
+            cancels, self._cancels = self._cancels, []
+            for cancel in cancels:
+                calls.callback(cancel)
         with ExitStack() as calls:
             for callback in reversed(callbacks):
                 calls.callback(callback)
@@ -45,6 +56,24 @@ class StopSignal(threading.Event):
                 return
         callback()
 
+    def start_unless_set(
+        self, start: Callable[[], Started], cancel: Callable[[Started], object]
+    ) -> Started | None:
+        """What `start` returns, or None, without calling it, once the signal is set.
+
+        Setting the signal waits for `start`, so neither may block, and then calls `cancel` with what
+        it returned: nothing goes on after that.
+        """
+        with self._lock:
+            if self.is_set():
+                return None
+            started = start()
+            if self.is_set():  # by the garbage collector, in this thread
+                cancel(started)
+            else:
+                self._cancels.append(lambda: cancel(started))
+            return started
+
 
 class AttemptOptions(TypedDict, total=False):
     """What the generation loop knows about an attempt. All may be left out."""
@@ -54,6 +83,7 @@ class AttemptOptions(TypedDict, total=False):
     traceparent: str | None  # the W3C trace it belongs to
     limits: PolicyLimits | None  # of the device: `max_queue` and `queue_timeout` are for its queue
     may_wait: bool  # for a place in a full queue: no other source may answer
+    what_if: bool  # the state of the device is made up for this request: no other may notice
 
 
 @dataclass(slots=True, eq=False)
@@ -75,6 +105,7 @@ class Attempt:
     traceparent: str | None = None
     limits: PolicyLimits | None = None
     may_wait: bool = False
+    what_if: bool = False
     started: float = field(default_factory=time.monotonic)
     stop: StopSignal = field(default_factory=StopSignal)
     handoff: Veto | None = None  # why it was stopped, if the other source is to continue

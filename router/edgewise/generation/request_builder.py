@@ -15,6 +15,7 @@ from edgewise.options import (
     Prompt,
     RequestOptions,
     parse_choice,
+    require_function,
     require_known,
 )
 from edgewise.policy.types import Mode, Privacy
@@ -54,6 +55,8 @@ class RequestBuilder:
         require_known(options, tuple(known.__annotations__))
         text, ids = _text_or_ids(prompt, model.tokenizer)
         given = {name: value for name, value in options.items() if value is not None}
+        if probe := given.pop("device", None):  # the dispatcher's
+            require_function("device", probe, "a function that returns a DeviceState", RequestError)
         given.pop("top", None)  # a score's, which is no matter of the request's
         requested = given.pop("privacy", None)
         privacy = resolve_privacy(  # before anything else

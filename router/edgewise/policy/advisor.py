@@ -35,6 +35,13 @@ class Advisor:
     ) -> None:
         self._device_state, self._edge_state = device_state, edge_state
         self._cloud_state, self.limits = cloud_state, limits
+        self.what_if = False  # whether the device's state is made up for one request
+
+    def on(self, device_state: Callable[[], DeviceState]) -> "Advisor":
+        """One for a single request, on a device that is made up for it."""
+        advisor = Advisor(device_state, self._edge_state, self._cloud_state, self.limits)
+        advisor.what_if = True
+        return advisor
 
     def decide(self, request: RoutingRequest, token_ids: Sequence[int]) -> Decision | NoSource:
         """Choose a source for the tokens that follow `token_ids`."""

@@ -16,7 +16,7 @@ from edgewise.generation.source import require_cloud_allowed
 from edgewise.options import require_type
 from edgewise.policy.types import CloudState, Source
 from edgewise.testing.scripts import Script
-from edgewise.testing.source import BYTES, SECONDS, WINDOW, Answer, ScriptedSource
+from edgewise.testing.source import BYTES, SECONDS, WINDOW, Answer, ReceivedRequest, ScriptedSource
 from edgewise_edge import Tokenizer, TokenScore
 
 ADDRESS = "scripted cloud"
@@ -92,6 +92,11 @@ class ScriptedCloud(ScriptedSource):
 
     def close(self) -> None:
         """Do nothing: there is no connection."""
+
+    def _receive(self, received: ReceivedRequest, attempt: Attempt) -> bool:
+        """Nothing is sent for an attempt that was stopped before, as by the real cloud."""
+        receive = partial(super()._receive, received, attempt)
+        return bool(attempt.stop.start_unless_set(receive, bool))
 
     def _connect(self) -> None:
         if not self.reachable:

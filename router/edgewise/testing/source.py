@@ -88,7 +88,8 @@ class ScriptedSource:
         generated = request.position - request.prompt_tokens
         rest = (*self.tokenizer.encode(answer), *self.tokenizer.end_ids)[generated:]
         with self._queue.place(attempt, limits):
-            self.requests.append(received)
+            if not self._receive(received, attempt):
+                return
             attempt.ready(uncached=request.position)
             tokens = self._next_script(iter(rest[: request.max_tokens]), attempt)
             if request.logprobs is None:
@@ -124,6 +125,11 @@ class ScriptedSource:
         size = self.tokenizer.size
         likeliest = [((token + rank) % size, LOGPROB - rank) for rank in range(min(top, size))]
         return TokenScore(token, LOGPROB, tuple(likeliest))
+
+    def _receive(self, received: ReceivedRequest, _attempt: Attempt) -> bool:
+        """Take the request; whether it is to run."""
+        self.requests.append(received)
+        return True
 
     def _received(self, request: TokenRequest) -> ReceivedRequest:
         ids, end_of_prompt = list(request.token_ids), request.prompt_tokens

@@ -263,6 +263,16 @@ class AssumedDevice:
         ),
     ] = None
 
+    no_network: Annotated[
+        bool,
+        typer.Option(
+            "--no-network",
+            help="It has no network.",
+            show_default="this device's",
+            rich_help_panel=ASSUMED,
+        ),
+    ] = False
+
     def over(self, state: DeviceState) -> DeviceState:
         """`state` with these assumptions. Raises ConfigurationError for an invalid size."""
         if self.battery is not None:
@@ -272,4 +282,6 @@ class AssumedDevice:
         if self.available_memory is not None:
             size = parse_size("available_memory", self.available_memory)
             state = replace(state, available_memory=size)
+        if self.no_network:
+            state = replace(state, network=False)
         return state
