@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+READ_AHEAD = 16  # chunks
+
 
 class TextStream(Iterator[Chunk]):
     """A context manager: iterate over it for chunks. Leaving, closing or dropping it cancels it.
@@ -117,7 +119,8 @@ class TextStream(Iterator[Chunk]):
 
 class AsyncTextStream(AsyncIterator[Chunk]):
     """A TextStream for `async for` and `async with`. Leaving, closing or dropping it, or cancelling
-    the task that reads it, stops the work. The work is up to 16 chunks ahead of who reads.
+    the task that reads it, stops the work. The work is up to `read_ahead` chunks ahead of who reads (16, unless it is set before
+    the first). With 1, who reads slowly sees a handoff at once.
 
     Raises what Router.stream and TextStream raise, with the first chunk.
     """
@@ -126,6 +129,7 @@ class AsyncTextStream(AsyncIterator[Chunk]):
         self._start = start
         self._stream: TextStream | None = None
         self._closed = False
+        self.read_ahead = READ_AHEAD
         self._context = contextvars.copy_context()  # the task's: tracing needs it
         # One thread, which ends when this object is collected.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="edgewise-async")
@@ -227,7 +231,7 @@ class AsyncTextStream(AsyncIterator[Chunk]):
 
         from edgewise.generation.read_ahead import ReadAhead
 
-        ahead = self._ahead = ReadAhead(asyncio.get_running_loop())
+        ahead = self._ahead = ReadAhead(asyncio.get_running_loop(), self.read_ahead)
         self._thread.submit(self._context.run, ahead.fill, stream)
         return ahead
 
