@@ -157,7 +157,7 @@ def test_the_config_file_has_a_table_for_it(edgewise, tmp_path: Path) -> None:
     """Its keys are checked as the others are, and a message names the file."""
     file = tmp_path / "config.toml"
     for text, message in {
-        '[serve]\nhost = "0.0.0.0"': f"--host is '0.0.0.0' (set in {file}), which other machines",
+        '[serve]\nhost = "0.0.0.0"': f"or serve on 127.0.0.1 (set in {file})",
         "[serve]\nports = 1": "unknown key 'serve.ports'; did you mean 'port'?",
         '[serve]\nport = "1"': 'serve.port is "1"; it must be a whole number',
         '[serve]\nallow-origin = "x"': "serve.allow-origin is",
