@@ -11,8 +11,8 @@ from typing import Self
 
 from edgewise_edge.checks import Range, check_type
 from edgewise_edge.decoding.generate import OnScore, TokenRequest, generate_tokens
-from edgewise_edge.decoding.logprobs import TokenScore
-from edgewise_edge.decoding.scoring import TOP, checked_ids, score_tokens
+from edgewise_edge.decoding.logprobs import TOP, TokenScore
+from edgewise_edge.decoding.scoring import checked_ids, score_tokens
 from edgewise_edge.decoding.tokenizer import TOKENIZER_FILES, Tokenizer
 from edgewise_edge.errors import (
     EdgeError,

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
 from edgewise.errors import ConfigurationError, UnknownOptionError
 from edgewise.policy.types import Availability, DeviceState, Mode, Privacy
 from edgewise_edge.checks import Range, check_type, shown
-from edgewise_edge.decoding.generate import LOGPROBS
+from edgewise_edge.decoding.logprobs import TOP
 
 DEFAULT_MAX_TOKENS = 128
 
@@ -100,7 +100,7 @@ class ScoreOptions(TypedDict, total=False):
 # What clocks, threads and gRPC can wait for is the limit of seconds.
 REQUEST_RANGES: Mapping[str, Range] = {
     "max_tokens": Range(1, 2**31 - 1, whole=True),
-    "logprobs": LOGPROBS,
+    "logprobs": TOP,
     "first_token_budget": Range(0, 10**6, above=True, unit="seconds"),
     "latency_budget": Range(0, 10**6, above=True, unit="seconds"),
     "hedge_after": Range(0, 10**6, above=True, unit="seconds"),

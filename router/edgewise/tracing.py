@@ -145,7 +145,7 @@ class Tracing:
     def _scored(self, event: Scored) -> None:
         if span := self._open.pop(event.generation, None):
             span.set_attribute("gen_ai.usage.output_tokens", 0)
-            if event.outcome is Outcome.FAILED:
+            if event.outcome == Outcome.FAILED:
                 span.set_status(StatusCode.ERROR)
             span.end(_nanoseconds(event.time))
 

@@ -62,11 +62,12 @@ class GatedPrograms:
         self.calls: deque[str] = deque(maxlen=1000)  # decode, prefill or score
         self.before: dict[str, Callable[[], None]] = {}  # called before a program; may raise
         self.change_logits: Callable[[NDArray[np.float32]], None] | None = None  # in place
+        self.change_scores: Callable[[NDArray[np.float32]], None] | None = None  # likewise
 
     def behave(self) -> None:
         """Open the gates, and take back all that a test has set."""
         self.before.clear()
-        self.change_logits = None
+        self.change_logits = self.change_scores = None
         self.decode_gate.open()
         self.prefill_gate.open()
         self.score_gate.open()
@@ -92,7 +93,11 @@ class GatedPrograms:
         self, tokens: list[int], following: list[int], slot: int, position: int, context: int
     ) -> NDArray[np.float32]:
         self._begin("score", self.score_gate)
-        return self._programs.score(tokens, following, slot, position, context)
+        scores = self._programs.score(tokens, following, slot, position, context)
+        if self.change_scores:
+            scores = scores.copy()
+            self.change_scores(scores)
+        return scores
 
     def copy(self, source: int, target: int) -> None:
         self._programs.copy(source, target)

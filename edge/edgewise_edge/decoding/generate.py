@@ -9,12 +9,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise_edge.checks import Range
-from edgewise_edge.decoding.logprobs import MAX_TOP, TokenScore, token_score
+from edgewise_edge.decoding.logprobs import TOP, TokenScore, token_score
 from edgewise_edge.decoding.sampling import SamplingParams, sample
 from edgewise_edge.errors import ContextOverflowError, RequestError
-
-LOGPROBS = Range(0, MAX_TOP, whole=True)
 
 OnScore = Callable[[TokenScore], object]
 
@@ -81,7 +78,7 @@ class TokenRequest:
         if not 0 <= min(self.token_ids) <= max(self.token_ids) < vocabulary_size:
             raise RequestError(f"a token id is not in the vocabulary of {vocabulary_size} tokens")
         if self.logprobs is not None:
-            LOGPROBS.check("logprobs", self.logprobs, RequestError)
+            TOP.check("logprobs", self.logprobs, RequestError)
         self.sampling.check(vocabulary_size)
 
     def require_room(self, context_window: int) -> None:

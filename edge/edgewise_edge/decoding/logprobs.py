@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewise_edge.checks import Range
+
 MAX_TOP = 20  # likeliest tokens that can be asked for at each position
+TOP = Range(0, MAX_TOP, whole=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from edgewise_edge.checks import Range, plain_number
-from edgewise_edge.decoding.logprobs import MAX_TOP, TokenScore
+from edgewise_edge.decoding.logprobs import TokenScore
 from edgewise_edge.errors import ContextOverflowError, RequestError, RuntimeFailedError
-
-TOP = Range(0, MAX_TOP, whole=True)
 
 
 class ScoreSession(Protocol):

@@ -108,7 +108,7 @@ def generate(
 def score(
     router: RouterOptions, request: ScoreOptions, prompt: Prompt = None, json_: Json = False
 ) -> None:
-    """Show how likely the model finds PROMPT, token by token. A summary goes to standard error."""
+    """Show how likely each token of PROMPT is. A summary goes to standard error."""
     text = read_prompt(prompt)
     with waiting("reading the prompt"), router.router() as running:
         found = running.score(text, **request.request())

@@ -3,12 +3,13 @@
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import grpc
+from google.protobuf.message import Message
 
 from edgewise.cloud.channel import open_channel
 from edgewise.cloud.config import CloudSecurity
@@ -76,21 +77,41 @@ class CloudClient:
         with self._stub() as stub:
             return stub.GetLoad(request, timeout=timeout, metadata=self._metadata)
 
-    @contextmanager
     def generate(
         self,
         message: pb.GenerateRequest,
         timeout: float | None,
         metadata: Metadata,
         stop: StopSignal,
-    ) -> Iterator[Any]:
+    ) -> AbstractContextManager[Any]:
         """A call that yields responses as they arrive; leaving the block or setting `stop` cancels it.
 
         Once `stop` is set nothing is sent: it raises CloudBusyError.
         """
+        return self._streaming("Generate", message, timeout, metadata, stop)
+
+    def score(
+        self,
+        message: pb.ScoreRequest,
+        timeout: float | None,
+        metadata: Metadata,
+        stop: StopSignal,
+    ) -> AbstractContextManager[Any]:
+        """As `generate`."""
+        return self._streaming("Score", message, timeout, metadata, stop)
+
+    @contextmanager
+    def _streaming(
+        self,
+        method: str,
+        message: Message,
+        timeout: float | None,
+        metadata: Metadata,
+        stop: StopSignal,
+    ) -> Iterator[Any]:
         with self._stub(caller_deadline=timeout is not None) as stub:
             metadata = (*self._metadata, *metadata)
-            start = partial(stub.Generate, message, timeout=timeout, metadata=metadata)
+            start = partial(getattr(stub, method), message, timeout=timeout, metadata=metadata)
             call = self._started(start, stop)
             try:
                 yield call

@@ -25,6 +25,7 @@ class PartialResponse:
         self._first_token_at: float | None = None
         self._last_token_at: float | None = None
         self._scores: list[TokenScore] = []  # one for each token, if the request asks for them
+        self._end_score: TokenScore | None = None  # of the end token, which is none of the tokens
         self._unshown: list[int] = []  # tokens whose text is held back
         self._pieces: list[str] = []
 
@@ -66,10 +67,12 @@ class PartialResponse:
         if len(self._transcript.token_ids) > len(self._sources):  # not an end token
             self._last_token_at = time.monotonic()
             self._first_token_at = self._first_token_at or self._last_token_at
+            if score:  # before its source, which another thread counts
+                self._scores.append(score)
             self._sources.append(source)
             self._unshown.append(token)
-            if score:
-                self._scores.append(score)
+        else:
+            self._end_score = score
         if not text:
             return None
         self._pieces.append(text)
@@ -103,6 +106,7 @@ class PartialResponse:
             ),
             seed=self.request.sampling.seed,
             logprobs=None if self.request.logprobs is None else tuple(self._scores[:tokens]),
+            end_logprob=self._end_score,
         )
 
     def _latest_scores(self, count: int) -> tuple[TokenScore, ...]:

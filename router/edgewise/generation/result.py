@@ -56,6 +56,7 @@ class Generation:
     timings: Timings
     seed: int
     logprobs: tuple[TokenScore, ...] | None = None  # of each of token_ids, if asked for
+    end_logprob: TokenScore | None = None  # of the end token, where one ended the answer
 
     def __str__(self) -> str:
         """The text."""

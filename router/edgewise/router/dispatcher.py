@@ -22,7 +22,7 @@ from edgewise.policy.advisor import Advisor
 from edgewise.policy.types import Decision, EdgeState, Mode, NoSource, PolicyLimits, Source
 from edgewise.router.scoring import Scoring, scorers
 from edgewise_edge import RequestError
-from edgewise_edge.decoding.generate import LOGPROBS
+from edgewise_edge.decoding.logprobs import TOP
 
 
 class Dispatcher:
@@ -72,7 +72,7 @@ class Dispatcher:
         started = time.monotonic()
         source = self._model.for_text()
         top = options.get("top")
-        top = 0 if top is None else int(LOGPROBS.check("top", top, RequestError))
+        top = 0 if top is None else int(TOP.check("top", top, RequestError))
         request = self._request_builder.build(prompt, options, source, ScoreOptions)
         if self._cloud and request.budgeted and isinstance(request, AllowCloudRequest):
             self._cloud.refresh()

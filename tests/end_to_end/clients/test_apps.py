@@ -16,6 +16,7 @@ CHECKS = Path(__file__).parent / "checks"
         ("llama-index", ["openai_client.py", "llama_index_client.py"]),  # with version 2 of openai
     ],
 )
-def test_apps(environment: str, files: list[str], server: str) -> None:
+def test_apps(environment: str, files: list[str], server: str, busy_server: str) -> None:
     """All checks of these apps pass."""
-    run_checks(environment, *(CHECKS / file for file in files), EDGEWISE_URL=server)
+    servers = {"EDGEWISE_URL": server, "EDGEWISE_BUSY_URL": busy_server}
+    run_checks(environment, *(CHECKS / file for file in files), **servers)

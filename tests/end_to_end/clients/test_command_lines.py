@@ -52,16 +52,14 @@ def test_curl_lists_the_models(server: str) -> None:
     assert json.loads(curl(f"{server}/v1/models"))["object"] == "list"
 
 
-@pytest.mark.parametrize(
-    ("model", "option"), [("tales", "--stream"), ("tales-chat", "--no-stream")]
-)
+@pytest.mark.parametrize(("model", "options"), [("tales", []), ("tales-chat", ["--no-stream"])])
 def test_llm_prints_the_text(
-    server: str, text: str, model: str, option: str, tmp_path: Path
+    server: str, text: str, model: str, options: list[str], tmp_path: Path
 ) -> None:
     """With a completion model and a chat model, described in a file as llm's manual says."""
     (tmp_path / "extra-openai-models.yaml").write_text(MODELS.format(server=server))
-    options = ["-o", "max_tokens", "12", "-o", "temperature", "0", option]
+    greedy = ["-o", "max_tokens", "12", "-o", "temperature", "0"]
     result = run_client(
-        client("apps", "llm"), "-m", model, PROMPT, *options, LLM_USER_PATH=str(tmp_path)
+        client("apps", "llm"), "-m", model, PROMPT, *greedy, *options, LLM_USER_PATH=str(tmp_path)
     )
     assert result.stdout.strip() == text.strip(), result.stderr

@@ -72,11 +72,16 @@ def test_scores_of_what_a_stop_string_cuts_off_are_in_no_chunk() -> None:
     assert len(stream.generation.token_ids) > len(shown)
 
 
-def test_score_of_the_end_token_is_dropped_with_it() -> None:
-    """It is no part of the answer."""
-    stream = new_stream({DEVICE: new_device(TEXT)}, FakeAdvisor(), logprobs=0)
-    chunks_of(stream)
-    assert ids_of(stream.generation.logprobs) == IDS
+def test_score_of_the_end_token_has_a_place_of_its_own() -> None:
+    """It is no part of the answer; where something else ends that, there is none."""
+    ends = new_stream({DEVICE: new_device(TEXT)}, FakeAdvisor(), logprobs=0)
+    chunks_of(ends)
+    assert ids_of(ends.generation.logprobs) == IDS
+    assert ends.generation.end_logprob.token_id in TOKENIZER.end_ids
+    for options in ({"max_tokens": 3}, {"stop": ("fox",)}):
+        cut = new_stream({DEVICE: new_device(TEXT)}, FakeAdvisor(), logprobs=0, **options)
+        chunks_of(cut)
+        assert cut.generation.end_logprob is None
 
 
 def test_scores_of_an_attempt_that_lost_a_hedge_are_dropped() -> None:

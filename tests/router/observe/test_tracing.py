@@ -19,6 +19,7 @@ from edgewise.generation.events import (
     HandedOver,
     Hedged,
     Refused,
+    Scored,
 )
 from edgewise.generation.result import Timings
 from edgewise.policy.types import Privacy
@@ -70,6 +71,20 @@ def test_generation_is_a_span_by_the_conventions(traced: Traced) -> None:
         "gen_ai.usage.input_tokens": 7,
         "gen_ai.usage.output_tokens": 5,
     }
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status"), [("finished", StatusCode.UNSET), ("failed", StatusCode.ERROR)]
+)
+def test_score_is_a_span_without_new_tokens(
+    traced: Traced, outcome: str, status: StatusCode
+) -> None:
+    """From the decision to the end."""
+    traced.tell(event(Decided, max_tokens=0), event(Scored, time=1002.0, outcome=outcome))
+    (span,) = traced.spans
+    assert (span.end_time, span.status.status_code) == (1002 * 10**9, status)
+    assert span.attributes["gen_ai.usage.input_tokens"] == 7
+    assert span.attributes["gen_ai.usage.output_tokens"] == 0
 
 
 def test_attempts_are_child_spans_and_the_rest_are_events(traced: Traced) -> None:

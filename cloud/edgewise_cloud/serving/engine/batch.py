@@ -166,7 +166,7 @@ class Batch:
         following = sequence.tokens[start + 1 : start + 1 + SCORE_CHUNK]
         tokens = sequence.tokens[start : start + len(following)]
         self._prefilling.append(sequence)
-        scores = () if start else (TokenScore(sequence.tokens[0], None),)
+        scores: tuple[TokenScore, ...] = () if start else (TokenScore(sequence.tokens[0], None),)
         if tokens:
             padding = [0] * (SCORE_CHUNK - len(tokens))
             packed = self._programs.score(

@@ -7,7 +7,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from edgewise_cloud.serving.model.layout import Tensor
-from edgewise_edge.decoding.logprobs import MAX_TOP, TokenScore
+from edgewise_edge.decoding.logprobs import MAX_TOP, TokenScore, token_scores
 
 _GROUP = 64  # tokens of the vocabulary whose largest logit is compared first
 
@@ -30,14 +30,9 @@ def unpack_scores(
     packed: NDArray[np.float32], following: Sequence[int], top: int
 ) -> tuple[TokenScore, ...]:
     """The scores of `following`, each with the `top` likeliest tokens there."""
-    likeliest = packed.shape[1] // 2
+    packed, likeliest = packed[: len(following)], packed.shape[1] // 2
     logprobs, ids = packed[:, 1 : 1 + top], packed[:, 1 + likeliest : 1 + likeliest + top]
-    return tuple(
-        TokenScore(token, logprob, tuple(zip(map(int, at), likely, strict=True)))
-        for token, logprob, at, likely in zip(
-            following, packed[:, 0].tolist(), ids.tolist(), logprobs.tolist(), strict=False
-        )
-    )
+    return tuple(token_scores(following, packed[:, 0], ids.astype(np.int32), logprobs))
 
 
 def _likeliest(logits: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,10 +1,10 @@
 """From request messages to the engine's requests, and from its scores to messages."""
 
-from edgewise_edge.checks import Range
 from edgewise_edge.decoding.generate import FinishReason, TokenRequest
-from edgewise_edge.decoding.logprobs import MAX_TOP, TokenScore
+from edgewise_edge.decoding.logprobs import TOP, TokenScore
 from edgewise_edge.decoding.sampling import SamplingParams
-from edgewise_edge.errors import ContextOverflowError, RequestError
+from edgewise_edge.decoding.scoring import checked_ids
+from edgewise_edge.errors import RequestError
 from edgewise_edge.store.manifest import Architecture
 from edgewise_proto import generation_pb2 as pb
 
@@ -52,16 +52,11 @@ def generation_request(message: pb.GenerateRequest, model: Architecture) -> Toke
 
 def score_request(message: pb.ScoreRequest, model: Architecture) -> TokenRequest:
     """The request for a score: one for no new tokens. Raises RequestError for invalid values."""
-    if not message.token_ids:
-        raise RequestError("token_ids is empty; give at least one token")
-    if len(message.token_ids) > model.context_window:
-        raise ContextOverflowError(len(message.token_ids), model.context_window)
-    if max(message.token_ids) >= model.vocabulary_size:
-        raise RequestError(f"a token id is not in the vocabulary of {model.vocabulary_size} tokens")
-    Range(0, MAX_TOP, whole=True).check("top", message.top, RequestError)
+    ids = checked_ids(message.token_ids, model.context_window, model.vocabulary_size)
+    TOP.check("top", message.top, RequestError)
     return TokenRequest(
-        token_ids=tuple(message.token_ids),
-        prompt_tokens=len(message.token_ids),
+        token_ids=ids,
+        prompt_tokens=len(ids),
         max_tokens=0,
         sampling=SamplingParams(),
         logprobs=message.top,

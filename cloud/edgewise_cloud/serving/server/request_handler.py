@@ -158,6 +158,7 @@ class RequestHandler:
     ) -> AsyncGenerator[pb.GenerateResponse, None]:
         position = request.position
         async for token, moment, scores in submitted:
+            assert token is not None  # noqa: S101  # for mypy: only a score has outputs without
             last = progress.last_token_at
             self._observer.token_sent(None if last is None else moment - last)
             progress.first_token_at = progress.first_token_at or moment

@@ -307,7 +307,7 @@ class Text {
   }
 
   add({ text, source, token_ids: ids }) {
-    if (source !== this.source) text = this.begin(source, text);
+    if (source !== this.source) this.begin(source);
     const part = this.parts.at(-1);
     part.last = performance.now();
     part.first ??= part.last;
@@ -317,18 +317,12 @@ class Text {
     this.frame ??= requestAnimationFrame(() => this.draw());
   }
 
-  begin(source, text) {
+  begin(source) {
     this.flush();
     if (this.source) this.mark(source);
-    this.parts.push({ source, tokens: 0, from: this.decided, bar: made("i", KINDS[source]) });
+    this.parts.push({ source, tokens: 0, from: this.decided, bare: true, bar: made("i", KINDS[source]) });
     $("bar").lastChild.before(this.parts.at(-1).bar);
     this.source = source;
-    const span = made("span", KINDS[source]);
-    this.node = document.createTextNode("");
-    span.append(this.node);
-    const space = text.startsWith(" ") ? " " : ""; // it looks odd underlined where a line breaks
-    $("answer").append(space, span);
-    return text.slice(space.length);
   }
 
   mark(to) {
@@ -348,8 +342,11 @@ class Text {
     this.measure();
   }
 
-  flush() {
-    this.node?.appendData(this.pending);
+  flush() { // one span for what came since the last frame
+    if (!this.pending) return;
+    const space = this.pending.startsWith(" ") && this.parts.at(-1).bare ? " " : ""; // looks odd underlined
+    this.parts.at(-1).bare = false;
+    $("answer").append(space, made("span", KINDS[this.source], this.pending.slice(space.length)));
     this.pending = "";
   }
 

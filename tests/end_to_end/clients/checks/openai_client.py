@@ -7,6 +7,8 @@ import openai
 import pytest
 
 BASE = os.environ["EDGEWISE_URL"] + "/v1"
+BUSY = os.environ["EDGEWISE_BUSY_URL"] + "/v1"
+HttpClient = getattr(openai, "DefaultHttpx2Client", openai.DefaultHttpxClient)  # of version 3, of 2
 PROMPT = "Once upon a time"
 GREEDY = {"max_tokens": 12, "temperature": 0}
 MESSAGES = [{"role": "user", "content": PROMPT}]
@@ -183,3 +185,23 @@ def test_a_prompt_that_is_too_long(client, model):
     with pytest.raises(openai.BadRequestError) as error:
         client.completions.create(model=model, prompt="fox " * 2000)
     assert error.value.code == "context_length_exceeded"
+
+
+def test_a_busy_server_is_asked_again(client):
+    """After the seconds that it names; meanwhile its only text ends since its reader leaves."""
+    request = {"model": "scripted", "prompt": PROMPT}
+    writing = client.with_options(base_url=BUSY).completions.create(stream=True, **request)
+    next(writing)
+    statuses = []
+
+    def keep(response):
+        statuses.append(response.status_code)
+        if response.status_code == 429:
+            assert response.headers["Retry-After"] == "1"
+            writing.close()
+
+    options = {"base_url": BUSY, "api_key": "none", "max_retries": 9}
+    http_client = HttpClient(event_hooks={"response": [keep]})
+    with openai.OpenAI(http_client=http_client, **options) as other:
+        assert other.completions.create(**request).choices[0].text == "A fox."
+    assert set(statuses[:-1]) == {429}

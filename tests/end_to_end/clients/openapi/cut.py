@@ -46,6 +46,7 @@ READ = """
     stream_options suffix temperature top_logprobs top_p user
 """.split()  # noqa: SIM905  # likewise
 MOST = {"n": 4, "best_of": 4, "max_tokens": 8, "max_completion_tokens": 8, "max_output_tokens": 24}
+NULL = {"type": "null"}
 MODEL = {"enum": ["tales"]}
 PROSE = {"description", "summary", "title", "example", "default", "deprecated", "discriminator"}
 PROSE |= {"externalDocs", "operationId", "tags", "nullable", "format"}
@@ -60,7 +61,7 @@ def cut(whole: Json) -> Json:
     kept = {name: _schema(schemas[name]) for name in KEPT}
     for name in REQUESTS | SHARED:
         for part in (kept[name], *kept[name].get("allOf", ())):
-            _read_only(part)
+            _read_only(part, model=MODEL if name in REQUESTS else {})
     kept["CreateResponse"]["allOf"].append(
         {"required": ["model", "input"], "properties": {"model": MODEL}}
     )
@@ -103,10 +104,10 @@ def _schema(node: Json, named: bool = False) -> Json:
     }
     for union in found.keys() & {"oneOf", "anyOf"}:
         found[union] = [_schema(variant) for variant in node[union] if _is_kept(variant)]
-        if not found[union]:
+        if found[union] in ([], [NULL]):
             return {}
     if node.get("nullable") is True:
-        return {"anyOf": [found, {"type": "null"}]}
+        return {"anyOf": [found, NULL]}
     return found
 
 
@@ -115,15 +116,15 @@ def _is_kept(node: Json) -> bool:
     return not reference or reference.rsplit("/", 1)[-1] in KEPT
 
 
-def _read_only(request: Json) -> None:
-    """Leave the fields of READ, with our model and short texts."""
+def _read_only(request: Json, model: Json) -> None:
+    """Leave the fields of READ, for short texts."""
     fields = request.get("properties", {})
     for name in fields.keys() - set(READ):
         del fields[name]
     for name in fields.keys() & MOST.keys():
         _number(fields[name])["maximum"] = MOST[name]
-    if fields.get("model"):  # elsewhere it was a list of OpenAI's
-        fields["model"] = MODEL
+    if "model" in fields:  # there it was a list of OpenAI's
+        fields["model"] = model
 
 
 def _number(schema: Json) -> Json:
