@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PARTS := proto edge cloud router
 EDITABLE := $(foreach part,$(PARTS),-e $(part))
+CLIENTS := $(foreach name,apps llama-index lm-eval,.clients/$(name)/ready)
 LLAMA_SERVER := .bench/llama-server/bin/llama-server
 OURS := $(foreach name,edgewise edgewise-cloud edgewise-edge edgewise-proto,--no-emit-package $(name))
 # What users install is what was tested: their versions are those of dev.txt.
@@ -16,7 +17,7 @@ API := edgewise edgewise.metrics edgewise.tracing edgewise.testing \
 DIST := dist
 DOCS := build/docs
 
-.PHONY: help demo test soak check format wheels docs bench bench-edge bench-cloud stubs lock clean
+.PHONY: help demo page test soak check format wheels docs bench bench-edge bench-cloud stubs lock clean
 
 help:  ## Say what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -24,15 +25,18 @@ help:  ## Say what there is to make
 demo: .venv/ready  ## Watch the router choose, on the bundled model
 	@$(BIN)/python -m demo
 
+page: .venv/ready  ## Open a page: write with this device and a cloud, and see who writes and why
+	@$(BIN)/python -m demo page
+
 # A process for each of up to four files at a time: importing TensorFlow and compiling take most of
 # the time. In collection order, many small files come last, so that the processes end together.
-test: .venv/ready  ## Run the tests
+test: .venv/ready .clients/apps/ready .clients/llama-index/ready  ## Run the tests
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-soak: .venv/ready  ## Faults for ten minutes, a cloud killed 400 times, 1,500 damaged models, Ray, JAX; an hour and a half
+soak: .venv/ready $(CLIENTS)  ## Faults for ten minutes, a cloud killed 400 times, 1,500 damaged models, Ray, JAX; an hour and a half
 	EDGEWISE_SOAK=600 EDGEWISE_KILLS=200 XLA_FLAGS= $(BIN)/python -m pytest --timeout 3600 \
 		-m "soak or not soak" -s tests/end_to_end/handoff tests/end_to_end/cloud tests/end_to_end/privacy \
-		tests/end_to_end/delivery tests/router/delivery \
+		tests/end_to_end/delivery tests/router/delivery tests/end_to_end/clients \
 		tests/cloud/serving/engine tests/end_to_end/device/test_damaged_models.py tests/end_to_end/cli/test_demo.py
 
 check: .venv/ready  ## Format, lint, strict types, who imports whom, stubs that match the contract, workflows
@@ -87,10 +91,12 @@ lock: .venv/ready  ## Resolve the requirements again
 	$(COMPILE) requirements/tflite-runtime.in -o requirements/tflite-runtime.txt
 	$(COMPILE) requirements/bench-llama.in -o requirements/bench-llama.txt
 	$(COMPILE) requirements/bench-onnx.in -o requirements/bench-onnx.txt
+	for name in apps llama-index lm-eval; do \
+		$(COMPILE) --no-annotate requirements/clients/$$name.in -o requirements/clients/$$name.txt || exit; done
 	$(COMPILE) --no-annotate requirements/tools.in -o requirements/tools.txt
 
-clean:  ## Remove the environment, the wheels, the API reference, and what bench-edge and bench-cloud made
-	rm -rf .venv .bench build dist
+clean:  ## Remove the environments, the wheels, the API reference, and what bench-edge and bench-cloud made
+	rm -rf .venv .bench .clients build dist
 
 # The environment is whole when `ready` is newer than all that defines it. uv would list each package, or with
 # --quiet say nothing for minutes; the dots end with this recipe's shell, also after Ctrl-C.
@@ -118,4 +124,11 @@ $(LLAMA_SERVER): benchmarks/peers/build-llama-server .bench/llama/ready
 	@echo "setting up .bench/$*, once; compiling llama.cpp takes some minutes"
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .bench/$*
 	@$(BIN)/uv pip install --quiet --python .bench/$*/bin/python --require-hashes $(BUILD) -r $<
+	@touch $@
+
+# Other people's clients of `edgewise serve`, each with its own dependencies.
+.clients/%/ready: requirements/clients/%.txt | .venv/ready
+	@echo "Setting up .clients/$*, once."
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .clients/$*
+	@$(BIN)/uv pip install --quiet --python .clients/$*/bin/python --require-hashes -r $<
 	@touch $@

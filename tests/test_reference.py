@@ -96,7 +96,7 @@ def test_defaults_in_the_docs_are_those_of_the_code(kind: type) -> None:
 def test_ranges_in_the_docs_begin_as_in_the_code(name: str, allowed: object) -> None:
     """The lowest value, and the highest where it is a small number."""
     rows = table(OPTIONS, "Of a request") | table(OPTIONS, "`Limits`")
-    told, numbers = rows[name][0], re.findall(r"[\d.]+", rows[name][0])
+    told, numbers = rows[name][0], re.findall(r"-?[\d.]+", rows[name][0])
     assert float(numbers[0]) == allowed.low
     assert ("above" in told) is allowed.above
     if allowed.high <= 1000:

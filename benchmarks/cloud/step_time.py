@@ -1,8 +1,9 @@
 """What a step of the cloud's engine costs, by streams and tokens held: GPT-2 small, random weights.
 
-Fits step(R) = a + b R + c T, for R streams that hold T tokens together (docs/cloud.md), compares
-bfloat16 with float32, and measures what the service adds to a step: its processor time for each token,
-and the gap that callers see, with the model replaced by a pause as long as its step.
+Fits step(R) = a + b R + c T, for R streams that hold T tokens together (docs/cloud.md), compares a
+score's chunk with a prompt's and bfloat16 with float32, and measures what the service adds to a step:
+its processor time for each token, and the gap that callers see, with the model replaced by a pause as
+long as its step.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ from edgewise_cloud.keras_models.checkpoint import weights
 from edgewise_cloud.keras_models.import_tensorflow import import_tensorflow
 from edgewise_cloud.keras_models.load import KerasModel, load_keras
 from edgewise_cloud.serving.engine.settings import EngineSettings
+from edgewise_cloud.serving.model.layout import PREFILL_CHUNK, SCORE_CHUNK
 from edgewise_cloud.serving.model.programs import CompiledPrograms, Programs
 
 HEIGHTS, CONTEXTS = (1, 4, STREAMS), (128, 192, 256, 512, 1024)
@@ -39,6 +41,7 @@ def main() -> None:
     exact = programs(model)
     steps = step_times(exact, options.rounds)
     print(json.dumps({"step_ms": steps, **fitted(steps)}), flush=True)
+    print(json.dumps(chunk_times(exact, options.rounds)), flush=True)
     print(json.dumps(bfloat16(model, exact, options.rounds)), flush=True)
     print(json.dumps(asyncio.run(service_cost(work, steps[f"{STREAMS}x192"]))), flush=True)
 
@@ -59,6 +62,18 @@ def step_times(model: Programs, rounds: int) -> dict[str, float]:
 
 def step(model: Programs, height: int, context: int) -> float:
     return seconds(lambda: model.decode([1] * height, [context - 1] * height, context))
+
+
+def chunk_times(model: Programs, rounds: int) -> dict[str, float]:
+    """Milliseconds of one chunk of a prompt, and of one of a score, at the longest context."""
+    context = CONTEXTS[-1]
+    prompt, score = [1] * PREFILL_CHUNK, [1] * SCORE_CHUNK
+    runs = {
+        "prefill_chunk_ms": lambda: model.prefill(prompt, 0, 0, context),
+        "score_chunk_ms": lambda: model.score(score, score, 0, 0, context),
+    }
+    timed = {name: lambda run=run: seconds(run) * 1e3 for name, run in runs.items()}
+    return medians(in_turn(timed, rounds, warm_up=2))
 
 
 def fitted(steps: dict[str, float]) -> dict[str, float]:
@@ -98,7 +113,7 @@ async def service_cost(work: Path, step_ms: float) -> dict[str, float]:
         time.sleep(step_ms / 1e3)
         return logits
 
-    unused = {"prefill": mock.DEFAULT, "copy": mock.DEFAULT}
+    unused = dict.fromkeys(("prefill", "score", "copy"), mock.DEFAULT)
     with mock.patch.multiple(CompiledPrograms, decode=pause, **unused):
         settings = ServerSettings(models=("tales",), port=0, engine=EngineSettings(slots=STREAMS))
         async with running_server(settings) as server:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from edgewise_edge.completion import Completion, complete
 from edgewise_edge.decoding.generate import FinishReason, TokenRequest, Usage
+from edgewise_edge.decoding.logprobs import TokenScore
 from edgewise_edge.decoding.sampling import SamplingParams, sample
 from edgewise_edge.decoding.text import TextAssembler, Transcript
 from edgewise_edge.decoding.tokenizer import Tokenizer
@@ -45,6 +46,7 @@ __all__ = [
     "StoreError",
     "TextAssembler",
     "TokenRequest",
+    "TokenScore",
     "Tokenizer",
     "Transcript",
     "Usage",

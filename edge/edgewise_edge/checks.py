@@ -118,5 +118,7 @@ SAMPLING_RANGES: Mapping[str, Range] = {
     "top_k": Range(0, 2**31 - 1, whole=True),
     "top_p": Range(0, 1, above=True),
     "repetition_penalty": Range(0.01, 100),
+    "presence_penalty": Range(-2, 2),
+    "frequency_penalty": Range(-2, 2),
     "seed": Range(0, MAX_SEED, whole=True),
 }

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Self
 
 from edgewise_edge.checks import Range, check_type
-from edgewise_edge.decoding.generate import TokenRequest, generate_tokens
+from edgewise_edge.decoding.generate import OnScore, TokenRequest, generate_tokens
+from edgewise_edge.decoding.logprobs import TOP, TokenScore
+from edgewise_edge.decoding.scoring import checked_ids, score_tokens
 from edgewise_edge.decoding.tokenizer import TOKENIZER_FILES, Tokenizer
 from edgewise_edge.errors import (
     EdgeError,
@@ -86,28 +88,70 @@ class DeviceModel:
         return cls(*loaded, prefix_memory)
 
     def stream_tokens(
-        self, request: TokenRequest, cancelled: threading.Event | None = None
+        self,
+        request: TokenRequest,
+        cancelled: threading.Event | None = None,
+        on_score: OnScore | None = None,
     ) -> Generator[int, None, None]:
         """The new tokens of `request`, until `cancelled` is set.
 
+        Where the request asks for `logprobs`, `on_score` is called just before each token is yielded.
         Raises RequestError at once. The first `next()` raises CacheMemoryError before any work. If
         anything else fails before the first token, it tries again without the prefix cache's memory.
         """
         check_type("request", request, TokenRequest, "a TokenRequest", RequestError)
         shape = self.manifest.architecture
         request.check(shape.context_window, shape.vocabulary_size)
-        return self._stream(request, cancelled)
+        return self._stream(request, cancelled, on_score)
+
+    def score(
+        self,
+        token_ids: Sequence[int],
+        *,
+        top: int = 0,
+        cancelled: threading.Event | None = None,
+    ) -> tuple[TokenScore, ...]:
+        """How likely the model finds each of `token_ids` after those before it.
+
+        The first has no log-probability. Each score has the `top` likeliest tokens there (0 to 20).
+        Once `cancelled` is set, it ends after a chunk of 64 tokens, with the scores so far. A model
+        with the signature `score` takes little longer than for a prompt, an older one a decode step
+        for each token. A generation that begins with these tokens need not process them again.
+        Raises RequestError, ContextOverflowError for more tokens than the context window, and
+        RuntimeFailedError.
+        """
+        shape = self.manifest.architecture
+        ids = checked_ids(token_ids, shape.context_window, shape.vocabulary_size)
+        top = int(TOP.check("top", top, RequestError))
+        with _failures_as(RuntimeFailedError, "scoring failed"):
+            try:
+                return self._score(ids, top, cancelled)
+            except (RuntimeFailedError, MemoryError):
+                if not self.prefix_cache.clear():  # as in _stream()
+                    raise
+            return self._score(ids, top, cancelled)
+
+    def _score(
+        self, ids: tuple[int, ...], top: int, cancelled: threading.Event | None
+    ) -> tuple[TokenScore, ...]:
+        session = self.prefix_cache.acquire((), len(ids))  # an empty one: every token is needed
+        try:
+            return score_tokens(
+                session, ids, top, chunk=self.runtime.score_chunk, cancelled=cancelled
+            )
+        finally:
+            self.prefix_cache.release(session)
 
     def cached_prefix(self, token_ids: Sequence[int]) -> int:
         """How many of the first `token_ids` are in the prefix cache."""
         return self.prefix_cache.cached_prefix(token_ids)
 
     def _stream(
-        self, request: TokenRequest, cancelled: threading.Event | None
+        self, request: TokenRequest, cancelled: threading.Event | None, on_score: OnScore | None
     ) -> Generator[int, None, None]:
         with _failures_as(RuntimeFailedError, "generating failed"):
             for may_retry in (True, False):
-                tokens = self._generate(request, cancelled)
+                tokens = self._generate(request, cancelled, on_score)
                 try:
                     first = next(tokens, None)
                     break
@@ -122,7 +166,7 @@ class DeviceModel:
                     yield from tokens
 
     def _generate(
-        self, request: TokenRequest, cancelled: threading.Event | None
+        self, request: TokenRequest, cancelled: threading.Event | None, on_score: OnScore | None
     ) -> Generator[int, None, None]:
         window = self.manifest.architecture.context_window
         length = min(window, request.position + request.max_tokens)
@@ -134,6 +178,7 @@ class DeviceModel:
                 chunk=self.runtime.chunk,
                 context_window=window,
                 cancelled=cancelled,
+                on_score=on_score,
             )
         finally:
             self.prefix_cache.release(session)

@@ -12,11 +12,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from edgewise_edge.agreement import require_agreement
+from edgewise_edge.decoding.logprobs import MAX_TOP
 from edgewise_edge.errors import EdgeError, ModelIncompatibleError, ModelRefusedError
 from edgewise_edge.installed.evaluation import Evaluation
 from edgewise_edge.runtime.load import load_runtime
 from edgewise_edge.runtime.open import verify_structure
-from edgewise_edge.runtime.session import Runtime
+from edgewise_edge.runtime.session import Runtime, Session
 from edgewise_edge.store.catalog import BUNDLED
 from edgewise_edge.store.manifest import MODEL_FILE, Manifest
 from edgewise_edge.store.passed import PassedModel
@@ -179,13 +180,16 @@ def _measure(folder: Path, threads: int, weight_cache: Path | None, evaluation: 
 
 
 def _run(runtime: Runtime) -> None:
-    """Fill the context window, with tokens from the first to the last of the vocabulary."""
+    """Run every signature, over a context window of tokens from the first to the last id."""
     session, shape = runtime.session(), runtime.architecture
     last = shape.vocabulary_size - 1
     session.forward([last])
     while session.position < shape.context_window:
         count = min(runtime.chunk, shape.context_window - session.position)
         session.forward([index * last // max(1, count - 1) for index in range(count)])
+    if (scored := min(runtime.score_chunk, shape.context_window)) > 1:  # it has the signature
+        kept = session.tokens[:-scored]
+        Session(runtime, session.cache, kept).score([last] * scored, [last] * scored, MAX_TOP)
     runtime.session().forward([0])
 
 

@@ -1,9 +1,10 @@
-"""Run the demo; Ctrl-C and SIGTERM end it, and its cloud service, at any point."""
+"""Run the demo, or `page`; Ctrl-C and SIGTERM end it, and its cloud service, at any point."""
 
 import logging
 import signal
 import sys
 import threading
+from importlib import import_module
 
 INTERRUPTED = 130  # what shells report after Ctrl-C
 
@@ -22,8 +23,8 @@ if __name__ == "__main__":
     sys.unraisablehook = interrupt_again
     logging.getLogger("edgewise_edge.trial").setLevel(logging.ERROR)  # a scene tells of trials
     try:
-        from demo.scenes import main  # here, so that Ctrl-C may come while it is imported
-
+        # Here, so that Ctrl-C may come while it is imported.
+        main = import_module("demo.page" if sys.argv[1:] == ["page"] else "demo.scenes").main
         sys.exit(main())
     except KeyboardInterrupt:
         print("\nInterrupted; the cloud service has been stopped.")

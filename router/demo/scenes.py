@@ -4,16 +4,12 @@ The seeds were chosen, out of about sixty each, for paragraphs that read well; u
 in the model card.
 """
 
-import re
-import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-
-from rich.text import Text
 
 from demo.narrate import MIDWAY, console, show
 from demo.service import CloudService
 from demo.updates import show_updates
+from demo.waiting import show_last_words, wait_until_serving
 from edgewise import (
     CloudTimeouts,
     DeviceState,
@@ -22,16 +18,18 @@ from edgewise import (
     Measurement,
     Privacy,
     Router,
-    SourceFailedError,
 )
 from edgewise.device.source import DeviceSource
 
 CHARGED = DeviceState(battery=0.8)
 LOW = DeviceState(battery=0.03, charging=False)
 PATIENT = CloudTimeouts(connect=60.0, first_token=60.0, between_tokens=60.0)  # a busy machine
+INVITATION = (
+    "Now you: [bold]make page[/] opens a page with a prompt box, this device and such a cloud. Pull "
+    "the battery down while it writes. [bold].venv/bin/edgewise serve --open[/] is the same for "
+    "this device alone, or with a cloud of yours."
+)
 ONE_A_SECOND = Measurement(position=11, uncached=11, first_token=1.0, tokens=50, decode_time=49.0)
-REPORT_EVERY = 30.0  # seconds, where a stage takes longer
-COUNTED = re.compile(r" \d[\d,]* of \d.*")  # how far a stage has come
 
 Scene = Callable[[CloudService, LatencyLog], None]
 
@@ -122,6 +120,7 @@ def main(command: Sequence[str] = ()) -> int:
             console.print(f"error: {error}", style="red", markup=False)
             return 1
     console.print("\nDone; the cloud service has been stopped.")
+    console.print(INVITATION)
     return 0
 
 
@@ -131,34 +130,9 @@ def play(scene: Scene, cloud: CloudService, log: LatencyLog) -> None:
     scene(cloud, log)
 
 
-def wait_until_serving(cloud: CloudService) -> None:
-    """Wait as long as it runs, with a clock; where none can be shown, a line for each stage."""
-    stage, reported = "", 0.0
-    console.print()
-    with Router(cloud=cloud.address) as router, console.status("") as clock:
-        while cloud.exit_status is None:
-            with suppress(SourceFailedError):
-                router.describe_cloud()
-                console.print(f"The cloud serves, after {cloud.age:.0f} s.")
-                return
-            elapsed = cloud.age
-            phase = cloud.phase or "importing TensorFlow"
-            line = f"The cloud starts, {elapsed:.0f} s: {phase}"
-            clock.update(Text(line, no_wrap=True, overflow="ellipsis"))
-            new_stage = COUNTED.sub("", phase) != stage
-            if not console.is_interactive and (new_stage or elapsed - reported >= REPORT_EVERY):
-                console.print(line, markup=False)
-                stage, reported = COUNTED.sub("", phase), elapsed
-            time.sleep(0.2)
-
-
 def report_failure(cloud: CloudService, missing: Sequence[Scene]) -> None:
     """Show what the service said last, and what could not be shown."""
-    console.print(
-        f"The cloud service failed (exit status {cloud.exit_status}). Its last words:", style="red"
-    )
-    for line in cloud.last_lines or ["(none)"]:
-        console.print(f"  {line}", markup=False)
+    show_last_words(cloud)
     console.print("Not shown, since they need a cloud:", style="red")
     for scene in missing:
         console.print(f"  {scene.__doc__}")

@@ -40,13 +40,14 @@ from edgewise.generation.events import (
     Hedged,
     Observer,
     Refused,
+    Scored,
 )
-from edgewise.generation.result import Chunk, Generation, Segment, Timings
+from edgewise.generation.result import Chunk, Generation, Score, Segment, Timings
 from edgewise.generation.source import ModelAvailability
 from edgewise.generation.stream import AsyncTextStream, TextStream
 from edgewise.latency.log import LatencyLog
 from edgewise.latency.measurement import Measurement
-from edgewise.options import RequestOptions
+from edgewise.options import RequestOptions, ScoreOptions
 from edgewise.policy.types import (
     Availability,
     Decision,
@@ -61,6 +62,7 @@ from edgewise.policy.types import (
 )
 from edgewise.router import Router
 from edgewise_edge.decoding.generate import FinishReason, Usage
+from edgewise_edge.decoding.logprobs import TokenScore
 from edgewise_edge.errors import (
     CacheMemoryError,
     ContextOverflowError,
@@ -138,6 +140,9 @@ __all__ = [
     "Router",
     "RouterClosedError",
     "RuntimeFailedError",
+    "Score",
+    "ScoreOptions",
+    "Scored",
     "Segment",
     "Source",
     "SourceFailedError",
@@ -145,6 +150,7 @@ __all__ = [
     "StreamNotStartedError",
     "TextStream",
     "Timings",
+    "TokenScore",
     "UnknownOptionError",
     "UpdateCheck",
     "UpdateChecked",

@@ -44,6 +44,7 @@ _ADVICE = {
     VetoCode.LOW_POWER: "turn low-power mode off",
     VetoCode.QUEUE_FULL: "retry when one of them has ended, or raise Limits.queue_timeout",
     VetoCode.NO_ADDRESS: "set a cloud address",
+    VetoCode.NO_NETWORK: "connect the device to a network",
     VetoCode.CIRCUIT_OPEN: "retry later",
     VetoCode.BUSY: "retry later",
 }

@@ -22,6 +22,7 @@ from edgewise.generation.events import (
     Hedged,
     Outcome,
     Refused,
+    Scored,
 )
 from edgewise.policy.types import Reason, Source, VetoCode
 from edgewise_edge import FinishReason
@@ -102,6 +103,12 @@ class Metrics:
             "Times the other source was started too because no token had arrived.",
             source=Source,
         )
+        self._scores = self._counter(
+            "scores",
+            "Scores of prompts finished, by the source asked last.",
+            source=Source,
+            outcome=Outcome,
+        )
         self._tokens = self._counter("generation_tokens", "Tokens delivered.", source=Source)
         self._deliveries = self._counter(
             "model_deliveries",
@@ -139,6 +146,8 @@ class Metrics:
                     self._refusals.labels(source, veto).inc()
             case Completed():
                 self._completed(event)
+            case Scored():
+                self._scores.labels(event.source, event.outcome).inc()
             case ModelEvent() if type(event) in _DELIVERIES:
                 self._deliveries.labels(_DELIVERIES[type(event)]).inc()
 

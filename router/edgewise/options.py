@@ -6,10 +6,13 @@ from functools import wraps
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
 
 from edgewise.errors import ConfigurationError, UnknownOptionError
-from edgewise.policy.types import Availability, Mode, Privacy
+from edgewise.policy.types import Availability, DeviceState, Mode, Privacy
 from edgewise_edge.checks import Range, check_type, shown
+from edgewise_edge.decoding.logprobs import TOP
 
 DEFAULT_MAX_TOKENS = 128
+
+Prompt: TypeAlias = str | Sequence[int]  # text, or the model's token ids
 
 ModeName: TypeAlias = Literal[
     "prefer_on_device", "only_on_device", "prefer_in_cloud", "only_in_cloud"
@@ -28,9 +31,17 @@ class RequestOptions(TypedDict, total=False):
       together have this probability; 1: no limit.
     - `repetition_penalty` (0.01 to 100; default: the model's): above 1 avoids tokens that were used
       before; 1: none.
+    - `presence_penalty` (-2 to 2; default: the model's): as in OpenAI's API, is taken from the score of
+      each token that the answer has already; 0: none.
+    - `frequency_penalty` (-2 to 2; default: the model's): the same, once for each time that the answer
+      has it; 0: none.
+    - `logit_bias` (-100 to 100 by token id; default: none): is added to the score of each of these
+      tokens, at most 1024: -100 rules a token out.
     - `seed` (0 to 2**63 - 1; default: random): the same seed gives the same text on one source,
       up to near-ties after another prompt that began alike.
     - `stop` (text, or several; default: none): the answer ends before the first of these texts.
+    - `logprobs` (0 to 20; default: none): return the log-probability of each token, as the model
+      gave it, and those of so many likeliest tokens in its place.
     - `mode` ("prefer_on_device", "only_on_device", "prefer_in_cloud" or "only_in_cloud"; default:
       the router's): which source to use or prefer.
     - `privacy` ("private" or "allow_cloud"; default: what `classify` says, or the router's): "private" keeps prompt and answer
@@ -42,6 +53,8 @@ class RequestOptions(TypedDict, total=False):
       token for that long; the first to answer wins.
     - `sliding_window` (True or False; default: False): continue on the device past its context
       window, dropping the start of the text.
+    - `device` (function; default: the router's): returns a DeviceState to use for this request
+      alone, which is asked again while it runs: what if the battery were low?
     """
 
     max_tokens: int | None
@@ -49,19 +62,45 @@ class RequestOptions(TypedDict, total=False):
     top_k: int | None
     top_p: float | None
     repetition_penalty: float | None
+    presence_penalty: float | None
+    frequency_penalty: float | None
+    logit_bias: Mapping[int, float] | None
     seed: int | None
     stop: Sequence[str] | str | None
+    logprobs: int | None
     mode: Mode | ModeName | None
     privacy: Privacy | PrivacyName | None
     first_token_budget: float | None
     latency_budget: float | None
     hedge_after: float | None
     sliding_window: bool | None
+    device: Callable[[], DeviceState] | None
+
+
+class ScoreOptions(TypedDict, total=False):
+    """Options of a score. Leave one out, or pass None, for its default.
+
+    - `top` (0 to 20; default: 0): also the log-probabilities of so many likeliest tokens at each place.
+    - `mode` ("prefer_on_device", "only_on_device", "prefer_in_cloud" or "only_in_cloud"; default:
+      the router's): which source to use or prefer.
+    - `privacy` ("private" or "allow_cloud"; default: what `classify` says, or the router's):
+      "private" keeps the prompt on the device.
+    - `first_token_budget` (seconds above 0; default: none): the time for it, which decides the source.
+      It is compared with the predicted time to a first token.
+    - `device` (function; default: the router's): returns a DeviceState to use for this score alone.
+    """
+
+    top: int | None
+    mode: Mode | ModeName | None
+    privacy: Privacy | PrivacyName | None
+    first_token_budget: float | None
+    device: Callable[[], DeviceState] | None
 
 
 # What clocks, threads and gRPC can wait for is the limit of seconds.
 REQUEST_RANGES: Mapping[str, Range] = {
     "max_tokens": Range(1, 2**31 - 1, whole=True),
+    "logprobs": TOP,
     "first_token_budget": Range(0, 10**6, above=True, unit="seconds"),
     "latency_budget": Range(0, 10**6, above=True, unit="seconds"),
     "hedge_after": Range(0, 10**6, above=True, unit="seconds"),
@@ -85,10 +124,12 @@ def require_type(name: str, value: object, kind: type, expected: str) -> None:
     check_type(name, value, kind, expected, ConfigurationError)
 
 
-def require_function(name: str, value: object, expected: str) -> None:
-    """Raise ConfigurationError unless `value` can be called, without `await`."""
+def require_function(
+    name: str, value: object, expected: str, error: type[Exception] = ConfigurationError
+) -> None:
+    """Raise `error` unless `value` can be called, without `await`."""
     if not callable(value) or inspect.iscoroutinefunction(value):
-        raise ConfigurationError(f"{name} is {shown(value)}; it must be {expected}")
+        raise error(f"{name} is {shown(value)}; it must be {expected}")
 
 
 def require_known(options: Mapping[str, object], valid: Sequence[str]) -> None:
@@ -112,7 +153,11 @@ def known_options(kind: Type) -> Type:
     return kind
 
 
-def documents_options(function: Function) -> Function:
-    """Decorator: add the list of RequestOptions to the docstring."""
-    function.__doc__ = f"{inspect.getdoc(function)}\n\n{inspect.getdoc(RequestOptions)}"
-    return function
+def documents_options(options: type) -> Callable[[Function], Function]:
+    """Decorator: add the list of `options`, such as RequestOptions, to the docstring."""
+
+    def documented(function: Function) -> Function:
+        function.__doc__ = f"{inspect.getdoc(function)}\n\n{inspect.getdoc(options)}"
+        return function
+
+    return documented

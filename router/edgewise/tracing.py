@@ -12,7 +12,9 @@ from edgewise.generation.events import (
     GenerationEvent,
     HandedOver,
     Hedged,
+    Outcome,
     Refused,
+    Scored,
 )
 from edgewise.policy.types import Privacy, Source, VetoCode
 
@@ -38,7 +40,8 @@ class Tracing:
 
     Names follow OpenTelemetry's gen_ai conventions; attributes that these lack start with
     `edgewise.`. The parent is the current span at the call. Spans go to `provider`, by default the
-    app's. Private generations have no span, since an exporter may send it over a network. With more
+    app's. Private generations have no span, since an exporter may send it over a network; that of
+    one that becomes private is dropped. With more
     than 1,024 generations in flight the oldest are dropped.
     """
 
@@ -49,7 +52,10 @@ class Tracing:
 
     def __call__(self, event: Event) -> None:
         """See Observer."""
-        if not isinstance(event, GenerationEvent) or event.privacy is not Privacy.ALLOW_CLOUD:
+        if not isinstance(event, GenerationEvent):
+            return
+        if event.privacy is not Privacy.ALLOW_CLOUD:
+            self._open.pop(event.generation, None)  # it became private: its span is not exported
             return
         match event:
             case Decided():
@@ -66,6 +72,8 @@ class Tracing:
                 self._refused(event)
             case Completed():
                 self._completed(event)
+            case Scored():
+                self._scored(event)
 
     def traceparent(self, generation: str) -> str | None:
         """The W3C header with which another service's span joins that generation's trace.
@@ -133,6 +141,13 @@ class Tracing:
                 "gen_ai.response.time_to_first_chunk", event.timings.time_to_first_token
             )
         span.end(_nanoseconds(event.time))
+
+    def _scored(self, event: Scored) -> None:
+        if span := self._open.pop(event.generation, None):
+            span.set_attribute("gen_ai.usage.output_tokens", 0)
+            if event.outcome == Outcome.FAILED:
+                span.set_status(StatusCode.ERROR)
+            span.end(_nanoseconds(event.time))
 
     def _start(self, event: Decided | Refused) -> Span:
         attributes: dict[str, str | bool | int] = {

@@ -51,6 +51,55 @@ def test_repetition_penalty_lowers_seen_tokens() -> None:
     assert sample(-LOGITS, SamplingParams(temperature=0, repetition_penalty=3), [0], 0) == 2
 
 
+@pytest.mark.parametrize("penalty", ["presence_penalty", "frequency_penalty"])
+def test_openai_penalties_count_generated_tokens_only(penalty: str) -> None:
+    """A token of the prompt is as likely as before; a negative penalty makes repetitions likelier."""
+    params = SamplingParams(temperature=0, **{penalty: 1.5})
+    assert sample(LOGITS, params, [1], 1, prompt_tokens=1) == 1
+    assert sample(LOGITS, params, [0, 1], 2, prompt_tokens=1) == 3
+    likelier = SamplingParams(temperature=0, **{penalty: -1.5})
+    assert sample(LOGITS, likelier, [0, 3], 2, prompt_tokens=1) == 3
+
+
+def test_only_the_frequency_penalty_counts_repetitions() -> None:
+    """Four times 0.4 outweigh the difference of 1, once 0.4 does not."""
+    frequency = SamplingParams(temperature=0, frequency_penalty=0.4)
+    assert [sample(LOGITS, frequency, [1] * n, n) for n in (1, 2, 4)] == [1, 1, 3]
+    presence = SamplingParams(temperature=0, presence_penalty=0.4)
+    assert sample(LOGITS, presence, [1] * 4, 4) == 1
+
+
+def test_bias_is_added_before_anything_is_drawn() -> None:
+    """100 makes a token certain, -100 rules it out, at any temperature."""
+    assert draws(SamplingParams(temperature=1, logit_bias={0: 100})) == {0}
+    assert draws(SamplingParams(temperature=5, top_k=0, logit_bias={1: -100, 3: -100})) == {0, 2}
+
+
+@pytest.mark.parametrize(
+    ("bias", "words"),
+    [
+        ([1, 2], "must be a dict"),
+        ({"7": 1}, "names '7'; it must be a token id"),
+        ({True: 1}, "names True"),
+        ({-1: 1}, "names -1"),
+        ({7: 101}, "of token 7 is 101; it must be a number, from -100 to 100"),
+        ({7: math.nan}, "of token 7 is nan"),
+        (dict.fromkeys(range(1025), 1), "has 1025 tokens; at most 1024"),
+    ],
+)
+def test_bias_that_is_none_is_refused(bias: object, words: str) -> None:
+    """With a RequestError that says what was wrong with which token."""
+    with pytest.raises(RequestError, match=f"logit_bias {words}|logit_bias is .*{words}"):
+        SamplingParams(logit_bias=bias)
+
+
+def test_bias_takes_numbers_of_numpy_and_shows_no_token() -> None:
+    """As other options do; it may tell of the text, as a stop string may."""
+    params = SamplingParams(logit_bias={np.int64(7): np.float32(2)})
+    assert params.logit_bias == {7: 2.0}
+    assert "7" not in repr(params)
+
+
 def test_seed_and_position_determine_the_draw() -> None:
     """The same seed and position repeat a draw; other seeds and positions vary it."""
     logits = np.zeros(1000, np.float32)
@@ -110,6 +159,8 @@ def test_tokens_that_are_ruled_out_are_no_failure(temperature: float) -> None:
         {"top_p": 0},
         {"top_p": math.nan},
         {"repetition_penalty": 0},
+        {"presence_penalty": 2.1},
+        {"frequency_penalty": -2.1},
         {"seed": -1},
         {"seed": 2**63},
     ],
@@ -139,6 +190,8 @@ def test_unknown_parameters_are_refused() -> None:
     top_k=st.integers(0, 60),
     top_p=st.floats(0.001, 1),
     penalty=st.floats(0.01, 100),
+    presence=st.floats(-2, 2),
+    bias=st.floats(-100, 100),
     seed=st.integers(0, 2**63 - 1),
     position=st.integers(0, 10_000),
 )
@@ -148,6 +201,8 @@ def test_valid_parameters_give_a_token_of_the_vocabulary(
     top_k: int,
     top_p: float,
     penalty: float,
+    presence: float,
+    bias: float,
     seed: int,
     position: int,
 ) -> None:
@@ -155,7 +210,13 @@ def test_valid_parameters_give_a_token_of_the_vocabulary(
     array = np.array(logits, np.float32)
     before = array.copy()
     params = SamplingParams(
-        temperature=temperature, top_k=top_k, top_p=top_p, repetition_penalty=penalty, seed=seed
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        repetition_penalty=penalty,
+        presence_penalty=presence,
+        logit_bias={0: bias},
+        seed=seed,
     )
     assert 0 <= sample(array, params, [0], position) < len(logits)
     assert (array == before).all()

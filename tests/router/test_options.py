@@ -19,6 +19,7 @@ from edgewise import (
     RequestError,
     RequestOptions,
     Router,
+    ScoreOptions,
     UnknownOptionError,
 )
 from edgewise.testing import ScriptedCloud
@@ -45,6 +46,12 @@ def test_every_option_of_a_constructor_is_documented(kind: type) -> None:
     docstring = inspect.getdoc(kind)
     assert [name for name in documented(docstring) if name != "model"] == options_of(kind)
     assert docstring.count("default") >= len(options_of(kind)) - 1  # two may share a line
+
+
+def test_help_of_the_router_lists_every_option_of_a_score() -> None:
+    """Of both calls."""
+    for method in (Router.score, Router.ascore):
+        assert documented(inspect.getdoc(method)) == list(ScoreOptions.__annotations__)
 
 
 @pytest.mark.parametrize("method", [Router.stream])
@@ -116,6 +123,11 @@ INVALID_REQUESTS = [
     ({"top_p": 95}, "For 95 % write 0.95"),
     ({"top_p": 0}, "above 0 and at most 1"),
     ({"top_k": 1.5}, "top_k is 1.5"),
+    ({"presence_penalty": 3}, "presence_penalty is 3; it must be a number, from -2 to 2"),
+    ({"frequency_penalty": "1"}, "frequency_penalty is '1'"),
+    ({"logit_bias": {10**6: 1}}, "logit_bias names token 1000000; ids are below"),
+    ({"logprobs": 21}, "logprobs is 21; it must be a whole number, from 0 to 20"),
+    ({"logprobs": True}, "logprobs is True"),
     ({"seed": -1}, "seed is -1"),
     ({"stop": 5}, "stop is of type int; it must be text"),
     ({"stop": np.array(0.5)}, "stop is of type ndarray"),

@@ -57,18 +57,20 @@ class GatedPrograms:
     def __init__(self, programs: "Programs") -> None:
         self._programs = programs
         self.layout = programs.layout
-        self.decode_gate, self.prefill_gate = Gate(), Gate()
+        self.decode_gate, self.prefill_gate, self.score_gate = Gate(), Gate(), Gate()
         self.tokens: list[int] = []  # of the last decode call, also one that waits
-        self.calls: deque[str] = deque(maxlen=1000)  # decode or prefill
+        self.calls: deque[str] = deque(maxlen=1000)  # decode, prefill or score
         self.before: dict[str, Callable[[], None]] = {}  # called before a program; may raise
         self.change_logits: Callable[[NDArray[np.float32]], None] | None = None  # in place
+        self.change_scores: Callable[[NDArray[np.float32]], None] | None = None  # likewise
 
     def behave(self) -> None:
         """Open the gates, and take back all that a test has set."""
         self.before.clear()
-        self.change_logits = None
+        self.change_logits = self.change_scores = None
         self.decode_gate.open()
         self.prefill_gate.open()
+        self.score_gate.open()
 
     def reset(self) -> None:
         self._before("reset")
@@ -86,6 +88,16 @@ class GatedPrograms:
     def prefill(self, tokens: list[int], slot: int, position: int, context: int) -> None:
         self._begin("prefill", self.prefill_gate)
         self._programs.prefill(tokens, slot, position, context)
+
+    def score(
+        self, tokens: list[int], following: list[int], slot: int, position: int, context: int
+    ) -> NDArray[np.float32]:
+        self._begin("score", self.score_gate)
+        scores = self._programs.score(tokens, following, slot, position, context)
+        if self.change_scores:
+            scores = scores.copy()
+            self.change_scores(scores)
+        return scores
 
     def copy(self, source: int, target: int) -> None:
         self._programs.copy(source, target)

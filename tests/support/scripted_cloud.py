@@ -11,7 +11,7 @@ from edgewise_edge import DeviceModel
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
 
-Answers = Iterable[pb.GenerateResponse]
+Answers = Iterable[pb.GenerateResponse | pb.ScoreResponse]
 
 
 class ScriptedCloud(pb_grpc.GeneratorServicer):
@@ -20,8 +20,8 @@ class ScriptedCloud(pb_grpc.GeneratorServicer):
     def __init__(self, model: DeviceModel, answers: Answers = ()) -> None:
         self._model, self._answers = model, answers
         self.vocabulary = model.tokenizer.fingerprint
-        self.revision = ""
-        self.requests = list[pb.GenerateRequest]()
+        self.revision, self.level = "", 1
+        self.requests = list[pb.GenerateRequest | pb.ScoreRequest]()
         self.expected_wait = 0.0
         self.asked = threading.Event()  # set by GetModel
         self.ready = threading.Event()  # GetModel waits for it
@@ -34,6 +34,7 @@ class ScriptedCloud(pb_grpc.GeneratorServicer):
         return pb.GetModelResponse(
             name="scripted",
             revision=self.revision,
+            level=self.level,
             vocabulary=self.vocabulary,
             vocabulary_size=shape.vocabulary_size,
             context_window=shape.context_window,
@@ -43,6 +44,10 @@ class ScriptedCloud(pb_grpc.GeneratorServicer):
         return pb.GetLoadResponse(expected_wait=self.expected_wait)
 
     def Generate(self, request: pb.GenerateRequest, context: object) -> Iterator[object]:
+        self.requests.append(request)
+        yield from self._answers
+
+    def Score(self, request: pb.ScoreRequest, context: object) -> Iterator[object]:
         self.requests.append(request)
         yield from self._answers
 

@@ -12,6 +12,10 @@ with Router("tales", cloud="127.0.0.1:50051", limits=Limits(min_battery=0.1)) as
     router.generate("Once", temperature="hot")  # type: ignore[arg-type]
     router.generate("Once", mode="on_device")  # type: ignore[arg-type]  # no such mode
     router.route("Once", privacy="secret")  # type: ignore[arg-type]
+    ids: Generation = router.generate([10, 11], logprobs=2, logit_bias={5: -100})
+    likelihood: float | None = router.score("Once", top=3).tokens[0].logprob
+    router.score("Once", max_tokens=3)  # type: ignore[call-arg]  # of a generation
+    router.score(["Once"])  # type: ignore[list-item]
     options: RequestOptions = {"max_tokens": 10, "mode": "only_on_device"}
     router.generate("Once", **options)
 

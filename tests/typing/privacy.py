@@ -2,6 +2,7 @@
 
 from edgewise.cloud.source import CloudSource
 from edgewise.device.source import DeviceSource
+from edgewise.generation.attempt import StopSignal
 from edgewise.generation.request import (
     AllowCloudRequest,
     CloudTokenRequest,
@@ -22,6 +23,8 @@ def pass_to_cloud(
 ) -> None:
     """It accepts only what an AllowCloudRequest makes."""
     cloud.open(allowed.after(()))
+    cloud.score(allowed.after(()), 0, StopSignal())
+    cloud.score(private.after(()), 0, StopSignal())  # type: ignore[arg-type]
     cloud.open(private.after(()))  # type: ignore[arg-type]
     cloud.open(either.after(()))  # type: ignore[arg-type]
     cloud.open(unknown.after(()))  # type: ignore[arg-type]
@@ -43,6 +46,7 @@ def pass_to_any_cloud(
 ) -> None:
     """Nor does the protocol, or the scripted cloud."""
     cloud.open(private.after(()))  # type: ignore[arg-type]
+    cloud.score(private.after(()), 0, StopSignal())  # type: ignore[arg-type]
     opener(cloud, private.after)  # type: ignore[arg-type]
     scripted.open(private.after(()))  # type: ignore[arg-type]
     opener(scripted, private.after)  # type: ignore[arg-type]

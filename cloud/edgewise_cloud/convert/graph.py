@@ -8,8 +8,11 @@ attention scores, those of the new tokens first: zero where a token may attend, 
 MASKED elsewhere.
 
 C is dynamic, so that the cost of a step grows with the sequence: one signature serves every length.
-There are two signatures, `decode` (T = 1) and `prefill` (T is dynamic), because attention of a
-single row and of a matrix are fastest when computed differently.
+There are two signatures for that, `decode` (T = 1) and `prefill` (T is dynamic), because attention of
+a single row and of a matrix are fastest when computed differently. A third, `score`, takes many tokens
+like `prefill`, and `next[T]`, the token that follows each. In place of `logits` it returns
+`logprobs[T]`, the log-probability of each of these, and of the MAX_TOP likeliest tokens at each position
+`top_logprobs[T, MAX_TOP]` and `top_ids[T, MAX_TOP]`: 160 bytes a position instead of 201 kB (GPT-2).
 """
 
 import tempfile
@@ -18,7 +21,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from edgewise_edge.runtime.signatures import DECODE, PREFILL
+from edgewise_edge.runtime.signatures import DECODE, PREFILL, SCORE, top_size
 from edgewise_edge.store.manifest import Architecture
 
 EMBEDDING = "wte.weight"  # also the head: GPT-2 ties the two
@@ -49,25 +52,27 @@ class StepGraph(tf.Module):  # type: ignore[misc]  # TensorFlow ships no types
 
     def signatures(self) -> Iterator[tuple[str, tf.types.experimental.ConcreteFunction]]:
         """Names and functions of the signatures."""
-        yield PREFILL, self._signature(None)
+        yield PREFILL, self._signature(None, last=tf.TensorSpec([1], tf.int32))
         yield DECODE, self._signature(1)
+        yield SCORE, self._signature(None, next=tf.TensorSpec([None], tf.int32))
 
-    def _signature(self, length: int | None) -> tf.types.experimental.ConcreteFunction:
+    def _signature(
+        self, length: int | None, **more: tf.TensorSpec
+    ) -> tf.types.experimental.ConcreteFunction:
         shape = self._shape
         cache = tf.TensorSpec([None, shape.heads, shape.head_size], tf.float32)
         specs = {
             "tokens": tf.TensorSpec([length], tf.int32),
             "positions": tf.TensorSpec([length], tf.int32),
             "mask": tf.TensorSpec([length, None], tf.float32),
+            **more,
         }
-        if length is None:
-            specs["last"] = tf.TensorSpec([1], tf.int32)
         for layer in range(shape.layers):
             specs |= {f"key_{layer}": cache, f"value_{layer}": cache}
         return tf.function(self._step).get_concrete_function(**specs)
 
     def _step(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        shape, outputs = self._shape, dict[str, tf.Tensor]()
+        shape, length, outputs = self._shape, inputs["tokens"].shape[0], dict[str, tf.Tensor]()
         x = tf.gather(self._weights[EMBEDDING], inputs["tokens"])
         x += tf.gather(self._weights["wpe.weight"], inputs["positions"])
         x -= tf.reduce_mean(x, axis=-1, keepdims=True)  # _folded() keeps it centred from here on
@@ -79,11 +84,13 @@ class StepGraph(tf.Module):  # type: ignore[misc]  # TensorFlow ships no types
             if "last" in inputs and layer == shape.layers - 1:
                 # Only the last token's logits are returned.
                 x, query, mask = (tf.gather(rows, inputs["last"]) for rows in (x, query, mask))
-            attend = _attend if "last" in inputs else _attend_single
+            attend = _attend_single if length == 1 else _attend
             x = self._after_attention(
                 name, x, attend(query, (key, caches[0]), (value, caches[1]), mask)
             )
         logits = tf.matmul(self._norm("ln_f", x), self._weights[EMBEDDING], transpose_b=True)
+        if "next" in inputs:
+            return outputs | _scores(logits, inputs["next"])
         return outputs | {"logits": tf.reshape(logits, [shape.vocabulary_size])}
 
     def _query_key_value(self, name: str, x: tf.Tensor) -> list[tf.Tensor]:
@@ -130,6 +137,21 @@ def _folded(weights: dict[str, np.ndarray], shape: Architecture) -> dict[str, np
             for name in (f"h.{layer}.attn.c_proj.{kind}", f"h.{layer}.mlp.c_proj.{kind}"):
                 folded[name] = weights[name] - weights[name].mean(axis=-1, keepdims=True)
     return folded
+
+
+def _scores(logits: tf.Tensor, next_tokens: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Log-probabilities by `logits` [T, vocabulary]: of the next tokens, and of the likeliest."""
+    top_logits, top_ids = tf.math.top_k(logits, top_size(logits.shape[1]))
+    largest = top_logits[:, :1]
+    # XNNPACK runs these ops, but not tf.nn.log_softmax.
+    total = largest + tf.math.log(tf.reduce_sum(tf.exp(logits - largest), -1, keepdims=True))
+    chosen = tf.gather(logits, next_tokens, batch_dims=1)
+    return {
+        "logprobs": chosen - tf.squeeze(total, -1),
+        "top_logprobs": top_logits - total,
+        # LiteRT cannot have TOPK_V2 write into our memory, as it can RESHAPE.
+        "top_ids": tf.reshape(top_ids, [-1, top_ids.shape[1]]),
+    }
 
 
 _NewAndCached = tuple[tf.Tensor, tf.Tensor]  # rows of the new tokens, rows of the cached ones

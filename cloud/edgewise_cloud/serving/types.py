@@ -37,9 +37,12 @@ class RequestOutcome:
 
     caller: Caller
     code: grpc.StatusCode
+    method: str = "Generate"  # or Score
     arrived_at: float  # seconds since the epoch
     total_time: float  # from arrival to the end
-    prompt_tokens: int = 0  # tokens to prefill, including those generated before this request
+    prompt_tokens: int = (
+        0  # tokens to prefill or score, including those generated before this request
+    )
     cached_tokens: int = 0  # of them, found in the prefix cache
     generated_tokens: int = 0
     queue_time: float | None = None  # from arrival until work began, if it did

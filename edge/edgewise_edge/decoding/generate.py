@@ -1,7 +1,7 @@
 """The token loop: prompt ids in, new token ids out. The device and the cloud share its types."""
 
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -9,8 +9,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewise_edge.decoding.logprobs import TOP, TokenScore, token_score
 from edgewise_edge.decoding.sampling import SamplingParams, sample
 from edgewise_edge.errors import ContextOverflowError, RequestError
+
+OnScore = Callable[[TokenScore], object]
 
 
 class FinishReason(StrEnum):
@@ -44,6 +47,9 @@ class TokenRequest:
 
     Generation ends at the context window. With `sliding_window` it continues there: the last half
     of the window is prefilled again and everything before it is dropped.
+
+    `logprobs` asks for each new token's log-probability and those of so many likeliest ones, up to 20
+    (None: for none).
     """
 
     token_ids: tuple[int, ...] = field(repr=False)  # user text: kept out of logs and tracebacks
@@ -71,6 +77,9 @@ class TokenRequest:
             raise ContextOverflowError(self.position, context_window)
         if not 0 <= min(self.token_ids) <= max(self.token_ids) < vocabulary_size:
             raise RequestError(f"a token id is not in the vocabulary of {vocabulary_size} tokens")
+        if self.logprobs is not None:
+            TOP.check("logprobs", self.logprobs, RequestError)
+        self.sampling.check(vocabulary_size)
 
     def require_room(self, context_window: int) -> None:
         """Raise ContextOverflowError unless the tokens so far and `max_tokens` fit together."""
@@ -99,9 +108,11 @@ def generate_tokens(
     chunk: int,
     context_window: int,
     cancelled: threading.Event | None = None,
+    on_score: OnScore | None = None,
 ) -> Generator[int, None, None]:
     """The new tokens of a checked `request`; the prompt is prefilled in chunks of `chunk` tokens.
 
+    Where the request asks for `logprobs`, `on_score` is called just before each token is yielded.
     `session` may have processed a prefix of the prompt already. Ends after `max_tokens`, at the
     context window, or after the first of `end_ids`, which is yielded too. Closing the iterator, or
     setting `cancelled` from any thread, stops it after the current step.
@@ -117,7 +128,15 @@ def generate_tokens(
             if stop.is_set():
                 return
             logits = session.forward(new[start : start + chunk])
-        token = sample(logits, request.sampling, history, position=len(history))
+        token = sample(
+            logits,
+            request.sampling,
+            history,
+            position=len(history),
+            prompt_tokens=request.prompt_tokens,
+        )
+        if on_score and request.logprobs is not None:
+            on_score(token_score(logits, token, request.logprobs))
         history.append(token)
         new = (token,)
         yield token

@@ -1,11 +1,15 @@
 """How likely a token was where it stands."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewise_edge.checks import Range
+
 MAX_TOP = 20  # likeliest tokens that can be asked for at each position
+TOP = Range(0, MAX_TOP, whole=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,12 +17,13 @@ class TokenScore:
     """A token's log-probability where it stands, by the model itself: before any sampling option.
 
     `logprob` is a natural logarithm; None for the first token of a sequence, which nothing predicts.
-    `top` holds the likeliest tokens there and their log-probabilities, likeliest first.
+    `top` holds the likeliest tokens there and their log-probabilities, likeliest first. Its `repr`
+    shows no token: those of a prompt are the prompt.
     """
 
-    token_id: int
+    token_id: int = field(repr=False)
     logprob: float | None
-    top: tuple[tuple[int, float], ...] = ()
+    top: tuple[tuple[int, float], ...] = field(default=(), repr=False)
 
 
 def token_score(logits: NDArray[np.float32], token_id: int, top: int) -> TokenScore:
@@ -33,3 +38,19 @@ def token_score(logits: NDArray[np.float32], token_id: int, top: int) -> TokenSc
         float(logits[token_id]) - total,
         tuple((int(id_), float(logits[id_]) - total) for id_ in ordered),
     )
+
+
+def token_scores(
+    token_ids: Sequence[int],
+    logprobs: NDArray[np.float32],
+    top_ids: NDArray[np.int32],
+    top_logprobs: NDArray[np.float32],
+) -> list[TokenScore]:
+    """The scores of T tokens by `logprobs` (T,), and of the likeliest by arrays (T, top)."""
+    likeliest = zip(top_ids.tolist(), top_logprobs.tolist(), strict=True)
+    return [
+        TokenScore(token, logprob, tuple(zip(ids, scores, strict=True)))
+        for token, logprob, (ids, scores) in zip(
+            token_ids, logprobs.tolist(), likeliest, strict=True
+        )
+    ]

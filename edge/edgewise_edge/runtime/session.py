@@ -2,13 +2,14 @@
 
 import errno
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewise_edge.decoding.logprobs import TokenScore, token_score, token_scores
 from edgewise_edge.errors import (
     EdgeError,
     ModelIncompatibleError,
@@ -22,6 +23,7 @@ from edgewise_edge.runtime.signatures import (
     DECODE,
     MASKED,
     PREFILL,
+    SCORE,
     check_signatures,
     new_row_names,
 )
@@ -32,6 +34,12 @@ from edgewise_edge.store.manifest import Architecture
 # Prompt tokens per prefill step. Larger chunks read the weights less often, but need more memory
 # for activations, and a cancellation waits for the current chunk.
 PREFILL_CHUNK = 256
+# Tokens per score step, whose logits (of each token, for the whole vocabulary) stay in the library:
+# 13 MB for 64 tokens of GPT-2.
+SCORE_CHUNK = 64
+
+
+_Result = TypeVar("_Result")
 
 
 class Runtime:
@@ -42,6 +50,8 @@ class Runtime:
         self.architecture = architecture
         self.backend = backend
         self.chunk = PREFILL_CHUNK
+        # A model from an older converter has no signature for it: its tokens are scored one by one.
+        self.score_chunk = SCORE_CHUNK if SCORE in backend.signatures else 1
         # Whether prefill writes its rows straight into the cache, which needs aligned rows.
         self.writes_in_place = architecture.width * np.dtype(np.float32).itemsize % ALIGNMENT == 0
         self._lock = threading.Lock()
@@ -93,12 +103,26 @@ class Runtime:
         Returns the logits (vocabulary,) of the next token. Raises RuntimeFailedError.
         """
         step = self._decode if len(tokens) == 1 else self._prefill
+        return self._alone(step, cache, tokens, position)
+
+    def score(
+        self, cache: KVCache, tokens: Sequence[int], next_tokens: Sequence[int], position: int
+    ) -> dict[str, NDArray[Any]]:
+        """The same, with the model's signature for scores, which it must have.
+
+        Returns its `logprobs`, `top_logprobs` and `top_ids` (edgewise_cloud/convert/graph.py).
+        """
+        return self._alone(self._score, cache, tokens, position, next_tokens)
+
+    def _alone(
+        self, step: Callable[..., _Result], cache: KVCache, tokens: Sequence[int], *more: Any
+    ) -> _Result:
         with self._lock:
             try:
-                return step(cache, tokens, position)
+                return step(cache, tokens, *more)
             except Exception as error:
                 raise RuntimeFailedError(
-                    f"{self.backend.name} failed at position {position}: "
+                    f"{self.backend.name} failed at position {more[0]}: "
                     f"{str(error) or type(error).__name__}"
                 ) from error
 
@@ -108,18 +132,35 @@ class Runtime:
         if bound is None or bound.mask.shape[1] != 1 + rows:
             bound = cache.decode_step = self._bind(DECODE, self._decode_buffers, cache, rows)
         bound.show(position)
-        return bound.run(tokens, position)
+        bound.run(tokens, position)
+        return bound.logits
 
     def _prefill(self, cache: KVCache, tokens: Sequence[int], position: int) -> NDArray[np.float32]:
-        length = len(tokens)
-        buffers = self._prefill_buffers.first(length)
+        buffers = self._prefill_buffers.last_of(len(tokens))
+        bound = self._bind_chunk(PREFILL, buffers, cache, position)
+        bound.run(tokens, position)
+        return bound.logits
+
+    def _score(
+        self, cache: KVCache, tokens: Sequence[int], position: int, next_tokens: Sequence[int]
+    ) -> dict[str, NDArray[Any]]:
+        vocabulary_size = self.architecture.vocabulary_size
+        buffers = self._prefill_buffers.scoring(next_tokens, vocabulary_size)
+        self._bind_chunk(SCORE, buffers, cache, position).run(tokens, position)
+        return buffers.outputs
+
+    def _bind_chunk(
+        self, signature: str, buffers: StepBuffers, cache: KVCache, position: int
+    ) -> BoundStep:
+        """`signature` on new tokens, each of which attends to those before it."""
+        length = buffers.length
         if self.writes_in_place:
             buffers = buffers.writing_to(new_row_names(self.architecture), cache.rows, position)
         # An empty cache still has one row as input: it is masked, so the step may write to it.
-        bound = self._bind(PREFILL, buffers, cache, max(1, position))
+        bound = self._bind(signature, buffers, cache, max(1, position))
         bound.mask[:, :length] = np.triu(np.full((length, length), MASKED, np.float32), k=1)
         bound.mask[:, length : length + position] = 0
-        return bound.run(tokens, position)
+        return bound
 
     def _bind(self, signature: str, buffers: StepBuffers, cache: KVCache, rows: int) -> BoundStep:
         """`signature` on the first `rows` rows of `cache`, all masked."""
@@ -156,3 +197,21 @@ class Session:
         logits = self.runtime.run(self.cache, tokens, self.position)
         self.tokens += tokens
         return logits
+
+    def score(
+        self, tokens: Sequence[int], next_tokens: Sequence[int], top: int
+    ) -> list[TokenScore]:
+        """Process 1 to Runtime.score_chunk more tokens; the scores of those that follow each.
+
+        `top` is at most MAX_TOP. Raises as forward().
+        """
+        if self.runtime.score_chunk == 1:
+            return [token_score(self.forward(tokens), next_tokens[0], top)]
+        found = self.runtime.score(self.cache, tokens, next_tokens, self.position)
+        self.tokens += tokens
+        return token_scores(
+            next_tokens,
+            found["logprobs"],
+            found["top_ids"][:, :top],
+            found["top_logprobs"][:, :top],
+        )

@@ -3,12 +3,14 @@
 The converter writes the same names (edgewise_cloud/convert/graph.py).
 """
 
+from edgewise_edge.decoding.logprobs import MAX_TOP
 from edgewise_edge.errors import ModelIncompatibleError
 from edgewise_edge.runtime.backend import Shape, SignatureShapes
 from edgewise_edge.store.manifest import Architecture
 
 DECODE = "decode"  # one token
 PREFILL = "prefill"  # any number of tokens
+SCORE = "score"  # any number of tokens, and how likely each next one is; not in older models
 MASKED = -1e9  # added to masked attention scores; finite, since 0 x inf would be NaN
 
 _Dimensions = tuple[int | None, ...]  # None: any size
@@ -24,20 +26,27 @@ def new_row_names(shape: Architecture) -> list[str]:
     return [f"new_{name}" for name in cache_names(shape)]
 
 
-def check_signatures(signatures: dict[str, SignatureShapes], shape: Architecture) -> None:
-    """Raise ModelIncompatibleError unless both signatures have the shapes of `shape`.
+def top_size(vocabulary_size: int) -> int:
+    """How many of the likeliest tokens a score step returns for each position."""
+    return min(MAX_TOP, vocabulary_size)
 
-    LiteRT writes past the end of a buffer that is too small, so check before giving it any.
+
+def check_signatures(signatures: dict[str, SignatureShapes], shape: Architecture) -> None:
+    """Raise ModelIncompatibleError unless the signatures have the shapes of `shape`.
+
+    `score` may be missing. LiteRT writes past the end of a buffer that is too small, so check before giving it any.
     """
-    for signature in (PREFILL, DECODE):
+    for signature in (PREFILL, DECODE, SCORE):
         if signature not in signatures:
+            if signature == SCORE:
+                continue
             raise ModelIncompatibleError(
                 f"the model has no signature '{signature}', it has {sorted(signatures)}; "
                 "convert it again"
             )
         found = signatures[signature]
         _check(f"inputs of the model's '{signature}'", found.inputs, _inputs(signature, shape))
-        _check(f"outputs of the model's '{signature}'", found.outputs, _outputs(shape))
+        _check(f"outputs of the model's '{signature}'", found.outputs, _outputs(signature, shape))
 
 
 def _inputs(signature: str, shape: Architecture) -> dict[str, _Dimensions]:
@@ -47,12 +56,16 @@ def _inputs(signature: str, shape: Architecture) -> dict[str, _Dimensions]:
         "mask": (None, None),
         **dict.fromkeys(cache_names(shape), (None, shape.heads, shape.head_size)),
     }
-    return inputs | {"last": (1,)} if signature == PREFILL else inputs
+    more: dict[str, dict[str, _Dimensions]] = {PREFILL: {"last": (1,)}, SCORE: {"next": (None,)}}
+    return inputs | more.get(signature, {})
 
 
-def _outputs(shape: Architecture) -> dict[str, _Dimensions]:
-    rows = (None, shape.heads, shape.head_size)
-    return {**dict.fromkeys(new_row_names(shape), rows), "logits": (shape.vocabulary_size,)}
+def _outputs(signature: str, shape: Architecture) -> dict[str, _Dimensions]:
+    rows = dict.fromkeys(new_row_names(shape), (None, shape.heads, shape.head_size))
+    if signature != SCORE:
+        return {**rows, "logits": (shape.vocabulary_size,)}
+    top = (None, top_size(shape.vocabulary_size))
+    return {**rows, "logprobs": (None,), "top_logprobs": top, "top_ids": top}
 
 
 def _check(what: str, found: dict[str, Shape], expected: dict[str, _Dimensions]) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edgewise_edge.runtime.arrays import aligned, stacked
 from edgewise_edge.runtime.backend import Step
-from edgewise_edge.runtime.signatures import MASKED, new_row_names
+from edgewise_edge.runtime.signatures import MASKED, new_row_names, top_size
 from edgewise_edge.store.manifest import Architecture
 
 
@@ -32,21 +32,36 @@ class StepBuffers:
         outputs["logits"] = aligned((shape.vocabulary_size,), np.float32)
         return cls(length, inputs, rows, outputs)
 
-    def first(self, length: int) -> Self:
-        """Views for the first `length` tokens, with the index of the last one as an input."""
-        inputs = {name: array[:length] for name, array in self.inputs.items()}
-        inputs["last"] = aligned((1,), np.int32)
-        inputs["last"][0] = length - 1
-        outputs = {
-            name: array if name == "logits" else array[:length]
-            for name, array in self.outputs.items()
+    def last_of(self, length: int) -> Self:
+        """Views for a step of `length` tokens that returns the logits of the last one."""
+        last = aligned((1,), np.int32)
+        last[0] = length - 1
+        return self._first(length, {"last": last}, {"logits": self.outputs["logits"]})
+
+    def scoring(self, next_tokens: Sequence[int], vocabulary_size: int) -> Self:
+        """Views for a step of as many tokens that scores those which follow, in new arrays."""
+        length = len(next_tokens)
+        following = aligned((length,), np.int32)
+        following[:] = next_tokens
+        top = (length, top_size(vocabulary_size))
+        scores = {
+            "logprobs": aligned((length,), np.float32),
+            "top_logprobs": aligned(top, np.float32),
+            "top_ids": aligned(top, np.int32),
         }
-        return type(self)(length, inputs, self.new_rows[:, :length], outputs)
+        return self._first(length, {"next": following}, scores)
+
+    def _first(
+        self, length: int, inputs: dict[str, NDArray[Any]], results: dict[str, NDArray[Any]]
+    ) -> Self:
+        inputs = {name: array[:length] for name, array in self.inputs.items()} | inputs
+        rows = {name: self.outputs[name][:length] for name in self.outputs if name != "logits"}
+        return type(self)(length, inputs, self.new_rows[:, :length], rows | results)
 
     def writing_to(self, names: list[str], cache: NDArray[np.float32], position: int) -> Self:
         """The same, but the step writes its new rows straight into `cache` at `position`."""
         rows = cache[:, position : position + self.length]
-        outputs = dict(zip(names, rows, strict=True)) | {"logits": self.outputs["logits"]}
+        outputs = self.outputs | dict(zip(names, rows, strict=True))
         return type(self)(self.length, self.inputs, rows, outputs, in_place=True)
 
 
@@ -69,8 +84,8 @@ class BoundStep:
             self.mask[0, 1 + rows :] = MASKED
         self.visible = rows
 
-    def run(self, tokens: Sequence[int], position: int) -> NDArray[np.float32]:
-        """Process `tokens` at `position` and add their rows to the cache; a copy of the logits."""
+    def run(self, tokens: Sequence[int], position: int) -> None:
+        """Process `tokens` at `position` and add their rows to the cache."""
         buffers, end = self.buffers, position + len(tokens)
         if len(tokens) == 1:  # assigning to a slice would make an array first
             buffers.inputs["tokens"][0], buffers.inputs["positions"][0] = tokens[0], position
@@ -80,5 +95,9 @@ class BoundStep:
         self.step()
         if not buffers.in_place:
             self.cache[:, position:end] = buffers.new_rows
-        logits: NDArray[np.float32] = buffers.outputs["logits"].copy()
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """A copy of those of the last step."""
+        logits: NDArray[np.float32] = self.buffers.outputs["logits"].copy()
         return logits

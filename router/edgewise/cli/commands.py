@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgewise import ConfigurationError, NoSourceError, Router
+from edgewise import ConfigurationError, NoSourceError, RequestError, Router
 from edgewise.cli.config import Config, ConfiguredCommand, load_config
 from edgewise.cli.doctor import examine
 from edgewise.cli.exit_codes import ExitCode
@@ -19,14 +19,15 @@ from edgewise.cli.options.request import (
     Json,
     Prompt,
     RouteOptions,
+    ScoreOptions,
 )
 from edgewise.cli.options.router import Model, RouterOptions, Threads
 from edgewise.cli.options.values import read_prompt
 from edgewise.cli.output import note, waiting, write, write_json, write_table
 from edgewise.cli.serve import serve
-from edgewise.cli.tables import decision_table, doctor_table, profile_table
+from edgewise.cli.tables import decision_table, doctor_table, profile_table, score_table
 from edgewise.device.state import read_device_state
-from edgewise.generation.result import decision_dict, refusal_dict, summary
+from edgewise.generation.result import decision_dict, refusal_dict, score_summary, summary
 
 app = typer.Typer(
     cls=Group,
@@ -59,7 +60,7 @@ def read_config(
     except ConfigurationError as error:
         config = Config(problem=error)
     context.obj = config
-    commands = ("generate", "route", "bench", "doctor")
+    commands = ("generate", "score", "route", "bench", "doctor")
     context.default_map = {name: dict(config.values) for name in commands} | {
         "serve": {**config.values, **config.serve}
     }
@@ -71,6 +72,8 @@ def generate(
     router: RouterOptions, request: GenerateOptions, prompt: Prompt = None, json_: Json = False
 ) -> None:
     """Continue PROMPT and stream the text. A summary goes to standard error."""
+    if request.logprobs is not None and not json_:
+        raise RequestError(f"logprobs is {request.logprobs}; it is for --json, so give both")
     text, interrupted, said = read_prompt(prompt), False, False
     with (
         waiting("waiting for the first token") as stop_waiting,
@@ -98,6 +101,24 @@ def generate(
         note(summary(generation), style="dim")
     if interrupted:
         sys.exit(ExitCode.INTERRUPTED)
+
+
+@app.command(cls=ConfiguredCommand, epilog=ExitCode.explain())
+@with_option_groups
+def score(
+    router: RouterOptions, request: ScoreOptions, prompt: Prompt = None, json_: Json = False
+) -> None:
+    """Show how likely each token of PROMPT is. A summary goes to standard error."""
+    text = read_prompt(prompt)
+    with waiting("reading the prompt"), router.router() as running:
+        found = running.score(text, **request.request())
+        tokenizer = running.device_source.tokenizer
+    if json_:
+        texts = [tokenizer.decode([id_]) for id_ in found.token_ids]
+        write_json(found.as_dict() | {"texts": texts})
+    else:
+        write_table(score_table(found, tokenizer))
+        note(score_summary(found), style="dim")
 
 
 @app.command(cls=ConfiguredCommand, epilog=ExitCode.explain())

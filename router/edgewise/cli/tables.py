@@ -5,10 +5,11 @@ from dataclasses import replace
 from rich.markup import escape
 from rich.table import Table
 
-from edgewise import Decision, PredictedTime, Source
+from edgewise import Decision, PredictedTime, Score, Source
 from edgewise.cli.config import default_file
 from edgewise.cli.doctor import Finding, Report
 from edgewise.cli.wording import in_words_of_options
+from edgewise_edge import Tokenizer
 from edgewise_edge.profiling import Profile
 
 UNKNOWN = "unknown"
@@ -27,6 +28,24 @@ def decision_table(decision: Decision) -> Table:
             escape(f"{veto.code}: {in_words_of_options(veto.detail)}") if veto else "-",
             seconds(times.first_token),
             seconds(times.total),
+        )
+    return table
+
+
+def score_table(score: Score, tokenizer: Tokenizer) -> Table:
+    """Each token with its log-probability, and the likeliest in its place."""
+
+    def shown(id_: int) -> str:
+        return escape(repr(tokenizer.decode([id_])))
+
+    table = Table(title_justify="left")
+    for heading in ("token", "log-probability", "likeliest"):
+        table.add_column(heading, overflow="fold")
+    for token in score.tokens:
+        table.add_row(
+            shown(token.token_id),
+            "-" if token.logprob is None else f"{token.logprob:.3f}",
+            ", ".join(f"{shown(id_)} {logprob:.3f}" for id_, logprob in token.top) or "-",
         )
     return table
 

@@ -4,14 +4,21 @@ import re
 from dataclasses import fields
 
 from edgewise.cli.options.channel import ChannelOptions
-from edgewise.cli.options.request import AssumedDevice, GenerateOptions
+from edgewise.cli.options.request import AssumedDevice, GenerateOptions, ScoreOptions
 from edgewise.cli.options.router import RouterOptions
 from edgewise.cli.options.serve import ServeOptions
 from edgewise.cli.options.values import option_name
 
 OPTIONS = {
     part.name
-    for group in (RouterOptions, GenerateOptions, AssumedDevice, ChannelOptions, ServeOptions)
+    for group in (
+        RouterOptions,
+        GenerateOptions,
+        ScoreOptions,
+        AssumedDevice,
+        ChannelOptions,
+        ServeOptions,
+    )
     for part in fields(group)
 }
 _PHRASES = {

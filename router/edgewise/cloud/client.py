@@ -2,12 +2,14 @@
 
 import re
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc
+from google.protobuf.message import Message
 
 from edgewise.cloud.channel import open_channel
 from edgewise.cloud.config import CloudSecurity
@@ -54,13 +56,13 @@ class CloudClient:
     ) -> pb.GetModelResponse:
         """The model that is served for the vocabulary with this fingerprint. Setting `stop` cancels the call, which then fails."""
         with self._stub(caller_deadline=caller_deadline) as stub:
-            call = stub.GetModel.future(
+            start = partial(
+                stub.GetModel.future,
                 pb.GetModelRequest(vocabulary=vocabulary),
                 timeout=timeout,
                 metadata=self._metadata,
             )
-            if stop:
-                stop.add_callback(call.cancel)
+            call = self._started(start, stop) if stop else start()
             try:
                 response: pb.GetModelResponse = call.result()
             except grpc.FutureCancelledError as error:
@@ -75,13 +77,42 @@ class CloudClient:
         with self._stub() as stub:
             return stub.GetLoad(request, timeout=timeout, metadata=self._metadata)
 
-    @contextmanager
     def generate(
-        self, message: pb.GenerateRequest, timeout: float | None, metadata: Metadata
+        self,
+        message: pb.GenerateRequest,
+        timeout: float | None,
+        metadata: Metadata,
+        stop: StopSignal,
+    ) -> AbstractContextManager[Any]:
+        """A call that yields responses as they arrive; leaving the block or setting `stop` cancels it.
+
+        Once `stop` is set nothing is sent: it raises CloudBusyError.
+        """
+        return self._streaming("Generate", message, timeout, metadata, stop)
+
+    def score(
+        self,
+        message: pb.ScoreRequest,
+        timeout: float | None,
+        metadata: Metadata,
+        stop: StopSignal,
+    ) -> AbstractContextManager[Any]:
+        """As `generate`."""
+        return self._streaming("Score", message, timeout, metadata, stop)
+
+    @contextmanager
+    def _streaming(
+        self,
+        method: str,
+        message: Message,
+        timeout: float | None,
+        metadata: Metadata,
+        stop: StopSignal,
     ) -> Iterator[Any]:
-        """A call that yields responses as they arrive; leaving the block cancels it."""
         with self._stub(caller_deadline=timeout is not None) as stub:
-            call = stub.Generate(message, timeout=timeout, metadata=(*self._metadata, *metadata))
+            metadata = (*self._metadata, *metadata)
+            start = partial(getattr(stub, method), message, timeout=timeout, metadata=metadata)
+            call = self._started(start, stop)
             try:
                 yield call
             finally:
@@ -113,6 +144,13 @@ class CloudClient:
             for channel in (self._current, *self._draining):
                 if channel:
                     channel.grpc_channel.close()
+
+    def _started(self, start: Callable[[], Any], stop: StopSignal) -> Any:
+        """The call that `start` makes; setting `stop` cancels it, or prevents it."""
+        call = stop.start_unless_set(start, lambda started: started.cancel())
+        if call is None:
+            raise CloudBusyError(f"the call to {self.address} was cancelled")
+        return call
 
     @contextmanager
     def _stub(self, *, caller_deadline: bool = False) -> Iterator[pb_grpc.GeneratorStub]:

@@ -4,23 +4,21 @@ import logging
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Unpack
+from typing import TypeAlias, Unpack
 
 from edgewise.cloud import grpc_logs  # noqa: F401  # must come before gRPC
 
 # isort: split
-import grpc
-
 from edgewise.cloud.circuit_breaker import Circuit, CircuitBreaker
 from edgewise.cloud.client import CloudClient
-from edgewise.cloud.codec import encode_request, validate_response
 from edgewise.cloud.config import CloudSecurity, CloudTimeouts
 from edgewise.cloud.health_probe import HealthProbe
-from edgewise.cloud.stall_timer import StallTimer
 from edgewise.cloud.status import foreign_text
+from edgewise.cloud.streams import CloudStreams
 from edgewise.errors import (
     CloudBusyError,
     CloudRefusedError,
@@ -28,14 +26,18 @@ from edgewise.errors import (
     SourceFailedError,
     VocabularyMismatchError,
 )
-from edgewise.generation.attempt import FREEZE, Attempt, AttemptOptions
+from edgewise.generation.attempt import FREEZE, Attempt, AttemptOptions, StopSignal
 from edgewise.generation.request import CloudTokenRequest
 from edgewise.generation.source import require_cloud_allowed
 from edgewise.latency.log import LatencyLog
 from edgewise.policy.types import CloudState, PredictedTime, Source, VetoCode
+from edgewise_edge import TokenScore
 from edgewise_proto import generation_pb2 as pb
 
 log = logging.getLogger("edgewise")
+
+# Reads one call's responses into an attempt.
+Read: TypeAlias = Callable[[Attempt, pb.GetModelResponse], Generator[int, None, None]]
 
 LOAD_MAX_AGE = 5.0  # seconds for which the service's last GetLoad answer is used
 
@@ -74,6 +76,9 @@ class CloudSource:
         self._served = ""  # the last known model's name and revision
         self._served_before = ""  # the one before, if it has changed
         self.breaker = CircuitBreaker(cooldown=2 * self._timeouts.probe_interval)
+        self._streams = CloudStreams(
+            self.client, vocabulary, self._timeouts, self.breaker.succeeded
+        )
         self.health_probe = HealthProbe(self._probe, self._timeouts.probe_interval)
         self._busy_until = 0.0
         self._last_failure = ""  # for people
@@ -116,8 +121,18 @@ class CloudSource:
         SourceFailedError.
         """
         require_cloud_allowed(request)
-        run = partial(self._run, request)
+        run = partial(self._run, partial(self._streams.tokens, request))
         return Attempt(Source.IN_CLOUD, request.position, request.max_tokens, run, **options)
+
+    def score(
+        self, request: CloudTokenRequest, top: int, stop: StopSignal
+    ) -> tuple[TokenScore, ...]:
+        """The score of each of the request's tokens; see CloudTokenSource."""
+        require_cloud_allowed(request)
+        run = partial(self._run, partial(self._streams.scores, request, top))
+        with Attempt(Source.IN_CLOUD, 0, request.position, run, stop=stop) as attempt:
+            deque(attempt, maxlen=0)
+            return tuple(attempt.scores)
 
     def describe(self, attempt: Attempt | None = None) -> pb.GetModelResponse:
         """The model served there, read once for a connection.
@@ -187,7 +202,7 @@ class CloudSource:
         self.health_probe.close()
         self.client.close()
 
-    def _run(self, request: CloudTokenRequest, attempt: Attempt) -> Generator[int, None, None]:
+    def _run(self, read: Read, attempt: Attempt) -> Generator[int, None, None]:
         """Attempt.run: pass the circuit breaker, connect, then stream."""
         permit = self.breaker.acquire()
         if permit is None:
@@ -196,7 +211,7 @@ class CloudSource:
             )
         try:
             with self._reporting_failures():
-                yield from self._answer(request, attempt)
+                yield from self._answer(read, attempt)
         finally:
             if attempt.handoff and attempt.handoff.code is VetoCode.STALLED:
                 self._fail()
@@ -207,11 +222,11 @@ class CloudSource:
         if measurement := attempt.measurement():
             self._latency.add(self.key, measurement)
 
-    def _answer(self, request: CloudTokenRequest, attempt: Attempt) -> Generator[int, None, None]:
+    def _answer(self, read: Read, attempt: Attempt) -> Generator[int, None, None]:
         """Stream; if the connection fails before the first token, once more on a new one."""
         started, usable = time.monotonic(), self.client.proven
         try:
-            yield from self._connect_and_stream(request, attempt)
+            yield from self._connect_and_stream(read, attempt)
         except CloudUnavailableError as error:
             if not attempt.uncached:  # it was connecting
                 late = time.monotonic() - started > self._timeouts.connect + FREEZE
@@ -226,58 +241,10 @@ class CloudSource:
             self._learn(attempt)
             attempt.timed_out = False
             self._disconnect()
-            yield from self._connect_and_stream(request, attempt)
+            yield from self._connect_and_stream(read, attempt)
 
-    def _connect_and_stream(
-        self, request: CloudTokenRequest, attempt: Attempt
-    ) -> Generator[int, None, None]:
-        model = self.describe(attempt)
-        attempt.ready(uncached=request.position)  # its prefix cache is unknown here
-        request = request.fitted(model.context_window)
-        attempt.max_tokens = request.max_tokens
-        yield from self._stream(request, attempt, model)
-
-    def _stream(
-        self, request: CloudTokenRequest, attempt: Attempt, model: pb.GetModelResponse
-    ) -> Generator[int, None, None]:
-        if request.position + request.max_tokens > model.context_window:
-            raise CloudRefusedError(
-                f"{request.position} tokens + {request.max_tokens} new ones exceed the context "
-                f"window of {model.context_window}; shorten the prompt or lower max_tokens"
-            )
-        encoded, position = encode_request(request, self._vocabulary()), request.position
-        trace = (("traceparent", attempt.traceparent),) if attempt.traceparent else ()
-        with (
-            self.client.generate(encoded, attempt.time_left, trace) as call,
-            StallTimer(self._timeouts.first_token, call.cancel, attempt.thawed) as timer,
-        ):
-            attempt.stop.add_callback(call.cancel)
-            try:
-                for response in call:
-                    validate_response(response, position, request, model.vocabulary_size)
-                    if response.HasField("timings"):
-                        attempt.queued = response.timings.queued
-                    if response.token_ids:
-                        self.breaker.succeeded()
-                        timer.timeout = self._timeouts.between_tokens
-                        timer.pause()  # the caller's time is not the cloud's
-                        yield from response.token_ids
-                        position += len(response.token_ids)
-                        timer.reset()
-                    if response.finish_reason or attempt.stop.is_set():
-                        return
-            except grpc.RpcError as error:
-                if attempt.stop.is_set():
-                    return
-                # A deadline shorter than `connect` comes from the request: it proves no failure.
-                silent = timer.waited >= self._timeouts.connect
-                if timer.stalled or (position == request.position and silent):
-                    attempt.timed_out = error.code() is not grpc.StatusCode.UNAVAILABLE
-                    raise CloudUnavailableError(
-                        f"{self.address} sent no token in {timer.waited:.1f} s"
-                    ) from error
-                raise
-        raise CloudUnavailableError(f"{self.address} ended its answer without finishing it")
+    def _connect_and_stream(self, read: Read, attempt: Attempt) -> Generator[int, None, None]:
+        yield from read(attempt, self.describe(attempt))
 
     def _probe(self) -> bool:
         """Whether the service answers again after a failure."""

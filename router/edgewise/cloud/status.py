@@ -61,6 +61,10 @@ def error_for_status(
         )
     if code is grpc.StatusCode.UNAVAILABLE and details in OWN_WORDS:
         return CloudUnavailableError(f"{address} cannot answer now: {details}; retry later")
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        return CloudRefusedError(
+            f"{address} does not know this kind of request; update 'edgewise-cloud' there"
+        )
     if code in _UNAVAILABLE:
         return CloudUnavailableError(_no_answer(code, details, address, security))
     return CloudRefusedError(f"{address} refused the request: {details}")

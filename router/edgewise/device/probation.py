@@ -28,15 +28,15 @@ FindSuccessor = Callable[[DeviceSource, Exception], DeviceSource | None]
 class Replaceable:
     """Watches a revision that is not on probation: only a damaged one is replaced."""
 
-    successor: FindSuccessor
+    find: FindSuccessor
 
     def starting(self) -> AbstractContextManager[None]:
         """See Watch."""
         return nullcontext()
 
-    def replaces(self, source: DeviceSource, error: Exception) -> bool:
+    def successor(self, source: DeviceSource, error: Exception) -> DeviceSource | None:
         """See Watch."""
-        return self.successor(source, error) is not None
+        return self.find(source, error)
 
     def run(
         self, source: DeviceSource, request: TokenRequest, attempt: Attempt
@@ -62,7 +62,7 @@ class Probation:
     store: "ModelStore"
     name: str
     revision: str
-    successor: FindSuccessor
+    find: FindSuccessor
     over: bool = False
 
     @contextmanager
@@ -77,9 +77,9 @@ class Probation:
         finally:
             self.store.started(self.name)
 
-    def replaces(self, source: DeviceSource, error: Exception) -> bool:
+    def successor(self, source: DeviceSource, error: Exception) -> DeviceSource | None:
         """See Watch."""
-        return self.successor(source, error) is not None
+        return self.find(source, error)
 
     def run(
         self, source: DeviceSource, request: TokenRequest, attempt: Attempt

@@ -9,18 +9,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Unpack
 
 from edgewise.device.queue import DeviceQueue
-from edgewise.generation.attempt import Attempt, AttemptOptions
+from edgewise.generation.attempt import Attempt, AttemptOptions, StopSignal
 from edgewise.generation.source import ModelAvailability
 from edgewise.latency.log import LatencyLog
 from edgewise.latency.machine import machine
 from edgewise.latency.measurement import Measurement
-from edgewise.policy.types import Availability, EdgeState, PredictedTime, Source, VetoCode
+from edgewise.policy.types import (
+    Availability,
+    EdgeState,
+    PolicyLimits,
+    PredictedTime,
+    Source,
+    VetoCode,
+)
 from edgewise_edge import (
     DeviceModel,
     Manifest,
     ModelError,
+    RuntimeFailedError,
     SamplingParams,
     TokenRequest,
+    TokenScore,
     find_model,
 )
 from edgewise_edge.lease import SharedModel
@@ -40,8 +49,8 @@ class Watch(Protocol):
     def starting(self) -> AbstractContextManager[None]:
         """While the model is loaded or run."""
 
-    def replaces(self, source: "DeviceSource", error: Exception) -> bool:
-        """Whether another source continues in place of `source`, which would fail with `error`."""
+    def successor(self, source: "DeviceSource", error: Exception) -> "DeviceSource | None":
+        """What continues in place of `source`, which fails with `error`; None: nothing."""
 
     def run(
         self, source: "DeviceSource", request: TokenRequest, attempt: Attempt
@@ -55,8 +64,8 @@ class _Unwatched:
     def starting(self) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def replaces(self, *_: object) -> bool:
-        return False
+    def successor(self, *_: object) -> None:
+        return None
 
     def run(
         self, source: "DeviceSource", request: TokenRequest, attempt: Attempt
@@ -65,6 +74,11 @@ class _Unwatched:
 
 
 UNWATCHED: Watch = _Unwatched()
+
+
+def _no_tokens(_: Attempt) -> Generator[int, None, None]:
+    """Attempt.run of one that only takes a place."""
+    yield from ()
 
 
 class DeviceSource:
@@ -115,7 +129,7 @@ class DeviceSource:
     def availability(self) -> ModelAvailability:
         """Whether the model is on the device, and whether it is loaded; cheap."""
         problem = None if self.model else self._problem()
-        if problem and not self._watch.replaces(self, problem):
+        if problem and not self._watch.successor(self, problem):
             return ModelAvailability(Availability.UNAVAILABLE, loaded=False, detail=str(problem))
         return ModelAvailability(Availability.AVAILABLE, self.model is not None)
 
@@ -148,6 +162,36 @@ class DeviceSource:
             request = replace(request, max_tokens=min(request.max_tokens, room))
         run = partial(self._watch.run, self, request)
         return Attempt(Source.ON_DEVICE, request.position, request.max_tokens, run, **options)
+
+    def score(
+        self,
+        request: TokenRequest,
+        top: int,
+        stop: StopSignal,
+        *,
+        limits: PolicyLimits | None = None,
+        may_wait: bool = False,
+    ) -> tuple[TokenScore, ...]:
+        """The score of each of the request's tokens; see DeviceTokenSource.
+
+        It takes a place as an attempt does. Nothing is learned from its time, which is that of no
+        generation.
+        """
+        place = Attempt(
+            Source.ON_DEVICE, 0, 0, _no_tokens, limits=limits, may_wait=may_wait, stop=stop
+        )
+        try:
+            with (
+                self._watch.starting(),
+                self._shared.lease() as model,
+                self._queue.place(place, limits),
+            ):
+                return model.score(request.token_ids, top=top, cancelled=stop)
+        except (ModelError, RuntimeFailedError) as error:
+            other = self._watch.successor(self, error)
+            if other is None:
+                raise
+        return other.score(request, top, stop, limits=limits, may_wait=may_wait)
 
     def calibrate(self) -> None:
         """Measure this device's speed with a short generation. Raises as an attempt's iteration."""
@@ -208,8 +252,9 @@ class DeviceSource:
                 with self._queue.place(attempt, attempt.limits):
                     uncached = request.position - model.cached_prefix(request.token_ids)
                     attempt.ready(uncached=uncached, load_time=load_time)
-                    yield from model.stream_tokens(request, attempt.stop)
-                if attempt.handoff and attempt.handoff.code is VetoCode.MEMORY:
+                    yield from model.stream_tokens(request, attempt.stop, attempt.scores.append)
+                short = attempt.handoff and attempt.handoff.code is VetoCode.MEMORY
+                if short and not attempt.what_if:
                     self.unload()  # frees the memory that the device is short of
             finally:
                 self._learn(attempt)

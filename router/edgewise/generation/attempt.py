@@ -6,8 +6,9 @@ from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Self, TypedDict
+from typing import Self, TypedDict, TypeVar
 
+from edgewise.errors import SourceFailedError
 from edgewise.latency.measurement import Measurement
 from edgewise.policy.types import UNKNOWN, PolicyLimits, PredictedTime, Progress, Source, Veto
 from edgewise_edge.decoding.logprobs import TokenScore
@@ -19,19 +20,30 @@ _MIN_MEASURED_TOKENS = (
 FREEZE = 0.5
 
 
+Started = TypeVar("Started")
+
+
 class StopSignal(threading.Event):
     """An event with callbacks, to wake code that is blocked on something else."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._lock = threading.Lock()
+        # Re-entrant: the garbage collector may end a stream at any point, in any thread.
+        self._lock = threading.RLock()
         self._callbacks: list[Callable[[], object]] = []
+        self._cancels: list[Callable[[], object]] = []  # called with the lock held
 
     def set(self) -> None:
-        """Set it and run the callbacks, once: all of them, even if one raises."""
-        with self._lock:
+        """Set it and run the callbacks, once: all of them, even if one raises.
+
+        When it returns, in whichever thread, what `start_unless_set` started is cancelled.
+        """
+        with self._lock, ExitStack() as calls:
             super().set()
             callbacks, self._callbacks = self._callbacks, []
+            cancels, self._cancels = self._cancels, []
+            for cancel in cancels:
+                calls.callback(cancel)
         with ExitStack() as calls:
             for callback in reversed(callbacks):
                 calls.callback(callback)
@@ -44,6 +56,24 @@ class StopSignal(threading.Event):
                 return
         callback()
 
+    def start_unless_set(
+        self, start: Callable[[], Started], cancel: Callable[[Started], object]
+    ) -> Started | None:
+        """What `start` returns, or None, without calling it, once the signal is set.
+
+        Setting the signal waits for `start`, so neither may block, and then calls `cancel` with what
+        it returned: nothing goes on after that.
+        """
+        with self._lock:
+            if self.is_set():
+                return None
+            started = start()
+            if self.is_set():  # by the garbage collector, in this thread
+                cancel(started)
+            else:
+                self._cancels.append(lambda: cancel(started))
+            return started
+
 
 class AttemptOptions(TypedDict, total=False):
     """What the generation loop knows about an attempt. All may be left out."""
@@ -53,6 +83,7 @@ class AttemptOptions(TypedDict, total=False):
     traceparent: str | None  # the W3C trace it belongs to
     limits: PolicyLimits | None  # of the device: `max_queue` and `queue_timeout` are for its queue
     may_wait: bool  # for a place in a full queue: no other source may answer
+    what_if: bool  # the state of the device is made up for this request: no other may notice
 
 
 @dataclass(slots=True, eq=False)
@@ -60,8 +91,9 @@ class Attempt:
     """A context manager: iterate over it for the new tokens; leaving it ends the source's work.
 
     `run` generates the tokens and may raise one of errors.Failure. It is called when the first
-    token is requested; nothing runs before. Times are in seconds, without the time that the caller
-    takes between tokens.
+    token is requested; nothing runs before. Where the request asks for `logprobs`, it adds each
+    token's score to `scores` before it yields the token. Times are in seconds, without the time that
+    the caller takes between tokens.
     """
 
     source: Source
@@ -73,6 +105,7 @@ class Attempt:
     traceparent: str | None = None
     limits: PolicyLimits | None = None
     may_wait: bool = False
+    what_if: bool = False
     started: float = field(default_factory=time.monotonic)
     stop: StopSignal = field(default_factory=StopSignal)
     handoff: Veto | None = None  # why it was stopped, if the other source is to continue
@@ -81,7 +114,9 @@ class Attempt:
     queued: float = 0.0  # the part of `first_token` spent in the service's queue, if reported
     alone: bool = True  # whether no other generation ran on the device at the same time
     tokens: int = 0
-    scores: deque[TokenScore] = field(default_factory=deque, repr=False)  # where it is asked for
+    scores: deque[TokenScore] = field(
+        default_factory=deque, repr=False
+    )  # not read yet; if asked for
     first_token: float | None = None  # from the moment the source was ready
     decode_time: float = 0.0  # from the first token to the last
     waiting_since: float | None = None  # time.monotonic() while a token is awaited
@@ -156,6 +191,15 @@ class Attempt:
         if self.timeout is None:
             return None
         return max(0.0, self.started + self.timeout - time.monotonic())
+
+    def take_score(self, token: int) -> TokenScore:
+        """The score of `token`, the one that was just read. Raises SourceFailedError without one."""
+        score = self.scores.popleft() if self.scores else None
+        if score is None or score.token_id != token:
+            raise SourceFailedError(
+                f"{self.source} sent a token without its log-probability, which was asked for"
+            )
+        return score
 
     def progress(self) -> Progress:
         """Its progress now; from any thread."""

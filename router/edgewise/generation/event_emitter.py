@@ -19,6 +19,7 @@ from edgewise.generation.events import (
     Observer,
     Outcome,
     Refused,
+    Scored,
     Traces,
 )
 from edgewise.generation.result import Generation
@@ -31,11 +32,11 @@ class EventEmitter:
     """Sends one generation's events to every observer, and to the logger `edgewise` at DEBUG.
 
     An observer's error is logged and otherwise ignored. Without an observer or a DEBUG log no
-    events are made.
+    events are made. `privacy` is the request's, which may become private.
     """
 
     def __init__(self, observers: Sequence[Observer], model: str, privacy: Privacy) -> None:
-        self._observers, self._model, self._privacy = observers, model, privacy
+        self._observers, self._model, self.privacy = observers, model, privacy
         self._generation = secrets.token_hex(8)
 
     def traceparent(self) -> str | None:
@@ -47,9 +48,21 @@ class EventEmitter:
                         return found
         return None
 
-    def decided(self, decision: Decision, position: int, max_tokens: int) -> None:
-        """A source was chosen for `max_tokens` more tokens."""
-        self._emit(Decided, decision=decision, position=position, max_tokens=max_tokens)
+    def decided(
+        self,
+        decision: Decision,
+        position: int,
+        max_tokens: int,
+        privacy: Privacy | None = None,
+    ) -> None:
+        """A source was chosen for `max_tokens` more tokens, while the request had this `privacy`."""
+        self._emit(
+            Decided,
+            decision=decision,
+            position=position,
+            max_tokens=max_tokens,
+            privacy=privacy or self.privacy,
+        )
 
     def attempt_ended(
         self, attempt: Attempt, outcome: Outcome, error: BaseException | None = None
@@ -66,9 +79,23 @@ class EventEmitter:
             error=type(error).__name__ if error else None,
         )
 
-    def handed_over(self, source: Source, position: int, tokens: int, why: Veto) -> None:
-        """`source` continues after `tokens` generated ones."""
-        self._emit(HandedOver, source=source, position=position, tokens=tokens, why=why.code)
+    def handed_over(
+        self,
+        source: Source,
+        position: int,
+        tokens: int,
+        why: Veto,
+        privacy: Privacy | None = None,
+    ) -> None:
+        """`source` continues after `tokens` generated ones; `privacy` as of `decided`."""
+        self._emit(
+            HandedOver,
+            source=source,
+            position=position,
+            tokens=tokens,
+            why=why.code,
+            privacy=privacy or self.privacy,
+        )
 
     def hedged(self, source: Source, after: float) -> None:
         """`source` was started too, after `after` seconds without a token."""
@@ -91,6 +118,10 @@ class EventEmitter:
                 timings=ended.timings,
             )
 
+    def scored(self, outcome: Outcome, source: Source, tokens: int, total: float) -> None:
+        """A score has ended."""
+        self._emit(Scored, outcome=outcome, source=source, tokens=tokens, total=total)
+
     @property
     def _has_listener(self) -> bool:
         return bool(self._observers) or log.isEnabledFor(logging.DEBUG)
@@ -98,13 +129,8 @@ class EventEmitter:
     def _emit(self, kind: type[GenerationEvent], **fields: Any) -> None:
         if not self._has_listener:
             return
-        event = kind(
-            generation=self._generation,
-            model=self._model,
-            privacy=self._privacy,
-            time=time.time(),
-            **fields,
-        )
+        fields = {"privacy": self.privacy} | fields
+        event = kind(generation=self._generation, model=self._model, time=time.time(), **fields)
         log.debug("%s", event)
         emit(self._observers, event)
 

@@ -92,6 +92,19 @@ class Completed(GenerationEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scored(GenerationEvent):
+    """A score has ended: what Completed is for a generation.
+
+    Its other events are those of a generation, of no new tokens.
+    """
+
+    outcome: Outcome  # FINISHED, FAILED or CANCELLED
+    tokens: int  # the prompt's
+    source: Source  # that was used last
+    total: float  # seconds from the call
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Refused(GenerationEvent):
     """No source may answer, or none may continue."""
 

@@ -20,14 +20,14 @@ BUDGET_POLL_INTERVAL = 0.05  # seconds, for a request with a latency budget
 class HandoffMonitor:
     """A context manager: hands `attempt` off when `check` returns a veto.
 
-    `check` is called every `interval` seconds.
+    `check` is called every `interval` seconds, and at `check_now`.
     """
 
     def __init__(self, attempt: Attempt, check: Callable[[], Veto | None], interval: float) -> None:
         self._attempt, self._check, self._interval = attempt, check, interval
         # Not an Event: garbage collection may end a stream, and so its monitor, in the monitor's own
         # thread while that holds an Event's lock. SimpleQueue.put is re-entrant.
-        self._done: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._signals: queue.SimpleQueue[bool] = queue.SimpleQueue()  # True: the attempt ended
 
     def __enter__(self) -> Self:
         """Start the thread."""
@@ -41,7 +41,12 @@ class HandoffMonitor:
         trace: TracebackType | None,
     ) -> None:
         """Stop the thread, without waiting for it."""
-        self._done.put(None)
+        self._signals.put(True)
+
+    def check_now(self, interval: float) -> None:
+        """Check without waiting, and then every `interval` seconds; from any thread."""
+        self._interval = interval
+        self._signals.put(False)
 
     def _watch(self) -> None:
         logged: type[Exception] | None = None
@@ -59,11 +64,10 @@ class HandoffMonitor:
 
     def _is_done(self) -> bool:
         """Wait for the next check; whether the attempt ended meanwhile."""
-        started = monotonic()
+        started, interval = monotonic(), self._interval
         try:
-            self._done.get(timeout=self._interval)
+            return self._signals.get(timeout=interval)
         except queue.Empty:
-            if monotonic() - started > self._interval + FREEZE:
+            if monotonic() - started > interval + FREEZE:
                 self._attempt.thawed()
             return False
-        return True

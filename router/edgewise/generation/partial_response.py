@@ -7,7 +7,7 @@ from edgewise.generation.attempt import Attempt
 from edgewise.generation.request import Request
 from edgewise.generation.result import Chunk, Generation, Segment, Timings
 from edgewise.policy.types import Decision, Source
-from edgewise_edge import FinishReason, Tokenizer, Transcript, Usage
+from edgewise_edge import FinishReason, Tokenizer, TokenScore, Transcript, Usage
 
 
 class PartialResponse:
@@ -24,6 +24,8 @@ class PartialResponse:
         self._sources: list[Source] = []  # one for each token
         self._first_token_at: float | None = None
         self._last_token_at: float | None = None
+        self._scores: list[TokenScore] = []  # one for each token, if the request asks for them
+        self._end_score: TokenScore | None = None  # of the end token, which is none of the tokens
         self._unshown: list[int] = []  # tokens whose text is held back
         self._pieces: list[str] = []
 
@@ -57,19 +59,25 @@ class PartialResponse:
         self._attempts.append(attempt)
         self._transcript.limit(len(self._transcript.token_ids) + attempt.max_tokens)
 
-    def add_token(self, token: int, source: Source) -> Chunk | None:
-        """Add one token; returns the text that is now safe to show, if any."""
+    def add_token(
+        self, token: int, source: Source, score: TokenScore | None = None
+    ) -> Chunk | None:
+        """Add one token and its score; returns the text that is now safe to show, if any."""
         text = self._transcript.push(token)
         if len(self._transcript.token_ids) > len(self._sources):  # not an end token
             self._last_token_at = time.monotonic()
             self._first_token_at = self._first_token_at or self._last_token_at
+            if score:  # before its source, which another thread counts
+                self._scores.append(score)
             self._sources.append(source)
             self._unshown.append(token)
+        else:
+            self._end_score = score
         if not text:
             return None
         self._pieces.append(text)
-        chunk, self._unshown = Chunk(text, tuple(self._unshown), source), []
-        return chunk
+        shown, self._unshown = tuple(self._unshown), []
+        return Chunk(text, shown, source, self._latest_scores(len(shown)))
 
     def finish(self, reason: FinishReason) -> None:
         """End it here, unless it has ended already."""
@@ -97,7 +105,12 @@ class PartialResponse:
                 ),
             ),
             seed=self.request.sampling.seed,
+            logprobs=None if self.request.logprobs is None else tuple(self._scores[:tokens]),
+            end_logprob=self._end_score,
         )
+
+    def _latest_scores(self, count: int) -> tuple[TokenScore, ...]:
+        return tuple(self._scores[-count:]) if self._scores and count else ()
 
     def _decode_time(self) -> float:
         """Seconds spent waiting for the tokens after the first, without the caller's time."""

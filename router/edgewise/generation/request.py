@@ -1,13 +1,13 @@
 """The request of an app, once its options are checked."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 from edgewise.options import REQUEST_RANGES
 from edgewise.policy.types import Mode, Privacy, RoutingRequest, Source, Veto
 from edgewise_edge import RequestError, SamplingParams, TokenRequest
-from edgewise_edge.checks import check_fields, check_type
+from edgewise_edge.checks import check_fields, check_type, shown
 from edgewise_edge.decoding.text import TextAssembler
 
 
@@ -49,6 +49,7 @@ class Request:
     latency_budget: float | None = None  # seconds
     hedge_after: float | None = None  # seconds
     sliding_window: bool = False
+    logprobs: int | None = None  # of each new token, and of so many likeliest ones
     offline: bool = False  # the router's offline switch
 
     def __post_init__(self) -> None:
@@ -70,6 +71,23 @@ class Request:
     def must_fit(self) -> bool:
         """Whether a source must have room for all of `max_tokens`."""
         return self.max_tokens_given or self.sliding_window  # where the device has room for all
+
+    def changed(
+        self,
+        *,
+        privacy: Privacy | str | None = None,
+        first_token_budget: float | None = None,
+        latency_budget: float | None = None,
+    ) -> "Request":
+        """With other budgets, or private (None: as it is). Raises RequestError."""
+        if privacy not in {None, Privacy.PRIVATE}:
+            raise RequestError(
+                f"privacy is {shown(privacy)}; what is being generated can only become 'private'"
+            )
+        values = {part.name: getattr(self, part.name) for part in fields(self)}
+        given = {"first_token_budget": first_token_budget, "latency_budget": latency_budget}
+        values |= {name: value for name, value in given.items() if value is not None}
+        return PrivateRequest(**values) if privacy else type(self)(**values)
 
     def after(self, generated: Sequence[int]) -> TokenRequest:
         """The request to a source for the tokens that follow those `generated`."""
@@ -103,6 +121,7 @@ class Request:
             "sampling": self.sampling,
             "end_ids": self.end_ids,
             "sliding_window": self.sliding_window,
+            "logprobs": self.logprobs,
         }
 
 

@@ -2,8 +2,8 @@
 
 import inspect
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 from edgewise.errors import ConfigurationError
@@ -12,12 +12,15 @@ from edgewise.generation.source import DeviceTokenSource
 from edgewise.options import (
     DEFAULT_MAX_TOKENS,
     Choice,
+    Prompt,
     RequestOptions,
     parse_choice,
+    require_function,
     require_known,
 )
 from edgewise.policy.types import Mode, Privacy
-from edgewise_edge import ContextOverflowError, RequestError
+from edgewise_edge import ContextOverflowError, RequestError, SamplingParams, Tokenizer
+from edgewise_edge.checks import Range, plain_number
 from edgewise_edge.decoding.sampling import sampling_params
 from edgewise_edge.decoding.text import stop_strings
 
@@ -26,7 +29,7 @@ log = logging.getLogger("edgewise")
 # An app's hook: is this prompt private? Called on the device, before anything else.
 Classify = Callable[[str], Privacy | str]
 
-_SAMPLING = ("temperature", "top_k", "top_p", "repetition_penalty", "seed")
+_SAMPLING = tuple(field.name for field in fields(SamplingParams))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,16 +42,25 @@ class RequestBuilder:
     offline: bool
 
     def build(
-        self, prompt: str, options: Mapping[str, Any], model: DeviceTokenSource
+        self,
+        prompt: Prompt,
+        options: Mapping[str, Any],
+        model: DeviceTokenSource,
+        known: type = RequestOptions,
     ) -> AnyRequest:
-        """`options` are RequestOptions. Raises RequestError for what no source could serve."""
-        require_known(options, tuple(RequestOptions.__annotations__))
-        if not isinstance(prompt, str):
-            raise RequestError(f"the prompt is of type {type(prompt).__name__}; it must be text")
+        """`options` are of the TypedDict `known`, whose names are those of RequestOptions.
+
+        Raises RequestError for what no source could serve.
+        """
+        require_known(options, tuple(known.__annotations__))
+        text, ids = _text_or_ids(prompt, model.tokenizer)
         given = {name: value for name, value in options.items() if value is not None}
+        if probe := given.pop("device", None):  # the dispatcher's
+            require_function("device", probe, "a function that returns a DeviceState", RequestError)
+        given.pop("top", None)  # a score's, which is no matter of the request's
         requested = given.pop("privacy", None)
         privacy = resolve_privacy(  # before anything else
-            prompt,
+            text,
             None if requested is None else _choice("privacy", Privacy, requested),
             self.classify,
             self.default_privacy,
@@ -57,8 +69,9 @@ class RequestBuilder:
             model.manifest.sampling,
             {name: given.pop(name) for name in _SAMPLING if name in given},
         )
+        sampling.check(model.tokenizer.size)
         stop = stop_strings(given.pop("stop", ()))
-        prompt_ids = tuple(model.tokenizer.encode(prompt))
+        prompt_ids = tuple(model.tokenizer.encode(text)) if ids is None else ids
         window = model.manifest.architecture.context_window
         if given.get("sliding_window") and len(prompt_ids) >= window:
             raise ContextOverflowError(len(prompt_ids), window)
@@ -74,6 +87,31 @@ class RequestBuilder:
             offline=self.offline,
             **given,  # the rest has Request's names
         )
+
+
+def _text_or_ids(prompt: object, tokenizer: Tokenizer) -> tuple[str, tuple[int, ...] | None]:
+    """The prompt's text, and its tokens if it was given as such. Messages quote nothing of it."""
+    if isinstance(prompt, str):
+        return prompt, None
+    if not isinstance(prompt, Sequence) or isinstance(prompt, bytes | bytearray | memoryview):
+        raise RequestError(
+            f"the prompt is of type {type(prompt).__name__}; it must be text, or a list of token ids"
+        )
+    ids, allowed = list[int](), Range(0, tokenizer.size - 1, whole=True)
+    for index, item in enumerate(prompt):
+        id_ = plain_number(item)
+        if not isinstance(id_, int) or isinstance(id_, bool):
+            raise RequestError(
+                f"the prompt's item {index} is of type {type(item).__name__}; the prompt must be "
+                "text, or a list of token ids"
+            )
+        if id_ not in allowed:
+            raise RequestError(
+                f"the prompt's token {index} is not in the vocabulary of {tokenizer.size} tokens; "
+                "encode it with this model's tokenizer"
+            )
+        ids.append(id_)
+    return tokenizer.decode(ids), tuple(ids)
 
 
 def _choice(name: str, kind: type[Choice], value: str) -> Choice:

@@ -1,23 +1,26 @@
 """What the router returns: chunks while it generates, a Generation at the end."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from edgewise.policy.types import Decision, Source, Veto, VetoCode
-from edgewise_edge import FinishReason, Usage
+from edgewise_edge import FinishReason, TokenScore, Usage
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """A piece of text, its tokens, and the source that completed it.
 
-    Tokens cut off by a stop string are in no chunk, only in the Generation.
+    `logprobs` has the score of each of `token_ids` where the request asks for them. Tokens cut off by
+    a stop string are in no chunk, only in the Generation.
     """
 
     text: str
     token_ids: tuple[int, ...]
     source: Source
+    logprobs: tuple[TokenScore, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ class Generation:
     usage: Usage
     timings: Timings
     seed: int
+    logprobs: tuple[TokenScore, ...] | None = None  # of each of token_ids, if asked for
+    end_logprob: TokenScore | None = None  # of the end token, where one ended the answer
 
     def __str__(self) -> str:
         """The text."""
@@ -66,6 +71,45 @@ class Generation:
         """For JSON; the keys are this class's field names."""
         usage = asdict(self.usage) | {"total_tokens": self.usage.total_tokens}
         return asdict(self) | {"usage": usage, "decision": decision_dict(self.decision)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Score:
+    """How likely a model finds a text: each token's log-probability after those before it."""
+
+    tokens: tuple[TokenScore, ...]  # one for each of the prompt; the first has no log-probability
+    model: str  # name@revision
+    source: Source
+    decision: Decision
+    total: float  # seconds from the call
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """The prompt's."""
+        return tuple(token.token_id for token in self.tokens)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """How many there are."""
+        return len(self.tokens)
+
+    @property
+    def logprob(self) -> float:
+        """The log-probability of all tokens after the first, together: a natural logarithm."""
+        return math.fsum(token.logprob for token in self.tokens if token.logprob is not None)
+
+    def __repr__(self) -> str:
+        """Nothing of the prompt."""
+        return f"Score({score_summary(self)})"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; the keys are this class's attributes."""
+        return {
+            **asdict(self),
+            "decision": decision_dict(self.decision),
+            "prompt_tokens": self.prompt_tokens,
+            "logprob": self.logprob,
+        }
 
 
 def decision_dict(decision: Decision) -> dict[str, Any]:
@@ -91,6 +135,20 @@ def _vetoes_dict(vetoes: Mapping[Source, Veto]) -> dict[str, Any]:
 
 # Vetoes that tell of trouble, rather than of a setting.
 _TROUBLE = {VetoCode.FAILED, VetoCode.STALLED, VetoCode.BUSY, VetoCode.CIRCUIT_OPEN}
+
+
+def score_summary(score: Score) -> str:
+    """One line for people: which source answered, why, how likely the text is, and how fast."""
+    count = score.prompt_tokens
+    return " · ".join(
+        [
+            str(score.source),
+            str(score.decision.reason),
+            f"{count} token{'' if count == 1 else 's'}",
+            f"log-probability {score.logprob:.3f}",
+            f"{score.total * 1000:.0f} ms",
+        ]
+    )
 
 
 def summary(generation: Generation) -> str:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar, Unpack, runtime_checkable
 
 from edgewise.errors import ConfigurationError, PrivacyError
-from edgewise.generation.attempt import Attempt, AttemptOptions
+from edgewise.generation.attempt import Attempt, AttemptOptions, StopSignal
 from edgewise.generation.request import CloudTokenRequest
-from edgewise.policy.types import Availability, CloudState, EdgeState
-from edgewise_edge import Manifest, Tokenizer, TokenRequest
+from edgewise.policy.types import Availability, CloudState, EdgeState, PolicyLimits
+from edgewise_edge import Manifest, Tokenizer, TokenRequest, TokenScore
 from edgewise_edge.checks import shown
 
 if TYPE_CHECKING:
@@ -22,7 +22,11 @@ class TokenSource(Protocol[Accepted_contra]):
     """Generates tokens."""
 
     def open(self, request: Accepted_contra, /, **options: Unpack[AttemptOptions]) -> Attempt:
-        """An attempt at `request`, which may allow fewer tokens; nothing runs yet."""
+        """An attempt at `request`, which may allow fewer tokens; nothing runs yet.
+
+        Where the request asks for `logprobs`, the attempt's `scores` get each token's score before
+        the token is yielded.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,21 @@ class DeviceTokenSource(TokenSource[TokenRequest], Protocol):
     def calibrate(self) -> None:
         """Measure its speed."""
 
+    def score(
+        self,
+        request: TokenRequest,
+        top: int,
+        stop: StopSignal,
+        *,
+        limits: PolicyLimits | None = None,
+        may_wait: bool = False,
+    ) -> tuple[TokenScore, ...]:
+        """The score of each of the request's tokens, with the `top` likeliest in its place.
+
+        Blocks until it is there, or until soon after `stop` is set: then the result is not used.
+        `limits` and `may_wait` are as in AttemptOptions. Raises one of errors.Failure.
+        """
+
     def state(self, token_ids: Sequence[int], max_tokens: int, /) -> EdgeState:
         """What the policy needs to know, for `max_tokens` more tokens after `token_ids`.
 
@@ -100,6 +119,14 @@ class CloudTokenSource(TokenSource[CloudTokenRequest], Protocol):
         """As TokenSource.open. Raises PrivacyError unless the request may leave the device.
 
         mypy rejects such a call; `require_cloud_allowed` is for calls that nobody type-checked.
+        """
+
+    def score(
+        self, request: CloudTokenRequest, top: int, stop: StopSignal
+    ) -> tuple[TokenScore, ...]:
+        """As DeviceTokenSource.score.
+
+        Raises SourceFailedError, and PrivacyError unless the request may leave the device.
         """
 
     def state(self, position: int, max_tokens: int, /) -> CloudState:

@@ -4,14 +4,20 @@ import contextvars
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from edgewise.errors import StreamNotStartedError
 from edgewise.generation.loop import GenerationLoop
 from edgewise.generation.request import Request
 from edgewise.generation.result import Chunk, Generation
-from edgewise.policy.types import Decision
+from edgewise.options import PrivacyName
+from edgewise.policy.types import Decision, Privacy, Source, Veto
 from edgewise_edge import FinishReason
+
+if TYPE_CHECKING:
+    from edgewise.generation.read_ahead import ReadAhead
+
+Result = TypeVar("Result")
 
 
 class TextStream(Iterator[Chunk]):
@@ -59,9 +65,34 @@ class TextStream(Iterator[Chunk]):
         """Close."""
         self.close()
 
+    def change(
+        self,
+        *,
+        privacy: Privacy | PrivacyName | None = None,
+        first_token_budget: float | None = None,
+        latency_budget: float | None = None,
+    ) -> None:
+        """Change the request in mid-text; from any thread. None leaves an option as it is.
+
+        `privacy` can only become "private": when this returns, nothing more of it leaves the device.
+        A cloud that was writing is stopped, and the device continues. The budgets count from the
+        start of the request, as those that it started with. Whatever is given, the device's state is
+        looked at again at once. Does nothing once the text has ended. Raises RequestError.
+        """
+        self._loop.change(
+            privacy=privacy,
+            first_token_budget=first_token_budget,
+            latency_budget=latency_budget,
+        )
+
+    @property
+    def abandoned(self) -> dict[Source, Veto]:
+        """The sources that it has moved away from, and why."""
+        return self._loop.abandoned
+
     @property
     def request(self) -> Request:
-        """The complete request. Its `repr` shows no content."""
+        """The complete request, as it was last changed. Its `repr` shows no content."""
         return self._loop.request
 
     @property
@@ -86,7 +117,7 @@ class TextStream(Iterator[Chunk]):
 
 class AsyncTextStream(AsyncIterator[Chunk]):
     """A TextStream for `async for` and `async with`. Leaving, closing or dropping it, or cancelling
-    the task that reads it, stops the work.
+    the task that reads it, stops the work. The work is up to 16 chunks ahead of who reads.
 
     Raises what Router.stream and TextStream raise, with the first chunk.
     """
@@ -98,17 +129,19 @@ class AsyncTextStream(AsyncIterator[Chunk]):
         self._context = contextvars.copy_context()  # the task's: tracing needs it
         # One thread, which ends when this object is collected.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="edgewise-async")
+        self._ahead: ReadAhead | None = None
+
+    def __del__(self) -> None:
+        """Dropped: nobody reads what the thread would go on to write."""
+        self._close()
 
     async def __anext__(self) -> Chunk:
         """The next chunk."""
-        import asyncio  # takes 30 ms, so only for apps that use it
-
         if self._closed:
             raise StopAsyncIteration
+        ahead = self._ahead or self._read_ahead(await self._run(self._begin))
         try:
-            chunk = await asyncio.get_running_loop().run_in_executor(
-                self._thread, self._context.run, self._next
-            )
+            chunk = await ahead.get()
         except BaseException:
             self._close()
             raise
@@ -117,9 +150,19 @@ class AsyncTextStream(AsyncIterator[Chunk]):
             raise StopAsyncIteration
         return chunk
 
+    async def start(self) -> None:
+        """Start without a chunk yet: `decision` is there then. Raises what Router.stream raises."""
+        if not self._closed:
+            await self._run(self._begin)
+
     async def aclose(self) -> None:
-        """Stop here. `generation` then holds the answer so far, as cancelled."""
+        """Stop here. `generation` then holds the answer so far, as cancelled.
+
+        Once there was a chunk, this waits for the step that runs.
+        """
         self._close()
+        if self._ahead and self._ahead.delivered:
+            await self._ahead.ended()
 
     async def __aenter__(self) -> Self:
         """Use as a context manager to be sure that it is closed."""
@@ -127,7 +170,26 @@ class AsyncTextStream(AsyncIterator[Chunk]):
 
     async def __aexit__(self, *_: object) -> None:
         """Close."""
-        self._close()
+        await self.aclose()
+
+    def change(
+        self,
+        *,
+        privacy: Privacy | PrivacyName | None = None,
+        first_token_budget: float | None = None,
+        latency_budget: float | None = None,
+    ) -> None:
+        """See TextStream.change; never waits. Raises StreamNotStartedError before it has started."""
+        self._started().change(
+            privacy=privacy,
+            first_token_budget=first_token_budget,
+            latency_budget=latency_budget,
+        )
+
+    @property
+    def abandoned(self) -> dict[Source, Veto]:
+        """The sources that it has moved away from, and why. Raises StreamNotStartedError."""
+        return self._started().abandoned
 
     @property
     def decision(self) -> Decision:
@@ -139,18 +201,42 @@ class AsyncTextStream(AsyncIterator[Chunk]):
         """The result so far. Raises StreamNotStartedError before the first chunk is requested."""
         return self._started().generation
 
-    def _next(self) -> Chunk | None:
-        """In the thread: the next chunk, None at the end."""
+    async def _run(self, work: Callable[[], Result]) -> Result:
+        """In the thread. It ends with an error, or if the task is cancelled."""
+        import asyncio  # takes 30 ms, so only for apps that use it
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._thread, self._context.run, work
+            )
+        except BaseException:
+            self._close()
+            raise
+
+    def _read_ahead(self, stream: TextStream) -> "ReadAhead":
+        """Let the thread read. It holds no reference to this object, so that it can be dropped."""
+        import asyncio
+
+        from edgewise.generation.read_ahead import ReadAhead
+
+        ahead = self._ahead = ReadAhead(asyncio.get_running_loop())
+        self._thread.submit(self._context.run, ahead.fill, stream)
+        return ahead
+
+    def _begin(self) -> TextStream:
+        """In the thread: the stream, which is started by the first call."""
         if self._stream is None:
             stream = self._start()
             self._stream = stream
             if self._closed:  # meanwhile
                 stream.close()
-        return next(self._stream, None)
+        return self._stream
 
     def _close(self) -> None:
         """Never waits: the thread stops after its current step."""
         self._closed = True
+        if self._ahead:
+            self._ahead.close()
         if self._stream is not None:
             self._stream.close()
         self._thread.shutdown(wait=False)

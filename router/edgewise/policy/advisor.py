@@ -35,6 +35,13 @@ class Advisor:
     ) -> None:
         self._device_state, self._edge_state = device_state, edge_state
         self._cloud_state, self.limits = cloud_state, limits
+        self.what_if = False  # whether the device's state is made up for one request
+
+    def on(self, device_state: Callable[[], DeviceState]) -> "Advisor":
+        """One for a single request, on a device that is made up for it."""
+        advisor = Advisor(device_state, self._edge_state, self._cloud_state, self.limits)
+        advisor.what_if = True
+        return advisor
 
     def decide(self, request: RoutingRequest, token_ids: Sequence[int]) -> Decision | NoSource:
         """Choose a source for the tokens that follow `token_ids`."""
@@ -50,12 +57,13 @@ class Advisor:
         """Why the running source should hand off now; None to continue."""
         return reconsider(decision, progress, request, *self._inputs(request, token_ids))
 
+    # A score asks for no new token, and takes at least as long as a first one.
     def _inputs(
         self, request: RoutingRequest, token_ids: Sequence[int]
     ) -> tuple[DeviceState, EdgeState, CloudState, PolicyLimits]:
         return (
             self._device_state(),
-            self._edge_state(token_ids, request.max_tokens),
+            self._edge_state(token_ids, max(1, request.max_tokens)),
             self._cloud(request),
             self.limits,
         )
@@ -64,4 +72,4 @@ class Advisor:
         # Not for a private request: reading the cloud's state may start a health probe.
         if self._cloud_state is None or request.privacy is not Privacy.ALLOW_CLOUD:
             return _NO_CLOUD
-        return self._cloud_state(request.prompt_tokens, request.max_tokens)
+        return self._cloud_state(request.prompt_tokens, max(1, request.max_tokens))

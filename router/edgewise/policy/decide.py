@@ -22,7 +22,7 @@ from edgewise.policy.types import (
     Veto,
     VetoCode,
 )
-from edgewise.policy.vetoes import cloud_veto, device_state_veto, device_veto
+from edgewise.policy.vetoes import cloud_veto, device_state_veto, device_veto, network_veto
 
 MARGIN = 1.25  # predictions err: a comfortable fit allows this many times the predicted time
 MIN_STALL = 1.0  # seconds without a token before a stall, whatever was expected
@@ -44,7 +44,7 @@ def decide(
     """
     found = {
         Source.ON_DEVICE: device_veto(request, device, edge, limits),
-        Source.IN_CLOUD: cloud_veto(request, cloud),
+        Source.IN_CLOUD: cloud_veto(request, device, cloud),
     }
     vetoes = {source: veto for source, veto in found.items() if veto}
     predicted = {Source.ON_DEVICE: edge.predicted, Source.IN_CLOUD: cloud.predicted}
@@ -77,18 +77,22 @@ def reconsider(
 
     `decision` is the current one and `request` describes the rest of the generation. It moves only
     to a source without a veto, at most once for slowness, and returns to a source only as a last
-    resort: it cannot flap.
+    resort: it cannot flap. A cloud without a network cannot go on: there a soft veto on the device
+    gives way.
     """
     if decision.reason is Reason.LAST_RESORT:
         return None
     if decision.source is Source.ON_DEVICE:
-        if cloud_veto(request, cloud):
+        if cloud_veto(request, device, cloud):
             return None
         veto = device_state_veto(device, edge, limits)
         if veto and Source.ON_DEVICE not in decision.vetoes:
             return replace(veto, soft=True)
         return _slow_veto(request, progress, cloud.predicted)
-    if device_veto(request, device, edge, limits):
+    there, gone = device_veto(request, device, edge, limits), network_veto(device)
+    if gone and (there is None or there.soft):
+        return replace(gone, soft=True)
+    if there:
         return None
     return _stall_veto(progress) or _slow_veto(request, progress, edge.predicted)
 

@@ -65,6 +65,7 @@ class VetoCode(StrEnum):
     LOW_POWER = "low_power"
     QUEUE_FULL = "queue_full"
     NO_ADDRESS = "no_address"
+    NO_NETWORK = "no_network"
     CIRCUIT_OPEN = "circuit_open"
     BUSY = "busy"
     FAILED = "failed"
@@ -118,7 +119,7 @@ class RoutingRequest:
     mode: Mode
     privacy: Privacy
     prompt_tokens: int  # including the tokens generated so far
-    max_tokens: int  # still to generate
+    max_tokens: int  # still to generate; 0: only the prompt's score
     max_tokens_given: bool = True  # False: fewer are enough where no more fit
     sliding_window: bool = False  # the device may continue beyond its context window
     first_token_budget: float | None = None  # seconds left until the first token
@@ -139,6 +140,7 @@ class DeviceState:
     temperature: float | None = None  # degrees Celsius, of the sensor closest to its limit
     temperature_limit: float = MAX_TEMPERATURE  # degrees Celsius beyond which it is too hot
     low_power_mode: bool | None = None
+    network: bool | None = None  # whether there is one; only an app's own probe says it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,11 +13,13 @@ from edgewise.policy.types import (
     VetoCode,
 )
 
+PRIVATE = Veto(VetoCode.PRIVATE, "the request is private and stays on the device")
 
-def cloud_veto(request: RoutingRequest, cloud: CloudState) -> Veto | None:
+
+def cloud_veto(request: RoutingRequest, device: DeviceState, cloud: CloudState) -> Veto | None:
     """Why the cloud may not answer."""
     if request.privacy is Privacy.PRIVATE:
-        return Veto(VetoCode.PRIVATE, "the request is private and stays on the device")
+        return PRIVATE
     if request.mode is Mode.ONLY_ON_DEVICE:
         return Veto(VetoCode.MODE, "the mode is only_on_device")
     if request.offline:
@@ -27,6 +29,8 @@ def cloud_veto(request: RoutingRequest, cloud: CloudState) -> Veto | None:
         return abandoned
     if cloud.address is None:
         return Veto(VetoCode.NO_ADDRESS, "no cloud address is set")
+    if veto := network_veto(device):
+        return veto
     if cloud.circuit_open:
         last = f"; the last time: {cloud.last_failure}" if cloud.last_failure else ""
         return Veto(
@@ -42,6 +46,13 @@ def cloud_veto(request: RoutingRequest, cloud: CloudState) -> Veto | None:
     return abandoned
 
 
+def network_veto(device: DeviceState) -> Veto | None:
+    """Why the cloud can neither answer nor continue."""
+    if device.network is not False:  # unknown is no constraint
+        return None
+    return Veto(VetoCode.NO_NETWORK, "this device has no network")
+
+
 def device_veto(
     request: RoutingRequest, device: DeviceState, edge: EdgeState, limits: PolicyLimits
 ) -> Veto | None:
@@ -53,7 +64,8 @@ def device_veto(
         return abandoned
     if not edge.availability.usable:
         return Veto(VetoCode.MODEL_UNAVAILABLE, edge.detail or f"the model is {edge.availability}")
-    if request.prompt_tokens >= edge.context_window and not request.sliding_window:
+    least = request.prompt_tokens + min(1, request.max_tokens)
+    if least > edge.context_window and not request.sliding_window:
         return Veto(VetoCode.CONTEXT_WINDOW, _too_long(request, edge.context_window))
     if veto := _memory_veto(device, edge, limits):
         return veto

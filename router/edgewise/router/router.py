@@ -12,11 +12,12 @@ from edgewise.device.limits import Limits
 from edgewise.device.model_in_use import open_model
 from edgewise.device.state import CachedProbe, DeviceProbe, read_device_state
 from edgewise.errors import ConfigurationError, RouterClosedError
+from edgewise.generation.attempt import StopSignal
 from edgewise.generation.event_emitter import emit
 from edgewise.generation.events import Observer
 from edgewise.generation.request import AnyRequest
 from edgewise.generation.request_builder import Classify, RequestBuilder
-from edgewise.generation.result import Generation
+from edgewise.generation.result import Generation, Score
 from edgewise.generation.source import (
     CloudTokenSource,
     DeviceTokenSource,
@@ -28,7 +29,9 @@ from edgewise.latency.log import LatencyLog, default_path
 from edgewise.options import (
     ModeName,
     PrivacyName,
+    Prompt,
     RequestOptions,
+    ScoreOptions,
     documents_options,
     known_options,
     parse_choice,
@@ -185,11 +188,11 @@ class Router:
                 self._model, updates, threads, self._probe, partial(emit, observers)
             )
 
-    @documents_options
-    def stream(self, prompt: str, **options: Unpack[RequestOptions]) -> TextStream:
+    @documents_options(RequestOptions)
+    def stream(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> TextStream:
         """Start a generation; iterate over the result for chunks, each with its `text`.
 
-        Leaving its `with` block or calling its `close()` stops it.
+        `prompt` is text, or a list of the model's token ids. Leaving its `with` block or calling its `close()` stops it.
 
         This call, not the first chunk, raises RequestError for
         a request that no source could serve, NoSourceError when no source may, RouterClosedError,
@@ -198,34 +201,54 @@ class Router:
         self._require_open()
         return TextStream(self._dispatcher.start(prompt, options))
 
-    def generate(self, prompt: str, **options: Unpack[RequestOptions]) -> Generation:
+    def generate(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Generation:
         """Generate the whole answer; options and errors as of `stream`."""
         with self.stream(prompt, **options) as stream:
             for _ in stream:
                 pass
             return stream.generation
 
-    def astream(self, prompt: str, **options: Unpack[RequestOptions]) -> AsyncTextStream:
+    def astream(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> AsyncTextStream:
         """As `stream`, for asyncio: `async for chunk in router.astream(prompt)`.
 
         What `stream` raises at once is raised with the first chunk.
         """
         return AsyncTextStream(lambda: self.stream(prompt, **options))
 
-    async def agenerate(self, prompt: str, **options: Unpack[RequestOptions]) -> Generation:
+    async def agenerate(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Generation:
         """As `generate`, for asyncio; cancelling the task stops the work."""
         async with self.astream(prompt, **options) as stream:
             async for _ in stream:
                 pass
             return stream.generation
 
-    async def aroute(self, prompt: str, **options: Unpack[RequestOptions]) -> Decision:
+    async def aroute(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Decision:
         """As `route`, for asyncio."""
         import asyncio  # takes 30 ms, so only for apps that use it
 
         return await asyncio.to_thread(self.route, prompt, **options)
 
-    def route(self, prompt: str, **options: Unpack[RequestOptions]) -> Decision:
+    @documents_options(ScoreOptions)
+    def score(self, prompt: Prompt, **options: Unpack[ScoreOptions]) -> Score:
+        """How likely the model finds `prompt`, token by token; generates nothing.
+
+        Prompt and errors as of `stream`; the prompt may fill the context window. A source that fails
+        is replaced by the other one.
+        """
+        return self._score(prompt, options, StopSignal())
+
+    @documents_options(ScoreOptions)
+    async def ascore(self, prompt: Prompt, **options: Unpack[ScoreOptions]) -> Score:
+        """As `score`, for asyncio; cancelling the task stops the work."""
+        import asyncio  # takes 30 ms, so only for apps that use it
+
+        stop = StopSignal()
+        try:
+            return await asyncio.to_thread(self._score, prompt, options, stop)
+        finally:
+            stop.set()
+
+    def route(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Decision:
         """Which source would be chosen now, and why. Generates no answer; raises as `stream`."""
         self._require_open()
         return self._dispatcher.decide(prompt, options)
@@ -353,6 +376,10 @@ class Router:
     def sources_for(self, request: AnyRequest) -> dict[Source, OpenAttempt]:
         """The sources that a request may use: for a private one, never the cloud."""
         return self._dispatcher.sources_for(request, self.device_source)
+
+    def _score(self, prompt: Prompt, options: ScoreOptions, stop: StopSignal) -> Score:
+        self._require_open()
+        return self._dispatcher.score(prompt, options, stop)
 
     def _require_open(self) -> None:
         if self._closed:

@@ -12,11 +12,16 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from edgewise.router import Router
-from edgewise.server.disconnects import CancelOnDisconnect
 from edgewise.server.native import health, metrics
+from edgewise.server.page import routes as page_routes
 from edgewise.server.replies import ErrorReplies, not_found
-from edgewise.server.security import check_settings, checks
+from edgewise.server.security.content_types import ContentTypeCheck
+from edgewise.server.security.hosts import HostCheck
+from edgewise.server.security.origins import OriginCheck
+from edgewise.server.security.settings import check_settings
+from edgewise.server.security.tokens import TokenCheck
 from edgewise.server.service import Service
+from edgewise.server.service.disconnects import CancelOnDisconnect
 from edgewise.server.settings import ServerSettings
 
 _DEFAULTS = ServerSettings()
@@ -30,7 +35,6 @@ _COMING = (
     "native.route",
     "native.device",
     "native.generate",
-    "page_routes",
 )
 
 
@@ -54,7 +58,13 @@ def create_app(router: Router, settings: ServerSettings = _DEFAULTS) -> Starlett
         routes=list(_routes()),
         middleware=[
             Middleware(ErrorReplies),
-            *checks(settings),
+            Middleware(HostCheck, settings),
+            Middleware(OriginCheck, settings),
+            Middleware(
+                ErrorReplies
+            ),  # once more here, for the headers with which pages can read it
+            Middleware(TokenCheck, settings),
+            Middleware(ContentTypeCheck),
             Middleware(CancelOnDisconnect),
         ],
         exception_handlers={HTTPException: not_found},
@@ -67,6 +77,7 @@ def create_app(router: Router, settings: ServerSettings = _DEFAULTS) -> Starlett
 def _routes() -> Iterable[Route]:
     yield from health.routes
     yield from metrics.routes
+    yield from page_routes
     for name in _COMING:
         module = f"edgewise.server.{name}"
         if find_spec(module):

@@ -49,7 +49,7 @@ async def generation(
     arrived = time.monotonic()
     async with service.queue.place():
         left = remaining(options, time.monotonic() - arrived)
-        async with service.router.astream(prompt, **left) as stream:  # type: ignore[arg-type]
+        async with service.router.astream(prompt, **left) as stream:
             yield stream
 
 

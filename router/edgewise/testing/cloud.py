@@ -10,14 +10,14 @@ from edgewise.errors import (
     ConfigurationError,
     VocabularyMismatchError,
 )
-from edgewise.generation.attempt import Attempt, AttemptOptions
+from edgewise.generation.attempt import Attempt, AttemptOptions, StopSignal
 from edgewise.generation.request import CloudTokenRequest
 from edgewise.generation.source import require_cloud_allowed
 from edgewise.options import require_type
 from edgewise.policy.types import CloudState, Source
 from edgewise.testing.scripts import Script
-from edgewise.testing.source import BYTES, SECONDS, WINDOW, Answer, ScriptedSource
-from edgewise_edge import Tokenizer
+from edgewise.testing.source import BYTES, SECONDS, WINDOW, Answer, ReceivedRequest, ScriptedSource
+from edgewise_edge import Tokenizer, TokenScore
 
 ADDRESS = "scripted cloud"
 
@@ -74,6 +74,14 @@ class ScriptedCloud(ScriptedSource):
         run = partial(self._connect_and_run, request)
         return Attempt(Source.IN_CLOUD, request.position, request.max_tokens, run, **options)
 
+    def score(
+        self, request: CloudTokenRequest, top: int, stop: StopSignal
+    ) -> tuple[TokenScore, ...]:
+        """See CloudTokenSource. The next script runs on the prompt's tokens."""
+        require_cloud_allowed(request)
+        request, run = self._accepted(request), partial(self._connect_and_run, request)
+        return self._run_score(request, top, Attempt(Source.IN_CLOUD, 0, 0, run, stop=stop))
+
     def refresh(self) -> None:
         """Do nothing: its state is always recent."""
 
@@ -85,6 +93,11 @@ class ScriptedCloud(ScriptedSource):
     def close(self) -> None:
         """Do nothing: there is no connection."""
 
+    def _receive(self, received: ReceivedRequest, attempt: Attempt) -> bool:
+        """Nothing is sent for an attempt that was stopped before, as by the real cloud."""
+        receive = partial(super()._receive, received, attempt)
+        return bool(attempt.stop.start_unless_set(receive, bool))
+
     def _connect(self) -> None:
         if not self.reachable:
             raise CloudUnavailableError(f"the {ADDRESS} is not reachable")
@@ -92,6 +105,12 @@ class ScriptedCloud(ScriptedSource):
     def _connect_and_run(
         self, request: CloudTokenRequest, attempt: Attempt
     ) -> Generator[int, None, None]:
+        request = self._accepted(request)
+        attempt.max_tokens = request.max_tokens
+        yield from self._run(request, attempt)
+
+    def _accepted(self, request: CloudTokenRequest) -> CloudTokenRequest:
+        """The request as the cloud runs it. Raises SourceFailedError if it cannot."""
         self._connect()
         if request.end_ids != self.tokenizer.end_ids:
             raise VocabularyMismatchError(
@@ -100,10 +119,9 @@ class ScriptedCloud(ScriptedSource):
         window = self._context_window
         if window is not None:
             request = request.fitted(window)
-            attempt.max_tokens = request.max_tokens
         if window is not None and request.position + request.max_tokens > window:
             raise CloudRefusedError(
                 f"{request.position} tokens + {request.max_tokens} new ones exceed the context "
                 f"window of {window}"
             )
-        yield from self._run(request, attempt)
+        return request

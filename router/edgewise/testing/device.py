@@ -6,13 +6,20 @@ from functools import partial
 from typing import TYPE_CHECKING, Unpack
 
 from edgewise.errors import ConfigurationError
-from edgewise.generation.attempt import Attempt, AttemptOptions
+from edgewise.generation.attempt import Attempt, AttemptOptions, StopSignal
 from edgewise.generation.source import ModelAvailability
 from edgewise.options import parse_choice
-from edgewise.policy.types import Availability, EdgeState, Source
+from edgewise.policy.types import Availability, EdgeState, PolicyLimits, Source
 from edgewise.testing.scripts import Script
 from edgewise.testing.source import BYTES, WINDOW, Answer, ScriptedSource
-from edgewise_edge import Manifest, ModelError, RuntimeFailedError, Tokenizer, TokenRequest
+from edgewise_edge import (
+    Manifest,
+    ModelError,
+    RuntimeFailedError,
+    Tokenizer,
+    TokenRequest,
+    TokenScore,
+)
 from edgewise_edge.checks import Range
 from edgewise_edge.store.manifest import Architecture
 
@@ -94,6 +101,21 @@ class ScriptedDevice(ScriptedSource):
             request = replace(request, max_tokens=min(request.max_tokens, room))
         run = partial(self._load_and_run, request)
         return Attempt(Source.ON_DEVICE, request.position, request.max_tokens, run, **options)
+
+    def score(
+        self,
+        request: TokenRequest,
+        top: int,
+        stop: StopSignal,
+        *,
+        limits: PolicyLimits | None = None,
+        may_wait: bool = False,
+    ) -> tuple[TokenScore, ...]:
+        """See DeviceTokenSource. The next script runs on the prompt's tokens."""
+        self.warm_up()
+        run = partial(self._load_and_run, request)
+        attempt = Attempt(Source.ON_DEVICE, 0, 0, run, stop=stop, limits=limits, may_wait=may_wait)
+        return self._run_score(request, top, attempt, limits)
 
     def warm_up(self) -> None:
         """Load the model. Raises ModelError if it is not on the device."""

@@ -1,7 +1,7 @@
 """What the scripted device and the scripted cloud have in common."""
 
-from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field, replace
 
 from edgewise.device.queue import DeviceQueue
 from edgewise.errors import ConfigurationError
@@ -9,7 +9,7 @@ from edgewise.generation.attempt import Attempt
 from edgewise.options import require_function, require_type
 from edgewise.policy.types import PolicyLimits, PredictedTime
 from edgewise.testing.scripts import Script, completes
-from edgewise_edge import Tokenizer, TokenRequest
+from edgewise_edge import Tokenizer, TokenRequest, TokenScore
 from edgewise_edge.checks import Range
 from edgewise_edge.decoding.tokenizer import END_OF_TEXT
 
@@ -19,13 +19,18 @@ BYTES = Tokenizer({bytes([byte]): byte for byte in range(256)}, {END_OF_TEXT: 25
 SECONDS = Range(0, 10**6, unit="seconds")
 WINDOW = Range(1, 2**20, whole=True, unit="tokens")
 
+LOGPROB = -0.5  # of each scripted token, which is the likeliest one in its place
+
 # The answer to every prompt, or a function of the prompt.
 Answer = str | Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
 class ReceivedRequest:
-    """A request that a scripted source has run; equal to others with the same first three."""
+    """A request that a scripted source has run; equal to others with the same first three.
+
+    That for a score has no `max_tokens`: 0.
+    """
 
     prompt: str
     generated: str = ""  # the answer so far, which the source continues
@@ -83,10 +88,48 @@ class ScriptedSource:
         generated = request.position - request.prompt_tokens
         rest = (*self.tokenizer.encode(answer), *self.tokenizer.end_ids)[generated:]
         with self._queue.place(attempt, limits):
-            self.requests.append(received)
+            if not self._receive(received, attempt):
+                return
             attempt.ready(uncached=request.position)
-            script = next(self._scripts, completes)
-            yield from script(iter(rest[: request.max_tokens]), attempt)
+            tokens = self._next_script(iter(rest[: request.max_tokens]), attempt)
+            if request.logprobs is None:
+                yield from tokens
+            else:
+                yield from self._scored(tokens, attempt, request.logprobs)
+
+    def _run_score(
+        self, request: TokenRequest, top: int, attempt: Attempt, limits: PolicyLimits | None = None
+    ) -> tuple[TokenScore, ...]:
+        """The scores that the next script gives, once there is a place."""
+        with self._queue.place(attempt, limits):
+            self.requests.append(self._received(request))
+            tokens = self._next_script(iter(request.token_ids), attempt)
+            scores = [self._token_score(token, top) for token in tokens]
+        return tuple(
+            replace(score, logprob=None, top=()) if index == 0 else score
+            for index, score in enumerate(scores)
+        )
+
+    def _next_script(self, tokens: Iterator[int], attempt: Attempt) -> Iterator[int]:
+        return next(self._scripts, completes)(tokens, attempt)
+
+    def _scored(
+        self, tokens: Iterator[int], attempt: Attempt, top: int
+    ) -> Generator[int, None, None]:
+        for token in tokens:
+            attempt.scores.append(self._token_score(token, top))
+            yield token
+
+    def _token_score(self, token: int, top: int) -> TokenScore:
+        """The ids after `token` are the next likeliest, each by 1 less."""
+        size = self.tokenizer.size
+        likeliest = [((token + rank) % size, LOGPROB - rank) for rank in range(min(top, size))]
+        return TokenScore(token, LOGPROB, tuple(likeliest))
+
+    def _receive(self, received: ReceivedRequest, _attempt: Attempt) -> bool:
+        """Take the request; whether it is to run."""
+        self.requests.append(received)
+        return True
 
     def _received(self, request: TokenRequest) -> ReceivedRequest:
         ids, end_of_prompt = list(request.token_ids), request.prompt_tokens

@@ -12,7 +12,7 @@ from keras_hub.models import GPT2Backbone
 from safetensors.numpy import load_file, save_file
 
 from edgewise_cloud.convert.convert import convert
-from edgewise_cloud.convert.evaluate import PASSAGE, Evaluation, evaluate
+from edgewise_cloud.convert.evaluate import PASSAGE, Evaluation, evaluate, keras_logits
 from edgewise_cloud.convert.quantization import Quantization
 from edgewise_cloud.errors import CheckpointError, ConversionError, TextError
 from edgewise_cloud.keras_models.generation_config import save_sampling
@@ -113,10 +113,24 @@ def test_a_short_context_window_can_be_used_to_its_end(tmp_path: Path) -> None:
         session.forward([9])
 
 
-def test_a_device_model_has_two_signatures_for_any_length(exact_folder: Path) -> None:
-    """One for a single token, one for many; the length of the caches is dynamic in both."""
+def test_scores_are_keras_s_log_probabilities(checkpoint: Path, exact_folder: Path) -> None:
+    """Of each token of a text, and of the likeliest ones there."""
+    with tempfile.TemporaryDirectory() as workspace:
+        model = load_keras(str(checkpoint), Path(workspace))
+    tokens = np.random.default_rng(3).integers(0, 264, 150).astype(np.int32)
+    logits = keras_logits(model, tokens[:-1], 0).astype(np.float64)
+    expected = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    scores = DeviceModel.load(exact_folder).score(tokens, top=20)[1:]
+    found = [score.logprob for score in scores]
+    np.testing.assert_allclose(found, expected[np.arange(149), tokens[1:]], atol=1e-3)
+    likeliest = [[logprob for _, logprob in score.top] for score in scores]
+    np.testing.assert_allclose(likeliest, -np.sort(-expected)[:, :20], atol=1e-3)
+
+
+def test_a_device_model_has_signatures_for_any_length(exact_folder: Path) -> None:
+    """One for a single token, two for many; the length of the caches is dynamic in all."""
     model = DeviceModel.load(exact_folder)
-    assert sorted(model.runtime.backend.signatures) == ["decode", "prefill"]
+    assert sorted(model.runtime.backend.signatures) == ["decode", "prefill", "score"]
     session, whole = model.runtime.session(), model.runtime.session()
     expected = whole.forward(list(range(100)))
     for size in (1, 37, 2, 59, 1):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
@@ -10,7 +11,10 @@ from edgewise_cloud.convert.evaluate import PASSAGE
 from edgewise_cloud.convert.flatbuffer import parsed
 from edgewise_cloud.convert.quantization import Quantization
 from edgewise_edge import Manifest, find_model
+from edgewise_edge.model import load_tokenizer
+from edgewise_edge.runtime.session import Runtime
 from edgewise_edge.store.manifest import MODEL_FILE
+from tests.edge.runtime.scores import scores_one_by_one
 
 BYTES_PER_WEIGHT = {
     Quantization.NONE: 4,
@@ -71,3 +75,23 @@ def test_fewer_bits_lose_little_quality(folders: dict[Quantization, Path]) -> No
     assert abs(lost[Quantization.FLOAT16]) < 1e-3
     assert abs(lost[Quantization.INT8]) < 0.005
     assert abs(lost[Quantization.INT4]) < 0.03
+
+
+@pytest.mark.parametrize("quantization", Quantization)
+def test_scores_agree_with_decode_steps(
+    folders: dict[Quantization, Path], quantization: Quantization
+) -> None:
+    """Up to the rounding of activations, which differs between the two where weights are integers."""
+    folder = folders[quantization]
+    shape = Manifest.read(folder).architecture
+    runtime = Runtime.load(folder / MODEL_FILE, shape, threads=1)
+    tokens = load_tokenizer(folder, Manifest.read(folder)).encode(PASSAGE)[:130]
+    session = runtime.session()
+    found = [session.score(tokens[at : at + 64], tokens[at + 1 : at + 65], 1) for at in (0, 64)]
+    expected = scores_one_by_one(runtime, tokens[:129], 1)[1:]
+    differences = [
+        one.logprob - other.logprob
+        for one, other in zip([*found[0], *found[1]], expected, strict=True)
+    ]
+    allowed = 0.2 if quantization in {Quantization.INT8, Quantization.INT4} else 1e-3
+    assert np.abs(differences).max() < allowed

@@ -6,6 +6,7 @@ import pytest
 
 from edgewise_edge.runtime.backend import Backend, SignatureShapes, Step, Tensors
 from edgewise_edge.runtime.open import open_model
+from edgewise_edge.runtime.signatures import SCORE
 
 
 class FailingBackend:
@@ -21,6 +22,16 @@ class FailingBackend:
             raise ValueError(f"{signature} is broken")
 
         return step
+
+
+class OlderBackend:
+    """A backend whose model comes from a converter that knew no signature for scores."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.name, self.bind = backend.name, backend.bind
+        self.signatures = {
+            name: shapes for name, shapes in backend.signatures.items() if name != SCORE
+        }
 
 
 class Opener:

@@ -15,6 +15,7 @@ from edgewise_edge.runtime.session import Runtime
 from edgewise_edge.store.manifest import MODEL_FILE
 from tests.conftest import CONTEXT, token_request
 from tests.edge.runtime.backends import Opener
+from tests.edge.runtime.scores import assert_close
 
 TOKENS = list(range(60, 60 + CONTEXT))
 
@@ -46,6 +47,12 @@ def test_both_generate_the_same_tokens(exact_model: DeviceModel, interpreted: Ru
         request = token_request(text, 40, seed=seed)
         text += (found := list(model.stream_tokens(request)))
         assert found == list(exact_model.stream_tokens(request))
+
+
+def test_both_give_the_same_scores(exact_model: DeviceModel, interpreted: Runtime) -> None:
+    """Over several chunks, of which the last is shorter."""
+    model = DeviceModel(exact_model.manifest, exact_model.tokenizer, interpreted)
+    assert_close(model.score(TOKENS[:150], top=20), exact_model.score(TOKENS[:150], top=20))
 
 
 def test_the_interpreter_writes_no_prepared_weights(

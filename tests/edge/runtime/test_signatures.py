@@ -54,6 +54,12 @@ def test_a_model_without_a_signature_is_refused(
         check_signatures(signatures, shape)
 
 
+def test_a_model_without_scores_is_accepted(signatures: Signatures, shape: Architecture) -> None:
+    """Models from older converters have none."""
+    del signatures["score"]
+    check_signatures(signatures, shape)
+
+
 TENSORS = [
     ("decode", "inputs", "tokens"),
     ("decode", "inputs", "key_0"),
@@ -63,6 +69,9 @@ TENSORS = [
     ("prefill", "inputs", "mask"),
     ("prefill", "inputs", "last"),
     ("prefill", "outputs", "new_key_1"),
+    ("score", "inputs", "next"),
+    ("score", "outputs", "new_value_0"),
+    ("score", "outputs", "top_ids"),
 ]
 
 
@@ -113,6 +122,10 @@ def test_an_unknown_tensor_is_refused(
         ("prefill", "inputs", "value_0", (1, 16)),
         ("prefill", "outputs", "new_value_1", (1, 2, 16)),
         ("prefill", "outputs", "logits", (263,)),
+        ("score", "inputs", "next", (1, 1)),
+        ("score", "outputs", "logprobs", (1, 264)),
+        ("score", "outputs", "top_logprobs", (1, 21)),
+        ("score", "outputs", "top_ids", (20,)),
     ],
 )
 def test_a_tensor_of_another_shape_is_refused(

@@ -12,8 +12,9 @@ import psutil
 import pytest
 
 from demo.__main__ import interrupt_again
-from demo.scenes import WITH_CLOUD, main, updates, wait_until_serving
+from demo.scenes import WITH_CLOUD, main, updates
 from demo.service import CloudService
+from demo.waiting import wait_until_serving
 from edgewise_edge import Manifest, find_model
 from tests.support.command_line import RunCommand
 

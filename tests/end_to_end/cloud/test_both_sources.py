@@ -48,6 +48,25 @@ def router_to(
     )
 
 
+def test_scores_are_the_same_on_both_sources(service: Running, exact_folder: Path) -> None:
+    """Of a prompt, and of new tokens, which are as likely as in the score of the whole."""
+    with router_to(service.address, exact_folder) as router:
+        on_device = router.score(PROMPT, top=3)
+        in_cloud = router.score(PROMPT, top=3, mode="only_in_cloud")
+        made = router.generate(PROMPT, max_tokens=9, seed=1, logprobs=3, mode="only_in_cloud")
+        prompt = [token.token_id for token in on_device.tokens]
+        whole = router.score([*prompt, *made.token_ids], top=3)
+    assert (on_device.source, in_cloud.source) == (Source.ON_DEVICE, Source.IN_CLOUD)
+    for tokens, expected in (
+        (in_cloud.tokens[1:], on_device.tokens[1:]),
+        (made.logprobs, whole.tokens[len(prompt) :]),
+    ):
+        assert [each.token_id for each in tokens] == [each.token_id for each in expected]
+        assert [each.logprob for each in tokens] == pytest.approx(
+            [each.logprob for each in expected], abs=1e-3
+        )
+
+
 def test_greedy_text_is_the_same_on_both_sources(service: Running, exact_folder: Path) -> None:
     """100 tokens, for the unquantized model."""
     with router_to(service.address, exact_folder) as router:

@@ -87,6 +87,8 @@ def test_it_answers_as_a_single_server_does(
         for response in answer:
             response.ClearField("timings")
     assert answers[0] == answers[1]
+    score = pb.ScoreRequest(token_ids=range(100), top=5, vocabulary=vocabulary)
+    assert list(many.Score(score)) == list(single.Score(score))
 
 
 @pytest.mark.parametrize(

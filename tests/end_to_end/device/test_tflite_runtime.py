@@ -25,6 +25,7 @@ print(json.dumps({
     "numpy": numpy.__version__,
     "backend": model.runtime.backend.name,
     "text": complete("Once upon a time", model=sys.argv[1], max_tokens=30, temperature=0).text,
+    "scores": [score.logprob for score in model.score(range(60, 160), top=20)[1:]],
 }))
 """
 
@@ -52,7 +53,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("quantization", ["none", "float16", "int8"])
-def test_a_model_generates_the_same_text_as_on_litert(
+def test_a_model_generates_the_same_text_and_scores_as_on_litert(
     python: Path, checkpoint: Path, tmp_path: Path, quantization: str
 ) -> None:
     """Greedily, through the plain Interpreter API."""
@@ -71,7 +72,10 @@ def test_a_model_generates_the_same_text_as_on_litert(
     assert found["litert"] is False
     assert found["numpy"].startswith("1.")
     assert found["backend"] == "the TFLite interpreter"
-    assert DeviceModel.load(folder).runtime.backend.name == "LiteRT"
+    model = DeviceModel.load(folder)
+    assert model.runtime.backend.name == "LiteRT"
+    expected = [score.logprob for score in model.score(range(60, 160))[1:]]
+    assert found["scores"] == pytest.approx(expected, abs=0.05 if quantization == "int8" else 1e-3)
     here = complete("Once upon a time", model=folder, max_tokens=30, temperature=0).text
     assert found["text"] == here != ""
 

@@ -42,6 +42,15 @@ def test_keras_weights_are_in_the_cloud_package_only(dist: Path) -> None:
     assert not device & server
 
 
+def test_the_page_is_in_the_router_s_package(dist: Path) -> None:
+    """It needs no build: the files of the repository are those that are served."""
+    folder = ROOT / "router/edgewise/server/page"
+    with zipfile.ZipFile(wheel(dist, "edgewise")) as archive:
+        for file in ("index.html", "page.js", "page.css"):
+            served = archive.read(f"edgewise/server/page/{file}")
+            assert served == (folder / file).read_bytes()
+
+
 def test_wheels_are_reproducible(dist: Path, tmp_path: Path) -> None:
     """The same files give the same bytes, in another folder and at another time."""
     (tmp_path / "edge").mkdir()

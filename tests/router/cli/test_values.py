@@ -7,7 +7,7 @@ import pytest
 
 from edgewise import ConfigurationError, Limits, RequestError
 from edgewise.cli.options.router import RouterOptions
-from edgewise.cli.options.values import parse_size, read_prompt
+from edgewise.cli.options.values import parse_bias, parse_size, read_prompt
 from edgewise.cli.wording import in_words_of_options
 
 
@@ -75,6 +75,22 @@ def test_invalid_size_is_rejected(text):
     assert str(caught.value) == f"--memory-reserve is '{text}'; write a size like 200MB or 1.5GiB"
 
 
+@pytest.mark.parametrize(
+    ("text", "bias"), [("0=1", (0, 1.0)), ("50256=-100", (50256, -100.0)), (" 7=+0.5 ", (7, 0.5))]
+)
+def test_bias_is_an_id_and_a_number(text, bias):
+    """With or without a sign."""
+    assert parse_bias(text) == bias
+
+
+@pytest.mark.parametrize("text", ["", "7", "7=", "=1", "fox=1", "7=1=2", "-7=1", "7=nan", "7=1e9"])
+def test_invalid_bias_is_rejected(text):
+    """The error names the option, repeats the value and shows a valid one."""
+    with pytest.raises(RequestError) as caught:
+        parse_bias(text)
+    assert str(caught.value) == f"--logit-bias is '{text}'; write ID=BIAS, such as 50256=-100"
+
+
 def test_limits_have_the_defaults_of_the_api():
     """Also the one that is written as a size; each limit is an option."""
     assert RouterOptions().limits() == Limits()
@@ -101,6 +117,12 @@ def test_limits_have_the_defaults_of_the_api():
         ),
         (("route", "a", "--max-tokens", "0"), "--max-tokens is 0; it must be "),
         (("bench", "--threads", "0"), "--threads is 0; it must be "),
+        (("score", "a", "--top", "21"), "--top is 21; it must be a whole number, from 0 to 20"),
+        (("generate", "a", "--json", "--logprobs", "-1"), "--logprobs is -1; it must be "),
+        (("generate", "a", "--logprobs", "1"), "--logprobs is 1; it is for --json"),
+        (("generate", "a", "--presence-penalty", "3"), "--presence-penalty is 3.0; it must be "),
+        (("generate", "a", "--logit-bias", "7=101"), "--logit-bias of token 7 is 101.0; it must"),
+        (("generate", "a", "--logit-bias", "99999=1"), "--logit-bias names token 99999; ids are "),
     ],
 )
 def test_value_out_of_range_is_refused(edgewise, arguments, words):

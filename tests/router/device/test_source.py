@@ -3,6 +3,8 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 import pytest
 
@@ -17,8 +19,10 @@ from edgewise import (
 )
 from edgewise.device.source import DeviceSource
 from edgewise.errors import DeviceBusyError
+from edgewise.generation.attempt import StopSignal
 from edgewise.policy.types import Veto
 from edgewise_edge import DeviceModel, SamplingParams, TokenRequest
+from tests.support.damaged_folder import copied_model
 
 PROMPT = (10, 20, 30)
 
@@ -272,3 +276,67 @@ def test_unloading_waits_for_the_running_attempts(loads: list[object]) -> None:
         assert loaded(source)
     assert len(loads) == 1
     assert not loaded(source)
+
+
+def test_score_agrees_with_what_a_generation_said_of_its_tokens() -> None:
+    """To what int8 loses by other chunks: a token out of line would differ by whole units.
+
+    A generation after the same tokens continues from there.
+    """
+    source = new_source()
+    with Router(source) as router:
+        told = router.generate(
+            "Once upon a time", max_tokens=24, temperature=0, repetition_penalty=1, logprobs=2
+        )
+        prompt = (*source.tokenizer.encode("Once upon a time"), *told.token_ids)
+        score = router.score(prompt, top=2)
+    assert score.token_ids == prompt
+    for said, scored in zip(told.logprobs, score.tokens[-24:], strict=True):
+        assert said.logprob == pytest.approx(scored.logprob, abs=0.3)
+        assert said.top[0] == (said.token_id, said.logprob)  # greedy takes the likeliest
+    assert sum(token.logprob for token in told.logprobs) > -40  # it finds its own text likely
+    assert source.model.cached_prefix(prompt) == len(prompt) - 1
+
+
+def test_score_loads_the_model_and_is_not_learned_from() -> None:
+    """Its time is that of no generation."""
+    source = new_source()
+    assert len(source.score(new_request(0), 0, StopSignal(), limits=Limits())) == len(PROMPT)
+    assert loaded(source)
+    assert not source.measured
+    assert not source.running
+
+
+def test_score_waits_for_a_place_or_is_refused() -> None:
+    """As an attempt, within the limits of the device."""
+    source, full = new_source(), Limits(max_queue=1, queue_timeout=0.01)
+    with source.open(new_request(30), limits=full) as attempt:
+        next(attempt)
+        for may_wait in (False, True):
+            with pytest.raises(DeviceBusyError) as refused:
+                source.score(new_request(0), 0, StopSignal(), limits=full, may_wait=may_wait)
+            assert refused.value.soft is not may_wait
+
+
+class Replacing:
+    """A Watch that has another revision."""
+
+    def __init__(self, other: DeviceSource) -> None:
+        self.other = other
+        self.failures: list[Exception] = []
+
+    def starting(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def successor(self, _source: DeviceSource, error: Exception) -> DeviceSource:
+        self.failures.append(error)
+        return self.other
+
+
+def test_damaged_revision_is_replaced_for_a_score_too(tmp_path: Path) -> None:
+    """By the one that a generation would continue on."""
+    watch = Replacing(new_source())
+    damaged = DeviceSource(copied_model(tmp_path / "copy"), LatencyLog(), watch=watch)
+    (damaged.folder / "model.tflite").write_bytes(b"damaged")
+    assert len(damaged.score(new_request(0), 0, StopSignal())) == len(PROMPT)
+    assert isinstance(watch.failures[0], ModelError)

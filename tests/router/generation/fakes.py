@@ -1,6 +1,7 @@
 """A scripted advisor, and generations on scripted sources, to test the loop without a policy."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -11,7 +12,7 @@ from edgewise.generation.events import Event, Observer
 from edgewise.generation.loop import GenerationLoop
 from edgewise.generation.partial_response import PartialResponse
 from edgewise.generation.request import AllowCloudRequest, Request
-from edgewise.generation.source import opener
+from edgewise.generation.source import OpenAttempt, opener
 from edgewise.generation.stream import TextStream
 from edgewise.policy.advisor import Advisor
 from edgewise.policy.types import (
@@ -19,6 +20,7 @@ from edgewise.policy.types import (
     Decision,
     Mode,
     NoSource,
+    Privacy,
     Progress,
     Reason,
     RoutingRequest,
@@ -91,7 +93,7 @@ class FakeAdvisor:
         *decisions: Source | Decision | NoSource,
         check: Check = lambda _progress, _generated: None,
     ) -> None:
-        self.limits = Limits()
+        self.limits, self.what_if = Limits(), False
         self.requests: list[RoutingRequest] = []
         self.generated: list[tuple[int, ...]] = []  # the tokens so far at each decision
         self._decisions, self._check = iter(decisions), check
@@ -131,6 +133,16 @@ def new_request(kind: type[Request] = AllowCloudRequest, **options: Any) -> Requ
     return kind(**fields | options)
 
 
+def openers(sources: Sources, request: Request) -> dict[Source, OpenAttempt]:
+    """Those of them that the request may use."""
+    private = request.privacy is Privacy.PRIVATE
+    return {
+        name: opener(source, request.after)
+        for name, source in sources.items()
+        if not (private and name is CLOUD)
+    }
+
+
 def new_stream(
     sources: Sources,
     advisor: FakeAdvisor | Advisor,
@@ -144,7 +156,7 @@ def new_stream(
         decision_for(decision, Reason.PREFERRED) if isinstance(decision, Source) else decision,
         PartialResponse(request, TOKENIZER, "tiny@1", 0.0),
         advisor=advisor,
-        sources={name: opener(source, request.after) for name, source in sources.items()},
+        sources_for=partial(openers, sources),
         emitter=EventEmitter(observers, "tiny@1", request.privacy),
     )
     return TextStream(loop)

@@ -270,3 +270,29 @@ def test_silence_starts_again_after_a_freeze() -> None:
     assert attempt.progress().silent >= 60
     attempt.thawed()
     assert attempt.progress().silent < 60
+
+
+def test_nothing_starts_after_a_stop_signal_and_what_started_is_cancelled() -> None:
+    """In whichever thread it is set, and even if another one is setting it: both have returned."""
+    for _ in range(100):
+        stop, running, start = StopSignal(), set[object](), threading.Barrier(4)
+
+        def begin(stop: StopSignal = stop, running: set = running, start=start) -> None:
+            start.wait()
+            for _ in range(20):
+                stop.start_unless_set(lambda: running.add(call := object()) or call, running.remove)
+
+        left: list[int] = []
+
+        def set_it(stop=stop, running: set = running, start=start, left: list = left) -> None:
+            start.wait()
+            stop.set()
+            left.append(len(running))
+
+        threads = [threading.Thread(target=work) for work in (begin, begin, set_it, set_it)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert left == [0, 0]
+        assert not running

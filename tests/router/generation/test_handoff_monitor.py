@@ -54,7 +54,7 @@ class RealPolicyAdvisor:
     """An advisor that applies the real policy to a device state which a test may change."""
 
     def __init__(self) -> None:
-        self.device, self.limits = DeviceState(), Limits()
+        self.device, self.limits, self.what_if = DeviceState(), Limits(), False
         self._checks = 0
         self._checked = threading.Condition()
 

@@ -12,6 +12,7 @@ import pytest
 import edgewise
 from edgewise import LatencyLog, Mode, PrivacyError, Source
 from edgewise.cloud.source import CloudSource
+from edgewise.generation.attempt import StopSignal
 from edgewise.generation.request import (
     AllowCloudRequest,
     CloudTokenRequest,
@@ -58,6 +59,16 @@ def test_cloud_source_refuses_a_private_request_before_connecting(
     token_request = cast("CloudTokenRequest", PRIVATE.after(generated))
     with pytest.raises(PrivacyError, match="may not leave the device"):
         cloud.open(token_request)
+    assert_no_connection(listener)
+
+
+def test_cloud_source_refuses_to_score_a_private_request_before_connecting(
+    cloud: CloudSource, listener: socket.socket
+) -> None:
+    """As it refuses to continue one."""
+    token_request = cast("CloudTokenRequest", PRIVATE.after(()))
+    with pytest.raises(PrivacyError, match="may not leave the device"):
+        cloud.score(token_request, 0, StopSignal())
     assert_no_connection(listener)
 
 

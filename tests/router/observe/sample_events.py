@@ -9,7 +9,9 @@ from edgewise.generation.events import (
     Event,
     HandedOver,
     Hedged,
+    Outcome,
     Refused,
+    Scored,
 )
 from edgewise.generation.result import Segment, Timings
 from edgewise.policy.types import Decision, Privacy, Reason, Source, Veto, VetoCode
@@ -42,6 +44,7 @@ _FIELDS: dict[type[Event], dict[str, Any]] = {
         "segments": (Segment(DEVICE, 0, 5),),
         "timings": Timings(time_to_first_token=0.5, total=2.0, tokens_per_second=4.0),
     },
+    Scored: {"outcome": Outcome.FINISHED, "source": CLOUD, "tokens": 7, "total": 2.0},
     Refused: {"vetoes": {DEVICE: VetoCode.MEMORY, CLOUD: VetoCode.OFFLINE}, "tokens": 0},
 }
 

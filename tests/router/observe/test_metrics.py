@@ -21,6 +21,7 @@ from edgewise.generation.events import (
     HandedOver,
     Hedged,
     Refused,
+    Scored,
 )
 from edgewise.generation.result import Segment, Timings
 from edgewise.metrics import Metrics
@@ -48,6 +49,14 @@ def samples(*events: Event) -> dict[str, float]:
 def changed(*events: Event) -> dict[str, float]:
     """The samples that are not zero after those events."""
     return {name: value for name, value in samples(*events).items() if value}
+
+
+def test_scores_are_counted_by_source_and_outcome() -> None:
+    """They are no requests for text, and no tokens."""
+    assert changed(event(Scored), event(Scored, source=DEVICE, outcome="failed")) == {
+        "scores_total/in_cloud/finished": 1,
+        "scores_total/on_device/failed": 1,
+    }
 
 
 def test_decisions_are_counted_by_source_and_reason() -> None:

@@ -19,6 +19,7 @@ from edgewise.generation.events import (
     HandedOver,
     Hedged,
     Refused,
+    Scored,
 )
 from edgewise.generation.result import Timings
 from edgewise.policy.types import Privacy
@@ -70,6 +71,20 @@ def test_generation_is_a_span_by_the_conventions(traced: Traced) -> None:
         "gen_ai.usage.input_tokens": 7,
         "gen_ai.usage.output_tokens": 5,
     }
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status"), [("finished", StatusCode.UNSET), ("failed", StatusCode.ERROR)]
+)
+def test_score_is_a_span_without_new_tokens(
+    traced: Traced, outcome: str, status: StatusCode
+) -> None:
+    """From the decision to the end."""
+    traced.tell(event(Decided, max_tokens=0), event(Scored, time=1002.0, outcome=outcome))
+    (span,) = traced.spans
+    assert (span.end_time, span.status.status_code) == (1002 * 10**9, status)
+    assert span.attributes["gen_ai.usage.input_tokens"] == 7
+    assert span.attributes["gen_ai.usage.output_tokens"] == 0
 
 
 def test_attempts_are_child_spans_and_the_rest_are_events(traced: Traced) -> None:
@@ -211,3 +226,14 @@ def test_import_without_the_extra_says_how_to_install_it(monkeypatch: pytest.Mon
     monkeypatch.delitem(sys.modules, "edgewise.tracing")
     with pytest.raises(ConfigurationError, match=r"pip install opentelemetry-api"):
         import_module("edgewise.tracing")
+
+
+def test_generation_that_becomes_private_exports_no_span(traced: Traced) -> None:
+    """What was collected of it before is dropped."""
+    traced.tell(event(Decided))
+    assert traced.tracing.traceparent("g1")
+    traced.tell(
+        event(HandedOver, privacy=Privacy.PRIVATE), event(Completed, privacy=Privacy.PRIVATE)
+    )
+    assert not traced.spans
+    assert not traced.tracing.traceparent("g1")

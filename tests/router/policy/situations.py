@@ -98,6 +98,7 @@ HARD_CLOUD_VETOES = [
     (VetoCode.OFFLINE, {"request": {"offline": True}}),
     (VetoCode.FAILED, {"request": abandoned(IN_CLOUD)}),
     (VetoCode.NO_ADDRESS, {"cloud": {"address": None}}),
+    (VetoCode.NO_NETWORK, {"device": {"network": False}}),
     (VetoCode.CIRCUIT_OPEN, {"cloud": {"circuit_open": True}}),
     (VetoCode.CONTEXT_WINDOW, {"cloud": {"context_window": 29}}),
     (VetoCode.BUSY, {"cloud": {"busy_for": 0.1}}),

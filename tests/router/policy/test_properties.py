@@ -67,6 +67,7 @@ devices = st.builds(
     temperature=floats,
     temperature_limit=st.floats(),
     low_power_mode=bools,
+    network=bools,
 )
 edges = st.builds(
     EdgeState,
@@ -108,7 +109,11 @@ plausible_requests = st.builds(
     offline=st.booleans(),
 )
 plausible_devices = st.builds(
-    DeviceState, battery=st.none() | st.floats(0, 1), charging=bools, low_power_mode=bools
+    DeviceState,
+    battery=st.none() | st.floats(0, 1),
+    charging=bools,
+    low_power_mode=bools,
+    network=bools,
 )
 plausible_clouds = st.builds(
     CloudState,
@@ -198,7 +203,7 @@ def test_private_generation_is_never_handed_over_to_the_cloud(private_states):
 @no_deadline
 @given(st.lists(st.tuples(any_situation, progresses), min_size=2, max_size=8))
 def test_generation_is_handed_over_at_most_once(steps):
-    """However the states change while it runs: it cannot flap."""
+    """However the states change while it runs: it cannot flap. But a cloud without network returns."""
     abandoned, decision = {}, None
     for situation, progress in steps:
         now = situation.but({"request": {"abandoned": abandoned}})
@@ -208,10 +213,13 @@ def test_generation_is_handed_over_at_most_once(steps):
                 return
         elif veto := now.reconsider(decision, progress):
             assert veto.soft
-            assert not abandoned
-            abandoned = {decision.source: veto}
+            unplugged = veto.code is VetoCode.NO_NETWORK
+            assert abandoned.keys() <= ({ON_DEVICE} if unplugged else set())
+            returns = bool(abandoned)
+            abandoned = abandoned | {decision.source: veto}
             decision = now.but({"request": {"abandoned": abandoned}}).decide()
-            assert decision.source not in abandoned
+            assert decision.source is ON_DEVICE if unplugged else decision.source not in abandoned
+            assert decision.reason is Reason.LAST_RESORT or not returns
 
 
 @no_deadline

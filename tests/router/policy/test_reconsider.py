@@ -19,8 +19,10 @@ from edgewise.policy.types import (
 from tests.router.policy.situations import (
     CLOUD_VETOES,
     DEVICE_VETOES,
+    HARD_DEVICE_VETOES,
     IN_CLOUD,
     ON_DEVICE,
+    SOFT_DEVICE_VETOES,
     Situation,
     abandoned,
 )
@@ -127,6 +129,28 @@ def test_stall_depends_on_the_expected_wait(expected, silent, stalled):
 def test_stalled_device_is_waited_for():
     """It does not depend on a network, and reports its failures."""
     assert veto_on(ON_DEVICE, STALLED) is None
+
+
+# A cloud without a network.
+
+
+@pytest.mark.parametrize(("_code", "changes"), [(None, {}), *SOFT_DEVICE_VETOES])
+def test_cloud_without_a_network_hands_over_to_a_device_that_may_answer(_code, changes):
+    """Also to one with a soft veto, as its last resort: the cloud can go on in no case."""
+    situation = Situation().but(changes)
+    situation = replace(situation, device=replace(situation.device, network=False))
+    veto = situation.reconsider(decision(IN_CLOUD), FINE)
+    assert (veto.code, veto.soft) == (VetoCode.NO_NETWORK, True)
+    left = {**situation.request.abandoned, IN_CLOUD: veto}
+    assert situation.but({"request": {"abandoned": left}}).decide().source is ON_DEVICE
+
+
+@pytest.mark.parametrize(("_code", "changes"), HARD_DEVICE_VETOES)
+def test_cloud_without_a_network_stays_where_the_device_may_not_answer(_code, changes):
+    """What fails then is its connection, which says more."""
+    situation = Situation().but(changes)
+    situation = replace(situation, device=replace(situation.device, network=False))
+    assert situation.reconsider(decision(IN_CLOUD), FINE) is None
 
 
 # A source that is too slow.

@@ -1,22 +1,26 @@
 """Continuous batching: sequences join and leave between steps, each at its own position.
 
+A request for no new tokens is a score: its sequence is prefilled as a prompt is, and its tokens'
+log-probabilities come out.
+
 No threads and no sockets: the engine calls `step` while there are sequences.
 """
 
 import logging
-import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgewise_cloud.console import SILENT, Progress
 from edgewise_cloud.serving.engine.slots import Slot, SlotCopy, Slots
+from edgewise_cloud.serving.model.layout import SCORE_CHUNK
 from edgewise_cloud.serving.model.programs import Programs
+from edgewise_cloud.serving.model.scores import unpack_scores
+from edgewise_cloud.serving.model.warm_up import warm_up
 from edgewise_edge.decoding.generate import TokenRequest
+from edgewise_edge.decoding.logprobs import TokenScore, token_score
 from edgewise_edge.decoding.sampling import sample
 from edgewise_edge.errors import RuntimeFailedError
 
@@ -33,8 +37,13 @@ class Sequence:
     tokens: list[int] = field(default_factory=list)  # the prompt and what was generated
 
     @property
+    def scoring(self) -> bool:
+        """Whether its tokens are scored, and no new ones generated."""
+        return not self.request.max_tokens
+
+    @property
     def to_prefill(self) -> int:
-        """Tokens still to prefill; the prompt's last one is decoded."""
+        """Tokens still to prefill; the prompt's last one is decoded, or only scored."""
         return len(self.tokens) - 1 - len(self.slot.tokens)
 
     @property
@@ -48,11 +57,20 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True)
 class StepOutput:
-    """A sequence's new token, or None where the model failed, and whether it is its last."""
+    """A sequence's new token, or scores of its next tokens, and whether it is its last output.
+
+    With neither, the model failed. A new token has its score too where the request asks for it.
+    """
 
     sequence: Sequence
     token: int | None
     last: bool
+    scores: tuple[TokenScore, ...] = ()
+
+    @property
+    def failed(self) -> bool:
+        """Whether the model failed at this sequence."""
+        return self.token is None and not self.scores
 
 
 class Batch:
@@ -82,41 +100,16 @@ class Batch:
 
     def warm_up(self, progress: Progress = SILENT) -> list[tuple[int, float]]:
         """Compile every program; (batch size, seconds) of a few steps."""
-        progress.step("compiling")
-        compilations = self._compilations()
-        progress.count(0, len(compilations))
-        for number, compile_ in enumerate(compilations, start=1):
-            compile_()
-            progress.count(number, len(compilations))
-        progress.step("warming up: timing a few steps")
-        return [(size, self._timed(size)) for size in self._sizes for _ in range(3)]
-
-    def _compilations(self) -> list[Callable[[], object]]:
-        programs = self._programs
-        return [
-            *(
-                partial(programs.decode, [0] * size, [0] * size, context)
-                for context in self._contexts
-                for size in self._sizes
-            ),
-            *(
-                partial(programs.prefill, [0] * self._chunk, 0, 0, context)
-                for context in self._prefill_contexts
-            ),
-            partial(programs.copy, 0, 0),
-        ]
-
-    def _timed(self, size: int) -> float:
-        started = time.perf_counter()
-        self._programs.decode([0] * size, [0] * size, self._contexts[0])
-        return time.perf_counter() - started
+        return warm_up(self._programs, self._sizes, self._prefill_contexts, progress)
 
     def add(self, request: TokenRequest) -> Sequence:
         """Give a checked request a slot; one must be free."""
-        slot, copies = self._slots.acquire(request.token_ids)
+        # Caches hold no scores: a sequence to be scored is computed from its start.
+        slot, copies = self._slots.acquire(request.token_ids if request.max_tokens else ())
         self._copy(copies)
         sequence = Sequence(request, slot, cached=len(slot.tokens), tokens=list(request.token_ids))
-        (self._prefilling if sequence.to_prefill else self._decoding).append(sequence)
+        waits = sequence.to_prefill or sequence.scoring
+        (self._prefilling if waits else self._decoding).append(sequence)
         return sequence
 
     def remove(self, sequence: Sequence) -> None:
@@ -137,15 +130,21 @@ class Batch:
             self.step()
 
     def step(self) -> list[StepOutput]:
-        """Prefill a chunk of one prompt, then decode one token of each prefilled sequence.
+        """Prefill or score a chunk of one prompt, then decode one token of each prefilled sequence.
 
         So a new prompt delays the other sequences by one chunk at most, or two where more sequences
         prefill than decode. Finished and failed sequences are removed.
         """
         chunks = 2 if len(self._prefilling) > len(self._decoding) else 1
+        outputs: list[StepOutput] = []
         for _ in range(min(chunks, len(self._prefilling))):
-            self._prefill(self._prefilling.popleft())
-        outputs = self._decode() if self._decoding else []
+            sequence = self._prefilling.popleft()
+            if sequence.scoring:
+                outputs.append(self._score(sequence))
+            else:
+                self._prefill(sequence)
+        if self._decoding:
+            outputs += self._decode()
         self._overwrite_failed(outputs)
         for output in outputs:
             if output.last:
@@ -162,6 +161,28 @@ class Batch:
         # Round robin: a short prompt need not wait until a long one is done.
         (self._prefilling if sequence.to_prefill else self._decoding).append(sequence)
 
+    def _score(self, sequence: Sequence) -> StepOutput:
+        start = len(sequence.slot.tokens)
+        following = sequence.tokens[start + 1 : start + 1 + SCORE_CHUNK]
+        tokens = sequence.tokens[start : start + len(following)]
+        self._prefilling.append(sequence)
+        scores: tuple[TokenScore, ...] = () if start else (TokenScore(sequence.tokens[0], None),)
+        if tokens:
+            padding = [0] * (SCORE_CHUNK - len(tokens))
+            packed = self._programs.score(
+                tokens + padding,
+                following + padding,
+                sequence.slot.index,
+                start,
+                self._contexts[-1],
+            )
+            sequence.slot.tokens += tokens
+            if not np.isfinite(packed[: len(tokens)]).all():
+                log.error("the scores of a sequence are NaN")
+                return StepOutput(sequence, None, last=True)
+            scores += unpack_scores(packed, following, sequence.request.logprobs or 0)
+        return StepOutput(sequence, None, not sequence.to_prefill, scores)
+
     def _decode(self) -> list[StepOutput]:
         size = self._batch_size()
         tokens, positions = self._inputs(size)
@@ -176,8 +197,8 @@ class Batch:
 
         Raises RuntimeFailedError if there is no good one.
         """
-        good = next((output.sequence.slot for output in outputs if output.token is not None), None)
-        for failed in (output.sequence for output in outputs if output.token is None):
+        good = next((output.sequence.slot for output in outputs if not output.failed), None)
+        for failed in (output.sequence for output in outputs if output.failed):
             if good is None:
                 raise RuntimeFailedError("the model returned NaN logits for every sequence")
             self._programs.copy(good.index, failed.slot.index)
@@ -210,12 +231,20 @@ class Batch:
 def _sampled(sequence: Sequence, logits: NDArray[np.float32]) -> StepOutput:
     tokens = sequence.tokens
     try:
-        token = sample(logits, sequence.request.sampling, tokens, position=len(tokens))
+        token = sample(
+            logits,
+            sequence.request.sampling,
+            tokens,
+            position=len(tokens),
+            prompt_tokens=sequence.request.prompt_tokens,
+        )
     except RuntimeFailedError:  # this sequence only
         log.error("a sequence's logits are NaN")  # noqa: TRY400
         return StepOutput(sequence, None, last=True)
     tokens.append(token)
-    return StepOutput(sequence, token, last=sequence.finished)
+    top = sequence.request.logprobs
+    scores = () if top is None else (token_score(logits, token, top),)
+    return StepOutput(sequence, token, sequence.finished, scores)
 
 
 def _smallest(sizes: tuple[int, ...], wanted: int) -> int:

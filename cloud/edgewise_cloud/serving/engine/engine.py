@@ -95,7 +95,7 @@ class Engine:
 
     @asynccontextmanager
     async def submit(self, request: TokenRequest, caller: Caller) -> AsyncIterator[EngineRequest]:
-        """Generate for a checked request; leaving the context stops it. Raises RefusedError."""
+        """Generate or score for a checked request; leaving the context stops it. Raises RefusedError."""
         self._loop = asyncio.get_running_loop()
         submitted = EngineRequest(request, caller)
         with self._work:
@@ -179,7 +179,8 @@ class Engine:
         ended = time.monotonic()
         with self._work:
             self._step_times.record_step(len(self._running), ended - started)
-            self._step_times.record_tokens(ended, len(outputs))
+            generated = sum(output.token is not None for output in outputs)
+            self._step_times.record_tokens(ended, generated)
         by_sequence = {id(request.sequence): request for request in self._running}
         # A step that outlasted `close` finds its requests gone.
         found = [
@@ -239,6 +240,6 @@ class Engine:
 
 
 def _events(output: StepOutput, moment: float) -> list[Event]:
-    if output.token is None:
+    if output.failed:
         return [refusals.failed()]
-    return [(output.token, moment), *([None] if output.last else [])]
+    return [(output.token, moment, output.scores), *([None] if output.last else [])]

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from edgewise_cloud.serving.engine.batch import Sequence
-from edgewise_cloud.serving.model.layout import PREFILL_CHUNK
+from edgewise_cloud.serving.model.layout import PREFILL_CHUNK, SCORE_CHUNK
 from edgewise_cloud.serving.types import Caller, RefusedError
 from edgewise_edge.decoding.generate import TokenRequest
+from edgewise_edge.decoding.logprobs import TokenScore
 from edgewise_edge.decoding.tokenizer import Tokenizer
 from edgewise_edge.store.manifest import Architecture
 
@@ -35,13 +36,15 @@ class ServedModel:
     architecture: Architecture
 
 
-# A token and when it was generated, an error, or None at the end.
-Event: TypeAlias = tuple[int, float] | RefusedError | None
+# A new token or None, when it was computed (on time.monotonic()'s clock), and scores: of the token
+# where the request asks for it, or of the sequence's next tokens.
+Output: TypeAlias = tuple[int | None, float, tuple[TokenScore, ...]]
+Event: TypeAlias = Output | RefusedError | None  # None: the end
 
 
 @dataclass(eq=False, slots=True)
 class EngineRequest:
-    """A request in flight: iterate over it for (token, when it was generated).
+    """A request in flight: iterate over it for its outputs.
 
     Times are on time.monotonic()'s clock.
     """
@@ -54,8 +57,8 @@ class EngineRequest:
     abandoned: bool = False  # the caller is gone
     _events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
 
-    async def __aiter__(self) -> AsyncGenerator[tuple[int, float], None]:
-        """The tokens, as they are generated. Raises RefusedError."""
+    async def __aiter__(self) -> AsyncGenerator[Output, None]:
+        """The outputs, as they are computed. Raises RefusedError."""
         while (event := await self._events.get()) is not None:
             if isinstance(event, RefusedError):
                 raise event
@@ -67,14 +70,17 @@ class EngineRequest:
 
     @property
     def steps(self) -> int:
-        """Steps needed to generate all its tokens: each step prefills two chunks at most."""
+        """Steps needed for all its outputs: each step prefills two chunks at most."""
+        chunk = PREFILL_CHUNK if self.request.max_tokens else SCORE_CHUNK
         sequence = self.sequence
         to_prefill = sequence.to_prefill if sequence else self.request.position - 1
-        return -(-max(0, to_prefill) // (2 * PREFILL_CHUNK)) + self._tokens_left
+        return -(-max(0, to_prefill) // (2 * chunk)) + self._tokens_left
 
     @property
     def min_steps(self) -> int:
         """Steps needed at least: its prompt may be cached, its first token an end token."""
+        if not self.request.max_tokens:
+            return self.steps  # a score uses no cache
         return 1 if self.request.end_ids else self._tokens_left
 
     @property

@@ -10,6 +10,8 @@ Caches: TypeAlias = list[list[Pair]]
 Weights: TypeAlias = dict[str, Tensor]  # by the names of checkpoint.weights()
 
 PREFILL_CHUNK = 64  # tokens
+# Tokens scored at once: with the logits of each, they take no longer than a chunk of a prompt.
+SCORE_CHUNK = PREFILL_CHUNK // 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

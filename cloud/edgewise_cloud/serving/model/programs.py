@@ -30,6 +30,11 @@ class Programs(Protocol):
     def prefill(self, tokens: list[int], slot: int, position: int, context: int) -> None:
         """Prefill one chunk of a slot's prompt."""
 
+    def score(
+        self, tokens: list[int], following: list[int], slot: int, position: int, context: int
+    ) -> NDArray[np.float32]:
+        """Prefill one chunk of a slot's tokens; packed scores of those after each (scores.py)."""
+
     def copy(self, source: int, target: int) -> None:
         """Copy one slot's keys and values to another slot."""
 
@@ -64,6 +69,14 @@ class CompiledPrograms:
         """See Programs."""
         program = self._program("prefill", context=context)
         program(np.asarray(tokens, np.int32), np.int32(slot), np.int32(position))
+
+    def score(
+        self, tokens: list[int], following: list[int], slot: int, position: int, context: int
+    ) -> NDArray[np.float32]:
+        """See Programs."""
+        program = self._program("score", context=context)
+        ids = np.asarray(tokens, np.int32), np.asarray(following, np.int32)
+        return program(*ids, np.int32(slot), np.int32(position))
 
     def copy(self, source: int, target: int) -> None:
         """See Programs."""

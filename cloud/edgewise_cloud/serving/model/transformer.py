@@ -15,6 +15,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from edgewise_cloud.serving.model.layout import Caches, Layout, Pair, Tensor, Weights
+from edgewise_cloud.serving.model.scores import pack_scores
 from edgewise_cloud.serving.model.slicing import dynamic_slice
 from edgewise_edge.store.manifest import Architecture
 
@@ -80,8 +81,7 @@ class Transformer:
             attended = ops.transpose(ops.reshape(attended, (rows, shape.width)))
             x = self._finish_block(weights, name, x, attended)
             new_caches.append(cache)
-        logits = ops.matmul(weights["wte.weight"], _norm(weights, "ln_f", x))
-        return ops.cast(logits, "float32"), new_caches
+        return self._logits(weights, x), new_caches
 
     def prefill(
         self,
@@ -98,6 +98,37 @@ class Transformer:
         The last chunk may be padded with any tokens: their cache entries are overwritten before
         anything reads them. Returns an empty tensor and the caches.
         """
+        x, caches = self._chunk(weights, caches, tokens, slot, position, context)
+        return x[:0], caches
+
+    def score(
+        self,
+        weights: Weights,
+        caches: Caches,
+        tokens: Tensor,
+        following: Tensor,
+        slot: Tensor,
+        position: Tensor,
+        *,
+        context: int,
+    ) -> tuple[Tensor, Caches]:
+        """Prefill as above, and score the token after each: following[chunk].
+
+        Returns packed scores (scores.py) and the caches.
+        """
+        x, caches = self._chunk(weights, caches, tokens, slot, position, context)
+        return pack_scores(self._logits(weights, x), following), caches
+
+    def _chunk(
+        self,
+        weights: Weights,
+        caches: Caches,
+        tokens: Tensor,
+        slot: Tensor,
+        position: Tensor,
+        context: int,
+    ) -> tuple[Tensor, Caches]:
+        """What the last block makes of a chunk's tokens, [width, chunk], and the caches."""
         (chunk,), shape = tokens.shape, self.shape
         positions = position + ops.arange(chunk, dtype="int32")
         x = self._embed(weights, tokens, ops.minimum(positions, shape.context_window - 1))
@@ -115,7 +146,7 @@ class Transformer:
             attended = ops.swapaxes(_attend(query, seen, mask), -1, -2)
             x = self._finish_block(weights, name, x, ops.reshape(attended, (shape.width, chunk)))
             new_caches.append(cache)
-        return x[:0], new_caches
+        return x, new_caches
 
     def copy(
         self, weights: Weights, caches: Caches, source: Tensor, target: Tensor
@@ -144,6 +175,11 @@ class Transformer:
         x = x + _dense(weights, f"{name}.attn.c_proj", attended)
         hidden = _dense(weights, f"{name}.mlp.c_fc", _norm(weights, f"{name}.ln_2", x))
         return x + _dense(weights, f"{name}.mlp.c_proj", ops.gelu(hidden, approximate=True))
+
+    def _logits(self, weights: Weights, x: Tensor) -> Tensor:
+        """[vocabulary, columns of x]."""
+        logits = ops.matmul(weights["wte.weight"], _norm(weights, "ln_f", x))
+        return ops.cast(logits, "float32")
 
     def _segments(self, cache: list[Pair], context: int) -> list[Pair]:
         return cache[: self.layout.contexts.index(context) + 1]
@@ -178,7 +214,7 @@ class Transformer:
         for index, (start, length) in enumerate(self._starts(context)):
             local = position - start
             inside = (local >= 0) & (local < length)
-            at = ops.clip(local, 0, length - self.layout.chunk)
+            at = ops.clip(local, 0, length - new[0].shape[1])
             keys, values = cache[index]
             written[index] = (
                 _with_chunk(keys, new[0], slot, at, inside),

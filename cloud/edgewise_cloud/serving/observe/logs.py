@@ -122,6 +122,7 @@ class JsonFormatter(_RedactingFormatter):
 def _fields(outcome: "RequestOutcome") -> dict[str, str | int | float]:
     trace = TRACEPARENT.fullmatch(outcome.caller.trace or "")
     fields = {
+        "method": outcome.method,
         "code": outcome.code.name,
         "caller": outcome.caller.name,
         "model": outcome.model,

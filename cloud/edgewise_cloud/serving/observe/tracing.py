@@ -17,7 +17,9 @@ except ImportError as error:
         "traces need OpenTelemetry: pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-grpc"
     ) from error
 
-METHOD = "edgewise.v1.Generator/Generate"
+SERVICE = "edgewise.v1.Generator"
+# In the conventions' words; they have none for a score.
+_OPERATIONS = {"Generate": "text_completion", "Score": "score"}
 
 # The codes that OpenTelemetry's conventions count as server errors.
 FAILURES = frozenset(
@@ -55,7 +57,7 @@ class Tracing:
         """See Observer."""
         trace = outcome.caller.trace
         span = self._tracer.start_span(
-            METHOD,
+            _method(outcome),
             # Without a valid header, a new trace begins here.
             context=TraceContextTextMapPropagator().extract({"traceparent": trace or ""}),
             kind=SpanKind.SERVER,
@@ -80,9 +82,9 @@ class Tracing:
 def _attributes(outcome: RequestOutcome) -> dict[str, str | int | list[str]]:
     attributes: dict[str, str | int | list[str]] = {
         "rpc.system.name": "grpc",
-        "rpc.method": METHOD,
+        "rpc.method": _method(outcome),
         "rpc.response.status_code": outcome.code.name,
-        "gen_ai.operation.name": "text_completion",
+        "gen_ai.operation.name": _OPERATIONS[outcome.method],
         "gen_ai.provider.name": "edgewise",
         "gen_ai.usage.input_tokens": outcome.prompt_tokens,
         "gen_ai.usage.cache_read.input_tokens": outcome.cached_tokens,
@@ -93,6 +95,10 @@ def _attributes(outcome: RequestOutcome) -> dict[str, str | int | list[str]]:
     if outcome.finish_reason:
         attributes["gen_ai.response.finish_reasons"] = [outcome.finish_reason]
     return attributes
+
+
+def _method(outcome: RequestOutcome) -> str:
+    return f"{SERVICE}/{outcome.method}"
 
 
 def _nanoseconds(moment: float) -> int:

@@ -5,7 +5,7 @@ its RetryInfo, a deadline does not reach the engine, and nothing is retried. So 
 added to Serve's proxies, as `grpc_servicer_functions`.
 """
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -16,7 +16,7 @@ from edgewise_cloud.serving.on_ray.replicas import Replicas
 from edgewise_cloud.serving.server.grpc_server import MAX_REQUEST_BYTES
 from edgewise_cloud.serving.server.server import SERVICE
 from edgewise_cloud.serving.server.service import caller_of, refuse
-from edgewise_cloud.serving.types import RefusedError
+from edgewise_cloud.serving.types import Caller, RefusedError
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
 
@@ -74,10 +74,24 @@ class ProxyService(pb_grpc.GeneratorServicer):
         self, request: pb.GenerateRequest, context: "Context"
     ) -> None:
         """See generation.proto."""
+        await self._stream(self._replicas.generate, request, context)
+
+    async def Score(  # type: ignore[override]  # as above
+        self, request: pb.ScoreRequest, context: "Context"
+    ) -> None:
+        """See generation.proto."""
+        await self._stream(self._replicas.score, request, context)
+
+    async def _stream(
+        self,
+        answer: Callable[[Any, Caller], AsyncGenerator[Any, None]],
+        request: Any,
+        context: "Context",
+    ) -> None:
         try:
             self._admit(request, context)
             # Not a plain loop: a call cancelled while it writes must stop the computation now.
-            async with aclosing(self._replicas.generate(request, caller_of(context))) as responses:
+            async with aclosing(answer(request, caller_of(context))) as responses:
                 async for response in responses:
                     await context.write(response)
         except RefusedError as refusal:

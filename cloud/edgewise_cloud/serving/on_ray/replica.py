@@ -65,15 +65,35 @@ class Replica:
         self, message: bytes, name: str, time_left: float | None, trace: str | None
     ) -> AsyncGenerator[bytes | Refusal, None]:
         """GenerateResponses. `time_left`: seconds to the caller's deadline."""
-        deadline = None if time_left is None else time.monotonic() + time_left
-        caller = Caller(name=name, deadline=deadline, trace=trace)
         request = pb.GenerateRequest.FromString(message)
-        try:
-            async with aclosing(self._handler.generate(request, caller)) as responses:
-                async for response in responses:
-                    yield response.SerializeToString()
-        except RefusedError as refusal:
-            yield Refusal(refusal.code, refusal.text, refusal.retry_after)
+        answer = self._handler.generate(request, _caller(name, time_left, trace))
+        async with aclosing(_serialized(answer)) as messages:
+            async for each in messages:
+                yield each
+
+    async def score(
+        self, message: bytes, name: str, time_left: float | None, trace: str | None
+    ) -> AsyncGenerator[bytes | Refusal, None]:
+        """ScoreResponses. `time_left` as above."""
+        request = pb.ScoreRequest.FromString(message)
+        answer = self._handler.score(request, _caller(name, time_left, trace))
+        async with aclosing(_serialized(answer)) as messages:
+            async for each in messages:
+                yield each
+
+
+def _caller(name: str, time_left: float | None, trace: str | None) -> Caller:
+    deadline = None if time_left is None else time.monotonic() + time_left
+    return Caller(name=name, deadline=deadline, trace=trace)
+
+
+async def _serialized(answer: AsyncGenerator[Any, None]) -> AsyncGenerator[bytes | Refusal, None]:
+    try:
+        async with aclosing(answer) as responses:
+            async for response in responses:
+                yield response.SerializeToString()
+    except RefusedError as refusal:
+        yield Refusal(refusal.code, refusal.text, refusal.retry_after)
 
 
 def application(

@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 from ray.exceptions import RayError, RayTaskError
@@ -14,6 +14,8 @@ from ray.serve.handle import DeploymentHandle
 from edgewise_cloud.serving.on_ray.replica import APPLICATION, DEPLOYMENT, Refusal
 from edgewise_cloud.serving.types import Caller, RefusedError
 from edgewise_proto import generation_pb2 as pb
+
+Response = TypeVar("Response")
 
 ATTEMPTS = 3  # a request that kills its replica must not kill all of them
 RETRY_AFTER = 1.0  # seconds, when the proxy's own queue is full
@@ -43,37 +45,52 @@ class Replicas:
             expected_wait=min(load.expected_wait for load in loads),
         )
 
-    async def generate(
+    def generate(
         self, message: pb.GenerateRequest, caller: Caller
     ) -> AsyncGenerator[pb.GenerateResponse, None]:
-        """One replica's answer; if it is lost before its first token, another one's.
+        """One replica's answer; if it is lost before its first message, another one's.
 
         Closing or cancelling it stops the work.
         """
+        return self._answer("generate", message, pb.GenerateResponse.FromString, caller)
+
+    def score(
+        self, message: pb.ScoreRequest, caller: Caller
+    ) -> AsyncGenerator[pb.ScoreResponse, None]:
+        """As `generate`."""
+        return self._answer("score", message, pb.ScoreResponse.FromString, caller)
+
+    async def _answer(
+        self,
+        method: str,
+        message: pb.GenerateRequest | pb.ScoreRequest,
+        parse: Callable[[bytes], Response],
+        caller: Caller,
+    ) -> AsyncGenerator[Response, None]:
         request = message.SerializeToString()
         for attempt in range(1, ATTEMPTS + 1):
             started = False
             try:
-                async with aclosing(self._call_one(request, caller)) as responses:
+                async with aclosing(self._call_one(method, request, caller)) as responses:
                     async for response in responses:
                         started = True
-                        yield response
+                        yield parse(response)
                 return
             except RayError as error:
                 if started or attempt == ATTEMPTS:
                     raise _lost() from error
 
     async def _call_one(
-        self, request: bytes, caller: Caller
-    ) -> AsyncGenerator[pb.GenerateResponse, None]:
+        self, method: str, request: bytes, caller: Caller
+    ) -> AsyncGenerator[bytes, None]:
         time_left = None if caller.deadline is None else caller.deadline - time.monotonic()
-        handle = self._handle.options(method_name="generate", stream=True)
+        handle = self._handle.options(method_name=method, stream=True)
         items = handle.remote(request, caller.name, time_left, caller.trace)
         try:
             async for item in items:
                 if isinstance(item, Refusal):
                     raise item.error()
-                yield pb.GenerateResponse.FromString(item)
+                yield item
         except BackPressureError as error:
             raise RefusedError(
                 grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full", retry_after=RETRY_AFTER

@@ -3,18 +3,24 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 
 from edgewise_cloud.serving.redact import redacted_traceback
-from edgewise_cloud.serving.server.codec import FINISH_REASONS, token_request
-from edgewise_cloud.serving.types import Caller, Observer, RefusedError, RequestOutcome
+from edgewise_cloud.serving.server.codec import (
+    FINISH_REASONS,
+    encode_score,
+    generation_request,
+    score_request,
+)
+from edgewise_cloud.serving.server.progress import Progress
+from edgewise_cloud.serving.types import Caller, Observer, RefusedError
 from edgewise_edge.decoding.generate import FinishReason, TokenRequest
 from edgewise_edge.errors import RequestError
+from edgewise_edge.store.manifest import Architecture
 from edgewise_proto import generation_pb2 as pb
 
 if TYPE_CHECKING:
@@ -23,24 +29,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("edgewise_cloud.serving.answering")
 
+LEVEL = 1  # of the contract; see GetModelResponse in generation.proto
 
-@dataclass(slots=True)
-class _Progress:
-    """What has happened to a request so far. Times are on time.monotonic()'s clock."""
 
-    arrived_at: float
-    request: TokenRequest | None = None
-    model: str | None = None
-    submitted: "EngineRequest | None" = None
-    first_token_at: float | None = None
-    last_token_at: float | None = None
-    generated: int = 0
-    reason: FinishReason | None = None
-
-    @property
-    def started_at(self) -> float | None:
-        """When work on it began."""
-        return self.submitted.started_at if self.submitted else None
+Message = TypeVar("Message", pb.GenerateRequest, pb.ScoreRequest)
+Response = TypeVar("Response", pb.GenerateResponse, pb.ScoreResponse)
 
 
 class RequestHandler:
@@ -67,6 +60,7 @@ class RequestHandler:
             vocabulary=model.tokenizer.fingerprint,
             vocabulary_size=model.architecture.vocabulary_size,
             context_window=model.architecture.context_window,
+            level=LEVEL,
         )
 
     def get_load(self, message: pb.GetLoadRequest) -> pb.GetLoadResponse:
@@ -81,34 +75,52 @@ class RequestHandler:
             expected_wait=load.expected_wait,
         )
 
-    async def generate(
+    def generate(
         self, message: pb.GenerateRequest, caller: Caller
     ) -> AsyncGenerator[pb.GenerateResponse, None]:
         """A message for each new token, and a last one. Closing or cancelling it stops the work."""
-        arrived_at, progress = time.time(), _Progress(time.monotonic())
+        return self._handle("Generate", message, caller, generation_request, self._tokens)
+
+    def score(
+        self, message: pb.ScoreRequest, caller: Caller
+    ) -> AsyncGenerator[pb.ScoreResponse, None]:
+        """The scores, some tokens a message. Closing or cancelling it stops the work."""
+        return self._handle("Score", message, caller, score_request, self._scores)
+
+    async def _handle(
+        self,
+        method: str,
+        message: Message,
+        caller: Caller,
+        decode: Callable[[Message, Architecture], TokenRequest],
+        answer: "Callable[[TokenRequest, EngineRequest, Progress], AsyncGenerator[Response, None]]",
+    ) -> AsyncGenerator[Response, None]:
+        """Check, submit, answer; count and report the request, in whatever way it ends."""
+        arrived_at, progress = time.time(), Progress(method, caller, time.monotonic())
         code = grpc.StatusCode.CANCELLED
         self._count(1)
         try:
             engine = self._engine_with(message.vocabulary)
             progress.model = engine.model.name
-            progress.request = _checked(engine, message)
-            answer = self._answer(engine, progress.request, caller, progress)
-            async with aclosing(answer) as responses:
-                async for response in responses:
-                    yield response
+            request = progress.request = _decoded(decode, message, engine)
+            async with engine.submit(request, caller) as progress.submitted:
+                responses = answer(request, progress.submitted, progress)
+                async with aclosing(responses):
+                    async for response in responses:
+                        yield response
             code = grpc.StatusCode.OK
         except RefusedError as refusal:
             code = refusal.code
             raise
         except Exception as error:  # its message is for the log, not for the caller
-            log.error("generation failed\n%s", redacted_traceback(error))  # noqa: TRY400
+            log.error("%s failed\n%s", method, redacted_traceback(error))  # noqa: TRY400
             code = grpc.StatusCode.INTERNAL
             raise RefusedError(code, "the service failed; see its log") from error
         finally:
             if code is grpc.StatusCode.CANCELLED:
-                code = _code_without_caller(progress, caller)
+                code = progress.code_without_caller()
             self._count(-1)
-            self._observer.request_ended(_outcome(progress, caller, code, arrived_at))
+            self._observer.request_ended(progress.outcome(code, arrived_at))
 
     async def idle(self) -> None:
         """Return when no request is open."""
@@ -141,47 +153,57 @@ class RequestHandler:
             raise RefusedError(grpc.StatusCode.UNAVAILABLE, "the model has stopped working")
         return self.engines
 
-    async def _answer(
-        self, engine: "Engine", request: TokenRequest, caller: Caller, progress: _Progress
+    async def _tokens(
+        self, request: TokenRequest, submitted: "EngineRequest", progress: Progress
     ) -> AsyncGenerator[pb.GenerateResponse, None]:
         position = request.position
-        async with engine.submit(request, caller) as submitted:
-            progress.submitted = submitted
-            async for token, moment in submitted:
-                last = progress.last_token_at
-                self._observer.token_sent(None if last is None else moment - last)
-                progress.first_token_at = progress.first_token_at or moment
-                progress.last_token_at = moment
-                progress.generated += 1
-                if token in request.end_ids:
-                    progress.reason = FinishReason.STOP
-                elif progress.generated == request.max_tokens:
-                    progress.reason = FinishReason.LENGTH
-                response = pb.GenerateResponse(position=position, token_ids=[token])
-                if (
-                    progress.generated == 1
-                ):  # a caller that has all tokens may skip the last message
-                    queued = (progress.started_at or moment) - progress.arrived_at
-                    response.timings.queued = queued
-                yield response
-                position += 1
-        yield _last_message(request, progress.reason or FinishReason.LENGTH, position, progress)
+        async for token, moment, scores in submitted:
+            assert token is not None  # noqa: S101  # for mypy: only a score has outputs without
+            last = progress.last_token_at
+            self._observer.token_sent(None if last is None else moment - last)
+            progress.first_token_at = progress.first_token_at or moment
+            progress.last_token_at = moment
+            progress.generated += 1
+            if token in request.end_ids:
+                progress.reason = FinishReason.STOP
+            elif progress.generated == request.max_tokens:
+                progress.reason = FinishReason.LENGTH
+            progress.complete = progress.reason is not None
+            response = pb.GenerateResponse(
+                position=position, token_ids=[token], scores=map(encode_score, scores)
+            )
+            if progress.generated == 1:  # a caller that has all tokens may skip the last message
+                response.timings.queued = (progress.started_at or moment) - progress.arrived_at
+            yield response
+            position += 1
+        yield pb.GenerateResponse(
+            position=position,
+            finish_reason=FINISH_REASONS[progress.reason or FinishReason.LENGTH],
+            usage=pb.Usage(
+                prompt_tokens=request.prompt_tokens,
+                completion_tokens=position - request.prompt_tokens,
+            ),
+            timings=progress.timings(),
+        )
+
+    async def _scores(
+        self, request: TokenRequest, submitted: "EngineRequest", progress: Progress
+    ) -> AsyncGenerator[pb.ScoreResponse, None]:
+        position = 0
+        async for _, _, scores in submitted:
+            progress.complete = position + len(scores) == request.position
+            yield pb.ScoreResponse(position=position, scores=map(encode_score, scores))
+            position += len(scores)
 
 
-def _checked(engine: "Engine", message: pb.GenerateRequest) -> TokenRequest:
+def _decoded(
+    decode: Callable[[Message, Architecture], TokenRequest], message: Message, engine: "Engine"
+) -> TokenRequest:
     """The request, after every check that needs no work. Raises RefusedError."""
-    model = engine.model
     try:
-        request = token_request(message)
-        request.check(model.architecture.context_window, model.architecture.vocabulary_size)
-        request.require_room(model.architecture.context_window)
+        return decode(message, engine.model.architecture)
     except RequestError as error:
         raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
-    if max(request.end_ids, default=0) >= model.architecture.vocabulary_size:
-        raise RefusedError(
-            grpc.StatusCode.INVALID_ARGUMENT, "an end token id is not in the vocabulary"
-        )
-    return request
 
 
 def _other_vocabulary(names: list[str]) -> RefusedError:
@@ -190,52 +212,4 @@ def _other_vocabulary(names: list[str]) -> RefusedError:
         grpc.StatusCode.FAILED_PRECONDITION,
         f"the caller's vocabulary is not that of the model served here, {served}; "
         "use the same model on the device and in the cloud",
-    )
-
-
-def _code_without_caller(progress: _Progress, caller: Caller) -> grpc.StatusCode:
-    """The status of a request whose caller is gone."""
-    if progress.reason:
-        return grpc.StatusCode.OK  # a caller that has all tokens may skip the last message
-    if caller.is_late(time.monotonic()):
-        return grpc.StatusCode.DEADLINE_EXCEEDED  # a handler sees the same cancellation
-    return grpc.StatusCode.CANCELLED
-
-
-def _last_message(
-    request: TokenRequest, reason: FinishReason, position: int, progress: _Progress
-) -> pb.GenerateResponse:
-    ended = time.monotonic()
-    return pb.GenerateResponse(
-        position=position,
-        finish_reason=FINISH_REASONS[reason],
-        usage=pb.Usage(
-            prompt_tokens=request.prompt_tokens, completion_tokens=position - request.prompt_tokens
-        ),
-        timings=pb.Timings(
-            queued=(progress.started_at or ended) - progress.arrived_at,
-            time_to_first_token=(progress.first_token_at or ended) - progress.arrived_at,
-            total=ended - progress.arrived_at,
-        ),
-    )
-
-
-def _outcome(
-    progress: _Progress, caller: Caller, code: grpc.StatusCode, arrived_at: float
-) -> RequestOutcome:
-    def since_arrival(moment: float | None) -> float | None:
-        return None if moment is None else moment - progress.arrived_at
-
-    return RequestOutcome(
-        caller=caller,
-        code=code,
-        arrived_at=arrived_at,
-        total_time=time.monotonic() - progress.arrived_at,
-        prompt_tokens=progress.request.position if progress.request else 0,
-        cached_tokens=progress.submitted.cached_tokens if progress.submitted else 0,
-        generated_tokens=progress.generated,
-        queue_time=since_arrival(progress.started_at),
-        time_to_first_token=since_arrival(progress.first_token_at),
-        finish_reason=progress.reason.value if progress.reason else None,
-        model=progress.model,
     )

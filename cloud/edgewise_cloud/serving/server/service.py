@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
@@ -53,15 +54,24 @@ class GeneratorService(pb_grpc.GeneratorServicer):
         self, request: pb.GenerateRequest, context: "Context"
     ) -> None:
         """See generation.proto."""
+        await self._stream(self._handler.generate(request, caller_of(context)), context)
+
+    async def Score(  # type: ignore[override]  # as above
+        self, request: pb.ScoreRequest, context: "Context"
+    ) -> None:
+        """See generation.proto."""
+        await self._stream(self._handler.score(request, caller_of(context)), context)
+
+    async def _stream(self, answer: AsyncGenerator[Any, None], context: "Context") -> None:
         try:
             # Not a plain loop: a call cancelled while it writes must stop the computation now.
-            async with aclosing(self._handler.generate(request, caller_of(context))) as responses:
+            async with aclosing(answer) as responses:
                 async for response in responses:
                     await self._write(context, response)
         except RefusedError as refusal:
             await refuse(context, refusal)
 
-    async def _write(self, context: "Context", response: pb.GenerateResponse) -> None:
+    async def _write(self, context: "Context", response: Any) -> None:
         """Send a message, when there is room for it. Raises RefusedError."""
         try:
             async with asyncio.timeout(self._send_timeout):

@@ -7,7 +7,7 @@ import typer
 
 from edgewise import DeviceState, Privacy
 from edgewise.cli.options.groups import ASSUMED, ROUTING, SAMPLING
-from edgewise.cli.options.values import fraction, parse_size
+from edgewise.cli.options.values import fraction, parse_bias, parse_size
 from edgewise.options import DEFAULT_MAX_TOKENS
 
 _MODELS = "the model's"
@@ -25,6 +25,42 @@ Json = Annotated[
 ]
 
 
+Private = Annotated[
+    bool,
+    typer.Option(
+        "--private", help="Never leave the device.", show_default="off", rich_help_panel=ROUTING
+    ),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions:
+    """What a request for a score takes."""
+
+    top: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Show the N likeliest tokens in each place too, up to 20.",
+            show_default="0",
+        ),
+    ] = None
+    private: Private = False
+    first_token_budget: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="Prefer a source that can have it by then; above 0.",
+            show_default="none",
+            rich_help_panel=ROUTING,
+        ),
+    ] = None
+
+    def request(self) -> dict[str, Any]:
+        """The ScoreOptions of Router.score."""
+        return _with_privacy(asdict(self))
+
+
 @dataclass(frozen=True, kw_only=True)
 class RouteOptions:
     """What decides about one request."""
@@ -39,12 +75,7 @@ class RouteOptions:
             show_default=f"{DEFAULT_MAX_TOKENS}, or what fits",
         ),
     ] = None
-    private: Annotated[
-        bool,
-        typer.Option(
-            "--private", help="Never leave the device.", show_default="off", rich_help_panel=ROUTING
-        ),
-    ] = False
+    private: Private = False
     first_token_budget: Annotated[
         float | None,
         typer.Option(
@@ -75,9 +106,7 @@ class RouteOptions:
 
     def request(self) -> dict[str, Any]:
         """The RequestOptions of Router.stream and Router.route."""
-        options = asdict(self)
-        options["privacy"] = Privacy.PRIVATE if options.pop("private") else None
-        return options
+        return _with_privacy(asdict(self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +161,34 @@ class GenerateOptions(RouteOptions):
             rich_help_panel=SAMPLING,
         ),
     ] = None
+    presence_penalty: Annotated[
+        float | None,
+        typer.Option(
+            metavar="NUMBER",
+            help="Above 0 makes tokens of the answer less likely to come again, from -2 to 2; 0: none.",
+            show_default=_MODELS,
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None
+    frequency_penalty: Annotated[
+        float | None,
+        typer.Option(
+            metavar="NUMBER",
+            help="The same, for each time that the answer has the token, from -2 to 2; 0: none.",
+            show_default=_MODELS,
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None
+    logit_bias: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID=BIAS",
+            help="Make the token with this ID likelier or less likely, from -100 (never) to 100; may "
+            "be given several times.",
+            show_default="none",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None
     seed: Annotated[
         int | None,
         typer.Option(
@@ -152,6 +209,25 @@ class GenerateOptions(RouteOptions):
             rich_help_panel=SAMPLING,
         ),
     ] = None
+
+    logprobs: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="With --json: each token's log-probability, and those of the N likeliest, up to 20.",
+            show_default="none",
+        ),
+    ] = None
+
+    def request(self) -> dict[str, Any]:
+        """The RequestOptions of Router.stream. Raises RequestError for an invalid --logit-bias."""
+        biases = self.logit_bias and dict(map(parse_bias, self.logit_bias))
+        return RouteOptions.request(self) | {"logit_bias": biases}
+
+
+def _with_privacy(options: dict[str, Any]) -> dict[str, Any]:
+    private = options.pop("private")
+    return options | {"privacy": Privacy.PRIVATE if private else None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +263,16 @@ class AssumedDevice:
         ),
     ] = None
 
+    no_network: Annotated[
+        bool,
+        typer.Option(
+            "--no-network",
+            help="It has no network.",
+            show_default="this device's",
+            rich_help_panel=ASSUMED,
+        ),
+    ] = False
+
     def over(self, state: DeviceState) -> DeviceState:
         """`state` with these assumptions. Raises ConfigurationError for an invalid size."""
         if self.battery is not None:
@@ -196,4 +282,6 @@ class AssumedDevice:
         if self.available_memory is not None:
             size = parse_size("available_memory", self.available_memory)
             state = replace(state, available_memory=size)
+        if self.no_network:
+            state = replace(state, network=False)
         return state

@@ -69,6 +69,16 @@ def parse_size(field: str, text: str) -> int:
     return round(float(number) * unit)
 
 
+def parse_bias(text: str) -> tuple[int, float]:
+    """The token id and the bias of '50256=-100'. Raises RequestError for anything else."""
+    found = re.fullmatch(r"([0-9]{1,10})=([-+]?[0-9]{1,9}(?:\.[0-9]{1,9})?)", text.strip())
+    if not found:
+        raise RequestError(
+            f"{option_name('logit_bias')} is '{text}'; write ID=BIAS, such as 50256=-100"
+        )
+    return int(found[1]), float(found[2])
+
+
 def read_token(file: Path | None, variable: str = TOKEN_VARIABLE) -> str | None:
     """The token in a file, or else in the environment. Raises ConfigurationError."""
     if file is None:

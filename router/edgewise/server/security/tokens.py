@@ -5,11 +5,12 @@ from hmac import compare_digest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edgewise.server.errors import HttpError
+from edgewise.server.page import PATHS
 from edgewise.server.security.messages import values_of
 from edgewise.server.settings import ServerSettings
 
 # What shows nothing of any text: the health, and the page, which asks for the token itself.
-OPEN_PATHS = frozenset({"/health", "/", "/page.js", "/page.css", "/favicon.ico", "/favicon.svg"})
+OPEN_PATHS = PATHS | {"/health"}
 
 
 class TokenCheck:

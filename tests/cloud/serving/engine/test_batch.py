@@ -4,8 +4,10 @@ import os
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from keras_hub.models import GPT2CausalLM
@@ -17,6 +19,7 @@ from edgewise_cloud.serving.model.layout import PREFILL_CHUNK as CHUNK
 from edgewise_cloud.serving.model.programs import CompiledPrograms
 from edgewise_edge import DeviceModel
 from edgewise_edge.decoding.generate import TokenRequest
+from edgewise_edge.decoding.logprobs import TokenScore
 from tests.conftest import CONTEXT, token_request
 from tests.support.gated_programs import GatedPrograms
 
@@ -45,6 +48,16 @@ def alone(batch: Batch, request: TokenRequest) -> list[int]:
     sequence = batch.add(request)
     batch.finish()
     return sequence.tokens
+
+
+def scores(batch: Batch, tokens: list[int], top: int) -> list[TokenScore]:
+    """Those of the tokens, while others go on."""
+    request = replace(token_request(tokens, 0), logprobs=top)
+    sequence, found = batch.add(request), list[TokenScore]()
+    while sequence in batch.sequences:
+        for output in batch.step():
+            found += output.scores if output.sequence is sequence else ()
+    return found
 
 
 def requests(count: int, seed: int) -> list[TokenRequest]:
@@ -110,6 +123,42 @@ def test_its_logits_are_those_of_keras(programs: GatedPrograms, model: KerasMode
         np.testing.assert_allclose(logits[1], expected[position], rtol=0, atol=1e-5)
 
 
+def test_its_scores_are_those_of_keras(batch: Batch, model: KerasModel) -> None:
+    """For every length of the last chunk, beside sequences that decode; the likeliest ones too."""
+    ids = np.array([TOKENS])
+    hidden = model.backbone({"token_ids": ids, "padding_mask": np.ones_like(ids)})
+    logits = model.backbone.token_embedding(hidden, reverse=True)
+    expected = np.asarray(keras.ops.log_softmax(logits, axis=-1))[0]
+    batch.clear()
+    decoding = batch.add(token_request(TOKENS[3:5], 150, temperature=0))
+    for length, top in ((1, 3), (2, 0), (32, 5), (33, 1), (34, 20), (180, 20)):
+        found = scores(batch, TOKENS[:length], top)
+        assert [each.token_id for each in found] == TOKENS[:length]
+        assert found[0].logprob is None
+        for position, score in enumerate(found[1:]):
+            likeliest = np.argsort(-expected[position], kind="stable")[:top]
+            assert score.logprob == pytest.approx(expected[position, score.token_id], abs=1e-4)
+            assert [id_ for id_, _ in score.top] == likeliest.tolist()
+            likely = [logprob for _, logprob in score.top]
+            assert likely == pytest.approx(expected[position, likeliest], abs=1e-4)
+    batch.finish()
+    assert decoding.tokens == alone(batch, decoding.request)
+
+
+def test_a_new_tokens_score_is_that_of_its_place(batch: Batch) -> None:
+    """Whatever the sampling: it equals the score of the whole sequence, and the token is the same."""
+    sampling = {"temperature": 2.0, "top_k": 5, "seed": 3, "repetition_penalty": 1.5}
+    plain = token_request(TOKENS[:20], 20, **sampling)
+    tokens, found = alone(batch, plain), list[TokenScore]()
+    batch.add(replace(plain, logprobs=4))
+    while batch.sequences:
+        found += [score for output in batch.step() for score in output.scores]
+    assert tokens[20:] == [each.token_id for each in found]
+    for score, whole in zip(found, scores(batch, tokens, 4)[20:], strict=True):
+        assert score.logprob == pytest.approx(whole.logprob, abs=1e-4)
+        assert [id_ for id_, _ in score.top] == [id_ for id_, _ in whole.top]
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_a_sequence_does_not_depend_on_the_others(batch: Batch, seed: int) -> None:
     """Greedy and seeded; others join, finish and are removed between its steps."""
@@ -171,6 +220,27 @@ def test_a_long_prompt_is_prefilled_between_the_steps_of_others(batch: Batch) ->
     batch.finish()
 
 
+def test_a_score_is_computed_between_the_steps_of_others(
+    batch: Batch, programs: GatedPrograms
+) -> None:
+    """A chunk a step, half of a prompt's, and every decoding sequence gets its token.
+
+    Afterwards its slot serves a prompt that begins with its tokens.
+    """
+    batch.clear()
+    decoding = batch.add(token_request(TOKENS[:2], 60, temperature=0))
+    batch.step()
+    batch.step()
+    score = batch.add(token_request(TOKENS[:140], 0))
+    programs.calls.clear()
+    while score in batch.sequences:
+        assert [output.token is not None for output in batch.step()] == [False, True]
+    assert list(programs.calls) == ["score", "decode"] * 5
+    assert batch.add(token_request(TOKENS[:160], 1, temperature=0)).cached == 2 * CHUNK
+    batch.finish()
+    assert decoding.finished
+
+
 def test_prompts_are_prefilled_in_turn(batch: Batch) -> None:
     """A short one decodes before a long one that came first is prefilled."""
     batch.clear()
@@ -226,4 +296,4 @@ def test_it_runs_on_jax() -> None:
         text=True,
         check=False,
     )
-    assert "2 passed" in run.stdout, run.stdout
+    assert "3 passed" in run.stdout, run.stdout

@@ -47,7 +47,7 @@ async def generate(
     running: RunningEngine, request: TokenRequest, caller: Caller = ANYBODY
 ) -> list[int]:
     async with running.engine.submit(request, caller) as submitted:
-        return [token async for token, _ in submitted]
+        return [token async for token, *_ in submitted]
 
 
 @asynccontextmanager
@@ -258,7 +258,7 @@ def test_a_request_knows_its_cached_tokens(engine: RunningEngine) -> None:
         await generate(engine, token_request(prompt, 2, **GREEDY))
         request = token_request([*prompt, 9], 2, **GREEDY)
         async with engine.engine.submit(request, ANYBODY) as again:
-            assert [token async for token, _ in again]
+            assert [token async for token, *_ in again]
         assert again.cached_tokens == 64
 
     run(test)

@@ -93,10 +93,22 @@ def test_a_failure_is_logged_without_its_message(
     until(lambda: "INTERNAL" in written.getvalue())
     text = written.getvalue()
     assert not shows(text, CANARY)
-    for words in ("generation failed", "RuntimeError", "ValueError", "fails", "test_logs.py"):
+    for words in ("Generate failed", "RuntimeError", "ValueError", "fails", "test_logs.py"):
         assert words in text
     if text.startswith("{"):
         assert [json.loads(line)["level"] for line in text.splitlines()] == ["error", "info"]
+
+
+def test_a_line_says_which_method_it_was(written: io.StringIO) -> None:
+    """A score is a request too."""
+    ended = {"caller": Caller(name="x"), "code": grpc.StatusCode.OK}
+    for method in ("Generate", "Score"):
+        RequestLog().request_ended(
+            RequestOutcome(**ended, method=method, arrived_at=1.0, total_time=1.0)
+        )
+    generation, score = written.getvalue().splitlines()
+    assert "Generate" in generation
+    assert "Score" in score
 
 
 def test_a_caller_cannot_forge_log_lines(written: io.StringIO) -> None:

@@ -59,6 +59,14 @@ def test_a_span_has_times_and_counts() -> None:
     assert span.status.status_code is StatusCode.UNSET
 
 
+def test_a_scores_span_has_its_own_method() -> None:
+    """It is no text completion."""
+    span = span_of(method="Score", prompt_tokens=7)
+    assert span.name == span.attributes["rpc.method"] == "edgewise.v1.Generator/Score"
+    assert span.attributes["gen_ai.operation.name"] == "score"
+    assert span.attributes["gen_ai.usage.input_tokens"] == 7
+
+
 @pytest.mark.parametrize(
     ("code", "status"),
     [

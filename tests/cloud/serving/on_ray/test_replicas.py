@@ -31,14 +31,16 @@ MESSAGE = pb.GenerateRequest(token_ids=[1, 2], prompt_tokens=2)
 class ScriptedHandle:
     """A DeploymentHandle whose calls follow one script after the other."""
 
-    def __init__(self, *scripts: list[object], broadcast_answers: object = None) -> None:
-        self._scripts = iter(scripts)
+    def __init__(
+        self, *scripts: list[object], broadcast_answers: object = None, method: str = "generate"
+    ) -> None:
+        self._scripts, self._method = iter(scripts), method
         self._broadcast_answers = broadcast_answers
         self.asked: list[tuple[object, ...]] = []
         self.cancelled = 0
 
     def options(self, *, method_name: str, stream: bool) -> "ScriptedHandle":
-        assert (method_name, stream) == ("generate", True)
+        assert (method_name, stream) == (self._method, True)
         return self
 
     def remote(self, *arguments: object) -> "Items":
@@ -80,7 +82,8 @@ class Items:
             if isinstance(step, Exception):
                 self._failed = step
                 raise step
-            yield step.SerializeToString() if isinstance(step, pb.GenerateResponse) else step
+            message = isinstance(step, pb.GenerateResponse | pb.ScoreResponse)
+            yield step.SerializeToString() if message else step
 
     def cancel(self) -> None:
         if self._failed:  # as Ray does
@@ -94,6 +97,19 @@ def ask(handle: ScriptedHandle, deadline: float | None = None) -> list[pb.Genera
         return [response async for response in Replicas(handle).generate(MESSAGE, caller)]
 
     return asyncio.run(collect())
+
+
+def test_scores_come_from_a_replica_too() -> None:
+    """From another one, where the first is lost before it has sent any."""
+    scores = [pb.ScoreResponse(position=n, scores=[pb.TokenScore(logprob=-n)]) for n in (0, 1)]
+    handle = ScriptedHandle([ActorDiedError()], scores, method="score")
+
+    async def collect() -> list[pb.ScoreResponse]:
+        answer = Replicas(handle).score(pb.ScoreRequest(token_ids=[1, 2]), Caller(name="somebody"))
+        return [response async for response in answer]
+
+    assert asyncio.run(collect()) == scores
+    assert handle.asked[0] == handle.asked[1]
 
 
 @pytest.mark.parametrize("lost", [ActorDiedError(), ActorUnavailableError("gone", None)])

@@ -11,7 +11,7 @@ from tests.support.network.raw_http2 import GENERATE
 INVALID, EXHAUSTED = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-def sampling(**changes: float) -> dict[str, pb.Sampling]:
+def sampling(**changes: object) -> dict[str, pb.Sampling]:
     return {
         "sampling": pb.Sampling(**{"temperature": 1, "top_p": 1, "repetition_penalty": 1} | changes)
     }
@@ -38,6 +38,12 @@ def sampling(**changes: float) -> dict[str, pb.Sampling]:
         (sampling(repetition_penalty=float("nan")), INVALID, "repetition_penalty"),
         (sampling(top_k=2**32 - 1), INVALID, "top_k"),
         (sampling(seed=2**64 - 1), INVALID, "seed"),
+        (sampling(presence_penalty=2.1), INVALID, "presence_penalty"),
+        (sampling(frequency_penalty=float("nan")), INVALID, "frequency_penalty"),
+        (sampling(logit_bias={1: 101}), INVALID, "logit_bias"),
+        (sampling(logit_bias={2**32 - 1: 1}), INVALID, "logit_bias"),
+        (sampling(logit_bias=dict.fromkeys(range(1025), 1)), INVALID, "logit_bias"),
+        ({"logprobs": 21}, INVALID, "logprobs"),
     ],
 )
 def test_numbers_out_of_bounds_are_refused(

@@ -4,8 +4,8 @@ import time
 from dataclasses import dataclass, field
 
 from edgewise.router import Router
-from edgewise.server.admission import AdmissionQueue
-from edgewise.server.loading import ModelLoading
+from edgewise.server.service.admission import AdmissionQueue
+from edgewise.server.service.loading import ModelLoading
 from edgewise.server.settings import ServerSettings
 
 

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
+from starlette.applications import Starlette
 
 from edgewise.router import Router
 from edgewise.server.app import create_app
-from edgewise.server.connections import BoundedConnection
+from edgewise.server.run.connections import BoundedConnection
+from edgewise.server.run.sockets import address_of, listening
+from edgewise.server.run.tls import tls_context
 from edgewise.server.settings import ServerSettings
-from edgewise.server.sockets import address_of, listening
-from edgewise.server.tls import tls_context
 
 _GRACE = 10  # seconds that running texts get when the server is to stop
 _KEEP_ALIVE = 30  # seconds that a connection may be idle
@@ -37,7 +38,13 @@ def serve(router: Router, settings: ServerSettings, on_ready: Callable[[Serving]
     `on_ready` is called once requests are taken; the model is loaded meanwhile. Outside of the
     main thread, only `Serving.stop` stops it. Raises ConfigurationError.
     """
-    app = create_app(router, settings)
+    serve_app(create_app(router, settings), settings, on_ready)
+
+
+def serve_app(
+    app: Starlette, settings: ServerSettings, on_ready: Callable[[Serving], object]
+) -> None:
+    """As `serve`, for what `create_app` made of the same settings."""
     tls: dict[str, Any] = {}
     if settings.certificate and settings.key:
         context = tls_context(settings.certificate, settings.key)

@@ -1,25 +1,33 @@
 """A real HTTP server in a thread of the test."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from queue import Queue
 
+from starlette.routing import BaseRoute
+
 from edgewise import Router
-from edgewise.server.run import Serving, serve
+from edgewise.server.app import create_app
+from edgewise.server.run import Serving, serve_app
 from edgewise.server.settings import ServerSettings
 
 PATIENCE = 60.0  # seconds
 
 
 @contextmanager
-def running_server(router: Router, settings: ServerSettings | None = None) -> Iterator[Serving]:
-    """Serves `router` on a free port, or as `settings` say; closes neither the router nor its model."""
+def running_server(
+    router: Router, settings: ServerSettings | None = None, routes: Sequence[BaseRoute] = ()
+) -> Iterator[Serving]:
+    """Serves `router` on a free port, or as `settings` say, with further `routes`."""
+    settings = settings or ServerSettings(port=0)
+    app = create_app(router, settings)
+    app.router.routes.extend(routes)
     ready: Queue[Serving | BaseException] = Queue()
 
     def run() -> None:
         try:
-            serve(router, settings or ServerSettings(port=0), ready.put)
+            serve_app(app, settings, ready.put)
         except BaseException as error:  # noqa: BLE001  # the test raises it
             ready.put(error)
 

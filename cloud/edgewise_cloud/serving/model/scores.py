@@ -1,0 +1,54 @@
+"""Scores of a chunk's tokens, in the one tensor that a program returns."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from edgewise_cloud.serving.model.layout import Tensor
+from edgewise_edge.decoding.logprobs import MAX_TOP, TokenScore, token_scores
+
+_GROUP = 64  # tokens of the vocabulary whose largest logit is compared first
+
+
+def pack_scores(logits: Tensor, following: Tensor) -> Tensor:
+    """[chunk, 1 + 2 K] of logits[vocabulary, chunk]: the log-probability of following[chunk], those
+    of the K likeliest tokens, and these tokens. K is MAX_TOP, or a smaller vocabulary.
+
+    So the logits stay where they are. Ids are floats too, exact up to 2^24.
+    """
+    largest = ops.max(logits, axis=0)
+    total = largest + ops.log(ops.sum(ops.exp(logits - largest), axis=0))
+    given = ops.take_along_axis(logits, following[None], axis=0)
+    top, ids = _likeliest(logits)
+    logprobs = ops.concatenate([given, top], axis=0) - total
+    return ops.transpose(ops.concatenate([logprobs, ops.cast(ids, "float32")], axis=0))
+
+
+def unpack_scores(
+    packed: NDArray[np.float32], following: Sequence[int], top: int
+) -> tuple[TokenScore, ...]:
+    """The scores of `following`, each with the `top` likeliest tokens there."""
+    packed, likeliest = packed[: len(following)], packed.shape[1] // 2
+    logprobs, ids = packed[:, 1 : 1 + top], packed[:, 1 + likeliest : 1 + likeliest + top]
+    return tuple(token_scores(following, packed[:, 0], ids.astype(np.int32), logprobs))
+
+
+def _likeliest(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The K largest of logits[vocabulary, columns], largest first, and their indices: [K, columns].
+
+    They are in the K groups with the largest maximum; XLA's top_k of the whole vocabulary takes
+    longer than the product that gives the logits.
+    """
+    size, columns = logits.shape
+    count, groups = min(MAX_TOP, size), -(-size // _GROUP)
+    padded = ops.pad(logits, ((0, groups * _GROUP - size), (0, 0)), constant_values=-np.inf)
+    best = ops.max(ops.reshape(padded, (groups, _GROUP, columns)), axis=1)
+    _, chosen = ops.top_k(ops.transpose(best), min(count, groups))
+    # In order, so that the first of equals wins.
+    members = ops.sort(chosen, axis=1)[:, :, None] * _GROUP + ops.arange(_GROUP, dtype="int32")
+    members = ops.transpose(ops.reshape(members, (columns, -1)))
+    candidates = ops.take_along_axis(padded, members, axis=0)
+    top, at = ops.top_k(ops.transpose(candidates), count)
+    return ops.transpose(top), ops.take_along_axis(members, ops.transpose(at), axis=0)

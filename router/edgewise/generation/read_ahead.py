@@ -1,0 +1,90 @@
+"""Chunks from a stream that runs in a thread, for asyncio."""
+
+import asyncio  # imported late: it takes 30 ms
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+from edgewise.generation.result import Chunk
+
+AHEAD = 16  # chunks that wait for a reader; then the thread waits
+_LOOK = 1.0  # seconds between two looks whether the reader's loop has ended
+
+
+class ReadAhead:
+    """The thread calls `fill`, the task of `loop` calls `get`.
+
+    Without it each chunk would take two switches of threads, one to ask for it and one to get it,
+    and the stream would stand still meanwhile: 90 µs for a token.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._items: deque[Chunk | BaseException | None] = deque()  # None: the end
+        self._room = threading.Event()
+        self._closed = False
+        self._waiting = False  # the reader waits, and has to be woken
+        self._arrived = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._in_a_row = 0  # chunks that were there already when they were asked for
+        self.delivered = False  # the reader has had a chunk
+
+    def fill(self, chunks: Iterator[Chunk]) -> None:
+        """In the thread: read to the end, or until it is closed or nobody can read any more."""
+        try:
+            for chunk in chunks:
+                self._put(chunk)
+                if len(self._items) >= AHEAD:
+                    self._await_room()
+                if self._closed or self._loop.is_closed():
+                    return
+            self._put(None)
+        except BaseException as error:  # noqa: BLE001  # the reader raises it
+            self._put(error)
+        finally:
+            self._tell(self._ended.set)
+
+    async def get(self) -> Chunk | None:
+        """The next chunk; None at the end. Raises what the stream raises."""
+        self._in_a_row += 1
+        if self._in_a_row > AHEAD:  # other tasks have their turn however fast the thread is
+            self._in_a_row = 0
+            await asyncio.sleep(0)
+        while not self._items:
+            self._in_a_row = 0
+            self._arrived.clear()
+            self._waiting = True
+            if not self._items:  # else it came just before
+                await self._arrived.wait()
+        item = self._items.popleft()
+        if not self._room.is_set() and len(self._items) <= AHEAD // 2:
+            self._room.set()
+        if isinstance(item, BaseException):
+            raise item
+        self.delivered = True
+        return item
+
+    def close(self) -> None:
+        """Read no further. From any thread."""
+        self._closed = True
+        self._room.set()
+
+    async def ended(self) -> None:
+        """Wait until the thread has stopped, which is within a step once it is closed."""
+        await self._ended.wait()
+
+    def _put(self, item: Chunk | BaseException | None) -> None:
+        self._items.append(item)
+        if self._waiting:
+            self._waiting = False
+            self._tell(self._arrived.set)
+
+    def _await_room(self) -> None:
+        self._room.clear()
+        while not self._closed and len(self._items) >= AHEAD and not self._loop.is_closed():
+            self._room.wait(_LOOK)
+
+    def _tell(self, call: Callable[[], object]) -> None:
+        with suppress(RuntimeError):  # the loop was closed meanwhile
+            self._loop.call_soon_threadsafe(call)

@@ -1,0 +1,24 @@
+"""One server for all clients."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from edgewise import Limits, Router
+from edgewise.testing import ScriptedDevice, hangs_after
+from tests.support.http.serve import edgewise_serve, serving_router
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """The address of `edgewise serve` with the bundled model."""
+    with edgewise_serve() as address:
+        yield address
+
+
+@pytest.fixture
+def busy_server() -> Iterator[str]:
+    """A server that writes one text at a time and lets nobody wait; its first text hangs."""
+    device = ScriptedDevice("A fox.", hangs_after(1))
+    with serving_router(Router(device, limits=Limits(max_queue=1)), max_waiting=0) as address:
+        yield address

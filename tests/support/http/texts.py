@@ -1,0 +1,63 @@
+"""The least endpoints that write a text: what every endpoint of the server builds on."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from edgewise import Router
+from edgewise.server.app import create_app
+from edgewise.server.body import read_body
+from edgewise.server.extension import edgewise_object
+from edgewise.server.headers import request_options
+from edgewise.server.settings import ServerSettings
+from edgewise.server.streaming import DONE, event_stream, generation
+
+
+class TextRequest(msgspec.Struct):
+    prompt: str
+    max_tokens: int | None = None
+    temperature: float | None = None
+    tags: list[str] | None = None
+
+
+async def text(request: Request) -> Response:
+    service = request.app.state.service
+    body = await read_body(request, TextRequest)
+    options: Any = request_options(request, service) | {"max_tokens": body.max_tokens}
+    async with generation(service, body.prompt, options) as stream:
+        async for _ in stream:
+            pass
+    result = stream.generation
+    return JSONResponse({"text": result.text, "edgewise": edgewise_object(result)})
+
+
+async def stream(request: Request) -> Response:
+    service = request.app.state.service
+    body = await read_body(request, TextRequest)
+    options: Any = request_options(request, service) | {"max_tokens": body.max_tokens}
+
+    async def events() -> AsyncIterator[dict[str, Any] | bytes]:
+        async with generation(service, body.prompt, options) as chunks:
+            async for chunk in chunks:
+                yield {"text": chunk.text}
+        yield DONE
+
+    return event_stream(events(), service)
+
+
+ROUTES = [Route("/text", text, methods=["POST"]), Route("/stream", stream, methods=["POST"])]
+
+
+@contextmanager
+def client(router: Router, **settings: Any) -> Iterator[TestClient]:
+    """Asks an app with these two endpoints, in this process."""
+    app = create_app(router, ServerSettings(**settings))
+    app.router.routes.extend(ROUTES)
+    with TestClient(app, base_url="http://localhost:8765") as asking:
+        yield asking
