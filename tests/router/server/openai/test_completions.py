@@ -151,6 +151,7 @@ def test_each_choice_has_its_own_seed() -> None:
         ({"n": 3, "best_of": 2}, "best_of"),
         ({"best_of": 9}, "best_of"),
         ({"prompt": ["a", "b", "c"], "n": 3}, "n"),
+        ({"prompt": ["a"] * 9}, "prompt"),
         ({"best_of": 2, "stream": True}, "best_of"),
         ({"logprobs": 21}, "logprobs"),
         ({"logprobs": True}, "logprobs"),
