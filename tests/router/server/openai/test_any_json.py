@@ -60,7 +60,7 @@ def test_any_json_is_answered_or_refused(path: str) -> None:
 
     with served() as client:
 
-        @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
         @given(st.fixed_dictionaries({}, optional=wild) | ANY)
         def check(body: Any) -> None:
             response = client.post(path, json=body)
