@@ -107,11 +107,12 @@ def test_tokens_have_their_bytes_in_logprobs() -> None:
 
 
 def test_stream_begins_with_the_role() -> None:
-    """Of each choice; the last delta is empty and has the reason."""
+    """Of each choice, in order: openai's own client expects that. The last delta is empty."""
     with served(ScriptedDevice("ab")) as client:
         *parts, last = streamed(
             client, CHAT, messages=HELLO, n=2, stream_options={"include_usage": True}
         )
+    assert [part["choices"][0]["index"] for part in parts[:2]] == [0, 1]
     for index in range(2):
         choices = [part["choices"][0] for part in parts if part["choices"][0]["index"] == index]
         assert [choice["delta"] for choice in choices] == [
