@@ -5,7 +5,8 @@ from itertools import chain
 import pytest
 
 from edgewise import Router
-from edgewise.testing import ScriptedDevice
+from edgewise.server.settings import ServerSettings
+from edgewise.testing import ScriptedCloud, ScriptedDevice
 from tests.router.server.openai.served import COMPLETIONS, post, served, streamed
 
 PROMPT = "Once upon a time, there was a little"
@@ -53,6 +54,19 @@ def test_prompt_is_scored_once_for_all_its_choices() -> None:
         reply = post(client, COMPLETIONS, prompt="Hi", echo=True, logprobs=1, n=4)
     assert len({str(choice["logprobs"]) for choice in reply["choices"]}) == 1
     assert [request.max_tokens for request in device.requests].count(0) == 1
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_private_prompt_is_scored_on_the_device(private: bool) -> None:
+    """As it is continued there: by the request's header, or for all requests of the server."""
+    cloud, settings = ScriptedCloud("ab"), ServerSettings(private=not private)
+    headers = {"X-Edgewise-Privacy": "private"} if private else {}
+    with served(ScriptedDevice("ab"), settings, cloud=cloud, mode="prefer_in_cloud") as client:
+        for max_tokens in (0, 2):
+            body = {"prompt": "Hi", "echo": True, "logprobs": 1, "max_tokens": max_tokens}
+            reply = client.post(COMPLETIONS, json=body, headers=headers).json()
+            assert reply["edgewise"]["source"] == "on_device"
+    assert cloud.requests == []
 
 
 def test_parts_of_a_character_are_written_as_bytes() -> None:
