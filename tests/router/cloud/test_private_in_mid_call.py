@@ -3,11 +3,13 @@
 import threading
 from collections.abc import Iterator
 
-from edgewise import DeviceState, LatencyLog, Router
+import pytest
+
+from edgewise import CloudBusyError, DeviceState, LatencyLog, Router
 from edgewise.policy.types import Source, VetoCode
 from edgewise.testing import ScriptedDevice
 from edgewise_proto import generation_pb2 as pb
-from tests.support.scripted_cloud import ScriptedCloud, serving_scripted, tokens
+from tests.support.scripted_cloud import ScriptedCloud, ended, serving_scripted, tokens
 
 TEXT = "the answer"
 PROMPT = "Once"
@@ -57,4 +59,20 @@ def test_call_that_runs_is_cancelled() -> None:
             (Source.IN_CLOUD, 4),
             (Source.ON_DEVICE, len(TEXT) - 4),
         ]
+        assert len(cloud.requests) == 1
+
+
+def test_stopped_attempt_sends_nothing_to_a_cloud_that_is_known() -> None:
+    """Nothing is asked before the call with the prompt, which does not start."""
+    device = ScriptedDevice(TEXT)
+    answers = [tokens(len(PROMPT), *TEXT.encode()), ended(len(PROMPT + TEXT), 4, len(TEXT))]
+    cloud = ScriptedCloud(device, answers)
+    with serving_scripted(cloud) as address, router_on(device, address) as router:
+        options = {"mode": "only_in_cloud", "max_tokens": len(TEXT)}
+        assert router.generate(PROMPT, **options).text == TEXT
+        attempt = router.cloud_source.open(router.stream(PROMPT, **options).request.after(()))
+        attempt.stop.set()
+        with pytest.raises(CloudBusyError, match="was cancelled"):
+            next(attempt)
+        router.describe_cloud()  # arrives after whatever was sent before
         assert len(cloud.requests) == 1
