@@ -21,6 +21,7 @@ def test_request_is_tried_on_another_device() -> None:
     with scripted_router() as router:
         assert router.route("Once", device=lambda: DRAINED).source is CLOUD
         assert router.generate("Once", device=lambda: DRAINED).source is CLOUD
+        assert router.score("Once", device=lambda: DRAINED).source is CLOUD
         assert router.route("Once").source is DEVICE
         assert router.device_state() == FINE
 
