@@ -56,7 +56,8 @@ def explain(message: str) -> str:
     field = found[1].replace("-", "_") if found else ""
     if not found or field not in OPTIONS:
         return in_words_of_options(message)
-    return f"{option_name(field)}{message[found.end(1) :]}{_origin(field, found[2])}"
+    rest = in_words_of_options(message[found.end(1) :])
+    return f"{option_name(field)}{rest}{_origin(field, found[2])}"
 
 
 def _origin(field: str, shown: str) -> str:

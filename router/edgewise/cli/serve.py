@@ -3,11 +3,12 @@
 import json
 import shlex
 import webbrowser
-from typing import TYPE_CHECKING, Annotated, Any
+from functools import cache
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgewise import ConfigurationError, Privacy, Router
+from edgewise import ConfigurationError, Observer, Privacy, Router
 from edgewise.cli.options.groups import HTTP, with_option_groups
 from edgewise.cli.options.router import RouterOptions
 from edgewise.cli.options.serve import ServeOptions
@@ -38,10 +39,12 @@ def serve(
         raise ConfigurationError("unix_socket is no address for a browser; leave out --open")
     try:
         from edgewise.server.run import serve as run
+        from edgewise.server.security.settings import check_settings
     except ImportError as error:
         raise ConfigurationError(
             f"edgewise serve needs {error.name}; pip install 'edgewise[http]'"
         ) from error
+    check_settings(settings)  # before the router, which opens the model
     privacy = Privacy.PRIVATE if settings.private else Privacy.ALLOW_CLOUD
     with router.router(default_privacy=privacy, observers=_metrics()) as running:
 
@@ -54,13 +57,14 @@ def serve(
     note("stopped", style="none")
 
 
-def _metrics() -> list[Any]:
-    """Counts for /metrics, where prometheus-client is installed."""
+@cache
+def _metrics() -> tuple[Observer, ...]:
+    """Counts for /metrics, where prometheus-client is installed; once in a process."""
     try:
         from edgewise.metrics import Metrics
     except ConfigurationError:
-        return []
-    return [Metrics()]
+        return ()
+    return (Metrics(),)
 
 
 def _tell(router: Router, settings: "ServerSettings", address: str) -> None:

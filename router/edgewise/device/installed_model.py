@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgewise.device.probation import Probation, Replaceable, is_blameless
 from edgewise.device.revisions import Revisions, Stamp
@@ -19,6 +20,9 @@ from edgewise_edge import (
     ModelNotFoundError,
     RuntimeFailedError,
 )
+
+if TYPE_CHECKING:
+    from edgewise_edge.installed.state import ModelState
 
 log = logging.getLogger("edgewise")
 
@@ -96,6 +100,10 @@ class InstalledModel:
             return self._source.availability()
         status = Availability.DOWNLOADABLE if self._missing else Availability.UNAVAILABLE
         return ModelAvailability(status, loaded=False, detail=str(self._not_here()))
+
+    def state(self) -> "ModelState | None":
+        """What the store says of the model; None where it has no revision of it."""
+        return self._revisions.state()
 
     def warm_up(self) -> None:
         """See ModelInUse. Where a revision fails, the one that takes its place is loaded."""

@@ -9,6 +9,7 @@ from edgewise_edge.store.active import STATE_FILE, installed_folders, store_root
 from edgewise_edge.store.catalog import BUNDLED, bundled_models
 
 if TYPE_CHECKING:
+    from edgewise_edge.installed.state import ModelState
     from edgewise_edge.installed.store import ModelStore
 
 Stamp: TypeAlias = tuple[int, int, int] | None  # of the state file, which is replaced as it changes
@@ -46,9 +47,14 @@ class Revisions:
         if self.bundled:
             yield BUNDLED / self.name
 
+    def state(self) -> "ModelState | None":
+        """What the store says of the model; None where it has no revision of it."""
+        return None if self.stamp() is None else self.store().state(self.name)
+
     def staged(self) -> str | None:
         """The one that the next text uses, if it is another than now."""
-        return None if self.stamp() is None else self.store().state(self.name).staged
+        state = self.state()
+        return state.staged if state else None
 
     def take_staged(self) -> tuple[str | None, str]:
         """Which was active before, and why one was rolled back now ("": none was)."""

@@ -73,7 +73,7 @@ class GenerationLoop:
             self.request = request
             self._sources = self._sources_for(self.request)
             self._emitter.privacy = self.request.privacy
-            if self.request.privacy is Privacy.PRIVATE:
+            if request.privacy is Privacy.PRIVATE and self.decision.source is Source.ON_DEVICE:
                 vetoes = {**self.decision.vetoes, Source.IN_CLOUD: PRIVATE}
                 self.decision = replace(self.decision, vetoes=vetoes)
             for attempt in tuple(self._running):

@@ -8,19 +8,19 @@ from contextlib import suppress
 
 from edgewise.generation.result import Chunk
 
-AHEAD = 16  # chunks that wait for a reader; then the thread waits
+_IN_A_ROW = 16  # chunks, without a turn for other tasks
 _LOOK = 1.0  # seconds between two looks whether the reader's loop has ended
 
 
 class ReadAhead:
-    """The thread calls `fill`, the task of `loop` calls `get`.
+    """The thread calls `fill`, the task of `loop` calls `get`; up to `ahead` chunks wait for it.
 
     Without it each chunk would take two switches of threads, one to ask for it and one to get it,
     and the stream would stand still meanwhile: 90 µs for a token.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    def __init__(self, loop: asyncio.AbstractEventLoop, ahead: int) -> None:
+        self._loop, self._limit = loop, ahead
         self._items: deque[Chunk | BaseException | None] = deque()  # None: the end
         self._room = threading.Event()
         self._closed = False
@@ -35,7 +35,7 @@ class ReadAhead:
         try:
             for chunk in chunks:
                 self._put(chunk)
-                if len(self._items) >= AHEAD:
+                if len(self._items) >= self._limit:
                     self._await_room()
                 if self._closed or self._loop.is_closed():
                     return
@@ -48,7 +48,7 @@ class ReadAhead:
     async def get(self) -> Chunk | None:
         """The next chunk; None at the end. Raises what the stream raises."""
         self._in_a_row += 1
-        if self._in_a_row > AHEAD:  # other tasks have their turn however fast the thread is
+        if self._in_a_row > _IN_A_ROW:  # other tasks have their turn however fast the thread is
             self._in_a_row = 0
             await asyncio.sleep(0)
         while not self._items:
@@ -58,7 +58,7 @@ class ReadAhead:
             if not self._items:  # else it came just before
                 await self._arrived.wait()
         item = self._items.popleft()
-        if not self._room.is_set() and len(self._items) <= AHEAD // 2:
+        if not self._room.is_set() and len(self._items) <= self._limit // 2:
             self._room.set()
         if isinstance(item, BaseException):
             raise item
@@ -82,7 +82,7 @@ class ReadAhead:
 
     def _await_room(self) -> None:
         self._room.clear()
-        while not self._closed and len(self._items) >= AHEAD and not self._loop.is_closed():
+        while not self._closed and len(self._items) >= self._limit and not self._loop.is_closed():
             self._room.wait(_LOOK)
 
     def _tell(self, call: Callable[[], object]) -> None:

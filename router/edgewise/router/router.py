@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from edgewise.delivery.progress import OnDownload
     from edgewise.delivery.settings import DownloadSettings
     from edgewise.delivery.update import UpdateResult
+    from edgewise_edge.installed.state import ModelState
     from edgewise_edge.installed.store import ModelStore
     from edgewise_edge.profiling import Profile
 
@@ -98,7 +99,7 @@ class Router:
     nothing is kept in the cache folder.
 
     `cloud_source` (None without a cloud) and `device_source` are its two sources, for diagnosis;
-    `mode` and `limits` are as given.
+    `mode`, `default_privacy` and `limits` are as given.
     """
 
     def __init__(
@@ -145,7 +146,9 @@ class Router:
         )
         updates.check_model(model)
         self.mode = parse_choice("mode", Mode, mode, ConfigurationError)
-        privacy = parse_choice("default_privacy", Privacy, default_privacy, ConfigurationError)
+        self.default_privacy = privacy = parse_choice(
+            "default_privacy", Privacy, default_privacy, ConfigurationError
+        )
         measures = isinstance(model, str | Path) or isinstance(cloud, str)
         self.latency = latency or LatencyLog(default_path() if measures else None)
         self.limits = limits or Limits()
@@ -257,6 +260,13 @@ class Router:
         """Whether the model is on this device or on its way here, and whether it is loaded."""
         found = self._model.availability()
         return self._updates.availability(found) if self._updates else found
+
+    def revisions(self) -> "ModelState | None":
+        """Which revisions of the model are in use, staged, or the way back, and which is on probation.
+
+        None for a model that is given by its folder, and where none but the bundled one is here.
+        """
+        return self._model.state() if isinstance(self._model, InstalledModel) else None
 
     def download(self, on_progress: "OnDownload | None" = None) -> "UpdateResult":
         """Fetch the model from its channel, or its newest revision; the next text then uses it.

@@ -12,8 +12,9 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from edgewise.router import Router
+from edgewise.server import page
 from edgewise.server.native import health, metrics
-from edgewise.server.page import routes as page_routes
+from edgewise.server.openai import chat, completions, models, responses
 from edgewise.server.replies import ErrorReplies, not_found
 from edgewise.server.security.content_types import ContentTypeCheck
 from edgewise.server.security.hosts import HostCheck
@@ -26,16 +27,11 @@ from edgewise.server.settings import ServerSettings
 
 _DEFAULTS = ServerSettings()
 
-# Later: imported at the top, and listed like the first two.
-_COMING = (
-    "openai.models",
-    "openai.completions",
-    "openai.chat",
-    "openai.responses",
-    "native.route",
-    "native.device",
-    "native.generate",
-)
+_MODULES = (health, metrics, models, completions, chat, responses, page)
+# Later: imported at the top, and listed with the others.
+_COMING = ("native.route", "native.device", "native.generate")
+# What holds nothing of any text. The page asks for the token itself.
+_OPEN_PATHS = page.PATHS | {"/health"}
 
 
 def create_app(router: Router, settings: ServerSettings = _DEFAULTS) -> Starlette:
@@ -60,10 +56,8 @@ def create_app(router: Router, settings: ServerSettings = _DEFAULTS) -> Starlett
             Middleware(ErrorReplies),
             Middleware(HostCheck, settings),
             Middleware(OriginCheck, settings),
-            Middleware(
-                ErrorReplies
-            ),  # once more here, for the headers with which pages can read it
-            Middleware(TokenCheck, settings),
+            Middleware(ErrorReplies),  # again, for the headers with which listed pages can read it
+            Middleware(TokenCheck, settings, _OPEN_PATHS),
             Middleware(ContentTypeCheck),
             Middleware(CancelOnDisconnect),
         ],
@@ -75,10 +69,8 @@ def create_app(router: Router, settings: ServerSettings = _DEFAULTS) -> Starlett
 
 
 def _routes() -> Iterable[Route]:
-    yield from health.routes
-    yield from metrics.routes
-    yield from page_routes
+    for module in _MODULES:
+        yield from module.routes
     for name in _COMING:
-        module = f"edgewise.server.{name}"
-        if find_spec(module):
-            yield from import_module(module).routes
+        if find_spec(f"edgewise.server.{name}"):
+            yield from import_module(f"edgewise.server.{name}").routes

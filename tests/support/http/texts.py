@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import msgspec
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -54,10 +55,15 @@ async def stream(request: Request) -> Response:
 ROUTES = [Route("/text", text, methods=["POST"]), Route("/stream", stream, methods=["POST"])]
 
 
-@contextmanager
-def client(router: Router, **settings: Any) -> Iterator[TestClient]:
-    """Asks an app with these two endpoints, in this process."""
+def text_app(router: Router, **settings: Any) -> Starlette:
+    """An app with these two endpoints, too."""
     app = create_app(router, ServerSettings(**settings))
     app.router.routes.extend(ROUTES)
-    with TestClient(app, base_url="http://localhost:8765") as asking:
+    return app
+
+
+@contextmanager
+def client(router: Router, **settings: Any) -> Iterator[TestClient]:
+    """Asks such an app in this process."""
+    with TestClient(text_app(router, **settings), base_url="http://localhost:8765") as asking:
         yield asking

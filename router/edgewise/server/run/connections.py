@@ -5,7 +5,7 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-_PATIENCE = 20.0  # seconds that a request's head may take to arrive
+PATIENCE = 20.0  # seconds that a request's head may take to arrive
 
 
 class BoundedConnection(H11Protocol):
@@ -32,7 +32,7 @@ class BoundedConnection(H11Protocol):
         super().connection_lost(exc)
 
     def _await_head(self) -> None:
-        self._head_timer = self.loop.call_later(_PATIENCE, self.transport.close)
+        self._head_timer = self.loop.call_later(PATIENCE, self.transport.close)
 
     def _stop_timer(self) -> None:
         if self._head_timer:

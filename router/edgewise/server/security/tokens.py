@@ -5,24 +5,20 @@ from hmac import compare_digest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edgewise.server.errors import HttpError
-from edgewise.server.page import PATHS
 from edgewise.server.security.messages import values_of
 from edgewise.server.settings import ServerSettings
 
-# What shows nothing of any text: the health, and the page, which asks for the token itself.
-OPEN_PATHS = PATHS | {"/health"}
-
 
 class TokenCheck:
-    """Refuses requests without the token (401)."""
+    """Refuses requests without the token (401), except for `open_paths`."""
 
-    def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, settings: ServerSettings, open_paths: frozenset[str]) -> None:
+        self._app, self._open_paths = app, open_paths
         self._expected = settings.token.encode() if settings.token else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
-        if self._expected and scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
+        if self._expected and scope["type"] == "http" and scope["path"] not in self._open_paths:
             self._check(scope, self._expected)
         await self._app(scope, receive, send)
 
