@@ -19,7 +19,7 @@ const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 const number = (value) => value.toLocaleString("en", { maximumFractionDigits: 0 });
 
 function seconds(value) {
-  if (value == null) return "unknown";
+  if (value == null) return "not yet";
   if (value >= 10) return `${number(value)} s`;
   if (value >= 1) return `${value.toFixed(1)} s`;
   return value >= 0.01 ? `${number(value * 1000)} ms` : `${+(value * 1000).toFixed(1)} ms`;
@@ -91,9 +91,13 @@ async function* events(response) {
   }
 }
 
-function complain(problem) {
-  $("notice").hidden = !problem;
-  $("notice").textContent = problem ? `${capital(problem)}${/[.!?]$/.test(problem) ? "" : "."}` : "";
+const problems = { text: "", server: "" }; // of the last text, and of the server now
+function complain(of, problem) {
+  problems[of] = problem;
+  const told = problems.text || problems.server;
+  $("notice").hidden = !told;
+  const words = told && `${capital(told)}${/[.!?]$/.test(told) ? "" : "."}`;
+  if ($("notice").textContent !== words) $("notice").textContent = words; // else it is read out again
 }
 
 const say = (text) => { $("status").textContent = text; };
@@ -198,9 +202,9 @@ async function act() {
     stale = false;
     try {
       await (writing ? change() : preview());
-      complain("");
+      complain("server", "");
     } catch (error) {
-      complain(reached(error));
+      complain("server", reached(error));
     }
   } while (stale);
   sending = false;
@@ -255,7 +259,7 @@ function showSource(section, veto, predicted) {
     : "May write: nothing speaks against it.";
   fill(section, "predicted", {
     first: seconds(predicted?.first_token),
-    rate: predicted?.gap ? number(1 / predicted.gap) : "unknown",
+    rate: predicted?.gap ? number(1 / predicted.gap) : "not yet",
     total: seconds(predicted?.total),
   });
 }
@@ -294,6 +298,7 @@ class Text {
     this.pending = ""; // not in the page yet
     this.asked = $("max-tokens").valueAsNumber;
     $("answer").replaceChildren(made("span", "prompt", prompt));
+    $("rate-name").textContent = pace() ? "Tokens/s, paced" : "Tokens/s";
     $("changes").replaceChildren();
     $("bar").replaceChildren(made("i", "rest"));
     this.measure();
@@ -402,7 +407,7 @@ async function generate() {
   text.private = $("private").checked;
   for (const [id, field] of Object.entries(BUDGET_SLIDERS)) text[field] = budget(id) != null;
   busy(true);
-  complain("");
+  complain("text", "");
   try {
     const response = await ask(GENERATE, { method: "POST", content, signal: text.abort.signal });
     for await (const [name, data] of events(response)) {
@@ -416,7 +421,7 @@ async function generate() {
   } catch (error) {
     text.draw();
     if (error.name !== "AbortError") {
-      complain(reached(error));
+      complain("text", reached(error));
       if (!text.tokens) body.dataset.state = "idle";
     }
   } finally {
@@ -498,7 +503,7 @@ async function watchDevice() {
     try {
       await readDevice();
       if (!writing) act();
-    } catch (error) { complain(reached(error)); }
+    } catch (error) { complain("server", reached(error)); }
   }
   setTimeout(watchDevice, EVERY);
 }
