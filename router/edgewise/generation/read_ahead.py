@@ -8,7 +8,8 @@ from contextlib import suppress
 
 from edgewise.generation.result import Chunk
 
-AHEAD = 16  # chunks that wait for a reader; then the thread waits
+_AHEAD = 1  # chunks that wait for the reader; the thread then waits with the next one
+_IN_A_ROW = 16  # chunks after which other tasks have their turn, however fast the thread is
 _LOOK = 1.0  # seconds between two looks whether the reader's loop has ended
 
 
@@ -34,11 +35,11 @@ class ReadAhead:
         """In the thread: read to the end, or until it is closed or nobody can read any more."""
         try:
             for chunk in chunks:
-                self._put(chunk)
-                if len(self._items) >= AHEAD:
+                if len(self._items) >= _AHEAD:
                     self._await_room()
+                self._put(chunk)
                 if self._closed or self._loop.is_closed():
-                    return
+                    break
             self._put(None)
         except BaseException as error:  # noqa: BLE001  # the reader raises it
             self._put(error)
@@ -48,7 +49,7 @@ class ReadAhead:
     async def get(self) -> Chunk | None:
         """The next chunk; None at the end. Raises what the stream raises."""
         self._in_a_row += 1
-        if self._in_a_row > AHEAD:  # other tasks have their turn however fast the thread is
+        if self._in_a_row > _IN_A_ROW:
             self._in_a_row = 0
             await asyncio.sleep(0)
         while not self._items:
@@ -58,7 +59,7 @@ class ReadAhead:
             if not self._items:  # else it came just before
                 await self._arrived.wait()
         item = self._items.popleft()
-        if not self._room.is_set() and len(self._items) <= AHEAD // 2:
+        if not self._room.is_set():
             self._room.set()
         if isinstance(item, BaseException):
             raise item
@@ -82,7 +83,7 @@ class ReadAhead:
 
     def _await_room(self) -> None:
         self._room.clear()
-        while not self._closed and len(self._items) >= AHEAD and not self._loop.is_closed():
+        while not self._closed and len(self._items) >= _AHEAD and not self._loop.is_closed():
             self._room.wait(_LOOK)
 
     def _tell(self, call: Callable[[], object]) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from edgewise import Limits, NoSourceError, RequestError, Router, Source, VetoCode
-from edgewise.generation.read_ahead import AHEAD
 from edgewise_edge import FinishReason
 from tests.router.routers import new_router
 
@@ -96,8 +95,8 @@ def test_streaming_does_not_block_the_event_loop(router: Router) -> None:
         chunks = 0
         async for _ in router.astream(PROMPT, **LONG):
             chunks += 1
-            assert len(ticks) >= chunks // (AHEAD + 1)
-        assert chunks > AHEAD
+            assert len(ticks) >= chunks // 17
+        assert chunks > 17
         ticking.cancel()
 
     asyncio.run(stream_while_ticking())
