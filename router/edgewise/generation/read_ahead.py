@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from edgewise.generation.result import Chunk
 
-_AHEAD = 1  # chunks that wait for the reader; the thread then waits with the next one
+_AHEAD = 2  # chunks that wait for the reader; the thread then waits with the next one
 _IN_A_ROW = 16  # chunks after which other tasks have their turn, however fast the thread is
 _LOOK = 1.0  # seconds between two looks whether the reader's loop has ended
 

@@ -117,7 +117,7 @@ class TextStream(Iterator[Chunk]):
 
 class AsyncTextStream(AsyncIterator[Chunk]):
     """A TextStream for `async for` and `async with`. Leaving, closing or dropping it, or cancelling
-    the task that reads it, stops the work. The work is up to two chunks ahead of who reads.
+    the task that reads it, stops the work. The work is up to three chunks ahead of who reads.
 
     Raises what Router.stream and TextStream raise, with the first chunk.
     """
