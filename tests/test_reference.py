@@ -65,7 +65,9 @@ def test_docs_list_every_option(heading: str, options: list[str]) -> None:
 
 def test_readme_lists_every_option_of_a_request_and_every_error_to_catch() -> None:
     """Errors by their base classes, where apps need no more."""
-    assert list(table("README.md", "Options")) == REQUEST_OPTIONS
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = readme.split("## Options\n", 1)[1].split("\n## ", 1)[0]
+    assert [name for name in REQUEST_OPTIONS if f"`{name}`" not in section] == []
     listed = table("README.md", "Errors")
     assert set(listed) <= set(ERROR_NAMES)
     for name in set(ERROR_NAMES) - {"EdgewiseError"}:

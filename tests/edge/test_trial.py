@@ -9,7 +9,10 @@ import pytest
 from ai_edge_litert.schema_py_generated import Model
 
 from edgewise_edge import DeviceModel, ModelIncompatibleError, trial
+from edgewise_edge.runtime.backend import Step, Tensors
+from edgewise_edge.runtime.session import Runtime
 from edgewise_edge.store.manifest import MODEL_FILE
+from tests.conftest import CONTEXT
 from tests.support.damaged_folder import copied_model, replace_model
 
 
@@ -61,6 +64,27 @@ def test_a_model_that_was_tried_as_it_is_loaded_is_not_tried_again(
     trial.try_model(folder, threads=1, weight_cache=tmp_path / "weights")
     DeviceModel.load(folder, threads=1, weight_cache=tmp_path / "weights")
     assert len(trials) == 1
+
+
+def test_every_signature_is_tried(
+    exact_model: DeviceModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the end of the context window; a broken one may crash the process."""
+    backend, runs = exact_model.runtime.backend, dict[str, int]()
+
+    class Recorded:
+        name, signatures = backend.name, backend.signatures
+
+        def bind(self, signature: str, inputs: Tensors, outputs: Tensors) -> Step:
+            rows = inputs["tokens"].size + inputs["key_0"].shape[0]
+            runs[signature] = max(rows, runs.get(signature, 0))
+            return backend.bind(signature, inputs, outputs)
+
+    runtime = Runtime(Recorded(), exact_model.runtime.architecture)
+    monkeypatch.setattr(runtime, "chunk", 128)
+    trial._run(runtime)
+    assert sorted(runs) == ["decode", "prefill", "score"]
+    assert runs["prefill"] == runs["score"] == CONTEXT
 
 
 def test_a_bundled_model_is_not_tried(folder: Path, trials: list[list[str]]) -> None:

@@ -143,7 +143,7 @@ def _scores(logits: tf.Tensor, next_tokens: tf.Tensor) -> dict[str, tf.Tensor]:
     """Log-probabilities by `logits` [T, vocabulary]: of the next tokens, and of the likeliest."""
     top_logits, top_ids = tf.math.top_k(logits, top_size(logits.shape[1]))
     largest = top_logits[:, :1]
-    # XNNPACK runs these ops, but not tf.nn.log_softmax.
+    # Only what is returned is normalized: tf.nn.log_softmax would write the whole vocabulary.
     total = largest + tf.math.log(tf.reduce_sum(tf.exp(logits - largest), -1, keepdims=True))
     chosen = tf.gather(logits, next_tokens, batch_dims=1)
     return {

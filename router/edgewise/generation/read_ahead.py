@@ -8,20 +8,19 @@ from contextlib import suppress
 
 from edgewise.generation.result import Chunk
 
-_AHEAD = 2  # chunks that wait for the reader; the thread then waits with the next one
-_IN_A_ROW = 16  # chunks after which other tasks have their turn, however fast the thread is
+_IN_A_ROW = 16  # chunks, without a turn for other tasks
 _LOOK = 1.0  # seconds between two looks whether the reader's loop has ended
 
 
 class ReadAhead:
-    """The thread calls `fill`, the task of `loop` calls `get`.
+    """The thread calls `fill`, the task of `loop` calls `get`; up to `ahead` chunks wait for it.
 
     Without it each chunk would take two switches of threads, one to ask for it and one to get it,
     and the stream would stand still meanwhile: 90 µs for a token.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    def __init__(self, loop: asyncio.AbstractEventLoop, ahead: int) -> None:
+        self._loop, self._limit = loop, ahead
         self._items: deque[Chunk | BaseException | None] = deque()  # None: the end
         self._room = threading.Event()
         self._closed = False
@@ -35,11 +34,11 @@ class ReadAhead:
         """In the thread: read to the end, or until it is closed or nobody can read any more."""
         try:
             for chunk in chunks:
-                if len(self._items) >= _AHEAD:
-                    self._await_room()
                 self._put(chunk)
+                if len(self._items) >= self._limit:
+                    self._await_room()
                 if self._closed or self._loop.is_closed():
-                    break
+                    break  # another task may still wait for the end
             self._put(None)
         except BaseException as error:  # noqa: BLE001  # the reader raises it
             self._put(error)
@@ -49,7 +48,7 @@ class ReadAhead:
     async def get(self) -> Chunk | None:
         """The next chunk; None at the end. Raises what the stream raises."""
         self._in_a_row += 1
-        if self._in_a_row > _IN_A_ROW:
+        if self._in_a_row > _IN_A_ROW:  # other tasks have their turn however fast the thread is
             self._in_a_row = 0
             await asyncio.sleep(0)
         while not self._items:
@@ -59,7 +58,7 @@ class ReadAhead:
             if not self._items:  # else it came just before
                 await self._arrived.wait()
         item = self._items.popleft()
-        if not self._room.is_set():
+        if not self._room.is_set() and len(self._items) <= self._limit // 2:
             self._room.set()
         if isinstance(item, BaseException):
             raise item
@@ -83,7 +82,7 @@ class ReadAhead:
 
     def _await_room(self) -> None:
         self._room.clear()
-        while not self._closed and len(self._items) >= _AHEAD and not self._loop.is_closed():
+        while not self._closed and len(self._items) >= self._limit and not self._loop.is_closed():
             self._room.wait(_LOOK)
 
     def _tell(self, call: Callable[[], object]) -> None:

@@ -1,6 +1,7 @@
 """Reads the body of a request: bounded, and checked field by field."""
 
 import asyncio
+import re
 from functools import cache
 from typing import Any, TypeVar
 
@@ -51,8 +52,9 @@ def _decode(body: bytes, kind: type[Kind]) -> Kind:
     try:
         decoded: Kind = _decoder(kind).decode(body)
     except msgspec.ValidationError as error:
-        what, _, path = str(error).partition(" - at `$")
-        field = path.rstrip("`").lstrip(".") or None
+        what, _, place = str(error).partition(" - at `")
+        found = re.search(r"\$\.?([^`]+)`", place)  # of a key: `key` in `$.field`
+        field = found[1] if found else None
         start = f"{field}: " if field else ""
         raise HttpError(400, f"{start}{what[0].lower()}{what[1:]}", param=field) from None
     except UnicodeDecodeError:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,6 +99,25 @@ def test_unaligned_rows_are_copied_into_the_cache(exact_model: DeviceModel) -> N
         expected, found = (session.score(tokens, tokens, 4) for session in sessions)
         assert found == expected
     np.testing.assert_array_equal(sessions[1].cache.rows, sessions[0].cache.rows)
+
+
+def test_a_failed_score_is_tried_again_without_the_prefix_cache(
+    model: DeviceModel, runtime: RecordingRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Perhaps memory was short. Once, and only where that frees some."""
+    score, failures = runtime.score, [MemoryError()]
+
+    def scarce(*arguments: Any) -> dict[str, Any]:
+        if failures:
+            raise failures.pop()
+        return score(*arguments)
+
+    monkeypatch.setattr(runtime, "score", scarce)
+    with pytest.raises(RuntimeFailedError, match="scoring failed"):
+        model.score(TOKENS[:40])
+    list(model.stream_tokens(token_request(TOKENS[:40], 1)))
+    failures.append(MemoryError())
+    assert len(model.score(TOKENS[:40])) == 40
 
 
 def test_a_score_can_be_cancelled_between_chunks(exact_model: DeviceModel) -> None:

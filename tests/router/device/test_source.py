@@ -290,12 +290,11 @@ def test_score_agrees_with_what_a_generation_said_of_its_tokens() -> None:
         )
         prompt = (*source.tokenizer.encode("Once upon a time"), *told.token_ids)
         score = router.score(prompt, top=2)
+        assert source.model.cached_prefix(prompt) == len(prompt) - 1
     assert score.token_ids == prompt
     for said, scored in zip(told.logprobs, score.tokens[-24:], strict=True):
         assert said.logprob == pytest.approx(scored.logprob, abs=0.3)
         assert said.top[0] == (said.token_id, said.logprob)  # greedy takes the likeliest
-    assert sum(token.logprob for token in told.logprobs) > -40  # it finds its own text likely
-    assert source.model.cached_prefix(prompt) == len(prompt) - 1
 
 
 def test_score_loads_the_model_and_is_not_learned_from() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgewise import Limits, NoSourceError, RequestError, Router, Source, VetoCode
+from edgewise.generation.stream import READ_AHEAD
 from edgewise_edge import FinishReason
 from tests.router.routers import new_router
 
@@ -95,11 +96,26 @@ def test_streaming_does_not_block_the_event_loop(router: Router) -> None:
         chunks = 0
         async for _ in router.astream(PROMPT, **LONG):
             chunks += 1
-            assert len(ticks) >= chunks // 17
-        assert chunks > 17
+            assert len(ticks) >= chunks // (READ_AHEAD + 1)
+        assert chunks > READ_AHEAD
         ticking.cancel()
 
     asyncio.run(stream_while_ticking())
+
+
+def test_the_work_keeps_to_the_pace_of_who_reads(router: Router) -> None:
+    """It is a chunk ahead, and one in the making, where that is asked for."""
+
+    async def most_ahead() -> int:
+        stream, read, most = router.astream(PROMPT, **LONG), 0, 0
+        stream.read_ahead = 1
+        async for chunk in stream:
+            read += len(chunk.token_ids)
+            await asyncio.sleep(0.001)  # time to run ahead
+            most = max(most, len(stream.generation.token_ids) - read)
+        return most
+
+    assert asyncio.run(most_ahead()) <= 4  # tokens: a chunk has several where one is half a letter
 
 
 @pytest.mark.parametrize("read_first", [0, 3])

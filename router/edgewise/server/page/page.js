@@ -334,7 +334,7 @@ class Text {
   }
 
   draw() {
-    this.frame = undefined;
+    this.frame = cancelAnimationFrame(this.frame); // it may be the end, before the frame
     const box = $("answer");
     const following = box.scrollHeight - box.scrollTop - box.clientHeight < 60;
     this.flush();

@@ -1,7 +1,7 @@
 """Pages of one Chromium, as fixtures: a plugin of pytest."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -28,7 +28,7 @@ def page(browser: Browser) -> Iterator[Page]:
     with browser.new_context() as context:
         context.set_default_timeout(PATIENCE)
         page = context.new_page()
-        page.on("pageerror", errors.append)
+        page.on("pageerror", lambda error: errors.append(error))  # noqa: PLW0108  # Playwright marks it
         yield page
     assert not errors
 
@@ -39,3 +39,12 @@ def ours(page: Page) -> Page:
     page.goto(URL)
     page.locator("#pace").fill("0")
     return page
+
+
+def until(happened: Callable[[], object], page: Page) -> None:
+    """Let the page run until this is true."""
+    for _ in range(PATIENCE // 20):
+        if happened():
+            return
+        page.wait_for_timeout(20)
+    pytest.fail("it did not happen in a minute")

@@ -39,12 +39,13 @@ class ChatReply:
         self, events: AsyncGenerator[Event, None], count: int
     ) -> AsyncGenerator[bytes | dict[str, Any], None]:
         """The chunks of `count` choices as they come; the last of each has its `edgewise` object."""
-        silent, ended = set(range(count)), list[Ended]()
+        begun, ended = False, list[Ended]()
         async with aclosing(events):
             async for event in events:
-                if event.index in silent:
-                    silent.remove(event.index)
-                    yield self._chunk(event.index, {"role": "assistant", "content": ""})
+                if not begun:  # in order, whichever came first: openai's own client expects it
+                    begun = True
+                    for index in range(count):
+                        yield self._chunk(index, {"role": "assistant", "content": ""})
                 if isinstance(event, Piece):
                     logprobs = self._logprobs(event.scores)
                     yield self._chunk(event.index, {"content": event.text}, logprobs)

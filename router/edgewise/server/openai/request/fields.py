@@ -85,11 +85,13 @@ def check_number(name: str, value: float, allowed: Range) -> None:
 
 
 def check_texts(name: str, prompts: int, each: int, most: int) -> None:
-    """Raise HttpError where a request asks for more texts than the server writes for one."""
+    """Raise HttpError where a request asks for more texts than the server writes for one.
+
+    `name` is the field that says how many `each` prompt gets.
+    """
     if prompts * each > most:
-        asked = f"{prompts} prompts x {each}" if prompts > 1 else f"{each}"
-        raise HttpError(
-            400,
-            f"the request asks for {asked} texts; this server writes at most {most}",
-            param=name,
+        name, asked = ("prompt", "") if each == 1 else (name, f" with {each} texts each")
+        message = (
+            f"{name}: {prompts} prompts{asked} are too many; one request may ask for {most} texts"
         )
+        raise HttpError(400, message, param=name)

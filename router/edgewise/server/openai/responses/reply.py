@@ -41,8 +41,8 @@ class ResponseObject:
             completed_at=int(time.time()) if status == "completed" else None,
             incomplete_details=details,
             output=[item],
-            usage=_usage(ended.generation.usage) if ended.generation else None,
             edgewise={**(edgewise_of([ended]) or {}), "prompt_format": self.prompt_format},
+            **({"usage": _usage(ended.generation.usage)} if ended.generation else {}),
         )
 
     def message(self, status: str, *content: dict[str, Any]) -> dict[str, Any]:
@@ -80,7 +80,6 @@ class ResponseObject:
             "tools": [],
             "top_logprobs": request.top_logprobs or 0,
             "truncation": "disabled",
-            "usage": None,
             **self._sampling(),
             **more,
         }

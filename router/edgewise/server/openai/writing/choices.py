@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -130,9 +130,7 @@ class _Writers:
         finally:
             for task in self._tasks:
                 task.cancel()
-            for task in tuple(self._tasks):
-                with suppress(asyncio.CancelledError):
-                    await task
+            await asyncio.wait(self._tasks)
 
     def _start(self, work: Callable[[], Awaitable[None]]) -> None:
         self._tasks.add(asyncio.create_task(self._reported(work)))
