@@ -1,18 +1,14 @@
-"""A real HTTP server: `edgewise serve` as a user starts it, or one in this process for any router."""
+"""`edgewise serve` as a user starts it: a process of its own, on a free port."""
 
 import os
-import queue
 import re
 import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from edgewise import Router
-from edgewise.server.run import Serving, serve
-from edgewise.server.settings import ServerSettings
 from tests.support.command_line import BIN
 
 ADDRESS = re.compile(r"https?://127\.0\.0\.1:\d+")
@@ -53,22 +49,6 @@ def printing_its_address(command: list[str | Path], **environment: str) -> Itera
             server.wait(PATIENCE)
             if reader.ident:
                 reader.join()
-
-
-@contextmanager
-def serving_router(router: Router, **settings: Any) -> Iterator[str]:
-    """Serve `router` from a thread until the block ends, and close it; yields the address."""
-    ready = queue.SimpleQueue[Serving]()
-    arguments = (router, ServerSettings(port=0, **settings), ready.put)
-    thread = threading.Thread(target=serve, args=arguments)
-    with router:
-        thread.start()
-        serving = ready.get(timeout=PATIENCE)
-        try:
-            yield serving.address
-        finally:
-            serving.stop()
-            thread.join()
 
 
 def _address(lines: IO[str]) -> str:
