@@ -33,7 +33,7 @@ page: .venv/ready  ## Open a page: write with this device and a cloud, and see w
 test: .venv/ready .clients/apps/ready .clients/llama-index/ready  ## Run the tests
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-soak: .venv/ready $(CLIENTS)  ## Faults for ten minutes, a cloud killed 400 times, 1,500 damaged models, Ray, JAX; an hour and a half
+soak: .venv/ready $(CLIENTS)  ## Faults for ten minutes, a cloud killed 400 times, 1,500 damaged models, Ray, JAX, lm-eval; an hour and a half
 	EDGEWISE_SOAK=600 EDGEWISE_KILLS=200 XLA_FLAGS= $(BIN)/python -m pytest --timeout 3600 \
 		-m "soak or not soak" -s tests/end_to_end/handoff tests/end_to_end/cloud tests/end_to_end/privacy \
 		tests/end_to_end/delivery tests/router/delivery tests/end_to_end/clients \
@@ -128,7 +128,7 @@ $(LLAMA_SERVER): benchmarks/peers/build-llama-server .bench/llama/ready
 
 # Other people's clients of `edgewise serve`, each with its own dependencies.
 .clients/%/ready: requirements/clients/%.txt | .venv/ready
-	@echo "Setting up .clients/$*, once."
+	@echo "Setting up .clients/$*, once: it downloads about 100 MB of packages."
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .clients/$*
 	@$(BIN)/uv pip install --quiet --python .clients/$*/bin/python --require-hashes -r $<
 	@touch $@
