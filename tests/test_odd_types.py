@@ -118,7 +118,7 @@ def test_odd_type_is_a_typed_error_that_names_the_option(
 def test_prompt_that_is_not_text_is_refused(prompt: Any) -> None:
     """By both packages, before a model is loaded."""
     for call in (complete, Router(ScriptedDevice()).stream):
-        with pytest.raises(EdgewiseError, match="prompt('s item 0)? is of type"):
+        with pytest.raises(EdgewiseError, match=r"prompt('s item 0)? is of type"):
             call(prompt)
 
 

@@ -8,11 +8,13 @@ attention scores, those of the new tokens first: zero where a token may attend, 
 MASKED elsewhere.
 
 C is dynamic, so that the cost of a step grows with the sequence: one signature serves every length.
-There are two signatures for that, `decode` (T = 1) and `prefill` (T is dynamic), because attention of
-a single row and of a matrix are fastest when computed differently. A third, `score`, takes many tokens
-like `prefill`, and `next[T]`, the token that follows each. In place of `logits` it returns
-`logprobs[T]`, the log-probability of each of these, and of the MAX_TOP likeliest tokens at each position
-`top_logprobs[T, MAX_TOP]` and `top_ids[T, MAX_TOP]`: 160 bytes a position instead of 201 kB (GPT-2).
+There are two signatures for that, `decode` (T = 1) and `prefill` (T is dynamic), because attention
+of a single row and of a matrix are fastest when computed differently.
+
+A third, `score`, takes many tokens like `prefill`, and `next[T]`, the token that follows each. In
+place of `logits` it returns the log-probabilities of these, `logprobs[T]`, and the likeliest tokens at
+each position, `top_logprobs[T, MAX_TOP]` and `top_ids[T, MAX_TOP]`: 164 bytes a position instead of
+201 kB (GPT-2).
 """
 
 import tempfile

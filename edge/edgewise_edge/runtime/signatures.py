@@ -34,12 +34,13 @@ def top_size(vocabulary_size: int) -> int:
 def check_signatures(signatures: dict[str, SignatureShapes], shape: Architecture) -> None:
     """Raise ModelIncompatibleError unless the signatures have the shapes of `shape`.
 
-    `score` may be missing. LiteRT writes past the end of a buffer that is too small, so check before giving it any.
+    `score` may be missing. LiteRT writes past the end of a buffer that is too small, so check before
+    giving it any.
     """
     for signature in (PREFILL, DECODE, SCORE):
+        if signature == SCORE and signature not in signatures:
+            continue
         if signature not in signatures:
-            if signature == SCORE:
-                continue
             raise ModelIncompatibleError(
                 f"the model has no signature '{signature}', it has {sorted(signatures)}; "
                 "convert it again"

@@ -12,9 +12,9 @@ from edgewise.cli.config import Config, ConfiguredCommand, load_config
 from edgewise.cli.doctor import examine
 from edgewise.cli.exit_codes import ExitCode
 from edgewise.cli.models import models
+from edgewise.cli.options.assumed import AssumedDevice
 from edgewise.cli.options.groups import Group, with_option_groups
 from edgewise.cli.options.request import (
-    AssumedDevice,
     GenerateOptions,
     Json,
     Prompt,

@@ -30,9 +30,9 @@ def serve(
         ),
     ] = False,
 ) -> None:
-    """Serve the OpenAI API and a page over HTTP, until Ctrl-C.
+    """Serve OpenAI's API and a page over HTTP.
 
-    Example: edgewise serve --open
+    Until Ctrl-C; running texts may then end. Example: edgewise serve --open
     """
     settings = http.settings()
     if open_ and settings.unix_socket:

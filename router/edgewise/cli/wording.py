@@ -3,8 +3,9 @@
 import re
 from dataclasses import fields
 
+from edgewise.cli.options.assumed import AssumedDevice
 from edgewise.cli.options.channel import ChannelOptions
-from edgewise.cli.options.request import AssumedDevice, GenerateOptions, ScoreOptions
+from edgewise.cli.options.request import GenerateOptions, ScoreOptions
 from edgewise.cli.options.router import RouterOptions
 from edgewise.cli.options.serve import ServeOptions
 from edgewise.cli.options.values import option_name

@@ -38,7 +38,7 @@ class ReadAhead:
                 if len(self._items) >= self._limit:
                     self._await_room()
                 if self._closed or self._loop.is_closed():
-                    return
+                    break  # another task may still wait for the end
             self._put(None)
         except BaseException as error:  # noqa: BLE001  # the reader raises it
             self._put(error)

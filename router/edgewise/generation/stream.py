@@ -119,8 +119,11 @@ class TextStream(Iterator[Chunk]):
 
 class AsyncTextStream(AsyncIterator[Chunk]):
     """A TextStream for `async for` and `async with`. Leaving, closing or dropping it, or cancelling
-    the task that reads it, stops the work. The work is up to `read_ahead` chunks ahead of who reads (16, unless it is set before
-    the first). With 1, who reads slowly sees a handoff at once.
+    the task that reads it, stops the work.
+
+    The work is up to `read_ahead` chunks ahead of who reads: 16, unless it is set before the first.
+    With 0 nothing is written before it is asked for, so that `decision` is that of the chunk; each
+    chunk then takes longer, by 0.1 ms.
 
     Raises what Router.stream and TextStream raise, with the first chunk.
     """
@@ -143,12 +146,7 @@ class AsyncTextStream(AsyncIterator[Chunk]):
         """The next chunk."""
         if self._closed:
             raise StopAsyncIteration
-        ahead = self._ahead or self._read_ahead(await self._run(self._begin))
-        try:
-            chunk = await ahead.get()
-        except BaseException:
-            self._close()
-            raise
+        chunk = await (self._from_ahead() if self.read_ahead else self._run(self._next))
         if chunk is None:
             self._close()
             raise StopAsyncIteration
@@ -158,14 +156,6 @@ class AsyncTextStream(AsyncIterator[Chunk]):
         """Start without a chunk yet: `decision` is there then. Raises what Router.stream raises."""
         if not self._closed:
             await self._run(self._begin)
-
-    async def read(self) -> Chunk | None:
-        """The next chunk, None at the end. Unlike the iteration it does not read ahead.
-
-        Nothing is written before it is asked for, so `decision` is that of the chunk, but each takes
-        longer, by 0.1 ms. Use one or the other.
-        """
-        return None if self._closed else await self._run(self._next)
 
     async def aclose(self) -> None:
         """Stop here. `generation` then holds the answer so far, as cancelled.
@@ -234,6 +224,14 @@ class AsyncTextStream(AsyncIterator[Chunk]):
         ahead = self._ahead = ReadAhead(asyncio.get_running_loop(), self.read_ahead)
         self._thread.submit(self._context.run, ahead.fill, stream)
         return ahead
+
+    async def _from_ahead(self) -> Chunk | None:
+        ahead = self._ahead or self._read_ahead(await self._run(self._begin))
+        try:
+            return await ahead.get()
+        except BaseException:
+            self._close()
+            raise
 
     def _next(self) -> Chunk | None:
         return next(self._begin(), None)

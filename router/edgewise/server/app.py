@@ -1,19 +1,16 @@
 """The app: one Router behind HTTP."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from importlib import import_module
-from importlib.util import find_spec
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.routing import Route
 
 from edgewise.router import Router
 from edgewise.server import page
-from edgewise.server.native import health, metrics
+from edgewise.server.native import device, generate, health, metrics, route
 from edgewise.server.openai import chat, completions, models, responses
 from edgewise.server.replies import ErrorReplies, not_found
 from edgewise.server.security.content_types import ContentTypeCheck
@@ -27,9 +24,18 @@ from edgewise.server.settings import ServerSettings
 
 _DEFAULTS = ServerSettings()
 
-_MODULES = (health, metrics, models, completions, chat, responses, page)
-# Later: imported at the top, and listed with the others.
-_COMING = ("native.route", "native.device", "native.generate")
+_MODULES = (
+    health,
+    metrics,
+    models,
+    completions,
+    chat,
+    responses,
+    route,
+    device,
+    generate,
+    page,
+)
 # What holds nothing of any text. The page asks for the token itself.
 _OPEN_PATHS = page.PATHS | {"/health"}
 
@@ -51,7 +57,7 @@ def create_app(router: Router, settings: ServerSettings = _DEFAULTS) -> Starlett
             await loading
 
     app = Starlette(
-        routes=list(_routes()),
+        routes=[one for module in _MODULES for one in module.routes],
         middleware=[
             Middleware(ErrorReplies),
             Middleware(HostCheck, settings),
@@ -66,11 +72,3 @@ def create_app(router: Router, settings: ServerSettings = _DEFAULTS) -> Starlett
     )
     app.state.service = service
     return app
-
-
-def _routes() -> Iterable[Route]:
-    for module in _MODULES:
-        yield from module.routes
-    for name in _COMING:
-        if find_spec(f"edgewise.server.{name}"):
-            yield from import_module(f"edgewise.server.{name}").routes

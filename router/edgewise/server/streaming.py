@@ -19,6 +19,7 @@ from edgewise.server.service import Service
 log = logging.getLogger("edgewise")
 
 DONE = b"data: [DONE]\n\n"  # how OpenAI's streams end
+STALLED = 30.0  # seconds that a client may take to read; then its text ends, for its place
 _COMMENT = b": still here\n\n"
 _LEAST_BUDGET = 1e-3  # seconds: what is left of one that the queue used up
 _HEADERS = [
@@ -78,6 +79,10 @@ def event_stream(
     return _EventStream(events, service.settings.comment_interval, error_name)
 
 
+class _StalledError(Exception):
+    """The client reads no more."""
+
+
 class _EventStream(Response):
     def __init__(
         self,
@@ -99,7 +104,7 @@ class _EventStream(Response):
             await self._send_events(send)
         finally:
             comments.cancel()
-            with suppress(asyncio.CancelledError):
+            with suppress(asyncio.CancelledError, _StalledError):
                 await comments
             if close := getattr(self._events, "aclose", None):
                 await close()
@@ -109,7 +114,7 @@ class _EventStream(Response):
             async for item in self._events:
                 await self._send(send, item if isinstance(item, bytes) else event(item))
         except Exception as error:
-            if not self._started:
+            if not self._started or isinstance(error, _StalledError):
                 raise
             told = from_error(error)
             if told.status >= 500:
@@ -130,5 +135,9 @@ class _EventStream(Response):
             if not self._started:
                 self._started = True
                 await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-            await send({"type": "http.response.body", "body": body, "more_body": True})
+            try:
+                async with asyncio.timeout(STALLED):
+                    await send({"type": "http.response.body", "body": body, "more_body": True})
+            except TimeoutError as error:
+                raise _StalledError from error
         self._last = time.monotonic()

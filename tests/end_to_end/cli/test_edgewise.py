@@ -62,16 +62,17 @@ def test_prompt_from_standard_input() -> None:
 
 
 def test_route_chooses_the_cloud_with_a_low_battery(edgewise: RunCommand) -> None:
-    """With reason and veto; but never for a private prompt. The cloud is not contacted."""
+    """With reason and veto; but never for a private prompt, or without a network. It is not contacted."""
     drained = ("route", "Once upon a time", "--battery", "0.03", "--on-battery")
     arguments = (*drained, "--cloud", "127.0.0.1:9", "--json")
     decision = json.loads(edgewise(*arguments).stdout)
     assert decision["source"] == "in_cloud"
     assert decision["reason"] == "other_vetoed"
     assert decision["vetoes"]["on_device"]["code"] == "battery"
-    private = json.loads(edgewise(*arguments, "--private").stdout)
-    assert private["source"] == "on_device"
-    assert private["vetoes"]["in_cloud"]["code"] == "private"
+    for option, code in {"--private": "private", "--no-network": "no_network"}.items():
+        stays = json.loads(edgewise(*arguments, option).stdout)
+        assert stays["source"] == "on_device"
+        assert stays["vetoes"]["in_cloud"]["code"] == code
 
 
 def test_route_shows_a_table(edgewise: RunCommand) -> None:

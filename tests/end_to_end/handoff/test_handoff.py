@@ -95,6 +95,28 @@ def test_trouble_on_the_device_hands_off_to_the_cloud(
     assert (move.source, move.why, move.tokens) == (IN_CLOUD, code, generation.segments[1].start)
 
 
+def test_penalties_count_on_and_scores_stay_in_line_after_a_handoff(
+    service: Running, exact_folder: Path, unbroken: tuple[int, ...]
+) -> None:
+    """The cloud takes off what the device's tokens cost; each token has its own score."""
+    asked = {**GREEDY, "frequency_penalty": 0.1, "presence_penalty": 0.2, "logprobs": 2}
+    now = [FINE]
+    with router_to(service.address, exact_folder, device=lambda: now[0]) as router:
+        alone = router.generate(PROMPT, **asked, mode="only_on_device")
+        with router.stream(PROMPT, **asked) as stream:
+            next(stream)
+            now[0] = TROUBLES[VetoCode.TEMPERATURE]
+            for chunk in stream:
+                time.sleep(0.25 if chunk.source is ON_DEVICE else 0)  # until it is noticed
+        moved = stream.generation
+    assert sources(moved) == [ON_DEVICE, IN_CLOUD]
+    assert moved.token_ids == alone.token_ids != unbroken
+    assert tuple(score.token_id for score in moved.logprobs) == moved.token_ids
+    assert [score.logprob for score in moved.logprobs] == pytest.approx(
+        [score.logprob for score in alone.logprobs], abs=1e-3
+    )
+
+
 @pytest.mark.parametrize("code", TROUBLES)
 def test_trouble_does_not_move_a_private_generation(
     service: Running, exact_folder: Path, unbroken: tuple[int, ...], code: VetoCode

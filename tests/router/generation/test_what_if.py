@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgewise import DeviceState, NoSourceError, Reason, RequestError, Router
+from edgewise import DeviceState, LatencyLog, NoSourceError, Reason, RequestError, Router
 from edgewise.generation.attempt import Attempt
 from edgewise.policy.types import VetoCode
 from edgewise.testing import ScriptedCloud, ScriptedDevice, hangs_after
@@ -21,6 +21,7 @@ def test_request_is_tried_on_another_device() -> None:
     with scripted_router() as router:
         assert router.route("Once", device=lambda: DRAINED).source is CLOUD
         assert router.generate("Once", device=lambda: DRAINED).source is CLOUD
+        assert router.score("Once", device=lambda: DRAINED).source is CLOUD
         assert router.route("Once").source is DEVICE
         assert router.device_state() == FINE
 
@@ -97,3 +98,18 @@ def test_device_without_a_network_has_no_cloud() -> None:
         pytest.raises(NoSourceError, match=r"this device has no network.*connect the device to"),
     ):
         router.route("Once", mode="only_in_cloud", device=lambda: DeviceState(network=False))
+
+
+def test_made_up_lack_of_memory_unloads_no_model() -> None:
+    """A real one would, to free memory; the next text would wait for the model."""
+    state = FINE
+    with Router("tales") as router:
+        cloud = ScriptedCloud(" the end", tokenizer=router.device_source.tokenizer)
+    with Router("tales", cloud=cloud, device=lambda: FINE, latency=LatencyLog()) as router:
+        stream = router.stream("Once upon a time", device=lambda: state, max_tokens=400)
+        next(stream)
+        state = replace(FINE, memory_pressure=0.9)
+        stream.change()
+        read(stream)
+        assert stream.abandoned[DEVICE].code is VetoCode.MEMORY
+        assert router.availability().loaded

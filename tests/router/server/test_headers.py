@@ -86,3 +86,30 @@ def test_a_private_server_sends_nothing_to_the_cloud(headers: dict) -> None:
         only_cloud = headers.get("X-Edgewise-Mode") == "only_in_cloud"
         assert reply.status_code == stream.status_code == (400 if only_cloud else 200)
     assert not cloud.requests
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/completions", {"prompt": "x", "n": 2}),
+        ("/v1/completions", {"prompt": "x", "echo": True, "logprobs": 1, "max_tokens": 0}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}], "stream": True}),
+        ("/v1/responses", {"input": "x"}),
+        ("/v1/edgewise/generate", {"prompt": "x", "privacy": "allow_cloud"}),
+        ("/v1/edgewise/generate", {"prompt": "x", "device": {"battery": 0.01, "charging": False}}),
+        ("/v1/edgewise/route", {"prompt": "x", "privacy": "allow_cloud"}),
+    ],
+)
+@pytest.mark.parametrize("mode", ["prefer_in_cloud", "only_in_cloud"])
+def test_no_endpoint_of_a_private_server_uses_the_cloud(path: str, body: dict, mode: str) -> None:
+    """Whatever header and body say."""
+    cloud = ScriptedCloud("in the cloud")
+    headers = {"X-Edgewise-Privacy": "allow_cloud", "X-Edgewise-Mode": mode}
+    with (
+        Router(ScriptedDevice("here"), cloud=cloud) as router,
+        client(router, private=True) as asking,
+    ):
+        reply = asking.post(path, json={"model": "scripted", **body}, headers=headers)
+    assert reply.status_code < 500
+    assert "in the cloud" not in reply.text
+    assert not cloud.requests

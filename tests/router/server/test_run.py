@@ -139,22 +139,22 @@ def test_headers_of_a_proxy_are_not_trusted_and_the_server_names_nothing(router:
         assert "server" not in reply.headers
 
 
-@pytest.mark.parametrize("sent", [b"", b"GET /health HTTP/1.1\r\nHost: local"])
 def test_a_head_that_does_not_arrive_ends_the_connection(
-    router: Router, sent: bytes, monkeypatch: pytest.MonkeyPatch
+    router: Router, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also after an earlier request on the same connection. uvicorn would wait for ever."""
+    """The first one and a later one on the same connection. uvicorn would wait for ever."""
     monkeypatch.setattr(connections, "PATIENCE", 0.05)
-    whole = b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    half = b"GET /v1/models HTTP/1.1\r\nHost: local"
     with running_server(router) as server:
         port = int(server.address.rpartition(":")[2])
-        for first in (b"", whole):
-            if first and not sent:
-                continue  # an idle connection may be used again for longer
-            with socket.create_connection(("127.0.0.1", port), 30) as connection:
-                connection.sendall(first + sent)
-                received = b"".join(iter(lambda: connection.recv(4096), b""))
-            assert received.startswith(b"HTTP/1.1 200") is bool(first)
+        for start in (b"", half, half + b"host\r\n\r\n"):
+            with socket.create_connection(("127.0.0.1", port), 20) as connection:
+                connection.sendall(start)
+                if start.endswith(b"\r\n\r\n"):
+                    assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+                    connection.sendall(half)
+                while connection.recv(4096):
+                    pass
 
 
 def test_a_text_takes_longer_than_a_head_may(monkeypatch: pytest.MonkeyPatch) -> None:

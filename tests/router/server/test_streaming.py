@@ -10,6 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from edgewise import Router
+from edgewise.server import streaming
 from edgewise.server.errors import HttpError
 from edgewise.server.service import Service
 from edgewise.server.settings import ServerSettings
@@ -158,3 +159,29 @@ def test_a_full_queue_is_429_with_a_time_to_wait(path: str) -> None:
         reply = asking.post(path, json={"prompt": "x"})
         assert (reply.status_code, reply.headers["retry-after"]) == (429, "1")
         assert reply.json()["error"]["code"] == "busy"
+
+
+def test_a_client_that_reads_no_more_loses_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its stream ends once its connection has taken nothing for a while."""
+    monkeypatch.setattr(streaming, "STALLED", 0.01)
+    ended = []
+
+    async def events() -> AsyncIterator[dict]:
+        try:
+            yield {}
+            yield {}
+        finally:
+            ended.append(True)
+
+    async def send(message: dict) -> None:
+        if message["type"] == "http.response.body":
+            await asyncio.sleep(30)
+
+    async def answer() -> None:
+        with Router(ScriptedDevice()) as router:
+            response = event_stream(events(), Service.of(router, ServerSettings()))
+            with pytest.raises(streaming._StalledError):
+                await response({"type": "http"}, None, send)
+
+    asyncio.run(answer())
+    assert ended

@@ -1,13 +1,13 @@
-"""The options of one request, and of the device that it is tried on."""
+"""The options of one request."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 import typer
 
-from edgewise import DeviceState, Privacy
-from edgewise.cli.options.groups import ASSUMED, ROUTING, SAMPLING
-from edgewise.cli.options.values import fraction, parse_bias, parse_size
+from edgewise import Privacy
+from edgewise.cli.options.groups import ROUTING, SAMPLING
+from edgewise.cli.options.values import parse_bias
 from edgewise.options import DEFAULT_MAX_TOKENS
 
 _MODELS = "the model's"
@@ -16,7 +16,7 @@ Prompt = Annotated[
     str | None,
     typer.Argument(
         metavar="PROMPT",
-        help="The text to continue; '-' reads standard input.",
+        help="The text; '-' reads standard input.",
         show_default="standard input",
     ),
 ]
@@ -228,60 +228,3 @@ class GenerateOptions(RouteOptions):
 def _with_privacy(options: dict[str, Any]) -> dict[str, Any]:
     private = options.pop("private")
     return options | {"privacy": Privacy.PRIVATE if private else None}
-
-
-@dataclass(frozen=True, kw_only=True)
-class AssumedDevice:
-    """A device other than this one."""
-
-    battery: Annotated[
-        float | None,
-        typer.Option(
-            metavar="0..1",
-            help="Its charge.",
-            callback=fraction,
-            show_default="this device's",
-            rich_help_panel=ASSUMED,
-        ),
-    ] = None
-    on_battery: Annotated[
-        bool,
-        typer.Option(
-            "--on-battery",
-            help="No charger is connected.",
-            show_default="this device's",
-            rich_help_panel=ASSUMED,
-        ),
-    ] = False
-    available_memory: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE",
-            help="Its free memory, such as 200MB or 1.5GiB.",
-            show_default="this device's",
-            rich_help_panel=ASSUMED,
-        ),
-    ] = None
-
-    no_network: Annotated[
-        bool,
-        typer.Option(
-            "--no-network",
-            help="It has no network.",
-            show_default="this device's",
-            rich_help_panel=ASSUMED,
-        ),
-    ] = False
-
-    def over(self, state: DeviceState) -> DeviceState:
-        """`state` with these assumptions. Raises ConfigurationError for an invalid size."""
-        if self.battery is not None:
-            state = replace(state, battery=self.battery)
-        if self.on_battery:
-            state = replace(state, charging=False)
-        if self.available_memory is not None:
-            size = parse_size("available_memory", self.available_memory)
-            state = replace(state, available_memory=size)
-        if self.no_network:
-            state = replace(state, network=False)
-        return state

@@ -13,6 +13,7 @@ from edgewise.router import Router
 from edgewise.server.native.replies import json_response
 from edgewise.server.service import Service
 from edgewise_edge import ModelNotFoundError
+from edgewise_edge.installed import contents
 
 
 async def device(request: Request) -> Response:
@@ -47,7 +48,7 @@ def _model(router: Router) -> dict[str, Any] | None:
     return {
         "name": manifest.name,
         "revision": manifest.revision,
-        "size": sum(file.size for file in manifest.files.values()),
+        "size": contents.size(manifest),
         "memory": manifest.memory,
         "context_window": manifest.architecture.context_window,
         "vocabulary_size": manifest.architecture.vocabulary_size,

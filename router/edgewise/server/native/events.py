@@ -37,7 +37,7 @@ async def events_of(stream: AsyncTextStream, pace: float | None) -> AsyncGenerat
 async def _chunks(stream: AsyncTextStream) -> AsyncGenerator[Chunk | None, None]:
     """The chunks, and None now and then while none comes."""
     while True:
-        reading = asyncio.ensure_future(stream.read())
+        reading = asyncio.ensure_future(_next(stream))
         try:
             while not (await asyncio.wait({reading}, timeout=_LOOK))[0]:
                 yield None
@@ -50,6 +50,10 @@ async def _chunks(stream: AsyncTextStream) -> AsyncGenerator[Chunk | None, None]
         if chunk is None:
             return
         yield chunk
+
+
+async def _next(stream: AsyncTextStream) -> Chunk | None:
+    return await anext(stream, None)
 
 
 class _Decisions:

@@ -34,6 +34,7 @@ async def _write(
     service: Service = state.service
     device = WhatIf(service.router, body.device)
     async with generation(service, body.prompt, {**options, "device": device}) as stream:
+        stream.read_ahead = 0  # each decision is told in its place
         await stream.start()  # what it raises is answered by its status
         with registered(state, Running(stream, device)) as id_:
             yield event({"id": id_}, "started")

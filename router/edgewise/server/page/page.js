@@ -10,6 +10,7 @@ const FINISHES = { stop: "the story's end", length: "its length", cancelled: "St
 const PACES = [5, 10, 20, 40, 80, 160, 320, 640, null]; // tokens per second; null: as fast as it can
 const BUDGETS = [null, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 2, 5, 10]; // seconds
 const NO_BUDGET = 1e6; // seconds: a budget that is taken back in mid-text
+const LONGEST = 4096; // tokens of a text with a sliding window
 const EVERY = 2000; // ms between two readings of the device
 
 // ---------------------------------------------------------------- words
@@ -18,7 +19,7 @@ const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 const number = (value) => value.toLocaleString("en", { maximumFractionDigits: 0 });
 
 function seconds(value) {
-  if (value == null) return "unknown";
+  if (value == null) return "not yet";
   if (value >= 10) return `${number(value)} s`;
   if (value >= 1) return `${value.toFixed(1)} s`;
   return value >= 0.01 ? `${number(value * 1000)} ms` : `${+(value * 1000).toFixed(1)} ms`;
@@ -90,9 +91,13 @@ async function* events(response) {
   }
 }
 
-function complain(problem) {
-  $("notice").hidden = !problem;
-  $("notice").textContent = problem ? `${capital(problem)}${/[.!?]$/.test(problem) ? "" : "."}` : "";
+const problems = { text: "", server: "" }; // of the last text, and of the server now
+function complain(of, problem) {
+  problems[of] = problem;
+  const told = problems.text || problems.server;
+  $("notice").hidden = !told;
+  const words = told && `${capital(told)}${/[.!?]$/.test(told) ? "" : "."}`;
+  if ($("notice").textContent !== words) $("notice").textContent = words; // else it is read out again
 }
 
 const say = (text) => { $("status").textContent = text; };
@@ -101,6 +106,7 @@ const say = (text) => { $("status").textContent = text; };
 
 let real = {}; // the state of this device
 let limits = {};
+let forced = false; // every text of this server is private
 const assumed = {}; // what was changed of it
 const percent = (share) => `${number(share * 100)}%`;
 
@@ -151,7 +157,7 @@ function showControls() {
   describe("pace", pace() == null ? "as fast as it can" : `${pace()} tokens/s`);
   describe("max-tokens", `${$("max-tokens").value} tokens`);
   body.classList.toggle("private", $("private").checked);
-  $("reset").disabled = !Object.keys(assumed).length && !$("private").checked && !Object.keys(BUDGET_SLIDERS).some(budget);
+  $("reset").disabled = !Object.keys(assumed).length && (forced || !$("private").checked) && !Object.keys(BUDGET_SLIDERS).some(budget);
 }
 
 function describe(id, words) {
@@ -167,7 +173,7 @@ function options() {
     mode: $("mode").value,
     max_tokens: $("max-tokens").valueAsNumber,
     sliding_window: $("sliding-window").checked,
-    privacy: $("private").checked ? "private" : undefined,
+    privacy: $("private").checked ? "private" : "allow_cloud",
     first_token_budget: budget("first-token-budget") ?? undefined,
     latency_budget: budget("latency-budget") ?? undefined,
     device: assumed,
@@ -177,7 +183,7 @@ function options() {
 function reset() {
   for (const field of Object.keys(assumed)) delete assumed[field];
   for (const id of Object.keys(BUDGET_SLIDERS)) $(id).value = 0;
-  if (!writing?.private) $("private").checked = false;
+  if (!forced && !writing?.private) $("private").checked = false;
   changed();
 }
 
@@ -196,9 +202,9 @@ async function act() {
     stale = false;
     try {
       await (writing ? change() : preview());
-      complain("");
+      complain("server", "");
     } catch (error) {
-      complain(reached(error));
+      complain("server", reached(error));
     }
   } while (stale);
   sending = false;
@@ -213,7 +219,7 @@ async function change() {
     writing[field] ||= budget(id) != null;
   }
   writing.private ||= $("private").checked;
-  $("private").disabled = writing.private; // a text that is private stays so
+  $("private").disabled = forced || writing.private; // a text that is private stays so
   const id = writing.id;
   await ask(`/v1/edgewise/generations/${encodeURIComponent(id)}`, { method: "PATCH", content })
     .catch((error) => { if (error.status !== 404) throw error; }); // it has ended meanwhile
@@ -253,7 +259,7 @@ function showSource(section, veto, predicted) {
     : "May write: nothing speaks against it.";
   fill(section, "predicted", {
     first: seconds(predicted?.first_token),
-    rate: predicted?.gap ? number(1 / predicted.gap) : "unknown",
+    rate: predicted?.gap ? number(1 / predicted.gap) : "not yet",
     total: seconds(predicted?.total),
   });
 }
@@ -292,6 +298,7 @@ class Text {
     this.pending = ""; // not in the page yet
     this.asked = $("max-tokens").valueAsNumber;
     $("answer").replaceChildren(made("span", "prompt", prompt));
+    $("rate-name").textContent = pace() ? "Tokens/s, paced" : "Tokens/s";
     $("changes").replaceChildren();
     $("bar").replaceChildren(made("i", "rest"));
     this.measure();
@@ -400,7 +407,7 @@ async function generate() {
   text.private = $("private").checked;
   for (const [id, field] of Object.entries(BUDGET_SLIDERS)) text[field] = budget(id) != null;
   busy(true);
-  complain("");
+  complain("text", "");
   try {
     const response = await ask(GENERATE, { method: "POST", content, signal: text.abort.signal });
     for await (const [name, data] of events(response)) {
@@ -414,7 +421,7 @@ async function generate() {
   } catch (error) {
     text.draw();
     if (error.name !== "AbortError") {
-      complain(reached(error));
+      complain("text", reached(error));
       if (!text.tokens) body.dataset.state = "idle";
     }
   } finally {
@@ -444,7 +451,7 @@ function busy(now) {
   $("answer").setAttribute("aria-busy", String(now));
   $("generate").disabled = now;
   $("stop").disabled = !now;
-  $("private").disabled = now && $("private").checked;
+  $("private").disabled = forced || (now && $("private").checked);
   $("mode").disabled = now;
   if (now) {
     body.dataset.state = "writing";
@@ -458,25 +465,37 @@ async function readDevice() {
   const told = await (await ask("/v1/edgewise/device")).json();
   real = told.state;
   limits = told.limits;
-  const { model } = told;
+  if (told.model) showModel(told.model);
+  $("update").textContent = updates(told.availability, told.update);
+  if (first) start(told);
+  showControls();
+}
+
+let first = true;
+function start({ mode, default_privacy: privacy, private: always }) {
+  first = false;
+  $("mode").value = mode;
+  $("private").checked = privacy === "private";
+  forced = always;
+  $("private").disabled = always;
+}
+
+function showModel(model) {
   $("model-name").textContent = model.name;
   $("revision").textContent = model.revision;
   $("size").textContent = `${number(model.size / 1e6)} MB`;
   $("window").textContent = `${number(model.context_window)} tokens`;
-  $("update").textContent = updates(told);
-  const most = $("sliding-window").checked ? 4096 : model.context_window;
-  if ($("max-tokens").max !== String(most)) $("max-tokens").max = most;
-  showControls();
+  $("max-tokens").max = $("sliding-window").checked ? LONGEST : model.context_window;
 }
 
-function updates({ availability, update }) {
-  const words = {
-    available: "the newest that this device knows of", staged: "a new revision is ready: the next text uses it",
-    downloading: "a new revision is being downloaded", downloadable: "a new revision can be downloaded",
-    unavailable: "the model is not on this device",
-  };
-  const state = typeof availability === "string" ? availability : availability?.state ?? availability?.availability;
-  return [words[state] ?? state, typeof update === "string" ? update : update?.detail].filter(Boolean).join("; ");
+function updates({ status, done, total }, { staged, probation }) {
+  switch (status) {
+    case "staged": return `revision ${staged} writes the next text`;
+    case "downloading": return total ? `downloading, ${number((done / total) * 100)}%` : "a new revision is downloaded";
+    case "downloadable": return "it can be downloaded";
+    case "unavailable": return "it is not on this device";
+    default: return probation ? `new: on probation for ${number(probation)} more texts` : "no update waits";
+  }
 }
 
 async function watchDevice() {
@@ -484,7 +503,7 @@ async function watchDevice() {
     try {
       await readDevice();
       if (!writing) act();
-    } catch (error) { complain(reached(error)); }
+    } catch (error) { complain("server", reached(error)); }
   }
   setTimeout(watchDevice, EVERY);
 }

@@ -45,10 +45,9 @@ def serve_app(
     app: Starlette, settings: ServerSettings, on_ready: Callable[[Serving], object]
 ) -> None:
     """As `serve`, for what `create_app` made of the same settings."""
-    tls: dict[str, Any] = {}
+    tls = None
     if settings.certificate and settings.key:
-        context = tls_context(settings.certificate, settings.key)
-        tls["ssl_context_factory"] = lambda *_: context
+        tls = tls_context(settings.certificate, settings.key)
     with listening(settings) as bound:
         config = uvicorn.Config(
             app,
@@ -64,8 +63,9 @@ def serve_app(
             limit_concurrency=_MOST_CONNECTIONS,
             timeout_keep_alive=_KEEP_ALIVE,
             timeout_graceful_shutdown=_GRACE,
-            **tls,
         )
+        config.load()
+        config.ssl = tls  # older ones have no option for a context
         server = _Server(config)
         server.on_started = lambda: on_ready(Serving(address_of(settings, bound), server.stop))
         asyncio.run(server.serve(sockets=[bound]))
