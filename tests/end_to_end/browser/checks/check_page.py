@@ -75,22 +75,25 @@ def test_stop_stops_the_compute(ours: Page) -> None:
     assert ours.locator("#answer .device").count() < 100
 
 
-def test_the_keyboard_is_enough(ours: Page) -> None:
-    """To write a prompt, generate, pull the battery down, and stop."""
-    tab_to(ours, "prompt")
-    ours.keyboard.press("Control+a")
-    ours.keyboard.type("The wolf")
-    ours.keyboard.press("Control+Enter")
-    wait_for_tokens(ours, "device")
-    if ours.locator("#charging").is_checked():
-        tab_to(ours, "charging")
-        ours.keyboard.press("Space")
-    tab_to(ours, "battery")
-    ours.keyboard.press("Home")
-    wait_for_tokens(ours, "cloud")
-    ours.keyboard.press("Escape")
-    expect(ours.locator("#answer")).to_have_attribute("aria-busy", "false")
-    assert ours.locator("#answer .prompt").text_content() == "The wolf"
+def test_the_keyboard_is_enough(page: Page) -> None:
+    """To write a prompt, generate, pull the battery down, and stop; from the top to the bottom."""
+    page.goto(URL)
+    tab_to(page, "prompt")
+    page.keyboard.press("Control+a")
+    page.keyboard.type("The wolf")
+    tab_to(page, "pace")
+    page.keyboard.press("Home")
+    page.keyboard.press("Control+Enter")
+    wait_for_tokens(page, "device")
+    tab_to(page, "battery")
+    page.keyboard.press("Home")
+    if page.locator("#charging").is_checked():
+        tab_to(page, "charging")
+        page.keyboard.press("Space")
+    wait_for_tokens(page, "cloud")
+    page.keyboard.press("Escape")
+    expect(page.locator("#answer")).to_have_attribute("aria-busy", "false")
+    assert page.locator("#answer .prompt").text_content() == "The wolf"
 
 
 def test_a_private_text_stays_on_the_device(ours: Page) -> None:
