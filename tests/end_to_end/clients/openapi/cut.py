@@ -45,6 +45,12 @@ READ = """
     max_output_tokens max_tokens messages model n presence_penalty prompt seed stop stream
     stream_options suffix temperature top_logprobs top_p user
 """.split()  # noqa: SIM905  # likewise
+# Besides those that OpenAI requires: what keeps a text short.
+REQUIRED = {
+    "CreateCompletionRequest": ["max_tokens"],
+    "CreateChatCompletionRequest": ["max_tokens"],
+    "CreateResponse": ["model", "input", "max_output_tokens"],
+}
 MOST = {"n": 4, "best_of": 4, "max_tokens": 8, "max_completion_tokens": 8, "max_output_tokens": 24}
 NULL = {"type": "null"}
 MODEL = {"enum": ["tales"]}
@@ -61,10 +67,9 @@ def cut(whole: Json) -> Json:
     kept = {name: _schema(schemas[name]) for name in KEPT}
     for name in REQUESTS | SHARED:
         for part in (kept[name], *kept[name].get("allOf", ())):
-            _read_only(part, model=MODEL if name in REQUESTS else {})
-    kept["CreateResponse"]["allOf"].append(
-        {"required": ["model", "input"], "properties": {"model": MODEL}}
-    )
+            _read_only(part)
+    for name, fields in REQUIRED.items():
+        kept[name] = {"allOf": [kept[name], {"required": fields, "properties": {"model": MODEL}}]}
     return {
         "openapi": whole["openapi"],
         "info": {key: whole["info"][key] for key in ("title", "version", "license")},
@@ -116,7 +121,7 @@ def _is_kept(node: Json) -> bool:
     return not reference or reference.rsplit("/", 1)[-1] in KEPT
 
 
-def _read_only(request: Json, model: Json) -> None:
+def _read_only(request: Json) -> None:
     """Leave the fields of READ, for short texts."""
     fields = request.get("properties", {})
     for name in fields.keys() - set(READ):
@@ -124,7 +129,7 @@ def _read_only(request: Json, model: Json) -> None:
     for name in fields.keys() & MOST.keys():
         _number(fields[name])["maximum"] = MOST[name]
     if "model" in fields:  # there it was a list of OpenAI's
-        fields["model"] = model
+        fields["model"] = {}
 
 
 def _number(schema: Json) -> Json:
