@@ -19,13 +19,13 @@ def faults(page: Page) -> list[str]:
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 def test_axe_finds_no_serious_fault(ours: Page, scheme: str) -> None:
     """Before a text, and with one that both sources wrote."""
-    ours.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    ours.emulate_media(color_scheme=scheme)
     assert faults(ours) == []
     ours.locator("#generate").click()
-    ours.locator("#answer .device").first.wait_for()
+    ours.locator("#answer .device").first.wait_for(state="attached")
     ours.locator("#charging").uncheck()
     ours.locator("#battery").fill("1")
-    ours.locator("#answer .cloud").first.wait_for()
+    ours.locator("#answer .cloud").first.wait_for(state="attached")
     ours.locator("#stop").click()
     ours.locator("#answer[aria-busy=false]").wait_for()
     assert faults(ours) == []
@@ -37,6 +37,6 @@ def test_nothing_is_wider_than_the_screen(page: Page, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 844})
     page.goto(URL)
     page.locator("#generate").click()
-    page.locator("#answer .device").nth(9).wait_for()
+    page.locator("#answer .device").nth(9).wait_for(state="attached")
     wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert page.evaluate(wide) <= 0

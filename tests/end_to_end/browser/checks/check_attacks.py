@@ -55,8 +55,10 @@ def statuses(page: Page) -> list[int]:
     return seen
 
 
-@pytest.mark.parametrize("path", ["/v1/completions", "/v1/edgewise/generate"])
-@pytest.mark.parametrize("kind", ["text/plain", "application/json"])
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [("/v1/completions", "text/plain"), ("/v1/edgewise/generate", "application/json")],
+)
 def test_a_cross_site_fetch_is_refused(page: Page, evil: str, path: str, kind: str) -> None:
     """By its origin: the request itself, and the preflight where the browser asks first."""
     page.goto(evil)
@@ -84,7 +86,7 @@ def test_a_cross_site_form_is_refused(page: Page, evil: str) -> None:
     assert navigation.value.status == 403
 
 
-@pytest.mark.parametrize("path", ["/", "/v1/models", "/v1/edgewise/device", "/health"])
+@pytest.mark.parametrize("path", ["/", "/v1/edgewise/device"])
 def test_a_rebound_name_is_refused(page: Page, path: str) -> None:
     """A name that points to us now would have our origin."""
     response = page.goto(f"http://{REBOUND}:{PORT}{path}")

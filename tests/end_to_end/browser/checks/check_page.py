@@ -11,7 +11,7 @@ expect.set_options(timeout=PATIENCE)
 
 def wait_for_tokens(page: Page, source: str) -> None:
     """Until three tokens of a source are there."""
-    page.locator(f"#answer .{source}").nth(2).wait_for()
+    page.locator(f"#answer .{source}").nth(2).wait_for(state="attached")
 
 
 def drag(page: Page, slider: str, share: float) -> None:

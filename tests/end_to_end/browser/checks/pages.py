@@ -25,7 +25,7 @@ def browser() -> Iterator[Browser]:
 def page(browser: Browser) -> Iterator[Page]:
     """A new tab with no page in it; what its scripts throw fails the test."""
     errors: list[object] = []
-    with browser.new_context() as context:
+    with browser.new_context(reduced_motion="reduce") as context:  # without a GPU, motion costs
         context.set_default_timeout(PATIENCE)
         page = context.new_page()
         page.on("pageerror", lambda error: errors.append(error))  # noqa: PLW0108  # Playwright marks it
