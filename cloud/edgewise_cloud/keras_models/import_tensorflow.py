@@ -1,5 +1,6 @@
 """Importing TensorFlow and Keras late, when a command needs them, and without their banners."""
 
+import gc
 import os
 import signal
 import sys
@@ -18,7 +19,7 @@ def import_tensorflow(progress: Progress = SILENT) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if not {"tensorflow", "keras_hub"} <= sys.modules.keys():
         progress.step("importing TensorFlow")
-    with without_native_logs(), _exiting_on_interrupt():
+    with without_native_logs(), _exiting_on_interrupt(), _without_garbage_collection():
         import keras
         import keras_hub  # noqa: F401
         import tensorflow as tf
@@ -41,3 +42,15 @@ def _exiting_on_interrupt() -> Iterator[None]:
     finally:
         if ours:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """It would take a fifth of the time, and frees next to nothing."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -10,7 +10,7 @@ import pytest
 from edgewise import DeviceState, LatencyLog, Router
 from edgewise_edge import DeviceModel
 from tests.support.device_as_cloud import DeviceAsCloud
-from tests.support.http.serve import serving_router
+from tests.support.http.server import running_server
 from tests.support.scripted_cloud import serving_scripted
 
 FINE = DeviceState(battery=0.9, charging=False)
@@ -24,7 +24,11 @@ def client() -> Iterator[httpx2.Client]:
         router = Router(
             "tales", cloud=address, device=lambda: FINE, latency=LatencyLog(), threads=1
         )
-        with serving_router(router) as served, httpx2.Client(base_url=served) as client:
+        with (
+            router,
+            running_server(router) as serving,
+            httpx2.Client(base_url=serving.address) as client,
+        ):
             yield client
 
 
