@@ -18,11 +18,14 @@ def client(environment: str, command: str = "python") -> Path:
     return found
 
 
-def run_client(*command: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_client(
+    *command: str | Path, cwd: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run a command of theirs, without the user's own settings of OpenAI's client."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI_")}
     return subprocess.run(
         command,
+        cwd=cwd,
         env=own | VARIABLES | environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
