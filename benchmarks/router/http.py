@@ -56,7 +56,6 @@ def routed(router: Router) -> Times:
 def completion(port: int) -> Times | Refused:
     """An answer of `edgewise serve`, as OpenAI's clients ask for one."""
     body = {
-        "model": "any",
         "prompt": PROMPT,
         "max_tokens": TOKENS,
         "temperature": 0,
@@ -81,9 +80,11 @@ def _asked(
     connection.request("POST", path, json.dumps(body), {"content-type": "application/json"})
     answer = connection.getresponse()
     if answer.status != http.HTTPStatus.OK:
-        answer.read()
+        told = answer.read()
         connection.close()
-        return Refused(answer.status)
+        if answer.status == http.HTTPStatus.TOO_MANY_REQUESTS:
+            return Refused(answer.status)
+        raise RuntimeError(f"{answer.status}: {told!r}")
     moments, last = [], b""
     for line in _data_lines(answer):
         moments.append(time.perf_counter())
@@ -142,11 +143,9 @@ def at_once(port: int) -> dict[str, float]:
         answers = list(pool.map(lambda _: completion(port), range(STREAMS)))
     elapsed = time.perf_counter() - started
     times = [answer for answer in answers if isinstance(answer, Times)]
-    statuses = [answer.status for answer in answers if isinstance(answer, Refused)]
-    assert all(status == http.HTTPStatus.TOO_MANY_REQUESTS for status in statuses), statuses
     return {
         "answered": len(times),
-        "refused": len(statuses),
+        "refused": len(answers) - len(times),
         "tokens/s": sum(each.tokens for each in times) / elapsed,
         "longest first, ms": max(each.first for each in times) * 1e3,
     }
