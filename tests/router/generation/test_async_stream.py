@@ -122,7 +122,9 @@ def test_the_work_keeps_to_the_pace_of_who_reads(router: Router) -> None:
 def test_read_ahead_is_a_number_of_chunks(router: Router, chunks: object) -> None:
     """What is none is refused when it is set, not found out by a stream that stands still."""
     stream = router.astream(PROMPT)
-    with pytest.raises(RequestError, match="read_ahead is .*; it must be a whole number of chunks"):
+    with pytest.raises(
+        RequestError, match=r"read_ahead is .*; it must be a whole number of chunks"
+    ):
         stream.read_ahead = chunks
     assert stream.read_ahead == READ_AHEAD
 
