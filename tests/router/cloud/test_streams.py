@@ -56,6 +56,28 @@ def test_it_asks_for_scores() -> None:
     assert cloud.requests == [pb.ScoreRequest(token_ids=[3, 4, 5], top=2, vocabulary="v" * 64)]
 
 
+def test_the_last_score_ends_the_wait() -> None:
+    """What the service still does then is not waited for."""
+    over = threading.Event()
+
+    def answers() -> Iterator[pb.ScoreResponse]:
+        yield scores(0, FIRST, SCORE, SCORE)
+        over.wait()
+
+    with source(ScriptedCloud(MODEL, answers())) as to_cloud:
+        assert len(to_cloud.score(request(), 2, StopSignal())) == 3
+        over.set()
+
+
+def test_empty_response_shows_no_service_that_works() -> None:
+    """Only scores close the circuit breaker."""
+    with source(ScriptedCloud(MODEL, [scores(0)])) as to_cloud:
+        for _ in range(2):
+            with pytest.raises(CloudUnavailableError, match="ended its answer without finishing"):
+                to_cloud.score(request(), 2, StopSignal())
+        assert to_cloud.breaker.failures == 2
+
+
 def test_new_tokens_come_with_their_scores() -> None:
     """Each is there when its token is; the request says how many likeliest ones it wants."""
     answers = [
