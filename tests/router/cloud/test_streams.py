@@ -50,10 +50,11 @@ def test_it_asks_for_scores() -> None:
     """In one call; the parts of the answer are joined."""
     cloud = ScriptedCloud(MODEL, [scores(0, FIRST, SCORE), scores(2, SCORE)])
     with source(cloud) as to_cloud:
-        found = to_cloud.score(request(), 2, StopSignal())
+        found = to_cloud.score(request(), 2, StopSignal(), traceparent="00-trace")
     top = ((9, -0.25), (8, -1.5))
     assert found == (TokenScore(3, None), TokenScore(4, -0.5, top), TokenScore(5, -0.5, top))
     assert cloud.requests == [pb.ScoreRequest(token_ids=[3, 4, 5], top=2, vocabulary="v" * 64)]
+    assert cloud.traces == ["00-trace"]
 
 
 def test_the_last_score_ends_the_wait() -> None:
