@@ -46,6 +46,7 @@ class BrokenNumber:
 
 ODD: list[object] = [None, True, "5", b"x", [1], object(), 1.5, Decimal("sNaN"), np.float64("nan")]
 ODD += [np.timedelta64(5, "s"), np.timedelta64(5), np.datetime64(5, "s"), BrokenNumber()]
+ODD += [np.array([1.0, 2.0])]  # has no truth value
 
 
 async def asynchronous(_prompt: str) -> str:
@@ -57,6 +58,12 @@ def ask(**options: Any) -> object:
     """Ask a scripted router."""
     with Router(ScriptedDevice("A")) as router:
         return router.generate("A", **options)
+
+
+def change(**options: Any) -> None:
+    """Change a scripted text."""
+    with Router(ScriptedDevice("A")) as router, router.stream("A") as stream:
+        stream.change(**options)
 
 
 # A function, its option, and the values among ODD that it takes.
@@ -76,6 +83,9 @@ CALLS: list[tuple[Callable[..., object], str, tuple[object, ...]]] = [
     (SamplingParams, "logit_bias", ()),
     (ask, "logprobs", (None,)),
     (ask, "logit_bias", (None,)),
+    (ask, "device", (None,)),
+    (change, "privacy", (None,)),
+    (change, "first_token_budget", (None, 1.5)),
     (TextAssembler, "stop", ("5",)),
     (ask, "max_tokens", (None,)),
     (ask, "stop", (None, "5")),

@@ -100,6 +100,14 @@ def test_bias_takes_numbers_of_numpy_and_shows_no_token() -> None:
     assert "7" not in repr(params)
 
 
+@pytest.mark.parametrize("given", [{}, {7: 2.0}])
+def test_bias_is_not_changed_by_who_gave_it(given: dict[int, object]) -> None:
+    """Later, when it has been checked."""
+    params = SamplingParams(logit_bias=given)
+    given[7] = "more"
+    assert params.logit_bias.get(7) in {None, 2.0}
+
+
 def test_seed_and_position_determine_the_draw() -> None:
     """The same seed and position repeat a draw; other seeds and positions vary it."""
     logits = np.zeros(1000, np.float32)

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -22,6 +23,7 @@ from edgewise import (
     VetoCode,
 )
 from edgewise.testing import (
+    Attempt,
     ReceivedRequest,
     ScriptedCloud,
     ScriptedDevice,
@@ -86,6 +88,25 @@ def test_other_source_scores_what_one_failed_to(script: object) -> None:
     assert names_of(events) == [
         *("Decided", "AttemptEnded", "HandedOver", "Decided", "AttemptEnded", "Scored")
     ]
+
+
+def test_score_in_the_cloud_joins_the_trace() -> None:
+    """As a generation does."""
+    given: list[str | None] = []
+
+    class Traced:
+        def __call__(self, _: Event) -> None: ...
+
+        def traceparent(self, _: str) -> str:
+            return "00-trace"
+
+    def records(tokens: Iterator[int], attempt: Attempt) -> Iterator[int]:
+        given.append(attempt.traceparent)
+        return tokens
+
+    with Router(ScriptedDevice(), cloud=ScriptedCloud("", records), observers=[Traced()]) as router:
+        router.score("Once", mode="only_in_cloud")
+    assert given == ["00-trace"]
 
 
 def test_cloud_that_fails_is_replaced_by_the_device() -> None:

@@ -22,6 +22,7 @@ class ScriptedCloud(pb_grpc.GeneratorServicer):
         self.vocabulary = model.tokenizer.fingerprint
         self.revision, self.level = "", 1
         self.requests = list[pb.GenerateRequest | pb.ScoreRequest]()
+        self.traces = list[str | None]()  # of the scores
         self.expected_wait = 0.0
         self.asked = threading.Event()  # set by GetModel
         self.ready = threading.Event()  # GetModel waits for it
@@ -47,8 +48,9 @@ class ScriptedCloud(pb_grpc.GeneratorServicer):
         self.requests.append(request)
         yield from self._answers
 
-    def Score(self, request: pb.ScoreRequest, context: object) -> Iterator[object]:
+    def Score(self, request: pb.ScoreRequest, context: grpc.ServicerContext) -> Iterator[object]:
         self.requests.append(request)
+        self.traces.append(dict(context.invocation_metadata()).get("traceparent"))
         yield from self._answers
 
 

@@ -29,15 +29,20 @@ class TokenScore:
 def token_score(logits: NDArray[np.float32], token_id: int, top: int) -> TokenScore:
     """The score of `token_id` by `logits` (vocabulary,), and of the `top` likeliest tokens."""
     largest = logits.max()
-    total = float(largest) + float(np.log(np.exp(logits - largest, dtype=np.float64).sum()))
-    top = min(top, logits.size)
-    likeliest = np.argpartition(-logits, top - 1)[:top]
-    ordered = likeliest[np.argsort(-logits[likeliest], kind="stable")]
+    total = float(largest) + float(np.log(np.exp(logits - largest).sum(dtype=np.float64)))
+    ordered = _likeliest(logits, min(top, logits.size)) if top else ()
     return TokenScore(
         token_id,
         float(logits[token_id]) - total,
         tuple((int(id_), float(logits[id_]) - total) for id_ in ordered),
     )
+
+
+def _likeliest(logits: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """The indices of the `count` largest, largest first."""
+    likeliest = np.argpartition(logits, -count)[-count:]
+    ordered: NDArray[np.int64] = likeliest[np.argsort(-logits[likeliest], kind="stable")]
+    return ordered
 
 
 def token_scores(

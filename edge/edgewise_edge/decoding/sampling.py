@@ -50,8 +50,8 @@ class SamplingParams:
     def __post_init__(self) -> None:
         """Check."""
         check_fields(self, SAMPLING_RANGES, RequestError)
-        if self.logit_bias != {}:
-            object.__setattr__(self, "logit_bias", _checked_bias(self.logit_bias))
+        # A copy, also of an empty one: the caller may change its own.
+        object.__setattr__(self, "logit_bias", _checked_bias(self.logit_bias))
 
     def check(self, vocabulary_size: int) -> None:
         """Raise RequestError for a bias of a token that a vocabulary of this size does not have."""

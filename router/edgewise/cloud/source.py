@@ -125,12 +125,20 @@ class CloudSource:
         return Attempt(Source.IN_CLOUD, request.position, request.max_tokens, run, **options)
 
     def score(
-        self, request: CloudTokenRequest, top: int, stop: StopSignal
+        self,
+        request: CloudTokenRequest,
+        top: int,
+        stop: StopSignal,
+        *,
+        traceparent: str | None = None,
     ) -> tuple[TokenScore, ...]:
         """The score of each of the request's tokens; see CloudTokenSource."""
         require_cloud_allowed(request)
         run = partial(self._run, partial(self._streams.scores, request, top))
-        with Attempt(Source.IN_CLOUD, 0, request.position, run, stop=stop) as attempt:
+        attempt = Attempt(
+            Source.IN_CLOUD, 0, request.position, run, stop=stop, traceparent=traceparent
+        )
+        with attempt:
             deque(attempt, maxlen=0)
             return tuple(attempt.scores)
 

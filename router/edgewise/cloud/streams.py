@@ -79,12 +79,14 @@ class CloudStreams:
             for response in responses:
                 scored = ids[position : position + len(response.scores)]
                 validate_scores(response, position, scored, top, model.vocabulary_size)
-                self.succeeded()
-                attempt.scores += decode_scores(scored, response.scores)
-                yield from scored
-                position += len(scored)
-        if position < len(ids):
-            self._require_stopped(attempt)
+                if scored:
+                    self.succeeded()
+                    attempt.scores += decode_scores(scored, response.scores)
+                    yield from scored
+                    position += len(scored)
+                if position == len(ids):
+                    return
+        self._require_stopped(attempt)
 
     def _read(
         self, call: AbstractContextManager[Any], attempt: Attempt

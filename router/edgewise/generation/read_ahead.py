@@ -60,6 +60,8 @@ class ReadAhead:
         item = self._items.popleft()
         if not self._room.is_set() and len(self._items) <= self._limit // 2:
             self._room.set()
+        if not isinstance(item, Chunk):
+            self._items.append(None)  # another task may wait for the end too
         if isinstance(item, BaseException):
             raise item
         self.delivered = True

@@ -80,7 +80,7 @@ class Request:
         latency_budget: float | None = None,
     ) -> "Request":
         """With other budgets, or private (None: as it is). Raises RequestError."""
-        if privacy not in {None, Privacy.PRIVATE}:
+        if privacy is not None and not (isinstance(privacy, str) and privacy == Privacy.PRIVATE):
             raise RequestError(
                 f"privacy is {shown(privacy)}; what is being generated can only become 'private'"
             )

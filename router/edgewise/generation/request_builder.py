@@ -55,7 +55,7 @@ class RequestBuilder:
         require_known(options, tuple(known.__annotations__))
         text, ids = _text_or_ids(prompt, model.tokenizer)
         given = {name: value for name, value in options.items() if value is not None}
-        if probe := given.pop("device", None):  # the dispatcher's
+        if (probe := given.pop("device", None)) is not None:  # the dispatcher's
             require_function("device", probe, "a function that returns a DeviceState", RequestError)
         given.pop("top", None)  # a score's, which is no matter of the request's
         requested = given.pop("privacy", None)

@@ -122,9 +122,14 @@ class CloudTokenSource(TokenSource[CloudTokenRequest], Protocol):
         """
 
     def score(
-        self, request: CloudTokenRequest, top: int, stop: StopSignal
+        self,
+        request: CloudTokenRequest,
+        top: int,
+        stop: StopSignal,
+        *,
+        traceparent: str | None = None,
     ) -> tuple[TokenScore, ...]:
-        """As DeviceTokenSource.score.
+        """As DeviceTokenSource.score; `traceparent` is as in AttemptOptions.
 
         Raises SourceFailedError, and PrivacyError unless the request may leave the device.
         """

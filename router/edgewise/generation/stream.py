@@ -12,7 +12,8 @@ from edgewise.generation.request import Request
 from edgewise.generation.result import Chunk, Generation
 from edgewise.options import PrivacyName
 from edgewise.policy.types import Decision, Privacy, Source, Veto
-from edgewise_edge import FinishReason
+from edgewise_edge import FinishReason, RequestError
+from edgewise_edge.checks import Range
 
 if TYPE_CHECKING:
     from edgewise.generation.read_ahead import ReadAhead
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 READ_AHEAD = 16  # chunks
+_READ_AHEAD = Range(0, 2**31 - 1, whole=True, unit="chunks")
 
 
 class TextStream(Iterator[Chunk]):
@@ -132,7 +134,7 @@ class AsyncTextStream(AsyncIterator[Chunk]):
         self._start = start
         self._stream: TextStream | None = None
         self._closed = False
-        self.read_ahead = READ_AHEAD
+        self._limit = READ_AHEAD
         self._context = contextvars.copy_context()  # the task's: tracing needs it
         # One thread, which ends when this object is collected.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="edgewise-async")
@@ -146,7 +148,8 @@ class AsyncTextStream(AsyncIterator[Chunk]):
         """The next chunk."""
         if self._closed:
             raise StopAsyncIteration
-        chunk = await (self._from_ahead() if self.read_ahead else self._run(self._next))
+        ahead = self._ahead or self._limit
+        chunk = await (self._from_ahead() if ahead else self._run(self._next))
         if chunk is None:
             self._close()
             raise StopAsyncIteration
@@ -154,7 +157,7 @@ class AsyncTextStream(AsyncIterator[Chunk]):
 
     async def start(self) -> None:
         """Start without a chunk yet: `decision` is there then. Raises what Router.stream raises."""
-        if not self._closed:
+        if not self._closed and self._stream is None:  # the thread may be reading ahead already
             await self._run(self._begin)
 
     async def aclose(self) -> None:
@@ -165,6 +168,15 @@ class AsyncTextStream(AsyncIterator[Chunk]):
         self._close()
         if self._ahead and self._ahead.delivered:
             await self._ahead.ended()
+
+    @property
+    def read_ahead(self) -> int:
+        """How many chunks the work may be ahead, 0 or more. Setting it raises RequestError."""
+        return self._limit
+
+    @read_ahead.setter
+    def read_ahead(self, chunks: int) -> None:
+        self._limit = int(_READ_AHEAD.check("read_ahead", chunks, RequestError))
 
     async def __aenter__(self) -> Self:
         """Use as a context manager to be sure that it is closed."""
@@ -215,20 +227,24 @@ class AsyncTextStream(AsyncIterator[Chunk]):
             self._close()
             raise
 
-    def _read_ahead(self, stream: TextStream) -> "ReadAhead":
+    def _reading_ahead(self, stream: TextStream) -> "ReadAhead":
         """Let the thread read. It holds no reference to this object, so that it can be dropped."""
         import asyncio
 
         from edgewise.generation.read_ahead import ReadAhead
 
-        ahead = self._ahead = ReadAhead(asyncio.get_running_loop(), self.read_ahead)
+        ahead = ReadAhead(asyncio.get_running_loop(), self._limit)
         self._thread.submit(self._context.run, ahead.fill, stream)
         return ahead
 
     async def _from_ahead(self) -> Chunk | None:
-        ahead = self._ahead or self._read_ahead(await self._run(self._begin))
+        if self._ahead is None:
+            stream = await self._run(self._begin)
+            if self._closed:  # meanwhile, by another task
+                return None
+            self._ahead = self._ahead or self._reading_ahead(stream)  # or another has asked
         try:
-            return await ahead.get()
+            return await self._ahead.get()
         except BaseException:
             self._close()
             raise

@@ -113,7 +113,9 @@ class Dispatcher:
     def _advisor_for(self, options: Mapping[str, Any]) -> Advisor:
         """The one of all requests, or one on the device that this request is to be tried on."""
         probe = options.get("device")
-        return self._advisor.on(CachedProbe(probe, max_age=0)) if probe else self._advisor
+        if probe is None:
+            return self._advisor
+        return self._advisor.on(CachedProbe(probe, max_age=0))
 
     def _decide(
         self, request: AnyRequest, advisor: Advisor, *, calibrate_for: set[Source]

@@ -26,8 +26,8 @@ from edgewise_edge import TokenRequest, TokenScore
 
 Sent = TypeVar("Sent", bound=TokenRequest)
 
-# A source's score of the prompt; the argument is AttemptOptions' `may_wait`.
-AskForScore = Callable[[bool], tuple[TokenScore, ...]]
+# A source's score of the prompt; the arguments are AttemptOptions' `may_wait` and `traceparent`.
+AskForScore = Callable[[bool, str | None], tuple[TokenScore, ...]]
 
 
 @dataclass(slots=True, eq=False)
@@ -76,7 +76,8 @@ class Scoring:
         attempt = Attempt(source, len(self.request.prompt_ids), 0, _no_tokens)  # for its event
         may_wait = len(self.sources) == 1 or source.other in decision.vetoes
         try:
-            tokens = self._checked(source, self.sources[source](may_wait))
+            tokens = self.sources[source](may_wait, self.emitter.traceparent())
+            self._require_all(source, tokens)
         except Exception as error:
             outcome = Outcome.CANCELLED if self.stop.is_set() else Outcome.FAILED
             self.emitter.attempt_ended(attempt, outcome, error)
@@ -87,10 +88,9 @@ class Scoring:
         self.emitter.attempt_ended(attempt, Outcome.FINISHED)
         return tokens
 
-    def _checked(self, source: Source, tokens: tuple[TokenScore, ...]) -> tuple[TokenScore, ...]:
+    def _require_all(self, source: Source, tokens: tuple[TokenScore, ...]) -> None:
         if tuple(token.token_id for token in tokens) != self.request.prompt_ids:
             raise SourceFailedError(f"{source} did not send the scores of the prompt's tokens")
-        return tokens
 
     def _decide(self) -> Decision:
         request = self.request
@@ -136,12 +136,14 @@ def scorers(
     found = dict[Source, AskForScore]()
     if request.mode is not Mode.ONLY_IN_CLOUD:
         on_device: TokenRequest = _prompt_only(request.after(()))
-        found[Source.ON_DEVICE] = lambda may_wait: device.score(
+        found[Source.ON_DEVICE] = lambda may_wait, _: device.score(
             on_device, top, stop, limits=limits, may_wait=may_wait
         )
     if cloud and isinstance(request, AllowCloudRequest) and request.mode is not Mode.ONLY_ON_DEVICE:
         in_cloud, chosen = _prompt_only(request.after(())), cloud
-        found[Source.IN_CLOUD] = lambda _: chosen.score(in_cloud, top, stop)
+        found[Source.IN_CLOUD] = lambda _, traceparent: chosen.score(
+            in_cloud, top, stop, traceparent=traceparent
+        )
     return found
 
 

@@ -75,12 +75,18 @@ class ScriptedCloud(ScriptedSource):
         return Attempt(Source.IN_CLOUD, request.position, request.max_tokens, run, **options)
 
     def score(
-        self, request: CloudTokenRequest, top: int, stop: StopSignal
+        self,
+        request: CloudTokenRequest,
+        top: int,
+        stop: StopSignal,
+        *,
+        traceparent: str | None = None,
     ) -> tuple[TokenScore, ...]:
         """See CloudTokenSource. The next script runs on the prompt's tokens."""
         require_cloud_allowed(request)
         request, run = self._accepted(request), partial(self._connect_and_run, request)
-        return self._run_score(request, top, Attempt(Source.IN_CLOUD, 0, 0, run, stop=stop))
+        attempt = Attempt(Source.IN_CLOUD, 0, 0, run, stop=stop, traceparent=traceparent)
+        return self._run_score(request, top, attempt)
 
     def refresh(self) -> None:
         """Do nothing: its state is always recent."""

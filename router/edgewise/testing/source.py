@@ -102,7 +102,8 @@ class ScriptedSource:
     ) -> tuple[TokenScore, ...]:
         """The scores that the next script gives, once there is a place."""
         with self._queue.place(attempt, limits):
-            self.requests.append(self._received(request))
+            if not self._receive(self._received(request), attempt):
+                return ()
             tokens = self._next_script(iter(request.token_ids), attempt)
             scores = [self._token_score(token, top) for token in tokens]
         return tuple(

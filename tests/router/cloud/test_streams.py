@@ -50,10 +50,33 @@ def test_it_asks_for_scores() -> None:
     """In one call; the parts of the answer are joined."""
     cloud = ScriptedCloud(MODEL, [scores(0, FIRST, SCORE), scores(2, SCORE)])
     with source(cloud) as to_cloud:
-        found = to_cloud.score(request(), 2, StopSignal())
+        found = to_cloud.score(request(), 2, StopSignal(), traceparent="00-trace")
     top = ((9, -0.25), (8, -1.5))
     assert found == (TokenScore(3, None), TokenScore(4, -0.5, top), TokenScore(5, -0.5, top))
     assert cloud.requests == [pb.ScoreRequest(token_ids=[3, 4, 5], top=2, vocabulary="v" * 64)]
+    assert cloud.traces == ["00-trace"]
+
+
+def test_the_last_score_ends_the_wait() -> None:
+    """What the service still does then is not waited for."""
+    over = threading.Event()
+
+    def answers() -> Iterator[pb.ScoreResponse]:
+        yield scores(0, FIRST, SCORE, SCORE)
+        over.wait()
+
+    with source(ScriptedCloud(MODEL, answers())) as to_cloud:
+        assert len(to_cloud.score(request(), 2, StopSignal())) == 3
+        over.set()
+
+
+def test_empty_response_shows_no_service_that_works() -> None:
+    """Only scores close the circuit breaker."""
+    with source(ScriptedCloud(MODEL, [scores(0)])) as to_cloud:
+        for _ in range(2):
+            with pytest.raises(CloudUnavailableError, match="ended its answer without finishing"):
+                to_cloud.score(request(), 2, StopSignal())
+        assert to_cloud.breaker.failures == 2
 
 
 def test_new_tokens_come_with_their_scores() -> None:

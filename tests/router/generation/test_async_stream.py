@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edgewise import Limits, NoSourceError, RequestError, Router, Source, VetoCode
+from edgewise import Chunk, Limits, NoSourceError, RequestError, Router, Source, VetoCode
 from edgewise.generation.stream import READ_AHEAD
 from edgewise_edge import FinishReason
 from tests.router.routers import new_router
@@ -116,6 +116,81 @@ def test_the_work_keeps_to_the_pace_of_who_reads(router: Router) -> None:
         return most
 
     assert asyncio.run(most_ahead()) <= 4  # tokens: a chunk has several where one is half a letter
+
+
+@pytest.mark.parametrize("chunks", [-1, "3", 1.5, None, True])
+def test_read_ahead_is_a_number_of_chunks(router: Router, chunks: object) -> None:
+    """What is none is refused when it is set, not found out by a stream that stands still."""
+    stream = router.astream(PROMPT)
+    with pytest.raises(
+        RequestError, match=r"read_ahead is .*; it must be a whole number of chunks"
+    ):
+        stream.read_ahead = chunks
+    assert stream.read_ahead == READ_AHEAD
+
+
+@pytest.mark.parametrize(("first", "later"), [(1, 0), (0, 1)])
+def test_read_ahead_may_be_set_late(router: Router, first: int, later: int) -> None:
+    """A thread that reads ahead already goes on to do so; nothing waits for it in vain."""
+
+    async def read() -> str:
+        stream = router.astream(PROMPT, **LONG)
+        stream.read_ahead = first
+        text = (await anext(stream)).text
+        stream.read_ahead = later
+        await stream.start()  # nor does this: it has started
+        return text + "".join([chunk.text async for chunk in stream])
+
+    assert asyncio.run(read()) == router.generate(PROMPT, **LONG).text
+
+
+@pytest.mark.parametrize("ahead", [0, 2])
+def test_several_tasks_may_read_one_stream(router: Router, ahead: int) -> None:
+    """Each chunk goes to one of them, whichever asks first for the first; all see the end."""
+
+    async def read() -> list[str]:
+        stream = router.astream(PROMPT, **LONG)
+        stream.read_ahead = ahead
+        texts = []
+
+        async def read_on() -> None:
+            async for chunk in stream:
+                texts.append(chunk.text)
+                await asyncio.sleep(0)
+
+        await asyncio.gather(*(read_on() for _ in range(3)))
+        return texts
+
+    assert sorted(asyncio.run(read())) == sorted(
+        chunk.text for chunk in router.stream(PROMPT, **LONG)
+    )
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_closing_while_the_stream_starts_ends_it(exact_folder: Path, ahead: int) -> None:
+    """The task that waits for its first chunk learns that there is none."""
+    starting, go = threading.Event(), threading.Event()
+
+    def classify(_prompt: str) -> str:
+        starting.set()
+        go.wait()
+        return "allow_cloud"
+
+    async def close() -> list[Chunk]:
+        with new_router(exact_folder, classify=classify) as router:
+            stream = router.astream(PROMPT)
+            stream.read_ahead = ahead
+
+            async def read() -> list[Chunk]:
+                return [chunk async for chunk in stream]
+
+            reading = asyncio.create_task(read())
+            await asyncio.to_thread(starting.wait)
+            await stream.aclose()
+            go.set()
+            return await reading
+
+    assert asyncio.run(close()) == []
 
 
 @pytest.mark.parametrize("read_first", [0, 3])

@@ -178,6 +178,7 @@ def test_no_race_lets_anything_out_after_the_change(
     [
         ({"privacy": "allow_cloud"}, "privacy is 'allow_cloud'; .* can only become 'private'"),
         ({"privacy": "secret"}, "privacy is 'secret'"),
+        ({"privacy": ["private"]}, r"privacy is \['private'\]; .* can only become 'private'"),
         ({"latency_budget": 0}, "latency_budget is 0; it must be"),
         ({"first_token_budget": "soon"}, "first_token_budget is 'soon'"),
     ],

@@ -69,7 +69,8 @@ class App:
         self.router = Router(
             self.device,
             cloud=self.cloud,
-            observers=[self.events.append, Metrics(self.registry), Tracing(provider)],
+            # In this order: a test that waits for an event in the list finds the others told.
+            observers=[Metrics(self.registry), Tracing(provider), self.events.append],
         )
 
     def _recording(self, open_attempt: Callable[..., Attempt]) -> Callable[..., Attempt]:

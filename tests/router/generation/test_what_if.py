@@ -81,7 +81,7 @@ def test_made_up_device_that_cannot_be_is_unknown(probe: object) -> None:
         assert router.route("Once", device=probe).source is DEVICE
 
 
-@pytest.mark.parametrize("probe", [DRAINED, "drained"])
+@pytest.mark.parametrize("probe", [DRAINED, "drained", "", 0, {}])
 def test_what_is_no_function_is_refused(probe: object) -> None:
     """With what it must be."""
     with (
@@ -89,6 +89,17 @@ def test_what_is_no_function_is_refused(probe: object) -> None:
         pytest.raises(RequestError, match=r"device is .*a function that returns a DeviceState"),
     ):
         router.stream("Once", device=probe)
+
+
+def test_made_up_device_may_be_any_object_that_can_be_called() -> None:
+    """Also one that is false, as an empty list is."""
+
+    class Recording(list[DeviceState]):
+        def __call__(self) -> DeviceState:
+            return DRAINED
+
+    with scripted_router() as router:
+        assert router.route("Once", device=Recording()).source is CLOUD
 
 
 def test_device_without_a_network_has_no_cloud() -> None:

@@ -18,6 +18,7 @@ from edgewise import (
     VetoCode,
     VocabularyMismatchError,
 )
+from edgewise.generation.attempt import StopSignal
 from edgewise.generation.request import CloudTokenRequest, PrivateRequest
 from edgewise.testing import ReceivedRequest, ScriptedCloud, ScriptedDevice, hangs_after
 from edgewise_edge import ModelError, RequestError, RuntimeFailedError
@@ -72,6 +73,16 @@ def test_scripted_cloud_refuses_a_private_request() -> None:
     with pytest.raises(PrivacyError, match="may not leave the device"):
         cloud.open(cast("CloudTokenRequest", new_request(PrivateRequest).after(())))
     assert cloud.requests == []
+
+
+def test_scripted_cloud_gets_nothing_of_a_score_that_was_stopped_before() -> None:
+    """As the real one."""
+    cloud, stop = ScriptedCloud(), StopSignal()
+    with Router(ScriptedDevice(), cloud=cloud) as router:
+        request = router.stream("A", mode="only_in_cloud").request.after(())
+    stop.set()
+    cloud.score(request, 0, stop)
+    assert not cloud.requests
 
 
 def test_unreachable_cloud_gets_no_request_until_it_is_back() -> None:
