@@ -53,7 +53,8 @@ def _decode(body: bytes, kind: type[Kind]) -> Kind:
         decoded: Kind = _decoder(kind).decode(body)
     except msgspec.ValidationError as error:
         what, _, place = str(error).partition(" - at `")
-        found = re.search(r"\$\.?([^`]+)`", place)  # of a key: `key` in `$.field`
+        missing = re.search(r"required field `([^`]+)`", what)
+        found = re.search(r"\$\.?([^`]+)`", place) or missing  # of a key: `key` in `$.field`
         field = found[1] if found else None
         start = f"{field}: " if field else ""
         raise HttpError(400, f"{start}{what[0].lower()}{what[1:]}", param=field) from None

@@ -84,7 +84,7 @@ def from_error(error: BaseException, names: Mapping[str, str] | None = None) -> 
 
 def _invalid(message: str, names: Mapping[str, str]) -> HttpError:
     """The options of RequestOptions stand at the start of the messages about them."""
-    found = re.match(r"(?:the )?([a-z_]+)", message)
+    found = re.match(r"(?:the |a )?([a-z_]+)", message)
     option = found[1] if found else ""
     if found and option in RequestOptions.__annotations__:
         name = names.get(option, option)

@@ -18,9 +18,12 @@ def request_options(request: Request, service: Service) -> RequestOptions:
 
     Raises HttpError (400) with the header as `param`.
     """
+    for name in request.headers:
+        if name.startswith(_PREFIX) and name not in _NAMES:
+            known = ", ".join(_NAMES)
+            raise HttpError(400, f"{name} is no header of this server; it has {known}", param=name)
     found: dict[str, Any] = {}
-    for option, parse in _OPTIONS.items():
-        name = f"x-edgewise-{option.replace('_', '-')}"
+    for name, (option, parse) in _NAMES.items():
         if (value := _single(request.headers, name)) is not None:
             try:
                 found[option] = parse(name, value.strip())
@@ -55,9 +58,10 @@ def _budget(name: str, value: str) -> float:
     return REQUEST_RANGES["latency_budget"].check(name, number, RequestError)
 
 
-_OPTIONS: dict[str, Callable[[str, str], object]] = {
-    "mode": _mode,
-    "privacy": _privacy,
-    "latency_budget": _budget,
-    "first_token_budget": _budget,
+_PREFIX = "x-edgewise-"
+_NAMES: dict[str, tuple[str, Callable[[str, str], object]]] = {
+    _PREFIX + "mode": ("mode", _mode),
+    _PREFIX + "privacy": ("privacy", _privacy),
+    _PREFIX + "latency-budget": ("latency_budget", _budget),
+    _PREFIX + "first-token-budget": ("first_token_budget", _budget),
 }

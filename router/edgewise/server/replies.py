@@ -5,6 +5,7 @@ import logging
 
 import msgspec
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -36,6 +37,8 @@ class ErrorReplies:
             if not started and scope["type"] == "http":
                 await error_response(_STOPPING)(scope, receive, send)
             raise
+        except ClientDisconnect:
+            return  # in mid-body; nobody is there to be answered
         except Exception as error:
             if scope["type"] != "http":
                 raise

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+MOST_STOPS = 64  # of one request; each costs time with each token
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
@@ -18,6 +20,6 @@ class ServerSettings:
     private: bool = False  # every request is private
     strict_chat: bool = False  # refuse chat where the model has no chat template
     max_waiting: int = 32  # requests that wait for a place
-    max_body: int = 4 * 1024 * 1024  # bytes of a request
+    max_body: int = 1024 * 1024  # bytes of a request
     max_choices: int = 32  # texts of one request: prompts x max(n, best_of)
     comment_interval: float = 15.0  # seconds of silence after which a stream sends a comment

@@ -118,7 +118,7 @@ class _EventStream(Response):
                 raise
             told = from_error(error)
             if told.status >= 500:
-                log.warning("a stream failed: %s", type(error).__name__)
+                log.warning("a stream failed: %s", type(error.__cause__ or error).__name__)
             await self._send(send, event(told.body(), self._error_name))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 

@@ -33,6 +33,7 @@ def post(asking: TestClient, body: bytes) -> dict:
         ({"prompt": "x", "max_tokens": 0}, "max_tokens"),
         ({"prompt": "x", "max_tokens": 10**30}, "max_tokens"),
         ({"prompt": ""}, "prompt"),
+        ({}, "prompt"),
     ],
 )
 def test_the_field_at_fault_is_named(asking: TestClient, body: dict, field: str) -> None:

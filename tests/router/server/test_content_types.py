@@ -14,6 +14,8 @@ from starlette.testclient import TestClient
         "application/jsonp",
         "application/json, text/plain",
         "application/json; charset=utf-16",
+        "application/json; charset=utf-8; charset=utf-16",
+        "application/json; charset*=utf-16''utf-8",
         "",
     ],
 )
@@ -33,7 +35,12 @@ def test_no_content_type_is_none(asking: TestClient) -> None:
 
 def test_json_in_utf_8_is_read(asking: TestClient) -> None:
     """However it is spelled."""
-    for kind in ("application/json", "Application/JSON; charset=UTF-8"):
+    kinds = (
+        "application/json",
+        "Application/JSON; charset=UTF-8",
+        'application/json;charset="utf-8"',
+    )
+    for kind in kinds:
         reply = asking.post("/text", content=b'{"prompt": "x"}', headers={"content-type": kind})
         assert reply.status_code == 200
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import httpx2
 import pytest
 
 from edgewise import Limits, Router
@@ -33,14 +34,14 @@ class Counting:
 
 
 @contextmanager
-def asked(address: str, path: str) -> Iterator[socket.socket]:
-    """A connection on which a text was asked for."""
+def asked(address: str, path: str, missing: int = 0) -> Iterator[socket.socket]:
+    """A connection on which a text was asked for; so many bytes of the body are still to come."""
     host, _, port = address.removeprefix("http://").partition(":")
     body = json.dumps({"prompt": "x"}).encode()
     with socket.create_connection((host, int(port)), PATIENCE) as connection:
         connection.sendall(
             b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-            b"Content-Length: %d\r\n\r\n%b" % (path.encode(), len(body), body)
+            b"Content-Length: %d\r\n\r\n%b" % (path.encode(), len(body) + missing, body)
         )
         yield connection
 
@@ -65,6 +66,15 @@ def test_a_disconnect_stops_the_compute(path: str, after: int) -> None:
             assert script.hangs.wait(PATIENCE)
             assert not script.stopped.is_set()
         assert script.stopped.wait(PATIENCE)
+
+
+def test_one_that_leaves_in_mid_body_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing failed, so nothing is logged."""
+    with Router(ScriptedDevice("the answer")) as router, running_app(text_app(router)) as server:
+        with asked(server.address, "/text", missing=1):
+            pass
+        httpx2.get(f"{server.address}/health")
+    assert "a request failed" not in caplog.text
 
 
 def test_one_that_waits_in_the_queue_leaves_it() -> None:

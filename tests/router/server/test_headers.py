@@ -49,6 +49,8 @@ def test_headers_route_a_request(both: Router, headers: dict, source: str) -> No
         ("x-edgewise-latency-budget", "inf"),
         ("x-edgewise-first-token-budget", "-1"),
         ("x-edgewise-first-token-budget", "0"),
+        ("x-edgewise-privat", "private"),
+        ("x-edgewise-max-tokens", "3"),
     ],
 )
 def test_an_invalid_header_is_named(asking: TestClient, name: str, value: str) -> None:

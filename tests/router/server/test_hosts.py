@@ -28,6 +28,9 @@ FOREIGN = [
     "localhost:http",
     "localhost evil.example",
     "localhost, evil.example",
+    ".localhost",
+    "evil.example/.localhost",
+    "evil.example#.localhost",
 ]
 
 

@@ -52,6 +52,24 @@ def test_its_own_page_and_programs_are_answered(asking: TestClient) -> None:
     assert asking.post("/text", json={"prompt": "x"}, headers=own).status_code == 200
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+@pytest.mark.parametrize("dest", ["script", "image", "iframe", "empty", "style"])
+def test_a_page_that_loads_it_without_an_origin_is_refused(
+    asking: TestClient, site: str, dest: str
+) -> None:
+    """As a script, an image, or by a fetch that cannot read the reply. Another port is same-site."""
+    headers = {"sec-fetch-site": site, "sec-fetch-dest": dest, "sec-fetch-mode": "no-cors"}
+    for path in ("/v1/edgewise/device", "/metrics", "/health", "/"):
+        assert asking.get(path, headers=headers).status_code == 403
+
+
+@pytest.mark.parametrize("site", ["none", "same-origin", "cross-site"])
+def test_a_link_to_the_page_may_be_followed(asking: TestClient, site: str) -> None:
+    """From anywhere: who placed it reads nothing."""
+    headers = {"sec-fetch-site": site, "sec-fetch-dest": "document", "sec-fetch-mode": "navigate"}
+    assert asking.get("/", headers=headers).status_code == 200
+
+
 def test_a_listed_page_is_answered_and_may_read_the_reply(listing: TestClient) -> None:
     """Without permission for cookies: the token says who may."""
     headers = {"origin": LISTED, "authorization": "Bearer secret"}

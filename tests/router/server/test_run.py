@@ -3,15 +3,18 @@
 import socket
 import ssl
 import stat
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
+from starlette.responses import Response
+from starlette.routing import Route
 
 from edgewise import ConfigurationError, Router
-from edgewise.server.run import connections
+from edgewise.server.run import connections, sockets
 from edgewise.server.settings import ServerSettings
 from edgewise.testing import ScriptedDevice, hangs_after
 from tests.support.certificates import Authority
@@ -210,3 +213,25 @@ def test_texts_that_run_when_the_server_stops_come_to_their_end() -> None:
                 break
         goes_on.set()
         assert reply.read().endswith(b"data: [DONE]\n\n")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems cannot be told to")
+def test_a_client_that_reads_nothing_is_disconnected(
+    router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its reply would stay in memory for as long as it likes."""
+    monkeypatch.setattr(sockets, "STALLED", 0.1)
+    lost, ending = threading.Event(), connections.BoundedConnection.connection_lost
+
+    def connection_lost(self: connections.BoundedConnection, error: Exception | None) -> None:
+        ending(self, error)
+        lost.set()
+
+    monkeypatch.setattr(connections.BoundedConnection, "connection_lost", connection_lost)
+    app = text_app(router)
+    app.router.routes.append(Route("/large", lambda _: Response(b"x" * 2**25)))
+    with running_app(app) as server:
+        port = int(server.address.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert lost.wait(30)

@@ -30,6 +30,22 @@ def test_this_machine_needs_neither(host: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "origin",
+    [
+        "http://localhost:3000",
+        "HTTPS://a.example",
+        "http://[::1]:8000",
+        "chrome-extension://abc",
+        "https://a.example:80",
+        "http://my_host",
+    ],
+)
+def test_an_origin_as_a_browser_writes_it_is_listed(origin: str) -> None:
+    """Of any scheme."""
+    check_settings(ServerSettings(allowed_origins=(origin,)))
+
+
+@pytest.mark.parametrize(
     ("given", "message"),
     [
         ({"port": 65536}, "port is 65536"),
@@ -38,11 +54,16 @@ def test_this_machine_needs_neither(host: str) -> None:
         ({"certificate": FILE}, "give tls_key too"),
         ({"key": FILE}, "give tls_certificate too"),
         ({"token": ""}, "the token of the server is empty"),
-        ({"token": "two words"}, "the token of the server is empty or"),
+        ({"token": "two words"}, "the token of the server is empty, longer than"),
+        ({"token": "x" * 4097}, "longer than 4,096"),
         ({"allowed_origins": ("*",)}, r"allow_origin is '\*'"),
         ({"allowed_origins": ("null",)}, "allow_origin is 'null'"),
         ({"allowed_origins": ("http://a.example/path",)}, "without a path"),
         ({"allowed_origins": ("a.example",)}, "allow_origin is 'a.example'"),
+        ({"allowed_origins": ("https://*.a.example",)}, "allow_origin is"),
+        ({"allowed_origins": ("http://a.example:80",)}, "without the usual port"),
+        ({"allowed_origins": ("http://a.example:port",)}, "allow_origin is"),
+        ({"allowed_origins": ("http://é.example",)}, "allow_origin is"),
     ],
 )
 def test_an_invalid_value_is_named(given: dict, message: str) -> None:

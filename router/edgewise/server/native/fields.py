@@ -7,6 +7,7 @@ from msgspec import Meta, Struct
 
 from edgewise.options import RequestOptions
 from edgewise.policy.types import DeviceState, Privacy
+from edgewise.server.settings import MOST_STOPS
 
 _Share = Annotated[float, Meta(ge=0, le=1)]
 
@@ -40,7 +41,7 @@ class RouteBody(Struct):
     frequency_penalty: float | None = None
     logit_bias: dict[int, float] | None = None
     seed: int | None = None
-    stop: str | list[str] | None = None
+    stop: str | Annotated[list[str], Meta(max_length=MOST_STOPS)] | None = None
     logprobs: int | None = None
     mode: str | None = None
     privacy: str | None = None

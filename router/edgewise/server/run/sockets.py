@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from edgewise.errors import ConfigurationError
 from edgewise.server.security.hosts import is_any
 from edgewise.server.settings import ServerSettings
+from edgewise.server.streaming import STALLED
 from edgewise_edge.checks import shown
 
 
@@ -53,6 +55,9 @@ def _bind_address(host: str, port: int) -> socket.socket:
     bound = socket.socket(family, kind, protocol)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if sys.platform == "linux":  # else a client that reads nothing keeps its reply in memory
+            unread = round(STALLED * 1000)  # milliseconds; connections inherit it
+            bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, unread)
         bound.bind(address)
     except OSError as error:
         bound.close()

@@ -3,14 +3,13 @@
 Web pages can send text and forms to any server without asking it first, but not this content type.
 """
 
-from email.message import Message
-
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edgewise.server.errors import HttpError
 from edgewise.server.security.messages import values_of
 
 _WITH_BODY = {"POST", "PUT", "PATCH"}
+_UTF_8 = {"charset=utf-8", 'charset="utf-8"', "charset=utf8", 'charset="utf8"'}
 
 
 class ContentTypeCheck:
@@ -34,9 +33,6 @@ def _is_json(scope: Scope) -> bool:
     types = values_of(scope, b"content-type")
     if len(types) != 1 or values_of(scope, b"content-encoding"):
         return False
-    kind = Message()
-    kind["content-type"] = types[0]
-    return kind.get_content_type() == "application/json" and kind.get_content_charset("utf-8") in {
-        "utf-8",
-        "utf8",
-    }
+    kind, *parameters = (part.strip() for part in types[0].lower().split(";"))
+    charsets = {part for part in parameters if part.startswith("charset")}
+    return kind == "application/json" and charsets <= _UTF_8

@@ -3,6 +3,7 @@
 A web page can point a name of its own at 127.0.0.1 (DNS rebinding); its requests then say that name.
 """
 
+import re
 from ipaddress import ip_address
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -52,7 +53,7 @@ def host_name(host: str) -> str:
         return ""
     if name.startswith("[") and name.endswith("]"):
         return name[1:-1] if ":" in name else ""
-    return "" if ":" in name else name.removesuffix(".")
+    return name.removesuffix(".") if re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?", name) else ""
 
 
 def is_loopback(host: str) -> bool:

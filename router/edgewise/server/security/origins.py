@@ -28,23 +28,39 @@ class OriginCheck:
         """See ASGI."""
         origins = values_of(scope, b"origin") if scope["type"] == "http" else []
         if not origins:
+            if scope["type"] == "http" and _embeds(scope):
+                raise _refused()
             await self._app(scope, receive, send)
             return
         origin = origins[0].lower()
         listed = origin in self._listed
         if len(origins) > 1 or not (listed or origin == _own(scope)):
-            raise HttpError(
-                403,
-                "this web page may not use this server; allow it with --allow-origin",
-                "permission_error",
-                code="origin_not_allowed",
-            )
+            raise _refused()
         if not listed:
             await self._app(scope, receive, send)
         elif scope["method"] == "OPTIONS" and values_of(scope, b"access-control-request-method"):
             await _preflight(scope, origins[0], send)
         else:
             await self._app(scope, receive, _telling(origins[0], send))
+
+
+def _embeds(scope: Scope) -> bool:
+    """Whether another page loads this as a script, an image, a frame, …, which names no origin.
+
+    Browsers say so; programs say nothing. A link that the user follows is allowed.
+    """
+    if set(values_of(scope, b"sec-fetch-site")) <= {"same-origin", "none"}:
+        return False
+    return values_of(scope, b"sec-fetch-dest") != ["document"]
+
+
+def _refused() -> HttpError:
+    return HttpError(
+        403,
+        "this web page may not use this server; allow it with --allow-origin",
+        "permission_error",
+        code="origin_not_allowed",
+    )
 
 
 def _own(scope: Scope) -> str:

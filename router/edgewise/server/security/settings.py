@@ -7,6 +7,11 @@ from edgewise.server.security.hosts import is_loopback
 from edgewise.server.settings import ServerSettings
 from edgewise_edge.checks import Range, check_fields, shown
 
+# Another one would never be a browser's: * is no wildcard, and a name that is not ASCII is encoded.
+_ORIGIN = re.compile(
+    r"(?!http://.*:80$|https://.*:443$)"
+    r"[a-z][a-z0-9+.-]*://([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?"
+)
 _RANGES = {
     "port": Range(0, 65535, whole=True),
     "max_waiting": Range(0, 10**6, whole=True, unit="requests"),
@@ -22,10 +27,10 @@ def check_settings(settings: ServerSettings) -> None:
     _check_tls(settings)
     _check_token(settings)
     for origin in settings.allowed_origins:
-        if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+", origin.lower()):
+        if not _ORIGIN.fullmatch(origin.lower()):
             raise ConfigurationError(
-                f"allow_origin is {shown(origin)}; write it as a browser does, without a path: "
-                "https://example.com, http://localhost:3000"
+                f"allow_origin is {shown(origin)}; write it as a browser does, without a path, and "
+                "without the usual port: https://example.com, http://localhost:3000"
             )
     if settings.unix_socket is None and not is_loopback(settings.host):
         _check_exposed(settings)
@@ -38,10 +43,10 @@ def _check_tls(settings: ServerSettings) -> None:
 
 
 def _check_token(settings: ServerSettings) -> None:
-    if settings.token is not None and not re.fullmatch(r"[!-~]+", settings.token):
+    if settings.token is not None and not re.fullmatch(r"[!-~]{1,4096}", settings.token):
         raise ConfigurationError(
-            "the token of the server is empty or has spaces or other characters than ASCII's; make "
-            "one with: python3 -c 'import secrets; print(secrets.token_urlsafe())'"
+            "the token of the server is empty, longer than 4,096 characters, or has spaces or other "
+            "characters than ASCII's; make one with: python3 -c 'import secrets; print(secrets.token_urlsafe())'"
         )
 
 

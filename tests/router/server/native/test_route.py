@@ -54,7 +54,9 @@ def test_refusal_is_a_decision_too(serve: Serve) -> None:
 @pytest.mark.parametrize(
     ("content", "param"),
     [
-        ({}, None),
+        ({}, "prompt"),
+        ({"prompt": "Once", "stop": [""]}, "stop"),
+        ({"prompt": "Once", "stop": ["x"] * 65}, "stop"),
         ({"prompt": 5}, "prompt"),
         ({"prompt": ""}, "prompt"),
         ({"prompt": "Once", "max_tokens": 0}, "max_tokens"),

@@ -6,7 +6,15 @@ import pytest
 
 from edgewise.server.settings import ServerSettings
 from edgewise.testing import ScriptedDevice
-from tests.router.server.openai.served import ANSWER, COMPLETIONS, post, refused, served
+from tests.router.server.openai.served import (
+    ANSWER,
+    CHAT,
+    COMPLETIONS,
+    RESPONSES,
+    post,
+    refused,
+    served,
+)
 
 FIELDS = [
     "model",
@@ -180,6 +188,27 @@ def test_invalid_field_is_named(body: dict[str, Any], param: str) -> None:
     assert error["param"].split("[")[0] == param
     assert error["type"] == "invalid_request_error"
     assert param in error["message"]
+
+
+@pytest.mark.parametrize("prompt", [[""] * 40, [[1]] * 40, ["", 5] * 20, [[]] * 40])
+def test_too_many_prompts_are_refused_before_they_are_read(prompt: list[Any]) -> None:
+    """A body has room for a million, and other requests would wait meanwhile."""
+    with served() as client:
+        error = refused(client, COMPLETIONS, prompt=prompt)
+    assert error["message"].startswith("prompt: 40 prompts are too many")
+
+
+@pytest.mark.parametrize("path", [COMPLETIONS, CHAT, RESPONSES])
+@pytest.mark.parametrize("field", ["privacy", "mode", "latency_budget", "first_token_budget"])
+def test_what_headers_say_is_refused_in_a_body(path: str, field: str) -> None:
+    """If it was ignored, a text that was meant to be private would not be."""
+    with served() as client:
+        content = {
+            CHAT: {"messages": [{"role": "user", "content": "Hi"}]},
+            RESPONSES: {"input": "Hi"},
+        }
+        error = refused(client, path, **content.get(path, {"prompt": "Hi"}), **{field: "private"})
+        assert error["param"] == field
 
 
 @pytest.mark.parametrize("tokens", [0, 1, None, 20])

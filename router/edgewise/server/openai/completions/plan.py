@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from edgewise.generation.source import DeviceTokenSource
 from edgewise.options import RequestOptions
 from edgewise.server.openai.completions.request import CompletionRequest
-from edgewise.server.openai.request.prompts import Prompt, parse_prompts, prompt_ids
+from edgewise.server.openai.request.prompts import Prompt, count_prompts, parse_prompts, prompt_ids
 from edgewise.server.openai.writing.choices import Choice
 from edgewise.server.openai.writing.scores import PromptScores
 from edgewise.server.service import Service
@@ -37,8 +37,8 @@ class Plan:
 async def make_plan(request: CompletionRequest, headers: RequestOptions, service: Service) -> Plan:
     """`headers` are options of the router. Raises HttpError and ContextOverflowError."""
     source = service.router.device_source
+    request.check(count_prompts(request.prompt), service.settings.max_choices)
     prompts = parse_prompts(request.prompt, source.tokenizer)
-    request.check(len(prompts), service.settings.max_choices)
     choices, lengths = list[Choice](), list[int]()
     for prompt in prompts:
         options: RequestOptions = {**request.options(), **headers, "logprobs": _logprobs(request)}

@@ -1,16 +1,17 @@
 """The request fields that OpenAI's endpoints share, as options of the router."""
 
 import hashlib
+from typing import Any
 
 from msgspec import Struct
 
 from edgewise.options import RequestOptions
 from edgewise.server.errors import HttpError
+from edgewise.server.settings import MOST_STOPS
 from edgewise_edge import RequestError
 from edgewise_edge.checks import MAX_SEED, Range
 
 _SEEDS = Range(-(2**64), 2**64, whole=True)
-_MOST_STOPS = 64  # each one costs time with each token
 _SMALLEST_TOP_P = 1e-9  # OpenAI's 0 is the likeliest token alone
 
 
@@ -35,6 +36,11 @@ class SharedFields(Struct):
     stop: str | list[str] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    # What headers say here: as unknown fields they would be ignored, and a private text would not be.
+    privacy: Any = None
+    mode: Any = None
+    first_token_budget: Any = None
+    latency_budget: Any = None
 
     @property
     def include_usage(self) -> bool:
@@ -43,6 +49,7 @@ class SharedFields(Struct):
 
     def options(self, also_stop: tuple[str, ...] = ()) -> RequestOptions:
         """Options of the router, without a length and without a seed. Raises HttpError."""
+        self._check_headers_fields()
         return {
             "temperature": self.temperature,
             "top_p": _SMALLEST_TOP_P if self.top_p == 0 else self.top_p,
@@ -54,12 +61,19 @@ class SharedFields(Struct):
             "stop": [*self._stops(), *also_stop],
         }
 
+    def _check_headers_fields(self) -> None:
+        for name in ("privacy", "mode", "first_token_budget", "latency_budget"):
+            if getattr(self, name) is not None:
+                header = f"X-Edgewise-{name.replace('_', '-').title()}"
+                message = f"{name} is no field of this endpoint; send it as the header {header}"
+                raise HttpError(400, message, param=name)
+
     def _stops(self) -> list[str]:
         stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
         if stops == [""]:
             return []
-        if len(stops) > _MOST_STOPS:
-            message = f"stop holds {len(stops)} texts; give at most {_MOST_STOPS}"
+        if len(stops) > MOST_STOPS:
+            message = f"stop holds {len(stops)} texts; give at most {MOST_STOPS}"
             raise HttpError(400, message, param="stop")
         if "" in stops:
             raise HttpError(400, "stop holds an empty text; leave it out", param="stop")

@@ -1,13 +1,20 @@
 """The `prompt` of a completion: text, token ids, or several of either."""
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from edgewise.server.errors import HttpError
 from edgewise_edge import Tokenizer
 
 PromptField: TypeAlias = str | list[str | int | list[int]] | None
 Prompt: TypeAlias = str | tuple[int, ...]
+
+
+def count_prompts(field: PromptField) -> int:
+    """How many prompts it holds, without a look at them."""
+    if not field or isinstance(field, str) or isinstance(field[0], int):
+        return 1
+    return len(field)
 
 
 def parse_prompts(field: PromptField, tokenizer: Tokenizer) -> tuple[Prompt, ...]:
@@ -19,14 +26,15 @@ def parse_prompts(field: PromptField, tokenizer: Tokenizer) -> tuple[Prompt, ...
         return (text_or_start(field or "", tokenizer),)
     if not field:
         raise _invalid("prompt is an empty list; give at least one text or token id")
-    texts = [item for item in field if isinstance(item, str)]
-    ids = [item for item in field if isinstance(item, int)]
-    lists = [item for item in field if isinstance(item, list)]
-    if len(field) not in {len(texts), len(ids), len(lists)}:
+    if len(set(map(type, field))) > 1:
         raise _invalid("prompt mixes texts, token ids and lists; give one kind")
-    if texts:
-        return tuple(text_or_start(text, tokenizer) for text in texts)
-    return tuple(_checked_ids(each, tokenizer) for each in lists or [ids])
+    prompts = [field] if isinstance(field[0], int) else field
+    return tuple(
+        text_or_start(prompt, tokenizer)
+        if isinstance(prompt, str)
+        else _checked_ids(cast(list[int], prompt), tokenizer)
+        for prompt in prompts
+    )
 
 
 def prompt_text(prompt: Prompt, tokenizer: Tokenizer) -> str:
@@ -51,8 +59,9 @@ def text_or_start(text: str, tokenizer: Tokenizer) -> Prompt:
 def _checked_ids(ids: Sequence[int], tokenizer: Tokenizer) -> tuple[int, ...]:
     if not ids:
         raise _invalid("prompt holds an empty list; give at least one token id")
-    if not 0 <= min(ids) <= max(ids) < tokenizer.size:
-        wrong = next(id_ for id_ in ids if not 0 <= id_ < tokenizer.size)
+    lowest, highest = min(ids), max(ids)
+    if not 0 <= lowest <= highest < tokenizer.size:
+        wrong = lowest if lowest < 0 else highest
         raise _invalid(
             f"prompt holds the token id {str(wrong)[:20]}; the model's are 0 to {tokenizer.size - 1}"
         )
