@@ -19,8 +19,14 @@ from tests.support import made_once
 from tests.support.command_line import RunCommand, in_this_process
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# Tests spend far more time compiling models than running them.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# Tests spend far more time compiling models than running them: the least optimization, and one module
+# of code for each program.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    " --xla_cpu_parallel_codegen_split_count=1 --xla_llvm_disable_expensive_passes=true"
+    " --xla_cpu_enable_concurrency_optimized_scheduler=false",
+)
 # Importing TensorFlow takes three times as long without bytecode, and many tests start a process
 # that does. So the first one writes it, even where the environment says otherwise.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -1,34 +1,21 @@
 """Converting a checkpoint from a Hugging Face hub, here a server on loopback."""
 
 import hashlib
-import os
 import re
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from edgewise_edge import Manifest
+from tests.support.command_line import RunCommand
 
 COMMIT = "0" * 40
 # The first file is asked for by branch, the others by the commit that has it.
 REPOSITORY = re.compile(rf"/someone/tiny/resolve/(main|{COMMIT})/")
-# Both conversions in one process, as each process has to start TensorFlow.
-CONVERT_BOTH = """
-import sys
-from edgewise_cloud import cli
-folder = sys.argv[1]
-for name in ("tiny", "else"):
-    sys.argv = ["edgewise-cloud", "convert", f"hf://someone/{name}", f"{folder}/{name}"]
-    try:
-        cli.main()
-    except SystemExit as exited:
-        print("exit status", exited.code, file=sys.stderr)
-"""
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -63,31 +50,32 @@ class Hub(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def hub(checkpoint: Path) -> Iterator[str]:
+def hub(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The hub that huggingface_hub asks; it reads its environment only when it is imported."""
     handler = type("TinyHub", (Hub,), {"folder": checkpoint})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    path = constants.HUGGINGFACE_CO_URL_TEMPLATE.removeprefix(constants.ENDPOINT)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + path)
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    yield
     server.shutdown()
     server.server_close()
 
 
-def test_a_checkpoint_is_fetched_from_a_hub(hub: str, tmp_path: Path) -> None:
+def test_a_checkpoint_is_fetched_from_a_hub(
+    hub: None, tmp_path: Path, run_command: RunCommand
+) -> None:
     """hf://USER/MODEL becomes a device model; one that is missing is an error in one line."""
-    done = subprocess.run(
-        [sys.executable, "-c", CONVERT_BOTH, tmp_path],
-        capture_output=True,
-        text=True,
-        check=True,
-        # Read when huggingface_hub is imported.
-        env=os.environ | {"HF_ENDPOINT": hub, "HF_HOME": str(tmp_path / "cache")},
-    )
-    lines = done.stderr.splitlines()
-    assert "reading hf://someone/tiny" in lines
-    assert "exit status 0" in lines
-    *_, error, second = lines
+    made = run_command("convert", "hf://someone/tiny", tmp_path / "tiny")
+    assert made.returncode == 0, made.stderr
+    assert "reading hf://someone/tiny" in made.stderr.splitlines()
     assert Manifest.read(tmp_path / "tiny").architecture.layers == 2
-    assert second == "exit status 2"
+    missing = run_command("convert", "hf://someone/else", tmp_path / "else")
+    assert missing.returncode == 2
+    error = missing.stderr.splitlines()[-1]
     assert "cannot be fetched" in error
     assert "Offline" in error
     assert not (tmp_path / "else").exists()

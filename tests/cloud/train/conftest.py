@@ -15,7 +15,7 @@ from edgewise_cloud.train.schedule import Schedule
 
 SIZE = ModelSize(vocabulary_size=270, layers=1, width=16, heads=2, context_window=32)
 SCHEDULE = Schedule(
-    steps=8, learning_rate=1e-2, batch_tokens=128, row=16, held_out=0.1, round_steps=4
+    steps=4, learning_rate=1e-2, batch_tokens=128, row=16, held_out=0.1, round_steps=2
 )
 
 
@@ -37,7 +37,7 @@ def eager() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keras.Model, "compile", eagerly)
-        patch.setattr(preview, "SAMPLE_TOKENS", 8)
+        patch.setattr(preview, "SAMPLE_TOKENS", 2)
         yield
 
 

@@ -29,9 +29,9 @@ def test_a_trained_checkpoint_can_be_converted(trained: Trained, tmp_path: Path)
 
 def test_each_round_is_reported(trained: Trained) -> None:
     """With steps, loss, tokens/s and time left; the loss falls."""
-    line = re.compile(r"step (\d)/8 · loss (\d+\.\d{3}) · [\d,]+ tokens/s(?: · (\d+) min left)?")
+    line = re.compile(r"step (\d)/4 · loss (\d+\.\d{3}) · [\d,]+ tokens/s(?: · (\d+) min left)?")
     rounds = [found.groups() for one in trained.reports if (found := line.fullmatch(one))]
-    assert [(step, left) for step, _, left in rounds] == [("4", "1"), ("8", None)]
+    assert [(step, left) for step, _, left in rounds] == [("2", "1"), ("4", None)]
     assert float(rounds[-1][1]) < float(rounds[0][1])
 
 

@@ -32,8 +32,9 @@ GREEDY = {"temperature": 0.0, "max_tokens": 100}
 PROMPT = "in the winter the water was"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def service(exact_folder: Path) -> Iterator[Running]:
+    """Of each test its own: tests that stop one use the same compiled programs."""
     with serving(str(exact_folder), slots=2) as running:
         yield running
 
@@ -156,8 +157,8 @@ def test_a_device_that_fails_midway_is_continued_in_the_cloud(
         model = router.device_source.model
         whole = model.stream_tokens
 
-        def failing(request, cancelled):
-            for count, token in enumerate(whole(request, cancelled)):
+        def failing(*arguments):
+            for count, token in enumerate(whole(*arguments)):
                 if count == 7:
                     raise RuntimeFailedError("made to fail")
                 yield token

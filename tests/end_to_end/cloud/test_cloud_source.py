@@ -16,6 +16,7 @@ from edgewise.cloud.circuit_breaker import Circuit
 from edgewise.cloud.client import CloudClient
 from edgewise.cloud.config import CloudSecurity
 from edgewise.errors import CloudUnavailableError
+from edgewise.generation.attempt import StopSignal
 from edgewise_edge import DeviceModel, FinishReason
 from edgewise_proto import generation_pb2 as pb
 from tests.support.garbage_collection import collect_within
@@ -217,7 +218,7 @@ def test_closing_ends_calls_on_a_connection_that_failed_before(exact_model: Devi
         connection = CloudClient(address, CloudSecurity())
 
         def read() -> None:
-            with connection.generate(pb.GenerateRequest(), None, ()) as call:
+            with connection.generate(pb.GenerateRequest(), None, (), StopSignal()) as call:
                 next(call)
                 connection.reconnect()
                 next(call)

@@ -172,9 +172,9 @@ def test_a_budget_becomes_the_cloud_deadline(service: Running, exact_folder: Pat
         timeouts = []
         generate = router.cloud_source.client.generate
 
-        def recording(message, timeout, metadata):
+        def recording(message, timeout, *rest):
             timeouts.append(timeout)
-            return generate(message, timeout, metadata)
+            return generate(message, timeout, *rest)
 
         router.cloud_source.client.generate = recording
         source(router, latency_budget=30.0)

@@ -242,9 +242,9 @@ def test_a_hedge_starts_the_cloud_when_the_device_is_slow(
         model = router.device_source.model
         whole, stopped = model.stream_tokens, []
 
-        def slow(request, stop):
+        def slow(request, stop, on_score):
             stopped.append(stop.wait(0.2 if stopped else 300.0))
-            yield from whole(request, stop)
+            yield from whole(request, stop, on_score)
 
         model.stream_tokens = slow
         generation = router.generate(PROMPT, **GREEDY, hedge_after=0.1)
@@ -267,7 +267,7 @@ def test_a_device_that_fails_during_a_hedge_leaves_it_to_the_cloud(
 
         before = proxy.bytes_to_cloud
 
-        def failing(request, stop):
+        def failing(_request, stop, _on_score):
             while proxy.bytes_to_cloud == before:  # until the hedge has started
                 stop.wait(0.01)
             raise RuntimeFailedError("made to fail")

@@ -56,9 +56,9 @@ class Fickle:
         model = router.device_source.model
         whole = model.stream_tokens
 
-        def stream_tokens(request, stop):
+        def stream_tokens(*arguments):
             breaks = chance.randrange(60) if chance.random() < 0.2 else -1
-            for count, token in enumerate(whole(request, stop)):
+            for count, token in enumerate(whole(*arguments)):
                 if count == breaks:
                     raise RuntimeFailedError("made to fail")
                 yield token

@@ -23,8 +23,9 @@ PROMPT = [5, 17, 100, 42]
 GREEDY = {"temperature": 0}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def shared(exact_folder: Path) -> Iterator[RunningEngine]:
+    """Of each test its own, one at a time: they use the same compiled programs."""
     settings = EngineSettings(slots=2, queue=2, per_caller=3)
     with running_engine(str(exact_folder), settings) as running:
         yield running

@@ -97,7 +97,7 @@ def alone(stub: pb_grpc.GeneratorStub, vocabulary: str) -> Callable[..., list[in
 
 @pytest.fixture
 def expected(alone: Callable[..., list[int]]) -> list[int]:
-    """The tokens of the request that `others` send."""
+    """The tokens of the request that `others` send, and those that follow."""
     return alone(*PROMPT, max_tokens=100)
 
 
@@ -116,10 +116,8 @@ def others(service: Running, vocabulary: str, expected: list[int]) -> Iterator[C
             try:
                 # New connections must be accepted too.
                 with grpc.insecure_channel(service.address) as channel:
-                    answer = pb_grpc.GeneratorStub(channel).Generate(
-                        generation(vocabulary, max_tokens=100)
-                    )
-                    assert received_tokens(answer) == expected
+                    answer = pb_grpc.GeneratorStub(channel).Generate(generation(vocabulary))
+                    assert received_tokens(answer) == expected[:20]
             except Exception as error:  # noqa: BLE001
                 failed.append(error)
             served[0] = next(done)
