@@ -8,6 +8,7 @@ it is tried again. Prints the number of steps of each change.
 """
 
 import errno
+import gc
 import itertools
 import os
 import shutil
@@ -167,6 +168,7 @@ def main(folder: Path, change: Change, kind: str) -> int:
 
 if __name__ == "__main__":
     os.fsync = lambda _: None  # the page cache survives a kill
+    gc.freeze()  # so that a fork need not walk, and copy, what was imported
     prepare(ModelStore(Path(sys.argv[1]) / "prepared"))
     for change in CHANGES:
         print(change.__name__, main(Path(sys.argv[1]), change, sys.argv[2]))

@@ -71,7 +71,7 @@ class StepGraph(tf.Module):  # type: ignore[misc]  # TensorFlow ships no types
         }
         for layer in range(shape.layers):
             specs |= {f"key_{layer}": cache, f"value_{layer}": cache}
-        return tf.function(self._step).get_concrete_function(**specs)
+        return tf.function(self._step, autograph=False).get_concrete_function(**specs)
 
     def _step(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         shape, length, outputs = self._shape, inputs["tokens"].shape[0], dict[str, tf.Tensor]()

@@ -20,11 +20,15 @@ SUBCOMMANDS = [
     for name in ("", *(command.name for command in group.typer_instance.registered_commands))
 ]
 # Runs command lines, each in a fork and a folder of its own, which writes its standard error, its exit
-# status and which heavy packages were imported. The command line is imported once for all.
+# status and which heavy packages were imported. What the commands import is imported once for all.
 WATCHED = """
-import json, os, sys
-import edgewise_cloud.cli.app
+import gc, json, os, sys
+import edgewise_cloud.channel.changes, edgewise_cloud.channel.publish, edgewise_cloud.cli.app
+import edgewise_cloud.convert.convert, edgewise_cloud.train.finetune, edgewise_cloud.train.pretrain
+import edgewise_cloud.serving.engine.load_engines, edgewise_cloud.serving.server.server
+import pydantic.type_adapter, pydantic.types
 from edgewise_cloud.cli import main
+gc.freeze()  # so that a fork need not walk, and copy, what was imported
 for number, arguments in enumerate(json.loads(sys.argv[1])):
     if os.fork():
         status = os.waitstatus_to_exitcode(os.wait()[1])

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from demo.__main__ import interrupt_again
-from demo.scenes import WITH_CLOUD, main, updates
+from demo.scenes import WITH_CLOUD, main, offline, updates
 from demo.service import CloudService
 from demo.waiting import wait_until_serving
 from edgewise_edge import Manifest, find_model
@@ -129,8 +129,11 @@ def test_waiting_takes_a_line_for_each_stage(
     assert [line for line in shown if line] == [f"The cloud starts, 1 s: {each}" for each in phases]
 
 
-def test_a_service_that_fails(capsys: pytest.CaptureFixture[str]) -> None:
-    """The device's scenes are shown, then the service's last words and what is missing."""
+def test_a_service_that_fails(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device's scenes are shown (here one), then the service's last words and what is missing."""
+    monkeypatch.setattr("demo.scenes.ON_DEVICE", [offline])
     dies = "import sys; print('compiling 3 of 7'); sys.exit('no space left on device')"
     assert main([sys.executable, "-c", dies]) == 1
     shown = capsys.readouterr().out

@@ -53,11 +53,11 @@ def token(tokens: Path) -> str:
     return made
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def service(
     exact_folder: Path, authority: Authority, tokens: Path, token: str
 ) -> Iterator[Running]:
-    """It requires TLS, client certificates and tokens."""
+    """It requires TLS, client certificates and tokens. One at a time: the next uses its programs."""
     pair = authority.issue("server")
     security = Security(
         certificate=pair.certificate, key=pair.key, client_ca=authority.file, tokens=tokens

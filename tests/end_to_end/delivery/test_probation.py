@@ -43,8 +43,8 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Fail:
     real = DeviceModel.stream_tokens
 
     def fail(kind: type[Exception], *arguments: object) -> None:
-        def stream_tokens(self, *arguments):
-            for number, token in enumerate(real(self, *arguments)):
+        def stream_tokens(self, *call):
+            for number, token in enumerate(real(self, *call)):
                 if self.manifest.revision == "bad" and number == 2:
                     raise kind(*arguments)
                 yield token

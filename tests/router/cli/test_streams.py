@@ -5,11 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from edgewise.cli.exit_codes import ExitCode
+from tests.support.forked_command import ForkedCommand
 
 COMMAND = [sys.executable, "-m", "edgewise_command"]
 CLOSED = "import os, sys; os.close(1); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
@@ -49,6 +51,25 @@ def run(
     )
 
 
+@pytest.fixture(scope="module")
+def forked():
+    """Runs the command as `run` does, without its start."""
+    with ForkedCommand() as command, Path(os.devnull).open() as nothing:
+
+        def run(*arguments, stdin=nothing, stdout=None, stderr=None):
+            with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+                streams = {"stdin": stdin, "stdout": stdout or out, "stderr": stderr or err}
+                numbers = {
+                    name: stream if isinstance(stream, int) else stream.fileno()
+                    for name, stream in streams.items()
+                }
+                status = command.run(*arguments, **numbers)
+                printed = [file.seek(0) or file.read() for file in (out, err)]
+            return subprocess.CompletedProcess(arguments, status, *printed)
+
+        yield run
+
+
 @pytest.mark.parametrize("encoding", ["ascii:strict", "latin-1"])
 def test_text_that_the_stream_cannot_encode_is_escaped(encoding, tmp_path):
     """The file's name, beyond Latin-1; a table in a narrow terminal cuts nothing; JSON is valid."""
@@ -76,9 +97,9 @@ def test_closed_standard_output_is_one_sentence():
 @pytest.mark.parametrize(
     "arguments", [("-V",), ("-h",), (), ("generate", "-h"), ("route", "a"), ("route", "a", "-j")]
 )
-def test_gone_reader_is_exit_status_141(arguments, gone_reader):
+def test_gone_reader_is_exit_status_141(arguments, gone_reader, forked):
     """Whoever prints: we, Typer or Rich."""
-    done = run(*arguments, stdout=gone_reader)
+    done = forked(*arguments, stdout=gone_reader)
     assert done.stderr == b""
     assert done.returncode == ExitCode.PIPE_CLOSED
 
@@ -87,18 +108,20 @@ def test_gone_reader_is_exit_status_141(arguments, gone_reader):
     ("arguments", "status"),
     [(("route", "a"), 0), (("route", "-n", "0", "a"), 2), (("route", "--no-such"), 2)],
 )
-def test_gone_reader_of_standard_error_keeps_the_exit_status(arguments, status, gone_reader):
+def test_gone_reader_of_standard_error_keeps_the_exit_status(
+    arguments, status, gone_reader, forked
+):
     """And the output."""
-    done = run(*arguments, stderr=gone_reader)
+    done = forked(*arguments, stderr=gone_reader)
     assert done.returncode == status
     assert bool(done.stdout) is not bool(status)
 
 
-def test_result_that_cannot_be_written_goes_to_standard_error():
+def test_result_that_cannot_be_written_goes_to_standard_error(forked):
     """After a sentence that says so: what a command has measured is not lost."""
     with Path("/dev/full").open("w") as full:
-        done = run("route", "a", "--json", stdout=full)
-        table = run("route", "a", stdout=full)
+        done = forked("route", "a", "--json", stdout=full)
+        table = forked("route", "a", stdout=full)
     assert done.returncode == table.returncode == ExitCode.FAILED
     sentence, result = done.stderr.split(b"\n", 1)
     assert sentence.startswith(b"error: standard output cannot be written: No space left")
@@ -106,19 +129,19 @@ def test_result_that_cannot_be_written_goes_to_standard_error():
     assert b"on_device" in table.stderr
 
 
-def test_unreadable_standard_input_is_named(tmp_path):
+def test_unreadable_standard_input_is_named(tmp_path, forked):
     """Not only what the system calls it."""
     with (tmp_path / "file").open("w") as written:
-        done = run("route", stdin=written)
+        done = forked("route", stdin=written)
     assert done.returncode == ExitCode.INVALID
     assert done.stderr.startswith(b"error: standard input cannot be read (")
 
 
 @pytest.mark.parametrize("arguments", [("route", "-n", "0", "a"), ("route", "--no-such")])
-def test_full_standard_error_keeps_the_exit_status(arguments):
+def test_full_standard_error_keeps_the_exit_status(arguments, forked):
     """Of an error of ours, and of Typer's."""
     with Path("/dev/full").open("w") as full:
-        assert run(*arguments, stderr=full).returncode == ExitCode.INVALID
+        assert forked(*arguments, stderr=full).returncode == ExitCode.INVALID
 
 
 @pytest.mark.parametrize("columns", ["0", "²"])

@@ -35,8 +35,12 @@ def newer_vocabulary(newer: Path) -> str:
 
 @pytest.fixture(scope="module")
 def both(exact_folder: Path, newer: Path) -> Iterator[Running]:
-    with serving(str(exact_folder), str(newer)) as running:
-        yield running
+    from edgewise_cloud.serving.engine import batch
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batch, "warm_up", lambda *_: [])  # a few programs of the second one are used
+        with serving(str(exact_folder), str(newer)) as running:
+            yield running
 
 
 @pytest.fixture(scope="module")
