@@ -189,8 +189,8 @@ class DeviceSource:
                 return model.score(request.token_ids, top=top, cancelled=stop)
         except (ModelError, RuntimeFailedError) as error:
             other = self._watch.successor(self, error)
-            if other is None:
-                raise
+            if other is None or request.position > other.manifest.architecture.context_window:
+                raise  # then the cloud may be asked
         return other.score(request, top, stop, limits=limits, may_wait=may_wait)
 
     def calibrate(self) -> None:

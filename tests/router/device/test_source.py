@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -339,3 +340,14 @@ def test_damaged_revision_is_replaced_for_a_score_too(tmp_path: Path) -> None:
     (damaged.folder / "model.tflite").write_bytes(b"damaged")
     assert len(damaged.score(new_request(0), 0, StopSignal())) == len(PROMPT)
     assert isinstance(watch.failures[0], ModelError)
+
+
+def test_replacement_with_too_small_a_window_is_none_for_a_score(tmp_path: Path) -> None:
+    """The failure of the first is what the router learns, so that it may ask the cloud."""
+    other = new_source()
+    shape = replace(other.manifest.architecture, context_window=len(PROMPT) - 1)
+    other.manifest = replace(other.manifest, architecture=shape)
+    damaged = DeviceSource(copied_model(tmp_path / "copy"), LatencyLog(), watch=Replacing(other))
+    (damaged.folder / "model.tflite").write_bytes(b"damaged")
+    with pytest.raises(ModelError):
+        damaged.score(new_request(0), 0, StopSignal())

@@ -28,12 +28,17 @@ def router(exact_folder: Path) -> Iterator[Router]:
         router.warm_up()
         yield router
         wait_until_idle(router)
-    for thread in router_threads() - before:
-        thread.join()
+    wait_until_ended(before)
 
 
 def router_threads() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if thread.name.startswith("edgewise-")}
+
+
+def wait_until_ended(before: set[threading.Thread]) -> None:
+    """Until none is left but those `before`; one that is just being started cannot be joined."""
+    while router_threads() - before:
+        time.sleep(0.001)
 
 
 def wait_until_idle(router: Router) -> None:
@@ -281,8 +286,7 @@ def test_dropping_the_stream_stops_the_device(router: Router, read_first: int) -
     gc.disable()
     try:
         asyncio.run(drop())
-        for thread in router_threads() - before:
-            thread.join()
+        wait_until_ended(before)
     finally:
         gc.enable()
 

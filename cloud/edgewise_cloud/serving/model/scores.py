@@ -29,8 +29,9 @@ def pack_scores(logits: Tensor, following: Tensor) -> Tensor:
 def unpack_scores(
     packed: NDArray[np.float32], following: Sequence[int], top: int
 ) -> tuple[TokenScore, ...]:
-    """The scores of `following`, each with the `top` likeliest tokens there."""
+    """The scores of `following`, each with the `top` likeliest tokens there, or all of fewer."""
     packed, likeliest = packed[: len(following)], packed.shape[1] // 2
+    top = min(top, likeliest)
     logprobs, ids = packed[:, 1 : 1 + top], packed[:, 1 + likeliest : 1 + likeliest + top]
     return tuple(token_scores(following, packed[:, 0], ids.astype(np.int32), logprobs))
 
