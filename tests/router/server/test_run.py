@@ -1,5 +1,6 @@
 """Where the server listens: ports, unix sockets, TLS; and what a connection may take."""
 
+import json
 import socket
 import ssl
 import stat
@@ -15,6 +16,7 @@ from starlette.routing import Route
 
 from edgewise import ConfigurationError, Router
 from edgewise.server.run import connections, sockets
+from edgewise.server.run import server as server_module
 from edgewise.server.settings import ServerSettings
 from edgewise.testing import ScriptedDevice, hangs_after
 from tests.support.certificates import Authority
@@ -213,6 +215,22 @@ def test_texts_that_run_when_the_server_stops_come_to_their_end() -> None:
                 break
         goes_on.set()
         assert reply.read().endswith(b"data: [DONE]\n\n")
+
+
+def test_a_stream_that_outlives_the_stop_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its last event, instead of a connection that breaks."""
+    monkeypatch.setattr(server_module, "_GRACE", 0.01)
+    device = ScriptedDevice("the answer", hangs_after(3))
+    with (
+        Router(device) as router,
+        running_app(text_app(router)) as server,
+        httpx2.stream("POST", f"{server.address}/stream", json={"prompt": "x"}) as reply,
+    ):
+        lines = reply.iter_lines()
+        assert next(lines).startswith("data: ")
+        server.stop()
+        *_, last, _ = lines
+    assert json.loads(last.removeprefix("data: "))["error"]["code"] == "stopping"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems cannot be told to")
