@@ -191,6 +191,34 @@ def test_requests_that_are_no_http_get_an_answer_and_no_traceback(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("path", [b"/v1/completions", b"/nowhere"])
+@pytest.mark.parametrize("early", [True, False])
+def test_a_body_that_is_no_http_gets_one_answer_and_no_traceback(
+    router: Router,
+    path: bytes,
+    early: bool,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """With its head, or after that was answered."""
+    head = (
+        b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n" % path
+    )
+    with running_server(router) as server:
+        port = int(server.address.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), 30) as connection:
+            connection.sendall(head + (b"zz\r\n" if early else b""))
+            answer = b"" if early or path != b"/nowhere" else connection.recv(4096)
+            if not early:
+                connection.sendall(b"zz\r\n")
+            while received := connection.recv(4096):
+                answer += received
+    assert answer.count(b"HTTP/1.1 4") == 1
+    assert capfd.readouterr() == ("", "")
+    assert not caplog.records
+
+
 def test_texts_that_run_when_the_server_stops_come_to_their_end() -> None:
     """And new connections are refused meanwhile."""
     hangs, goes_on = threading.Event(), threading.Event()

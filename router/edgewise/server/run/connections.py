@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 PATIENCE = 20.0  # seconds that a request's head may take to arrive
@@ -30,6 +31,16 @@ class BoundedConnection(H11Protocol):
         """See asyncio.Protocol."""
         self._stop_timer()
         super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """See uvicorn, which would fail where a request turns out to be invalid in its body."""
+        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            super().send_400_response(msg)
+        else:  # the head is answered
+            self.transport.close()
+        if self.cycle is not None:  # what the app still says is not sent
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
 
     def _await_head(self) -> None:
         self._head_timer = self.loop.call_later(PATIENCE, self.transport.close)
