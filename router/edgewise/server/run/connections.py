@@ -17,6 +17,7 @@ class BoundedConnection(H11Protocol):
     def connection_made(self, transport: Any) -> None:
         """See asyncio.Protocol."""
         super().connection_made(transport)
+        self.transport: Any = _UntilLost(transport)
         self._await_head()
 
     def data_received(self, data: bytes) -> None:
@@ -49,3 +50,19 @@ class BoundedConnection(H11Protocol):
         if self._head_timer:
             self._head_timer.cancel()
             self._head_timer = None
+
+
+class _UntilLost:
+    """A transport; nothing is written once the connection is lost, of which asyncio would warn each time."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def write(self, data: bytes) -> None:
+        """See asyncio.Transport."""
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        """All else is the transport's own."""
+        return getattr(self._transport, name)
