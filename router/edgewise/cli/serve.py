@@ -80,7 +80,7 @@ def _example(settings: "ServerSettings", address: str) -> str:
     command = ["curl", "-N"]
     if settings.unix_socket:
         command += ["--unix-socket", address]
-        address = "http://localhost"
+        address = f"{'https' if settings.certificate else 'http'}://localhost"
     if settings.certificate:
         command += ["--cacert", str(settings.certificate)]
     body = {"prompt": "Once upon a time", "stream": True}

@@ -82,6 +82,11 @@ def from_error(error: BaseException, names: Mapping[str, str] | None = None) -> 
     return HttpError(500, f"internal error ({type(error).__name__})", "server_error")
 
 
+def stopping() -> HttpError:
+    """For what the server still has to do when it stops."""
+    return HttpError(503, "the server is stopping", "server_error", code="stopping")
+
+
 def _invalid(message: str, names: Mapping[str, str]) -> HttpError:
     """The options of RequestOptions stand at the start of the messages about them."""
     found = re.match(r"(?:the |a )?([a-z_]+)", message)

@@ -9,11 +9,9 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from edgewise.server.errors import HttpError, from_error
+from edgewise.server.errors import HttpError, from_error, stopping
 
 log = logging.getLogger("edgewise")
-
-_STOPPING = HttpError(503, "the server is stopping", "server_error", code="stopping")
 
 
 class ErrorReplies:
@@ -35,7 +33,7 @@ class ErrorReplies:
             await self._app(scope, receive, watching)
         except asyncio.CancelledError:  # not for a disconnect, which is caught before
             if not started and scope["type"] == "http":
-                await error_response(_STOPPING)(scope, receive, send)
+                await error_response(stopping())(scope, receive, send)
             raise
         except ClientDisconnect:
             return  # in mid-body; nobody is there to be answered

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from edgewise.generation.stream import AsyncTextStream
 from edgewise.options import RequestOptions
-from edgewise.server.errors import from_error
+from edgewise.server.errors import from_error, stopping
 from edgewise.server.service import Service
 
 log = logging.getLogger("edgewise")
@@ -113,6 +113,11 @@ class _EventStream(Response):
         try:
             async for item in self._events:
                 await self._send(send, item if isinstance(item, bytes) else event(item))
+        except asyncio.CancelledError:
+            if self._started:  # not by a client that has gone: nothing is sent to it
+                await self._send(send, event(stopping().body(), self._error_name))
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            raise
         except Exception as error:
             if not self._started or isinstance(error, _StalledError):
                 raise

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -37,7 +38,7 @@ class Counting:
 def asked(address: str, path: str, missing: int = 0) -> Iterator[socket.socket]:
     """A connection on which a text was asked for; so many bytes of the body are still to come."""
     host, _, port = address.removeprefix("http://").partition(":")
-    body = json.dumps({"prompt": "x"}).encode()
+    body = json.dumps({"prompt": "x", "max_tokens": 1000}).encode()
     with socket.create_connection((host, int(port)), PATIENCE) as connection:
         connection.sendall(
             b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -75,6 +76,20 @@ def test_one_that_leaves_in_mid_body_is_no_error(caplog: pytest.LogCaptureFixtur
             pass
         httpx2.get(f"{server.address}/health")
     assert "a request failed" not in caplog.text
+
+
+def test_one_that_breaks_off_a_fast_stream_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """Though many chunks are written before the server learns of it."""
+    with (
+        Router(ScriptedDevice("the answer " * 100)) as router,
+        running_app(text_app(router)) as server,
+    ):
+        for _ in range(10):
+            with asked(server.address, "/stream") as connection:
+                connection.recv(100)
+                reset = struct.pack("ii", 1, 0)  # without a goodbye, for what is unread
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+    assert not caplog.records
 
 
 def test_one_that_waits_in_the_queue_leaves_it() -> None:

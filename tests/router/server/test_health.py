@@ -76,6 +76,14 @@ def test_health_is_503_while_the_model_is_not_on_the_device() -> None:
     assert "downloading" in reply.json()["error"]["message"]
 
 
+def test_health_is_200_where_the_cloud_answers_for_a_broken_model() -> None:
+    """As a text is."""
+    device = ScriptedDevice(availability=Availability.UNAVAILABLE)
+    with Router(device, cloud=ScriptedCloud("there")) as router, client(router) as asking:
+        assert asking.get("/health").status_code == 200
+        assert asking.post("/text", json={"prompt": "x"}).json()["text"] == "there"
+
+
 def test_a_router_that_prefers_the_cloud_loads_nothing() -> None:
     """Its memory is for other things until a text needs the model."""
     with (

@@ -1,5 +1,6 @@
 """Where the server listens: ports, unix sockets, TLS; and what a connection may take."""
 
+import json
 import socket
 import ssl
 import stat
@@ -15,6 +16,7 @@ from starlette.routing import Route
 
 from edgewise import ConfigurationError, Router
 from edgewise.server.run import connections, sockets
+from edgewise.server.run import server as server_module
 from edgewise.server.settings import ServerSettings
 from edgewise.testing import ScriptedDevice, hangs_after
 from tests.support.certificates import Authority
@@ -189,6 +191,34 @@ def test_requests_that_are_no_http_get_an_answer_and_no_traceback(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("path", [b"/v1/completions", b"/nowhere"])
+@pytest.mark.parametrize("early", [True, False])
+def test_a_body_that_is_no_http_gets_one_answer_and_no_traceback(
+    router: Router,
+    path: bytes,
+    early: bool,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """With its head, or after that was answered."""
+    head = (
+        b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n" % path
+    )
+    with running_server(router) as server:
+        port = int(server.address.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), 30) as connection:
+            connection.sendall(head + (b"zz\r\n" if early else b""))
+            answer = b"" if early or path != b"/nowhere" else connection.recv(4096)
+            if not early:
+                connection.sendall(b"zz\r\n")
+            while received := connection.recv(4096):
+                answer += received
+    assert answer.count(b"HTTP/1.1 4") == 1
+    assert capfd.readouterr() == ("", "")
+    assert not caplog.records
+
+
 def test_texts_that_run_when_the_server_stops_come_to_their_end() -> None:
     """And new connections are refused meanwhile."""
     hangs, goes_on = threading.Event(), threading.Event()
@@ -213,6 +243,22 @@ def test_texts_that_run_when_the_server_stops_come_to_their_end() -> None:
                 break
         goes_on.set()
         assert reply.read().endswith(b"data: [DONE]\n\n")
+
+
+def test_a_stream_that_outlives_the_stop_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its last event, instead of a connection that breaks."""
+    monkeypatch.setattr(server_module, "_GRACE", 0.01)
+    device = ScriptedDevice("the answer", hangs_after(3))
+    with (
+        Router(device) as router,
+        running_app(text_app(router)) as server,
+        httpx2.stream("POST", f"{server.address}/stream", json={"prompt": "x"}) as reply,
+    ):
+        lines = reply.iter_lines()
+        assert next(lines).startswith("data: ")
+        server.stop()
+        *_, last, _ = lines
+    assert json.loads(last.removeprefix("data: "))["error"]["code"] == "stopping"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems cannot be told to")

@@ -22,7 +22,7 @@ def test_other_machines_need_tls_and_a_token(host: str, given: dict) -> None:
     check_settings(ServerSettings(host=host, token="t", certificate=FILE, key=FILE))
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost", "LOCALHOST"])
 def test_this_machine_needs_neither(host: str) -> None:
     """Loopback addresses cannot be reached from elsewhere; nor can a unix socket."""
     check_settings(ServerSettings(host=host))

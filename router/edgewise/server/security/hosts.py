@@ -59,7 +59,7 @@ def host_name(host: str) -> str:
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach it."""
     try:
-        return host == "localhost" or ip_address(host).is_loopback
+        return host.lower() == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 
-from edgewise.policy.types import Mode
+from edgewise.policy.types import Availability, Mode
 from edgewise.router import Router
 from edgewise_edge import EdgewiseError
 
@@ -36,6 +36,8 @@ class ModelLoading:
     def problem(self) -> str:
         """Why no text can be answered yet; "" if one can be."""
         found = self._router.availability()
+        if found.status is Availability.UNAVAILABLE and self._router.cloud_source:
+            return ""  # a file is broken, but its vocabulary is here: the cloud answers
         if not found.status.usable:
             return f"the model is {found}"
         if found.loaded:

@@ -20,6 +20,16 @@ FETCH = """
     .then(reply => reply.text(), error => error.name)
 """
 
+# For these the browser sends no Origin.
+EMBED = """
+([kind, url]) => kind === "fetch" ? fetch(url, {mode: "no-cors"}).then(() => null) : new Promise(done => {
+    const element = document.createElement(kind)
+    element.onload = element.onerror = () => done(null)
+    element.src = url
+    document.body.append(element)
+})
+"""
+
 
 class Evil(BaseHTTPRequestHandler):
     """A page with a form that posts to our server."""
@@ -76,6 +86,16 @@ def test_a_cross_site_page_reads_no_model_names(page: Page, evil: str) -> None:
     assert page.evaluate(read, f"{URL}/v1/models") == "TypeError"
     until(lambda: seen, page)
     assert seen == [403]
+
+
+@pytest.mark.parametrize("kind", ["script", "img", "iframe", "fetch"])
+def test_what_a_cross_site_page_embeds_is_refused(page: Page, evil: str, kind: str) -> None:
+    """Its answer would be hidden from the page, but how it comes would tell something."""
+    page.goto(evil)
+    seen = statuses(page)
+    page.evaluate(EMBED, [kind, f"{URL}/v1/edgewise/device"])
+    until(lambda: seen, page)
+    assert set(seen) == {403}
 
 
 def test_a_cross_site_form_is_refused(page: Page, evil: str) -> None:

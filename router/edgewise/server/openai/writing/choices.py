@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from edgewise.generation.result import Generation, Score
 from edgewise.options import RequestOptions
-from edgewise.server.errors import HttpError, from_error
+from edgewise.server.errors import from_error, stopping
 from edgewise.server.openai.request.prompts import Prompt
 from edgewise.server.openai.writing.scores import PromptScores
 from edgewise.server.service import Service
@@ -103,7 +103,7 @@ async def _write_one(
             yield Piece(choice.index, chunk.text, chunk.logprobs)
         generation = stream.generation
     if generation.finish_reason is FinishReason.CANCELLED:  # not by the client, which still reads
-        raise HttpError(503, "the server is stopping", "server_error", code="unavailable")
+        raise stopping()
     yield Ended(choice.index, generation, score)
 
 
