@@ -37,7 +37,7 @@ soak: .venv/ready $(CLIENTS)  ## Faults for ten minutes, a cloud killed 400 time
 	EDGEWISE_SOAK=600 EDGEWISE_KILLS=200 XLA_FLAGS= $(BIN)/python -m pytest --timeout 3600 \
 		-m "soak or not soak" -s tests/end_to_end/handoff tests/end_to_end/cloud tests/end_to_end/privacy \
 		tests/end_to_end/delivery tests/router/delivery tests/end_to_end/clients \
-		tests/cloud/serving/engine tests/end_to_end/device/test_damaged_models.py tests/end_to_end/cli/test_demo.py
+		tests/cloud/serving/engine tests/cloud/serving/server tests/end_to_end/device/test_damaged_models.py tests/end_to_end/cli/test_demo.py
 
 check: .venv/ready  ## Format, lint, strict types, who imports whom, stubs that match the contract, workflows
 	$(BIN)/ruff format --check .
