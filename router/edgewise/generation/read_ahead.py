@@ -2,6 +2,7 @@
 
 import asyncio  # imported late: it takes 30 ms
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -9,6 +10,11 @@ from contextlib import suppress
 from edgewise.generation.result import Chunk
 
 _IN_A_ROW = 16  # chunks, without a turn for other tasks
+# LiteRT holds the GIL while it runs a step. So each time that the reader's thread wakes up, and after
+# each of its system calls, it waits for a step or more: it is woken seldom, and has a moment to pass
+# on the first chunk.
+_APART = 5e-3  # seconds from a wake-up of the reader to the next
+_FIRST = 1e-3  # seconds without a step after the first chunk
 _LOOK = 1.0  # seconds between two looks whether the reader's loop has ended
 
 
@@ -16,7 +22,8 @@ class ReadAhead:
     """The thread calls `fill`, the task of `loop` calls `get`; up to `ahead` chunks wait for it.
 
     Without it each chunk would take two switches of threads, one to ask for it and one to get it,
-    and the stream would stand still meanwhile: 90 µs for a token.
+    and the stream would stand still meanwhile: 90 µs for a token. Chunks that follow each other
+    within 5 ms may arrive together.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, ahead: int) -> None:
@@ -28,6 +35,7 @@ class ReadAhead:
         self._arrived = asyncio.Event()
         self._ended = asyncio.Event()
         self._in_a_row = 0  # chunks that were there already when they were asked for
+        self._woken = 0.0  # when the reader was, by the loop's clock
         self.delivered = False  # the reader has had a chunk
 
     def fill(self, chunks: Iterator[Chunk]) -> None:
@@ -53,10 +61,7 @@ class ReadAhead:
             await asyncio.sleep(0)
         while not self._items:
             self._in_a_row = 0
-            self._arrived.clear()
-            self._waiting = True
-            if not self._items:  # else it came just before
-                await self._arrived.wait()
+            await self._arrival()
         item = self._items.popleft()
         if not self._room.is_set() and len(self._items) <= self._limit // 2:
             self._room.set()
@@ -66,6 +71,17 @@ class ReadAhead:
             raise item
         self.delivered = True
         return item
+
+    async def _arrival(self) -> None:
+        """Wait until there is something, or for the rest of the time until the next wake-up."""
+        if (rest := self._woken + _APART - self._loop.time()) > 0:
+            await asyncio.sleep(rest)
+            return
+        self._arrived.clear()
+        self._waiting = True
+        if not self._items:  # else it came just before
+            await self._arrived.wait()
+        self._woken = self._loop.time()
 
     def close(self) -> None:
         """Read no further. From any thread."""
@@ -81,6 +97,8 @@ class ReadAhead:
         if self._waiting:
             self._waiting = False
             self._tell(self._arrived.set)
+            if not self.delivered:
+                time.sleep(_FIRST)
 
     def _await_room(self) -> None:
         self._room.clear()

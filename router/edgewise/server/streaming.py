@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from edgewise.generation.stream import AsyncTextStream
 from edgewise.options import RequestOptions
+from edgewise.server.batches import together
 from edgewise.server.errors import from_error, stopping
 from edgewise.server.service import Service
 
@@ -111,8 +112,11 @@ class _EventStream(Response):
 
     async def _send_events(self, send: Send) -> None:
         try:
-            async for item in self._events:
-                await self._send(send, item if isinstance(item, bytes) else event(item))
+            async with aclosing(together(self._events)) as batches:
+                async for items in batches:
+                    # Each send is a system call and more: it costs as much as ten events.
+                    told = (item if isinstance(item, bytes) else event(item) for item in items)
+                    await self._send(send, b"".join(told))
         except asyncio.CancelledError:
             if self._started:  # not by a client that has gone: nothing is sent to it
                 await self._send(send, event(stopping().body(), self._error_name))
@@ -121,10 +125,10 @@ class _EventStream(Response):
         except Exception as error:
             if not self._started or isinstance(error, _StalledError):
                 raise
-            told = from_error(error)
-            if told.status >= 500:
+            answer = from_error(error)
+            if answer.status >= 500:
                 log.warning("a stream failed: %s", type(error.__cause__ or error).__name__)
-            await self._send(send, event(told.body(), self._error_name))
+            await self._send(send, event(answer.body(), self._error_name))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _comment(self, send: Send) -> None:
