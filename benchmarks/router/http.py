@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,7 +53,7 @@ def routed(router: Router) -> Times:
     return _times(started, moments, len(stream.generation.token_ids))
 
 
-def completion(port: int) -> Times | Refused:
+def completion(to: http.client.HTTPConnection) -> Times | Refused:
     """An answer of `edgewise serve`, as OpenAI's clients ask for one."""
     body = {
         "prompt": PROMPT,
@@ -62,26 +62,32 @@ def completion(port: int) -> Times | Refused:
         "stream": True,
         "stream_options": {"include_usage": True},
     }
-    return _asked(port, "/v1/completions", body, lambda last: last["usage"]["completion_tokens"])
+    return _asked(to, "/v1/completions", body, lambda last: last["usage"]["completion_tokens"])
 
 
-def llama_completion(port: int) -> Times | Refused:
+def llama_completion(to: http.client.HTTPConnection) -> Times | Refused:
     """An answer of llama.cpp's server, in its own words, which cost it least."""
     body = {"prompt": PROMPT, "n_predict": TOKENS, "temperature": 0, "samplers": ["top_k"]}
     body |= {"top_k": 1, "ignore_eos": True, "cache_prompt": False, "stream": True}
-    return _asked(port, "/completion", body, lambda last: int(last["tokens_predicted"]))
+    return _asked(to, "/completion", body, lambda last: int(last["tokens_predicted"]))
+
+
+def connection(port: int) -> http.client.HTTPConnection:
+    """It connects with the first request, and stays for the next."""
+    return http.client.HTTPConnection(HOST, port, timeout=TIMEOUT)
 
 
 def _asked(
-    port: int, path: str, body: Mapping[str, Any], count: Callable[[Any], int]
+    to: http.client.HTTPConnection,
+    path: str,
+    body: Mapping[str, Any],
+    count: Callable[[Any], int],
 ) -> Times | Refused:
-    connection = http.client.HTTPConnection(HOST, port, timeout=TIMEOUT)
     started = time.perf_counter()
-    connection.request("POST", path, json.dumps(body), {"content-type": "application/json"})
-    answer = connection.getresponse()
+    to.request("POST", path, json.dumps(body), {"content-type": "application/json"})
+    answer = to.getresponse()
     if answer.status != http.HTTPStatus.OK:
         told = answer.read()
-        connection.close()
         if answer.status == http.HTTPStatus.TOO_MANY_REQUESTS:
             return Refused(answer.status)
         raise RuntimeError(f"{answer.status}: {told!r}")
@@ -89,7 +95,6 @@ def _asked(
     for line in _data_lines(answer):
         moments.append(time.perf_counter())
         last = line
-    connection.close()
     return _times(started, moments, count(json.loads(last)))
 
 
@@ -123,15 +128,10 @@ def served(*command: object, path: str = "/health") -> Iterator[int]:
 def _wait_until_healthy(child: subprocess.Popen[bytes], port: int, path: str) -> None:
     limit = time.monotonic() + TIMEOUT
     while time.monotonic() < limit and child.poll() is None:
-        connection = http.client.HTTPConnection(HOST, port, timeout=TIMEOUT)
-        try:
-            connection.request("GET", path)
-            if connection.getresponse().status == http.HTTPStatus.OK:
+        with suppress(OSError), closing(connection(port)) as to:
+            to.request("GET", path)
+            if to.getresponse().status == http.HTTPStatus.OK:
                 return
-        except OSError:
-            pass
-        finally:
-            connection.close()
         time.sleep(0.05)
     raise RuntimeError(f"{child.args!r} does not answer")
 
@@ -140,7 +140,7 @@ def at_once(port: int) -> dict[str, float]:
     """STREAMS completions asked for at the same moment."""
     started = time.perf_counter()
     with ThreadPoolExecutor(STREAMS) as pool:
-        answers = list(pool.map(lambda _: completion(port), range(STREAMS)))
+        answers = list(pool.map(lambda _: completion(connection(port)), range(STREAMS)))
     elapsed = time.perf_counter() - started
     times = [answer for answer in answers if isinstance(answer, Times)]
     return {
@@ -165,12 +165,13 @@ def main() -> None:
             model = PEERS[0].path(work)
             command = (work / LLAMA_SERVER, "--model", PEERS[1].path(work), "--host", HOST)
             threads = ("--threads", THREADS, "--threads-batch", THREADS, "--verbosity", 0)
-            llama = stack.enter_context(served(*command, *threads))
+            llama = connection(stack.enter_context(served(*command, *threads)))
             runs["llama.cpp's server"] = lambda: llama_completion(llama)
         router = stack.enter_context(Router(model, latency=LatencyLog()))  # type: ignore[arg-type]
         serve = (PROGRAM, "serve", "--model", model)
         port = stack.enter_context(served(*serve))
-        runs |= {"router": lambda: routed(router), "HTTP": lambda: completion(port)}
+        kept = connection(port)
+        runs |= {"router": lambda: routed(router), "HTTP": lambda: completion(kept)}
         found = in_turn(runs, options.rounds)
         first = medians({name: [each.first * 1e3 for each in found[name]] for name in found})  # type: ignore[union-attr]
         token = medians({name: [each.token * 1e6 for each in found[name]] for name in found})  # type: ignore[union-attr]
