@@ -10,9 +10,9 @@ from starlette.middleware import Middleware
 
 from edgewise.router import Router
 from edgewise.server import page
+from edgewise.server.messages.replies import ErrorReplies, not_found
 from edgewise.server.native import device, generate, health, metrics, route
 from edgewise.server.openai import chat, completions, models, responses
-from edgewise.server.replies import ErrorReplies, not_found
 from edgewise.server.security.content_types import ContentTypeCheck
 from edgewise.server.security.hosts import HostCheck
 from edgewise.server.security.origins import OriginCheck

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from edgewise.server.batches import together
+from edgewise.server.messages.batches import together
 
 
 async def numbers(*groups: int, error: Exception | None = None) -> AsyncIterator[int]:
@@ -41,15 +41,15 @@ def test_more_than_fit_are_several_batches() -> None:
 
 def test_error_comes_after_the_items_before_it() -> None:
     """Nothing is lost."""
+    seen: list[int] = []
 
-    async def read() -> list[int]:
-        seen: list[int] = []
-        with pytest.raises(ValueError, match="broken"):
-            async for batch in together(numbers(2, error=ValueError("broken"))):
-                seen += batch
-        return seen
+    async def read() -> None:
+        async for batch in together(numbers(2, error=ValueError("broken"))):
+            seen.extend(batch)
 
-    assert asyncio.run(read()) == [0, 1]
+    with pytest.raises(ValueError, match="broken"):
+        asyncio.run(read())
+    assert seen == [0, 1]
 
 
 def test_leaving_it_ends_the_reading() -> None:

@@ -10,11 +10,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from edgewise import Router
-from edgewise.server import streaming
 from edgewise.server.errors import HttpError
+from edgewise.server.messages import streaming
+from edgewise.server.messages.streaming import event, event_stream, generation
 from edgewise.server.service import Service
 from edgewise.server.settings import ServerSettings
-from edgewise.server.streaming import event, event_stream, generation
 from edgewise.testing import ScriptedDevice, hangs_after
 from tests.support.http.texts import client
 

@@ -13,11 +13,11 @@ from starlette.testclient import TestClient
 
 from edgewise import Router
 from edgewise.server.app import create_app
-from edgewise.server.body import read_body
-from edgewise.server.extension import edgewise_object
-from edgewise.server.headers import request_options
+from edgewise.server.messages.body import read_body
+from edgewise.server.messages.extension import edgewise_object
+from edgewise.server.messages.headers import request_options
+from edgewise.server.messages.streaming import DONE, event_stream, generation
 from edgewise.server.settings import ServerSettings
-from edgewise.server.streaming import DONE, event_stream, generation
 
 
 class TextRequest(msgspec.Struct):

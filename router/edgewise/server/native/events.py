@@ -10,7 +10,7 @@ from typing import Any
 from edgewise.generation.result import Chunk, Generation, decision_dict
 from edgewise.generation.stream import AsyncTextStream
 from edgewise.policy.types import Decision, Source
-from edgewise.server.streaming import event
+from edgewise.server.messages.streaming import event
 
 _LOOK = 0.05  # seconds between two looks at the decision while no text comes
 

@@ -10,13 +10,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from edgewise.options import RequestOptions
-from edgewise.server.body import read_body
-from edgewise.server.headers import request_options
+from edgewise.server.messages.body import read_body
+from edgewise.server.messages.headers import request_options
+from edgewise.server.messages.streaming import event, event_stream, generation
 from edgewise.server.native.events import events_of
 from edgewise.server.native.fields import ChangeBody, GenerateBody
 from edgewise.server.native.running import Running, WhatIf, find, registered
 from edgewise.server.service import Service
-from edgewise.server.streaming import event, event_stream, generation
 
 
 async def generate(request: Request) -> Response:

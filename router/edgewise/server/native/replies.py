@@ -4,7 +4,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from edgewise.server.streaming import encode
+from edgewise.server.messages.streaming import encode
 
 
 def json_response(content: dict[str, Any]) -> Response:

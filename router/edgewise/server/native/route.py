@@ -6,8 +6,8 @@ from starlette.routing import Route
 
 from edgewise.errors import NoSourceError
 from edgewise.generation.result import decision_dict, refusal_dict
-from edgewise.server.body import read_body
-from edgewise.server.headers import request_options
+from edgewise.server.messages.body import read_body
+from edgewise.server.messages.headers import request_options
 from edgewise.server.native.fields import RouteBody
 from edgewise.server.native.replies import json_response
 from edgewise.server.native.running import WhatIf

@@ -10,9 +10,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edgewise.errors import ConfigurationError
+from edgewise.server.messages.streaming import STALLED
 from edgewise.server.security.hosts import is_any
 from edgewise.server.settings import ServerSettings
-from edgewise.server.streaming import STALLED
 from edgewise_edge.checks import shown
 
 

@@ -5,12 +5,12 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
+from edgewise.server.messages.streaming import DONE
 from edgewise.server.openai.reply.envelope import Envelope, finish_reason, usage
 from edgewise.server.openai.reply.ours import edgewise_of
 from edgewise.server.openai.reply.token_logprobs import token_logprobs
 from edgewise.server.openai.writing.choices import Ended, Event, Piece
 from edgewise.server.openai.writing.written import Written
-from edgewise.server.streaming import DONE
 from edgewise_edge import Tokenizer
 from edgewise_edge.decoding.logprobs import TokenScore
 

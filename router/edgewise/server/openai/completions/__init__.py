@@ -4,8 +4,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from edgewise.server.body import read_body
-from edgewise.server.headers import request_options
+from edgewise.server.messages.body import read_body
+from edgewise.server.messages.headers import request_options
+from edgewise.server.messages.streaming import event_stream
 from edgewise.server.openai.completions.plan import make_plan
 from edgewise.server.openai.completions.reply import chunks, reply
 from edgewise.server.openai.completions.request import CompletionRequest
@@ -14,7 +15,6 @@ from edgewise.server.openai.reply.envelope import Envelope, json_response
 from edgewise.server.openai.writing.choices import write
 from edgewise.server.openai.writing.written import collect
 from edgewise.server.service import Service
-from edgewise.server.streaming import event_stream
 
 
 async def create_completion(request: Request) -> Response:

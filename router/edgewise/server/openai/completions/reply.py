@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
+from edgewise.server.messages.streaming import DONE
 from edgewise.server.openai.completions.choice import ChoiceWriter
 from edgewise.server.openai.completions.plan import Plan
 from edgewise.server.openai.reply.envelope import Envelope, usage
@@ -11,7 +12,6 @@ from edgewise.server.openai.reply.ours import edgewise_of
 from edgewise.server.openai.reply.tokens import LOWEST
 from edgewise.server.openai.writing.choices import Ended, Event
 from edgewise.server.openai.writing.written import Written
-from edgewise.server.streaming import DONE
 
 _KIND = "text_completion"
 

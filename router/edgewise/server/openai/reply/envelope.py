@@ -7,8 +7,8 @@ from typing import Any
 
 from starlette.responses import Response
 
+from edgewise.server.messages.streaming import encode
 from edgewise.server.openai.writing.choices import Ended
-from edgewise.server.streaming import encode
 from edgewise_edge import Manifest
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgewise.generation.result import Score, decision_dict
-from edgewise.server.extension import edgewise_object
+from edgewise.server.messages.extension import edgewise_object
 from edgewise.server.openai.writing.choices import Ended
 
 

@@ -5,8 +5,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from edgewise.options import RequestOptions
-from edgewise.server.body import read_body
-from edgewise.server.headers import request_options
+from edgewise.server.messages.body import read_body
+from edgewise.server.messages.headers import request_options
+from edgewise.server.messages.streaming import event_stream
 from edgewise.server.openai.models import require_model
 from edgewise.server.openai.reply.envelope import json_response
 from edgewise.server.openai.reply.token_logprobs import token_logprobs
@@ -18,7 +19,6 @@ from edgewise.server.openai.responses.request import ResponsesRequest
 from edgewise.server.openai.writing.choices import Choice, write
 from edgewise.server.openai.writing.written import collect
 from edgewise.server.service import Service
-from edgewise.server.streaming import event_stream
 
 
 async def create_response(request: Request) -> Response:

@@ -6,10 +6,10 @@ from itertools import count
 from typing import Any
 
 from edgewise.server.errors import HttpError
+from edgewise.server.messages.streaming import event as named_event
 from edgewise.server.openai.reply.token_logprobs import token_logprobs
 from edgewise.server.openai.responses.reply import ResponseObject, output_text, status_of
 from edgewise.server.openai.writing.choices import Ended, Event, Piece
-from edgewise.server.streaming import event as named_event
 from edgewise_edge import Tokenizer
 
 

@@ -11,10 +11,10 @@ from typing import TypeAlias
 from edgewise.generation.result import Generation, Score
 from edgewise.options import RequestOptions
 from edgewise.server.errors import from_error, stopping
+from edgewise.server.messages.streaming import remaining
 from edgewise.server.openai.request.prompts import Prompt
 from edgewise.server.openai.writing.scores import PromptScores
 from edgewise.server.service import Service
-from edgewise.server.streaming import remaining
 from edgewise_edge import EdgewiseError, FinishReason
 from edgewise_edge.decoding.logprobs import TokenScore
 

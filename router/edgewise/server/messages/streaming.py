@@ -13,8 +13,8 @@ from starlette.types import Receive, Scope, Send
 
 from edgewise.generation.stream import AsyncTextStream
 from edgewise.options import RequestOptions
-from edgewise.server.batches import together
 from edgewise.server.errors import from_error, stopping
+from edgewise.server.messages.batches import together
 from edgewise.server.service import Service
 
 log = logging.getLogger("edgewise")

@@ -1,0 +1,1 @@
+"""Requests in, replies and streams out: what all endpoints share."""
