@@ -70,6 +70,7 @@ docs: .venv/ready  ## Make the API reference in build/docs
 
 bench: .venv/ready  ## Run the benchmarks of the router
 	$(BIN)/python -m benchmarks.router.overhead
+	$(BIN)/python -m benchmarks.router.http
 	$(BIN)/python -m benchmarks.router.predictions
 	$(BIN)/python -m benchmarks.router.handoff
 	$(BIN)/python -m benchmarks.simulator --seeds 10

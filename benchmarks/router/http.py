@@ -4,8 +4,7 @@ The router in this process and a server in another one generate the same tokens 
 the differences of the medians are what HTTP, the other process and its client cost. Then 32 streams
 are asked for at once, at a server that runs 8 and lets 32 wait, and at one that lets 8 wait.
 
-With --work, a folder that `make bench-edge` and `make bench-cloud` filled, the model is GPT-2 small in
-8 bit, and llama.cpp's own server is asked too.
+With --work, a folder that `make bench-edge` filled, the model is GPT-2 small in 8 bit.
 """
 
 import http.client
@@ -19,13 +18,13 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.cloud.servers import LLAMA_SERVER, free_port
+from benchmarks.cloud.servers import free_port
 from benchmarks.measure import arguments, in_turn, medians, show
-from benchmarks.peers.runtimes import PEERS
-from benchmarks.peers.workspace import THREADS, checkpoint
+from benchmarks.peers.runtimes import OURS
+from benchmarks.peers.workspace import checkpoint
 from edgewise import LatencyLog, Router
 
-PROMPT, TOKENS, STREAMS = "Once upon a time", 100, 32
+PROMPT, TOKENS, STREAMS = [100, 200, 300, 400, 500], 100, 32  # token ids
 HOST, TIMEOUT = "127.0.0.1", 60.0
 PROGRAM = Path(sys.executable).with_name("edgewise")
 
@@ -63,13 +62,6 @@ def completion(to: http.client.HTTPConnection) -> Times | Refused:
         "stream_options": {"include_usage": True},
     }
     return _asked(to, "/v1/completions", body, lambda last: last["usage"]["completion_tokens"])
-
-
-def llama_completion(to: http.client.HTTPConnection) -> Times | Refused:
-    """An answer of llama.cpp's server, in its own words, which cost it least."""
-    body = {"prompt": PROMPT, "n_predict": TOKENS, "temperature": 0, "samplers": ["top_k"]}
-    body |= {"top_k": 1, "ignore_eos": True, "cache_prompt": False, "stream": True}
-    return _asked(to, "/completion", body, lambda last: int(last["tokens_predicted"]))
 
 
 def connection(port: int) -> http.client.HTTPConnection:
@@ -159,14 +151,8 @@ def main() -> None:
         runs: dict[str, Callable[[], Times | Refused]] = {}
         if options.work:
             work = options.work.resolve()
-            source = checkpoint(work)
-            for peer in (PEERS[0], PEERS[1]):
-                peer.make(work, source)
-            model = PEERS[0].path(work)
-            command = (work / LLAMA_SERVER, "--model", PEERS[1].path(work), "--host", HOST)
-            threads = ("--threads", THREADS, "--threads-batch", THREADS, "--verbosity", 0)
-            llama = connection(stack.enter_context(served(*command, *threads)))
-            runs["llama.cpp's server"] = lambda: llama_completion(llama)
+            OURS[8].make(work, checkpoint(work))
+            model = OURS[8].path(work)
         router = stack.enter_context(Router(model, latency=LatencyLog()))  # type: ignore[arg-type]
         serve = (PROGRAM, "serve", "--model", model)
         port = stack.enter_context(served(*serve))
