@@ -71,6 +71,7 @@ def assert_updates(shown: str) -> None:
 def test_demo_shows_every_decision(capsys: pytest.CaptureFixture[str]) -> None:
     """With a cloud that need not import TensorFlow."""
     caches = os.environ["XDG_CACHE_HOME"]
+    others = psutil.Process().children()  # servers that other tests share
     assert main(STAND_IN) == 0
     shown = capsys.readouterr()
     assert_every_decision(shown.out)
@@ -78,7 +79,7 @@ def test_demo_shows_every_decision(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown.err == ""
     assert os.environ["XDG_CACHE_HOME"] == caches
     assert not Path(os.environ["EDGEWISE_STORE"]).exists()
-    assert not psutil.Process().children()
+    assert set(psutil.Process().children()) <= set(others)
 
 
 @pytest.mark.soak
