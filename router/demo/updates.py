@@ -146,13 +146,14 @@ class StatusProgress:
     """A Progress of `edgewise-cloud` that is shown by `status`, or where output is piped in lines."""
 
     def __init__(self, status: Status) -> None:
-        self._status, self._said = status, time.monotonic()
+        self._status, self._started = status, time.monotonic()
+        self._said = self._started
 
     def step(self, text: str) -> None:
         """See Progress. Not a line for each step, if they take no time."""
-        line = f"The publisher: {escape(text)}"
-        self._status.update(line)
         now = time.monotonic()
+        line = f"The publisher, after {now - self._started:.0f} s: {escape(text)}"
+        self._status.update(line)
         if not console.is_interactive and now - self._said >= SIGN_OF_LIFE:
             console.print(line)
             self._said = now
