@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from edgewise_edge.errors import CacheMemoryError
 from edgewise_edge.memory import available_memory
-from edgewise_edge.runtime.kv_cache import KVCache, bytes_per_token
+from edgewise_edge.runtime.kv_cache import KVCache
 from edgewise_edge.runtime.prefix_index import PrefixIndex
 from edgewise_edge.runtime.session import Runtime, Session
 
@@ -35,7 +35,7 @@ class PrefixCache:
         self.available = available
         self._runtime = runtime
         self._limit = limit
-        self._token_bytes = bytes_per_token(runtime.architecture)
+        self._token_bytes = runtime.bytes_per_token
         self._index = PrefixIndex()
         self._released: deque[Session] = deque()  # not in the index yet
         self._lock = threading.Lock()
