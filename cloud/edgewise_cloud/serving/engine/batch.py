@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from edgewise_cloud.console import SILENT, Progress
 from edgewise_cloud.serving.engine.slots import Slot, SlotCopy, Slots
-from edgewise_cloud.serving.model.layout import SCORE_CHUNK
 from edgewise_cloud.serving.model.interface import Programs
+from edgewise_cloud.serving.model.layout import SCORE_CHUNK
 from edgewise_cloud.serving.model.packed_scores import unpack_scores
 from edgewise_cloud.serving.model.warm_up import warm_up
 from edgewise_edge.decoding.generate import TokenRequest

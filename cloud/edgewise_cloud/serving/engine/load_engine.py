@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from edgewise_cloud.console import SILENT, Progress
 from edgewise_cloud.keras_models.find import find_checkpoint
 from edgewise_cloud.keras_models.import_tensorflow import import_tensorflow
-from edgewise_cloud.serving.engine.load_litert import load_litert_model
 from edgewise_cloud.serving.engine.settings import EngineKind, EngineSettings
 from edgewise_cloud.serving.engine.slot_memory import require_slot_memory
 
@@ -39,6 +38,8 @@ def load_model(
     if folder:
         require_slot_memory([folder], settings)
     if settings.kind == EngineKind.LITERT:
+        from edgewise_cloud.serving.engine.load_litert import load_litert_model
+
         return load_litert_model(checkpoint, settings.slots, progress)
     import_tensorflow(progress)
     from edgewise_cloud.keras_models.checkpoint import weights

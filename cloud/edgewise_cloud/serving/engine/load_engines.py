@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, TypeAlias
 from edgewise_cloud.console import Progress
 from edgewise_cloud.errors import ServeError
 from edgewise_cloud.keras_models.find import find_checkpoint, find_tokenizer
-from edgewise_cloud.serving.engine.load_litert import require_kernel
 from edgewise_cloud.serving.engine.settings import EngineKind, EngineSettings
 from edgewise_cloud.serving.engine.slot_memory import require_slot_memory
 
@@ -28,6 +27,8 @@ def check_models(checkpoints: Sequence[str], settings: EngineSettings) -> None:
     """
     folders = [find_checkpoint(checkpoint) for checkpoint in checkpoints]
     if settings.kind == EngineKind.LITERT:
+        from edgewise_cloud.serving.litert.kernel import require_kernel
+
         require_kernel()
     if len(folders) > 1:
         require_slot_memory([folder for folder in folders if folder], settings)

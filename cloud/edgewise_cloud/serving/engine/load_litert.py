@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from edgewise_cloud.console import Progress
 from edgewise_cloud.errors import ServeError
+from edgewise_cloud.serving.litert.kernel import require_kernel
 from edgewise_cloud.serving.litert.prepare import PreparedModel, prepared
 from edgewise_edge.decoding.tokenizer import Tokenizer
 from edgewise_edge.errors import EdgeError
@@ -24,10 +25,14 @@ log = logging.getLogger("edgewise_cloud.serving.engine")
 def load_litert_model(
     checkpoint: str, slots: int, progress: Progress
 ) -> "tuple[ServedModel, Programs]":
-    """The model of `checkpoint` in 8 bits, and its programs. Raises CheckpointError and ServeError."""
+    """The model of `checkpoint` in 8 bits, and its programs.
+
+    Raises CheckpointError, ConversionError and ServeError.
+    """
     from edgewise_cloud.serving.engine.request import ServedModel
     from edgewise_cloud.serving.litert.programs import LiteRTPrograms
 
+    require_kernel()
     with prepared(checkpoint, progress) as model:
         progress.step(f"loading {checkpoint}")
         try:

@@ -80,9 +80,7 @@ class LiteRTPrograms:
         rows = self._lengths[target] = self._lengths[source]
         self._caches[:, target, :rows] = self._caches[:, source, :rows]
 
-    def _run_chunk(
-        self, signature: str, slot: int, position: int, **inputs: list[int]
-    ) -> Arrays:
+    def _run_chunk(self, signature: str, slot: int, position: int, **inputs: list[int]) -> Arrays:
         """A step over tokens of one slot. Padding past the context window is left out."""
         end = min(position + len(inputs["tokens"]), self._shape.context_window)
         self._wrote(slot, end)
@@ -96,7 +94,7 @@ class LiteRTPrograms:
     def _rows(self, rows: int) -> _Bound:
         def make() -> _Bound:
             logits = aligned((rows, self._shape.vocabulary_size), np.float32)
-            return self._bind(ROWS, rows, self._caches[:, :rows], {}, {"logits": logits})
+            return self._bind(fused(ROWS), rows, self._caches[:, :rows], {}, {"logits": logits})
 
         return self._kept((ROWS, 0, rows), make)
 
