@@ -34,7 +34,11 @@ def main() -> None:
         "builtin": load(options.model, options.threads, fused=False),
         "kernel": load(options.model, options.threads, fused=True),
     }
-    head = ["ms", *(f"first {n}" for n, _ in CASES), *(f"token {n}+{options.tokens}" for n, _ in CASES)]
+    head = [
+        "ms",
+        *(f"first {n}" for n, _ in CASES),
+        *(f"token {n}+{options.tokens}" for n, _ in CASES),
+    ]
     times = {
         (name, prompt): answer(runtime, prompt, options.tokens)
         for prompt, _ in CASES

@@ -58,9 +58,7 @@ def float32_tflite(
 class StepGraph(tf.Module):  # type: ignore[misc]  # TensorFlow ships no types
     """The step over one model's weights."""
 
-    def __init__(
-        self, weights: dict[str, np.ndarray], shape: Architecture, *, fused: bool
-    ) -> None:
+    def __init__(self, weights: dict[str, np.ndarray], shape: Architecture, *, fused: bool) -> None:
         super().__init__()
         self.fused = fused
         self._shape = shape

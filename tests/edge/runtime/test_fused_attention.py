@@ -93,9 +93,7 @@ def test_a_cached_prefix_changes_nothing(folder: Path, fused: Runtime) -> None:
     """Requests that go on from earlier ones, or part from them, or come back."""
     manifest = Manifest.read(folder)
     tokenizer = load_tokenizer(folder, manifest)
-    with_cache, without = (
-        DeviceModel(manifest, tokenizer, fused, memory) for memory in (2**20, 0)
-    )
+    with_cache, without = (DeviceModel(manifest, tokenizer, fused, memory) for memory in (2**20, 0))
     for text in (TOKENS[:70], TOKENS[:100], [*TOKENS[:40], 7, 8], TOKENS[:100]):
         request = token_request(text, 12, temperature=0)
         assert list(with_cache.stream_tokens(request)) == list(without.stream_tokens(request))
