@@ -59,8 +59,8 @@ def load(folder: Path, threads: int, *, fused: bool) -> Runtime:
     with attention_ops(threads) as ops:
         if not ops:
             sys.exit("the attention kernel is not installed here")
-        ops = ops if fused else ()
-        return Runtime(CompiledBackend(folder / MODEL_FILE, threads, None, ops), shape)
+        backend = CompiledBackend(folder / MODEL_FILE, threads, None, ops if fused else ())
+        return Runtime(backend, shape)
 
 
 def answer(runtime: Runtime, prompt: int, tokens: int) -> Callable[[], Times]:
