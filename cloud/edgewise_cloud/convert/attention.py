@@ -6,6 +6,7 @@ from edgewise_edge.runtime.signatures import ATTENTION
 
 NewAndCached = tuple[tf.Tensor, tf.Tensor]  # rows of the new tokens, rows of the cached ones
 
+
 def attend(
     query: tf.Tensor, keys: NewAndCached, values: NewAndCached, mask: tf.Tensor
 ) -> tf.Tensor:

@@ -67,9 +67,7 @@ class BuiltinAttention:
         bound.mask[:, length : length + position] = 0
         return bound
 
-    def _bind(
-        self, signature: str, buffers: StepBuffers, cache: KVCache, rows: int
-    ) -> BoundStep:
+    def _bind(self, signature: str, buffers: StepBuffers, cache: KVCache, rows: int) -> BoundStep:
         """`signature` on the first `rows` rows of `cache`, all masked."""
         mask = aligned((buffers.length, buffers.length + rows), np.float32)
         mask[:] = MASKED
