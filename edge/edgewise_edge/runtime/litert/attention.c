@@ -3,7 +3,8 @@
    It takes qkv [T, 3 width] (float32: query, key and value of T new tokens, the query scaled), keys and
    values [C, heads, head size] (float16), and positions [T] (int32, ascending). It writes the new rows
    into the caches, at their positions, and returns attended [T, width] (float32): each token attends to
-   the rows up to its own. Head sizes are multiples of 16. */
+   the rows up to its own. Head sizes are multiples of 16. Where keys and values are [slots, C, heads, head
+   size], each token has a cache of its own, the first one the first, and positions are in any order. */
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -38,7 +39,12 @@ typedef struct Kernel {
 static void take_pieces(Kernel *kernel, Scratch *own) {
   const Job *job = &kernel->job;
   const int single = job->tokens == 1, all = single ? job->positions[0] + 1 : job->tokens;
+  const int apart = !single && job->apart;
   for (int piece; (piece = atomic_fetch_add(&kernel->next, 1)) < kernel->pieces;) {
+    if (apart) {
+      attend_to_own_rows(job, piece, own);
+      continue;
+    }
     const int first = (single ? piece : piece / job->heads) * BLOCK;
     const int end = all - first < BLOCK ? all : first + BLOCK;
     if (single) attend_to_rows(job, kernel->query, first, end, own);
@@ -86,13 +92,8 @@ static void share(Kernel *kernel, int pieces) {
 static void attend_once(Kernel *kernel) {
   const Job *job = &kernel->job;
   const int size = job->size;
-  for (int d = 0; d < job->width; d += 16)
-    for (int i = 0; i < 16; i++) kernel->query[d + i] = SCALE * job->qkv[d + i % 8 * 2 + i / 8];
-  for (int thread = 0; thread < kernel->threads; thread++) {
-    Scratch *own = &kernel->own[thread];
-    for (int head = 0; head < job->heads; head++) own->most[head] = LEAST, own->total[head] = 0;
-    memset(own->attended, 0, sizeof(float) * job->width);
-  }
+  order_query(job, 0, kernel->query);
+  for (int thread = 0; thread < kernel->threads; thread++) start_rows(job, &kernel->own[thread]);
   share(kernel, job->positions[0] / BLOCK + 1);
   for (int head = 0; head < job->heads; head++) {
     float most = LEAST, total = 0, part[MOST_THREADS];
@@ -150,7 +151,7 @@ static float *floats(size_t count) {
 
 static int make_room(Kernel *kernel, int heads, int size) {
   const int width = heads * size, most = heads > BLOCK ? heads : BLOCK;
-  const int counts[PARTS] = {most, most, most * size, most * BLOCK, BLOCK * size, BLOCK * size};
+  const int counts[PARTS] = {most, most, most * size, most * BLOCK, most * size, BLOCK * size};
   if (kernel->job.heads == heads && kernel->job.size == size) return OK;
   free_floats(kernel);
   int complete = (kernel->query = floats(width)) != NULL;
@@ -184,8 +185,9 @@ static int destroy(void *data) { return edgewise_attention_release(data), OK; }
 static int layouts(void *data, size_t inputs, const Layout *in, size_t outputs, Layout *out) {
   for (size_t i = 0; i < outputs; i++) out[i] = (Layout){0};
   if (inputs != 4 || outputs != 1) return INVALID_ARGUMENT;
-  const int32_t *qkv = in[0].dimensions, *keys = in[1].dimensions, *values = in[2].dimensions;
-  if (in[0].rank != 2 || in[1].rank != 3 || in[2].rank != 3 || in[3].rank != 1 ||
+  const int many = in[1].rank == 4; /* a cache for each token */
+  const int32_t *qkv = in[0].dimensions, *keys = in[1].dimensions + many, *values = in[2].dimensions + many;
+  if (in[0].rank != 2 || in[1].rank != 3 + many || in[2].rank != 3 + many || in[3].rank != 1 ||
       qkv[0] != in[3].dimensions[0] || qkv[1] != 3 * keys[1] * keys[2] || keys[2] % 16 ||
       memcmp(keys, values, 3 * sizeof *keys))
     return INVALID_ARGUMENT;
@@ -203,14 +205,18 @@ static int run(void *data, size_t inputs, void **in, size_t outputs, void **out)
       kernel->memory(in[3], (void **)&job->positions) || kernel->memory(out[0], (void **)&job->attended) ||
       kernel->type(in[3], &tokens) || kernel->type(in[1], &cache))
     return INVALID_ARGUMENT;
-  if (cache.layout.dimensions[1] != job->heads || cache.layout.dimensions[2] != job->size)
-    return INVALID_ARGUMENT;
+  const int many = cache.layout.rank == 4;
+  const int32_t *sizes = cache.layout.dimensions + many;
   job->tokens = tokens.layout.dimensions[0];
+  job->apart = many ? (size_t)sizes[0] * job->width : 0;
+  if (sizes[1] != job->heads || sizes[2] != job->size || (many && cache.layout.dimensions[0] < job->tokens))
+    return INVALID_ARGUMENT;
   for (int token = 0; token < job->tokens; token++)
-    if (job->positions[token] < 0 || job->positions[token] >= cache.layout.dimensions[0])
+    if (job->positions[token] < 0 || job->positions[token] >= sizes[0])
       return INVALID_ARGUMENT;
   write_rows(job);
   if (job->tokens < MANY_TOKENS) attend_one_by_one(kernel);
+  else if (many) share(kernel, job->tokens);
   else share(kernel, (job->tokens + BLOCK - 1) / BLOCK * job->heads);
   return OK;
 }

@@ -31,10 +31,11 @@ typedef int32_t Pairs __attribute__((vector_size(32), aligned(2), may_alias));
 
 typedef struct {
   const float *qkv;           /* [tokens][query, key and value][width] */
-  uint16_t *keys, *values;    /* [rows of the cache][width] */
+  uint16_t *keys, *values;    /* [rows of the cache][width]; of many caches, one behind the other */
   const int32_t *positions;   /* [tokens], ascending */
   float *attended;            /* [tokens][width] */
   int tokens, heads, size, width;
+  size_t apart;               /* numbers from a token's cache to the next one's; 0: all have the same */
 } Job;
 
 /* A thread's own memory. For a single token, `most`, `total` and `attended` are by head, of the rows
@@ -99,7 +100,7 @@ INLINE Half sums(const Vector x[4]) {
 MANY void write_rows(const Job *job) {
   for (int token = 0; token < job->tokens; token++) {
     const float *key = job->qkv + (size_t)(3 * token + 1) * job->width, *value = key + job->width;
-    const size_t row = (size_t)job->positions[token] * job->width;
+    const size_t row = token * job->apart + (size_t)job->positions[token] * job->width;
     for (int d = 0; d < job->width; d++) job->keys[row + d] = narrowed(key[d]);
     for (int d = 0; d < job->width; d++) job->values[row + d] = narrowed(value[d]);
   }
@@ -167,6 +168,35 @@ MANY void attend_to_rows(const Job *job, const float *query, int first, int end,
       }
     }
   }
+}
+
+/* Nothing has been attended to yet. */
+INLINE void start_rows(const Job *job, Scratch *own) {
+  for (int head = 0; head < job->heads; head++) own->most[head] = LEAST, own->total[head] = 0;
+  memset(own->attended, 0, sizeof(float) * job->width);
+}
+
+INLINE void order_query(const Job *job, int token, float *query) {
+  const float *given = job->qkv + (size_t)3 * token * job->width;
+  for (int d = 0; d < job->width; d += 16)
+    for (int i = 0; i < 16; i++) query[d + i] = SCALE * given[d + i % 8 * 2 + i / 8];
+}
+
+/* ---- One of many tokens, and all rows of its own cache. ---- */
+
+MANY void attend_to_own_rows(const Job *all, int token, Scratch *own) {
+  Job job = *all;
+  const int rows = job.positions[token] + 1;
+  float *out = job.attended + (size_t)token * job.width;
+  job.keys += token * job.apart, job.values += token * job.apart;
+  start_rows(&job, own);
+  order_query(&job, token, own->query);
+  for (int row = 0; row < rows; row += BLOCK)
+    attend_to_rows(&job, own->query, row, rows - row < BLOCK ? rows : row + BLOCK, own);
+  for (int head = 0; head < job.heads; head++)
+    for (int d = head * job.size; d < (head + 1) * job.size; d += 16)
+      for (int i = 0; i < 16; i++)
+        out[d + i % 8 * 2 + i / 8] = own->attended[d + i] * (SCALE / own->total[head]);
 }
 
 /* ---- A block of tokens and all rows, for one head: rows are widened once for all tokens. ---- */
