@@ -83,7 +83,7 @@ class Batch:
         self._contexts = layout.contexts
         # Prefill uses few buckets: compiling more costs more than a longer context does.
         self._prefill_contexts = self._contexts[2:] or self._contexts[-1:]
-        self._sizes = _batch_sizes(layout.slots)
+        self._sizes = layout.sizes or _batch_sizes(layout.slots)
         self._slots = Slots(layout.slots, layout.chunk)
         self._prefilling: deque[Sequence] = deque()  # the next one first
         self._decoding: list[Sequence] = []

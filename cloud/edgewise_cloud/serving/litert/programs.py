@@ -43,10 +43,11 @@ class LiteRTPrograms:
     def __init__(self, backend: Backend, shape: Architecture, slots: int) -> None:
         """Take a loaded model that has the signature ROWS."""
         window = Layout.for_window(slots, shape.context_window).contexts[-1]
-        self.layout = Layout(slots=slots, segments=(window,))
+        self.layout = Layout(slots=slots, segments=(window,), sizes=_sizes(slots))
         self._backend, self._shape = backend, shape
         size = (slots, window, shape.heads, shape.head_size)
         self._caches = stacked(2 * shape.layers, size, np.float16)
+        self._logits = aligned((slots, shape.vocabulary_size), np.float32)
         self._lengths = [0] * slots  # rows that were written
         self._bound: dict[tuple[str, int, int], _Bound] = {}
 
@@ -93,8 +94,8 @@ class LiteRTPrograms:
 
     def _rows(self, rows: int) -> _Bound:
         def make() -> _Bound:
-            logits = aligned((rows, self._shape.vocabulary_size), np.float32)
-            return self._bind(fused(ROWS), rows, self._caches[:, :rows], {}, {"logits": logits})
+            outputs = {"logits": self._logits[:rows]}
+            return self._bind(fused(ROWS), rows, self._caches[:, :rows], {}, outputs)
 
         return self._kept((ROWS, 0, rows), make)
 
@@ -127,3 +128,9 @@ class LiteRTPrograms:
         named = dict(zip(cache_names(self._shape), caches, strict=True))
         step = self._backend.bind(signature, inputs | named, outputs)
         return _Bound(inputs, outputs, step)
+
+
+def _sizes(slots: int) -> tuple[int, ...]:
+    """1, 2, 3, 4, 6, 8, 12, 16..., all: a step takes as long as it has rows, and none is compiled."""
+    powers = [1 << n for n in range(slots.bit_length())]
+    return tuple(sorted({slots, *(n for p in powers for n in (p, p * 3 // 2) if n < slots)}))
