@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from edgewise_cloud import convert
 from edgewise_cloud.console import Progress
 from edgewise_cloud.keras_models.find import HUB_PREFIX, find_checkpoint, model_name, read_manifest
-from edgewise_cloud.keras_models.hub import fetch_checkpoint
 from edgewise_cloud.serving.litert.conversion import convert_in_child
 from edgewise_edge.errors import EdgeError
 from edgewise_edge.store.cache_folder import NOWHERE, cache_folder, report_unusable
@@ -42,10 +42,7 @@ def prepared(checkpoint: str, progress: Progress) -> Iterator[PreparedModel]:
 
     Raises CheckpointError and ConversionError.
     """
-    source = find_checkpoint(checkpoint)
-    if source is None and checkpoint.startswith(HUB_PREFIX):
-        with suppress(Exception):  # the conversion says what is wrong
-            source = fetch_checkpoint(checkpoint)
+    source = find_checkpoint(checkpoint) or _fetched(checkpoint)
     origin = read_manifest(source) if source else None
     key = _key(checkpoint, source, origin)
     with contextlib.ExitStack() as stack:
@@ -64,9 +61,20 @@ def prepared(checkpoint: str, progress: Progress) -> Iterator[PreparedModel]:
         )
 
 
+def _fetched(checkpoint: str) -> Path | None:
+    """The folder of `hf://USER/MODEL`; None for what KerasHub fetches, and what cannot be fetched."""
+    if not checkpoint.startswith(HUB_PREFIX):
+        return None
+    from edgewise_cloud.keras_models.hub import fetch_checkpoint  # takes 0.2 s
+
+    with suppress(Exception):  # the conversion fails too, and says why
+        return fetch_checkpoint(checkpoint)
+    return None
+
+
 def _key(checkpoint: str, source: Path | None, origin: Manifest | None) -> str:
-    """By the contents; by the name of a preset, whose version is fixed by KerasHub's."""
-    made_by = version("edgewise-cloud")
+    """By the contents, or by the name of a preset, whose version is KerasHub's; and by the converter."""
+    converter = (each.read_text("utf-8") for each in sorted(Path(convert.__path__[0]).glob("*.py")))
     if source is None:
         contents = [checkpoint, version("keras-hub")]
     elif origin:
@@ -74,7 +82,7 @@ def _key(checkpoint: str, source: Path | None, origin: Manifest | None) -> str:
     else:
         files = sorted(file for pattern in _CONTENTS for file in source.rglob(pattern))
         contents = [f"{file.relative_to(source)} {FileRecord.of(file).sha256}" for file in files]
-    return hashlib.sha256("\n".join([made_by, *contents]).encode()).hexdigest()[:32]
+    return hashlib.sha256("\n".join([*converter, *contents]).encode()).hexdigest()[:32]
 
 
 def _read(folder: Path) -> Manifest | None:
