@@ -26,7 +26,7 @@ typedef struct Kernel {
   int (*memory)(void *, void **); /* LiteRtGetTensorBufferHostMemory */
   int (*type)(void *, void *);    /* LiteRtGetTensorBufferTensorType */
   Job job;
-  int threads, pieces;
+  int threads, pieces, groups; /* groups: of heads, for tokens with caches of their own */
   float *query; /* of a single token */
   Scratch own[MOST_THREADS];
   atomic_int owners, next, active;
@@ -38,11 +38,11 @@ typedef struct Kernel {
 
 static void take_pieces(Kernel *kernel, Scratch *own) {
   const Job *job = &kernel->job;
-  const int single = job->tokens == 1, all = single ? job->positions[0] + 1 : job->tokens;
-  const int apart = !single && job->apart;
+  const int single = job->tokens == 1 && !job->apart, all = single ? job->positions[0] + 1 : job->tokens;
   for (int piece; (piece = atomic_fetch_add(&kernel->next, 1)) < kernel->pieces;) {
-    if (apart) {
-      attend_to_own_rows(job, piece, own);
+    if (job->apart) {
+      const int heads = job->heads / kernel->groups;
+      attend_to_own_rows(job, piece / kernel->groups, piece % kernel->groups * heads, heads, own);
       continue;
     }
     const int first = (single ? piece : piece / job->heads) * BLOCK;
@@ -92,7 +92,7 @@ static void share(Kernel *kernel, int pieces) {
 static void attend_once(Kernel *kernel) {
   const Job *job = &kernel->job;
   const int size = job->size;
-  order_query(job, 0, kernel->query);
+  order_query(job, kernel->query);
   for (int thread = 0; thread < kernel->threads; thread++) start_rows(job, &kernel->own[thread]);
   share(kernel, job->positions[0] / BLOCK + 1);
   for (int head = 0; head < job->heads; head++) {
@@ -120,6 +120,15 @@ static void attend_one_by_one(Kernel *kernel) {
     attend_once(kernel);
     job->qkv += 3 * job->width, job->attended += job->width, job->positions++;
   }
+}
+
+/* A head's result is the same whoever computes it: it depends neither on threads nor on other tokens. */
+static void attend_apart(Kernel *kernel) {
+  const Job *job = &kernel->job;
+  kernel->groups = 1;
+  while (job->tokens * kernel->groups < kernel->threads && job->heads % (2 * kernel->groups) == 0)
+    kernel->groups *= 2;
+  share(kernel, job->tokens * kernel->groups);
 }
 
 /* ---- The operator, as litert/c/litert_custom_op_kernel.h of LiteRT 2.3 has it. ---- */
@@ -215,8 +224,8 @@ static int run(void *data, size_t inputs, void **in, size_t outputs, void **out)
     if (job->positions[token] < 0 || job->positions[token] >= sizes[0])
       return INVALID_ARGUMENT;
   write_rows(job);
-  if (job->tokens < MANY_TOKENS) attend_one_by_one(kernel);
-  else if (many) share(kernel, job->tokens);
+  if (many) attend_apart(kernel);
+  else if (job->tokens < MANY_TOKENS) attend_one_by_one(kernel);
   else share(kernel, (job->tokens + BLOCK - 1) / BLOCK * job->heads);
   return OK;
 }

@@ -173,27 +173,30 @@ MANY void attend_to_rows(const Job *job, const float *query, int first, int end,
 /* Nothing has been attended to yet. */
 INLINE void start_rows(const Job *job, Scratch *own) {
   for (int head = 0; head < job->heads; head++) own->most[head] = LEAST, own->total[head] = 0;
-  memset(own->attended, 0, sizeof(float) * job->width);
+  memset(own->attended, 0, sizeof(float) * job->heads * job->size);
 }
 
-INLINE void order_query(const Job *job, int token, float *query) {
-  const float *given = job->qkv + (size_t)3 * token * job->width;
-  for (int d = 0; d < job->width; d += 16)
-    for (int i = 0; i < 16; i++) query[d + i] = SCALE * given[d + i % 8 * 2 + i / 8];
+/* The first token's query, in the order of widened numbers. */
+INLINE void order_query(const Job *job, float *query) {
+  for (int d = 0; d < job->heads * job->size; d += 16)
+    for (int i = 0; i < 16; i++) query[d + i] = SCALE * job->qkv[d + i % 8 * 2 + i / 8];
 }
 
-/* ---- One of many tokens, and all rows of its own cache. ---- */
+/* ---- One of many tokens, and all rows of its own cache, for some heads. ---- */
 
-MANY void attend_to_own_rows(const Job *all, int token, Scratch *own) {
-  Job job = *all;
+MANY void attend_to_own_rows(const Job *all, int token, int head, int heads, Scratch *own) {
+  Job job = *all; /* of these heads alone; its rows are as far apart as ever */
+  const size_t at = (size_t)head * job.size;
   const int rows = job.positions[token] + 1;
-  float *out = job.attended + (size_t)token * job.width;
-  job.keys += token * job.apart, job.values += token * job.apart;
+  float *out = job.attended + (size_t)token * job.width + at;
+  job.heads = heads;
+  job.qkv += (size_t)3 * token * job.width + at;
+  job.keys += token * job.apart + at, job.values += token * job.apart + at;
   start_rows(&job, own);
-  order_query(&job, token, own->query);
+  order_query(&job, own->query);
   for (int row = 0; row < rows; row += BLOCK)
     attend_to_rows(&job, own->query, row, rows - row < BLOCK ? rows : row + BLOCK, own);
-  for (int head = 0; head < job.heads; head++)
+  for (head = 0; head < heads; head++)
     for (int d = head * job.size; d < (head + 1) * job.size; d += 16)
       for (int i = 0; i < 16; i++)
         out[d + i % 8 * 2 + i / 8] = own->attended[d + i] * (SCALE / own->total[head]);
