@@ -49,7 +49,7 @@ class BuiltinAttention:
     def decode(self, cache: KVCache, position: int) -> BoundStep:
         """A step whose rows are padded, so that the model is seldom resized."""
         rows, bound = padded(position), cache.decode_step
-        if bound is None or bound.mask is None or bound.mask.shape[1] != 1 + rows:
+        if bound is None or bound.mask.shape[1] != 1 + rows:
             bound = cache.decode_step = self._bind(DECODE, self._single, cache, rows)
         bound.show(position)
         return bound
