@@ -34,21 +34,19 @@ def main() -> None:
         "builtin": load(options.model, options.threads, fused=False),
         "kernel": load(options.model, options.threads, fused=True),
     }
-    head = [
-        "ms",
-        *(f"first {n}" for n, _ in CASES),
-        *(f"token {n}+{options.tokens}" for n, _ in CASES),
-    ]
+    longest = Manifest.read(options.model).architecture.context_window - options.tokens
+    prompts = list(dict.fromkeys(min(prompt, longest) for prompt, _ in CASES))
     times = {
         (name, prompt): answer(runtime, prompt, options.tokens)
-        for prompt, _ in CASES
+        for prompt in prompts
         for name, runtime in runtimes.items()
     }
     found = in_turn(times, options.rounds)
+    head = ["ms", *(f"{kind} {prompt}" for kind in ("first", "token") for prompt in prompts)]
     rows = []
     for name, runtime in runtimes.items():
-        runs = [found[name, prompt] for prompt, _ in CASES]
-        firsts = [text(median(run.first for run in each), "ms") for each in runs]
+        runs = [found[name, prompt] for prompt in prompts]
+        firsts = (spread([run.first for run in each]) for each in runs)
         rows.append([name, *firsts, *(spread([run.token for run in each]) for each in runs)])
         print(f"{name}: {runtime.bytes_per_token:,} bytes of cache a token", file=sys.stderr)
     print(markdown(head, rows))

@@ -34,7 +34,7 @@ def attend_single(
     return new * weights[:1] + tf.reduce_sum(cached * weights[1:], 0, keepdims=True)
 
 
-@tf.function(
+@tf.function(  # type: ignore[untyped-decorator]  # TensorFlow ships no types
     autograph=False,
     experimental_implements=f'name: "{ATTENTION}" attr {{ key: "tfl_fusable_op" value {{ b: true }} }}',
 )

@@ -37,7 +37,7 @@ class Attention(Protocol):
 class BuiltinAttention:
     """Attention by builtin ops, over float32 caches."""
 
-    cache_type = np.float32
+    cache_type: type[np.generic] = np.float32
 
     def __init__(self, backend: Backend, shape: Architecture) -> None:
         self._backend = backend
@@ -49,7 +49,7 @@ class BuiltinAttention:
     def decode(self, cache: KVCache, position: int) -> BoundStep:
         """A step whose rows are padded, so that the model is seldom resized."""
         rows, bound = padded(position), cache.decode_step
-        if bound is None or bound.mask is None or bound.mask.shape[1] != 1 + rows:
+        if bound is None or bound.mask.shape[1] != 1 + rows:
             bound = cache.decode_step = self._bind(DECODE, self._single, cache, rows)
         bound.show(position)
         return bound
@@ -79,7 +79,7 @@ class BuiltinAttention:
 class FusedAttention:
     """Attention by our kernel, over float16 caches."""
 
-    cache_type = np.float16
+    cache_type: type[np.generic] = np.float16
     _NO_MASK = np.empty((1, 0), np.float32)
 
     def __init__(self, backend: Backend, shape: Architecture) -> None:

@@ -11,10 +11,12 @@ from edgewise_cloud.convert.flatbuffer import parsed
 from edgewise_cloud.convert.quantization import Quantization
 from edgewise_edge import Manifest, find_model
 from edgewise_edge.model import load_tokenizer
+from edgewise_edge.runtime.litert import CompiledBackend
 from edgewise_edge.runtime.session import Runtime
 from edgewise_edge.runtime.signatures import ATTENTION, is_fused
 from edgewise_edge.store.manifest import MODEL_FILE
 from tests.edge.runtime.scores import scores_one_by_one
+from tests.support import attention_kernel
 
 BYTES_PER_WEIGHT = {
     Quantization.NONE: 4,
@@ -96,3 +98,24 @@ def test_scores_agree_with_decode_steps(
     ]
     allowed = 0.2 if quantization in {Quantization.INT8, Quantization.INT4} else 1e-3
     assert np.abs(differences).max() < allowed
+
+
+@pytest.mark.parametrize("quantization", [Quantization.NONE, Quantization.INT8])
+def test_the_attention_kernel_writes_the_same_text(
+    folders: dict[Quantization, Path], quantization: Quantization
+) -> None:
+    """Its likeliest tokens are those of builtin operators, or next to as likely."""
+    if not attention_kernel.compiled():
+        pytest.skip("there is no C compiler")
+    folder = folders[quantization]
+    manifest = Manifest.read(folder)
+    shape = manifest.architecture
+    prompt = load_tokenizer(folder, manifest).encode(PASSAGE)[:100]
+    fused = Runtime.load(folder / MODEL_FILE, shape, threads=1).session()
+    builtin = Runtime(CompiledBackend(folder / MODEL_FILE, 1), shape).session()
+    assert fused.runtime.bytes_per_token == builtin.runtime.bytes_per_token // 2
+    logits, expected = fused.forward(prompt), builtin.forward(prompt)
+    for _ in range(80):
+        token = int(logits.argmax())
+        assert expected.max() - expected[token] < 0.25 * expected.std()
+        logits, expected = fused.forward([token]), builtin.forward([token])
