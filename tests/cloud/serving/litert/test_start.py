@@ -38,15 +38,15 @@ def steps(checkpoint: Path) -> list[str]:
 def conversions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The checkpoints that are converted; one is only noted, and its old conversion is copied."""
     made: list[str] = []
-    (old,) = (path for path in (cache_folder() / "served").iterdir() if path.name[0] != ".")
+    served = cache_folder() / "served"
+    kept = served / ".kept"
+    if not kept.exists():
+        shutil.copytree(next(served.glob("[!.]*")), kept)
 
     def convert(checkpoint: str, out: Path, _progress: object) -> None:
         made.append(checkpoint)
         shutil.copytree(kept, out)
 
-    kept = old.with_name(f".{old.name}")
-    if not kept.exists():
-        shutil.copytree(old, kept)
     monkeypatch.setattr(prepare, "convert_in_child", convert)
     return made
 
