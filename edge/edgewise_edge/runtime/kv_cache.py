@@ -5,7 +5,7 @@ import mmap
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise_edge.runtime.arrays import stacked
+from edgewise_edge.runtime.arrays import aligned, stacked
 from edgewise_edge.runtime.signatures import cache_names
 from edgewise_edge.runtime.step import BoundStep
 from edgewise_edge.store.manifest import Architecture
@@ -29,8 +29,9 @@ def bytes_per_token(shape: Architecture) -> int:
 class KVCache:
     """Space for `tokens` tokens, rounded up as decode needs it (None: for a whole context window).
 
-    `rows` is (layers x key | value, tokens, heads, head size). It reserves `reserved` bytes of the
-    address space; the system commits them as rows are written.
+    `rows` is (layers x key | value, tokens, heads, head size), `logits` (vocabulary,) is what the last
+    step returned. It reserves `reserved` bytes of the address space; the system commits them as they
+    are written.
     """
 
     def __init__(self, shape: Architecture, tokens: int | None = None) -> None:
@@ -39,7 +40,8 @@ class KVCache:
         self.tokens = padded(shape.context_window if tokens is None else tokens)
         size = (self.tokens, shape.heads, shape.head_size)
         self.rows: NDArray[np.float32] = stacked(shape.layers * 2, size, np.float32)
-        self.reserved = self.rows.nbytes
+        self.logits: NDArray[np.float32] = aligned((shape.vocabulary_size,), np.float32)
+        self.reserved = self.rows.nbytes + self.logits.nbytes
         # Binding takes time, so it is kept for the next decode step, in this session or another.
         self.decode_step: BoundStep | None = None
         self.written = 0  # rows that were ever written, as far as `wrote` was told
@@ -51,8 +53,8 @@ class KVCache:
     @property
     def held(self) -> int:
         """Bytes of memory that it takes: whole pages of each array, and the bound decode step."""
-        pages = -(-self.written * self._row_bytes // mmap.PAGESIZE)
-        return len(self._names) * (pages * mmap.PAGESIZE + 2 * _BOUND_ARRAY)
+        rows = _pages(self.written * self._row_bytes) + 2 * _BOUND_ARRAY
+        return len(self._names) * rows + _pages(self.logits.nbytes)
 
     def inputs(self, rows: int) -> dict[str, NDArray[np.float32]]:
         """The first `rows` rows as the model's inputs."""
@@ -62,3 +64,8 @@ class KVCache:
         """Copy the first `rows` rows of another cache."""
         self.rows[:, :rows] = other.rows[:, :rows]
         self.wrote(rows)
+
+
+def _pages(size: int) -> int:
+    """Bytes of the pages that so many bytes take."""
+    return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
