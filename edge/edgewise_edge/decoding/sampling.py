@@ -191,12 +191,17 @@ def _likeliest(scores: NDArray[Any], count: int) -> NDArray[np.int64]:
     if not 0 < count < scores.size:
         return np.arange(scores.size)
     if count > _COLUMNS // 4 or scores.size < 4 * _COLUMNS:
-        return (scores >= _least_of_largest(scores, count)).nonzero()[0]
-    likely: NDArray[np.int64] = (scores >= _least_of_largest(_maxima(scores), count)).nonzero()[0]
+        return _reaching(_least(scores.copy(), count), scores)
+    likely = _reaching(_least(_maxima(scores), count), scores)
     if likely.size == count:
         return likely
     some = scores[likely]
-    return likely[some >= _least_of_largest(some, count)]
+    return likely[_reaching(_least(some.copy(), count), some)]
+
+
+def _reaching(least: Any, scores: NDArray[Any]) -> NDArray[np.int64]:
+    indices: NDArray[np.int64] = (scores >= least).nonzero()[0]
+    return indices
 
 
 def _maxima(scores: NDArray[Any]) -> NDArray[Any]:
@@ -208,9 +213,13 @@ def _maxima(scores: NDArray[Any]) -> NDArray[Any]:
     return maxima
 
 
-def _least_of_largest(scores: NDArray[Any], count: int) -> Any:
-    """The least of the `count` largest. Raises RuntimeFailedError where the largest is no number."""
-    largest = np.partition(scores, -count)[-count:]
+def _least(scores: NDArray[Any], count: int) -> Any:
+    """The least of the `count` largest, which are moved to the end.
+
+    Raises RuntimeFailedError where the largest is no number.
+    """
+    scores.partition(scores.size - count)
+    largest = scores[-count:]
     _require_number(largest[largest.argmax()])  # both take a NaN for the largest
     return largest[0]
 

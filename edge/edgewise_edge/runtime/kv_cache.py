@@ -13,6 +13,9 @@ from edgewise_edge.store.manifest import Architecture
 # A decode step attends to its cached rows padded to a multiple of this. A smaller multiple resizes
 # the model more often (0.4 ms for GPT-2 small), a larger one reads more masked rows.
 PADDING = 64
+# New rows whose pages a decode step has the system map at once: page by page, on first write, each
+# takes twice as long, because the step has evicted what the system needs for it.
+_AHEAD = 8
 _BOUND_ARRAY = 1536  # bytes that LiteRT and Python take for each array of a bound step, measured
 
 
@@ -45,10 +48,21 @@ class KVCache:
         # Binding takes time, so it is kept for the next decode step, in this session or another.
         self.decode_step: BoundStep | None = None
         self.written = 0  # rows that were ever written, as far as `wrote` was told
+        self._mapped = 0  # rows whose pages are there, as far as `map_ahead` knows
 
     def wrote(self, rows: int) -> None:
         """The first `rows` rows have been written."""
         self.written = max(self.written, rows)
+
+    def map_ahead(self, position: int) -> None:
+        """Have the pages mapped of the row at `position` and of some after it, unless they are."""
+        if position >= max(self._mapped, self.written):
+            floats = self._row_bytes // self.rows.itemsize
+            self._mapped = position + _AHEAD
+            page = slice(
+                position * floats, self._mapped * floats, mmap.PAGESIZE // self.rows.itemsize
+            )
+            self.rows.reshape(len(self.rows), -1)[:, page] = 0
 
     @property
     def held(self) -> int:

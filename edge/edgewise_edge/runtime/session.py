@@ -133,6 +133,7 @@ class Runtime:
         if bound is None or bound.mask.shape[1] != 1 + rows:
             bound = cache.decode_step = self._bind(DECODE, self._decode_buffers, cache, rows)
         bound.show(position)
+        cache.map_ahead(position)
         bound.run(tokens, position)
         return cache.logits
 
