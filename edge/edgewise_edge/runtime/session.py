@@ -100,7 +100,8 @@ class Runtime:
     def run(self, cache: KVCache, tokens: Sequence[int], position: int) -> NDArray[np.float32]:
         """Process `tokens` at `position` and add their rows to `cache`.
 
-        Returns the logits (vocabulary,) of the next token. Raises RuntimeFailedError.
+        Returns the logits (vocabulary,) of the next token, which the next step on this cache
+        overwrites. Raises RuntimeFailedError.
         """
         step = self._decode if len(tokens) == 1 else self._prefill
         return self._alone(step, cache, tokens, position)
@@ -132,14 +133,15 @@ class Runtime:
         if bound is None or bound.mask.shape[1] != 1 + rows:
             bound = cache.decode_step = self._bind(DECODE, self._decode_buffers, cache, rows)
         bound.show(position)
+        cache.map_ahead(position)
         bound.run(tokens, position)
-        return bound.logits
+        return cache.logits
 
     def _prefill(self, cache: KVCache, tokens: Sequence[int], position: int) -> NDArray[np.float32]:
         buffers = self._prefill_buffers.last_of(len(tokens))
         bound = self._bind_chunk(PREFILL, buffers, cache, position)
         bound.run(tokens, position)
-        return bound.logits
+        return cache.logits
 
     def _score(
         self, cache: KVCache, tokens: Sequence[int], position: int, next_tokens: Sequence[int]
@@ -167,7 +169,10 @@ class Runtime:
         mask = aligned((buffers.length, buffers.length + rows), np.float32)
         mask[:] = MASKED
         inputs = buffers.inputs | {"mask": mask} | cache.inputs(rows)
-        step = self.backend.bind(signature, inputs, buffers.outputs)
+        outputs = (
+            buffers.outputs if signature == SCORE else buffers.outputs | {"logits": cache.logits}
+        )
+        step = self.backend.bind(signature, inputs, outputs)
         return BoundStep(buffers, cache.rows, mask, step)
 
 
@@ -192,7 +197,7 @@ class Session:
     def forward(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Process 1 to Runtime.chunk more tokens; the logits (vocabulary,) of the next one.
 
-        Raises RuntimeFailedError, and then the session is unchanged.
+        They lie where the next call writes its own. Raises RuntimeFailedError, and then the session is unchanged.
         """
         logits = self.runtime.run(self.cache, tokens, self.position)
         self.tokens += tokens
