@@ -167,6 +167,6 @@ print("end", file=sys.stderr)
     done = subprocess.run(
         [sys.executable, "-c", code, exact_folder], capture_output=True, text=True, check=True
     )
-    assert sorted(done.stderr.split("\n")) == sorted(
-        [*(f"line {n}" for n in range(200)), "end", ""]
-    )
+    # A busy machine takes so long to try a new model that a line says so.
+    lines = [line for line in done.stderr.split("\n") if not line.startswith("trying the new")]
+    assert sorted(lines) == sorted([*(f"line {n}" for n in range(200)), "end", ""])
