@@ -85,7 +85,7 @@ def test_the_cache_takes_half(builtin: Runtime, fused: Runtime, shape: Architect
     """Two bytes for each number instead of four."""
     assert fused.bytes_per_token == 2 * shape.layers * shape.width * 2
     assert builtin.bytes_per_token == 2 * fused.bytes_per_token
-    assert fused.new_cache(CONTEXT).reserved == builtin.new_cache(CONTEXT).reserved // 2
+    assert fused.new_cache(CONTEXT).rows.nbytes == builtin.new_cache(CONTEXT).rows.nbytes // 2
 
 
 def test_a_cached_prefix_changes_nothing(folder: Path, fused: Runtime) -> None:
