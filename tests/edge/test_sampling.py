@@ -32,6 +32,20 @@ def test_top_k_keeps_the_likeliest_few() -> None:
     assert draws(SamplingParams(temperature=5, top_k=2)) == {1, 3}
 
 
+@pytest.mark.parametrize("top_k", [1, 2, 40, 256, 257, 4096])
+@pytest.mark.parametrize("size", [4095, 4096, 5000, 50_257])
+@pytest.mark.parametrize("step", [0.001, 0.5])
+def test_top_k_is_as_if_the_others_were_ruled_out(top_k: int, size: int, step: float) -> None:
+    """In a vocabulary of any size, whether or not several tokens are equally likely."""
+    generator = np.random.default_rng(size)
+    logits = (generator.normal(0, 4, size) // step * step).astype(np.float32)
+    kept = logits >= np.sort(logits)[-min(top_k, size)]
+    alone = np.where(kept, logits, np.float32(-np.inf))
+    for position in range(5):
+        found = sample(logits, SamplingParams(temperature=1, top_k=top_k), [], position)
+        assert found == sample(alone, SamplingParams(temperature=1, top_k=0), [], position)
+
+
 def test_top_k_zero_sets_no_limit() -> None:
     """Every token is drawn."""
     assert draws(SamplingParams(temperature=5, top_k=0)) == {0, 1, 2, 3}
@@ -136,12 +150,13 @@ def test_nan_logits_are_a_runtime_failure() -> None:
 @pytest.mark.parametrize("temperature", [0, 1])
 @pytest.mark.parametrize("top_k", [0, 1, 40])
 @pytest.mark.parametrize("value", [math.inf, math.nan])
+@pytest.mark.parametrize("size", [100, 5000])
 def test_a_logit_that_is_no_number_is_a_runtime_failure(
-    temperature: float, top_k: int, value: float
+    temperature: float, top_k: int, value: float, size: int
 ) -> None:
     """However the token is chosen: a revision on probation is left for it."""
-    logits = np.zeros(100, np.float32)
-    logits[50] = value
+    logits = np.zeros(size, np.float32)
+    logits[size // 2] = value
     params = SamplingParams(temperature=temperature, top_k=top_k)
     with pytest.raises(RuntimeFailedError, match="NaN or infinite logits"):
         sample(logits, params, [], 0)

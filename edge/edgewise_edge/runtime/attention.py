@@ -11,9 +11,9 @@ from typing import Protocol
 import numpy as np
 
 from edgewise_edge.runtime.arrays import ALIGNMENT, aligned
-from edgewise_edge.runtime.backend import Backend
+from edgewise_edge.runtime.backend import Backend, Tensors
 from edgewise_edge.runtime.kv_cache import KVCache, padded
-from edgewise_edge.runtime.signatures import DECODE, MASKED, fused, new_row_names
+from edgewise_edge.runtime.signatures import DECODE, MASKED, SCORE, fused, new_row_names
 from edgewise_edge.runtime.step import BoundStep, StepBuffers
 from edgewise_edge.store.manifest import Architecture
 
@@ -72,7 +72,7 @@ class BuiltinAttention:
         mask = aligned((buffers.length, buffers.length + rows), np.float32)
         mask[:] = MASKED
         inputs = buffers.inputs | {"mask": mask} | cache.inputs(rows)
-        step = self._backend.bind(signature, inputs, buffers.outputs)
+        step = self._backend.bind(signature, inputs, _outputs(signature, buffers, cache))
         return BoundStep(buffers, cache.rows, mask, step)
 
 
@@ -99,7 +99,7 @@ class FusedAttention:
         """A step on the whole cache."""
         self._require_space(cache, position + buffers.length)
         inputs = buffers.inputs | cache.inputs(cache.tokens)
-        step = self._backend.bind(fused(signature), inputs, buffers.outputs)
+        step = self._backend.bind(fused(signature), inputs, _outputs(signature, buffers, cache))
         return BoundStep(replace(buffers, in_place=True), cache.rows, self._NO_MASK, step)
 
     @staticmethod
@@ -107,6 +107,10 @@ class FusedAttention:
         """LiteRT does not say so when the kernel refuses a position."""
         if tokens > cache.tokens:
             raise ValueError(f"the cache has space for {cache.tokens} tokens, not {tokens}")
+
+
+def _outputs(signature: str, buffers: StepBuffers, cache: KVCache) -> Tensors:
+    return buffers.outputs if signature == SCORE else buffers.outputs | {"logits": cache.logits}
 
 
 def attention(backend: Backend, shape: Architecture) -> Attention:

@@ -96,7 +96,8 @@ class Runtime:
     def run(self, cache: KVCache, tokens: Sequence[int], position: int) -> NDArray[np.float32]:
         """Process `tokens` at `position` and add their rows to `cache`.
 
-        Returns the logits (vocabulary,) of the next token. Raises RuntimeFailedError.
+        Returns the logits (vocabulary,) of the next token, which the next step on this cache
+        overwrites. Raises RuntimeFailedError.
         """
         step = self._decode if len(tokens) == 1 else self._prefill
         return self._alone(step, cache, tokens, position)
@@ -124,14 +125,15 @@ class Runtime:
 
     def _decode(self, cache: KVCache, tokens: Sequence[int], position: int) -> NDArray[np.float32]:
         bound = self.attention.decode(cache, position)
+        cache.map_ahead(position)
         bound.run(tokens, position)
-        return bound.logits
+        return cache.logits
 
     def _prefill(self, cache: KVCache, tokens: Sequence[int], position: int) -> NDArray[np.float32]:
         buffers = self._prefill_buffers.last_of(len(tokens))
         bound = self.attention.chunk(PREFILL, buffers, cache, position)
         bound.run(tokens, position)
-        return bound.logits
+        return cache.logits
 
     def _score(
         self, cache: KVCache, tokens: Sequence[int], position: int, next_tokens: Sequence[int]
@@ -163,7 +165,7 @@ class Session:
     def forward(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Process 1 to Runtime.chunk more tokens; the logits (vocabulary,) of the next one.
 
-        Raises RuntimeFailedError, and then the session is unchanged.
+        They lie where the next call writes its own. Raises RuntimeFailedError, and then the session is unchanged.
         """
         logits = self.runtime.run(self.cache, tokens, self.position)
         self.tokens += tokens

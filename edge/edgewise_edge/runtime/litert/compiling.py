@@ -53,14 +53,14 @@ class CompiledModel:
         call("LiteRtAddOpaqueOptions", options, cpu)
         for op in custom_ops:
             _add(options, op)
-        self.model = created("LiteRtCreateModelFromFile", _environment(), os.fsencode(path))
+        self.model = created("LiteRtCreateModelFromFile", environment(), os.fsencode(path))
         owned.callback(library().LiteRtDestroyModel, self.model)
-        self.handle = created("LiteRtCreateCompiledModel", _environment(), self.model, options)
+        self.handle = created("LiteRtCreateCompiledModel", environment(), self.model, options)
         owned.callback(library().LiteRtDestroyCompiledModel, self.handle)
 
 
 @functools.cache
-def _environment() -> Handle:
+def environment() -> Handle:
     """LiteRT's process-wide state. It is never destroyed, because LiteRT would log that.
 
     Left to itself, LiteRT loads the drivers of every accelerator that it knows.
