@@ -85,7 +85,11 @@ def convert(
         model = load_keras(checkpoint, folder)
         _require_convertible(model, quantization)
         progress.step(f"converting {model.name} for {target}")
-        float32 = float32_tflite(weights(model.backbone), model.architecture)
+        float32 = float32_tflite(
+            weights(model.backbone),
+            model.architecture,
+            fused_attention=target is Target.LITERT,
+        )
         if quantization is not Quantization.NONE:
             progress.step(f"quantizing to {quantization}")
         (folder / MODEL_FILE).write_bytes(quantize_weights(float32, quantization, target))

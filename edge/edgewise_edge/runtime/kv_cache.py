@@ -1,6 +1,7 @@
 """The keys and values of a sequence, in memory that the model reads in place."""
 
 import mmap
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +25,9 @@ def padded(rows: int) -> int:
     return max(1, -(-rows // PADDING)) * PADDING
 
 
-def bytes_per_token(shape: Architecture) -> int:
-    """Bytes that a cache holds for each token."""
-    return shape.layers * 2 * shape.width * np.dtype(np.float32).itemsize
+def bytes_per_token(shape: Architecture, dtype: type[np.generic]) -> int:
+    """Bytes that a cache of `dtype` holds for each token."""
+    return shape.layers * 2 * shape.width * np.dtype(dtype).itemsize
 
 
 class KVCache:
@@ -37,12 +38,14 @@ class KVCache:
     are written.
     """
 
-    def __init__(self, shape: Architecture, tokens: int | None = None) -> None:
+    def __init__(
+        self, shape: Architecture, tokens: int | None = None, dtype: type[np.generic] = np.float32
+    ) -> None:
         self._names = cache_names(shape)
-        self._row_bytes = bytes_per_token(shape) // len(self._names)
+        self._row_bytes = bytes_per_token(shape, dtype) // len(self._names)
         self.tokens = padded(shape.context_window if tokens is None else tokens)
         size = (self.tokens, shape.heads, shape.head_size)
-        self.rows: NDArray[np.float32] = stacked(shape.layers * 2, size, np.float32)
+        self.rows: NDArray[Any] = stacked(shape.layers * 2, size, dtype)
         self.logits: NDArray[np.float32] = aligned((shape.vocabulary_size,), np.float32)
         self.reserved = self.rows.nbytes + self.logits.nbytes
         # Binding takes time, so it is kept for the next decode step, in this session or another.
@@ -57,12 +60,10 @@ class KVCache:
     def map_ahead(self, position: int) -> None:
         """Have the pages mapped of the row at `position` and of some after it, unless they are."""
         if position >= max(self._mapped, self.written):
-            floats = self._row_bytes // self.rows.itemsize
             self._mapped = position + _AHEAD
-            page = slice(
-                position * floats, self._mapped * floats, mmap.PAGESIZE // self.rows.itemsize
-            )
-            self.rows.reshape(len(self.rows), -1)[:, page] = 0
+            numbers, each_page = self.rows[0, 0].size, mmap.PAGESIZE // self.rows.itemsize
+            pages = slice(position * numbers, self._mapped * numbers, each_page)
+            self.rows.reshape(len(self.rows), -1)[:, pages] = 0
 
     @property
     def held(self) -> int:
@@ -70,7 +71,7 @@ class KVCache:
         rows = _pages(self.written * self._row_bytes) + 2 * _BOUND_ARRAY
         return len(self._names) * rows + _pages(self.logits.nbytes)
 
-    def inputs(self, rows: int) -> dict[str, NDArray[np.float32]]:
+    def inputs(self, rows: int) -> dict[str, NDArray[Any]]:
         """The first `rows` rows as the model's inputs."""
         return dict(zip(self._names, self.rows[:, :rows], strict=True))
 

@@ -1,0 +1,238 @@
+/* The custom operator `edgewise.attention` of a device model's graph: attention in one pass.
+
+   It takes qkv [T, 3 width] (float32: query, key and value of T new tokens, the query scaled), keys and
+   values [C, heads, head size] (float16), and positions [T] (int32, ascending). It writes the new rows
+   into the caches, at their positions, and returns attended [T, width] (float32): each token attends to
+   the rows up to its own. Head sizes are multiples of 16. */
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "attention_math.h"
+
+#if defined(__x86_64__) || defined(__i386__)
+#define PAUSE() __builtin_ia32_pause()
+#else
+#define PAUSE() ((void)0)
+#endif
+
+enum { MOST_THREADS = 16, MANY_TOKENS = 8 /* fewer take less time one by one */ };
+
+/* ---- Threads: whoever is free takes the next piece. ---- */
+
+typedef struct Kernel {
+  int (*memory)(void *, void **); /* LiteRtGetTensorBufferHostMemory */
+  int (*type)(void *, void *);    /* LiteRtGetTensorBufferTensorType */
+  Job job;
+  int threads, pieces;
+  float *query; /* of a single token */
+  Scratch own[MOST_THREADS];
+  atomic_int owners, next, active;
+  int named, turn, open, stopped; /* with the lock */
+  pthread_t workers[MOST_THREADS];
+  pthread_mutex_t lock;
+  pthread_cond_t wake;
+} Kernel;
+
+static void take_pieces(Kernel *kernel, Scratch *own) {
+  const Job *job = &kernel->job;
+  const int single = job->tokens == 1, all = single ? job->positions[0] + 1 : job->tokens;
+  for (int piece; (piece = atomic_fetch_add(&kernel->next, 1)) < kernel->pieces;) {
+    const int first = (single ? piece : piece / job->heads) * BLOCK;
+    const int end = all - first < BLOCK ? all : first + BLOCK;
+    if (single) attend_to_rows(job, kernel->query, first, end, own);
+    else attend_with_tokens(job, piece % job->heads, first, end - first, own);
+  }
+}
+
+static void *work(void *data) {
+  Kernel *kernel = data;
+  pthread_mutex_lock(&kernel->lock);
+  Scratch *own = &kernel->own[++kernel->named];
+  for (int seen = 0; !kernel->stopped;) {
+    if (kernel->open && kernel->turn != seen) {
+      seen = kernel->turn;
+      atomic_fetch_add(&kernel->active, 1);
+      pthread_mutex_unlock(&kernel->lock);
+      take_pieces(kernel, own);
+      atomic_fetch_sub(&kernel->active, 1);
+      pthread_mutex_lock(&kernel->lock);
+    } else pthread_cond_wait(&kernel->wake, &kernel->lock);
+  }
+  pthread_mutex_unlock(&kernel->lock);
+  return NULL;
+}
+
+static void tell(Kernel *kernel, int open, int stopped) {
+  pthread_mutex_lock(&kernel->lock);
+  kernel->open = open, kernel->stopped = stopped, kernel->turn += open;
+  if (open || stopped) pthread_cond_broadcast(&kernel->wake);
+  pthread_mutex_unlock(&kernel->lock);
+}
+
+/* Nobody waits for a thread that still sleeps when the last piece is taken. */
+static void share(Kernel *kernel, int pieces) {
+  const int alone = kernel->threads == 1 || pieces == 1;
+  kernel->pieces = pieces;
+  atomic_store(&kernel->next, 0);
+  if (!alone) tell(kernel, 1, 0);
+  take_pieces(kernel, &kernel->own[0]);
+  if (!alone) tell(kernel, 0, 0);
+  while (atomic_load(&kernel->active)) PAUSE();
+}
+
+/* A block's result is on the scale of its own largest score: all are brought to the largest of all. */
+static void attend_once(Kernel *kernel) {
+  const Job *job = &kernel->job;
+  const int size = job->size;
+  for (int d = 0; d < job->width; d += 16)
+    for (int i = 0; i < 16; i++) kernel->query[d + i] = SCALE * job->qkv[d + i % 8 * 2 + i / 8];
+  for (int thread = 0; thread < kernel->threads; thread++) {
+    Scratch *own = &kernel->own[thread];
+    for (int head = 0; head < job->heads; head++) own->most[head] = LEAST, own->total[head] = 0;
+    memset(own->attended, 0, sizeof(float) * job->width);
+  }
+  share(kernel, job->positions[0] / BLOCK + 1);
+  for (int head = 0; head < job->heads; head++) {
+    float most = LEAST, total = 0, part[MOST_THREADS];
+    for (int thread = 0; thread < kernel->threads; thread++)
+      if (kernel->own[thread].most[head] > most) most = kernel->own[thread].most[head];
+    for (int thread = 0; thread < kernel->threads; thread++) {
+      part[thread] = expf(kernel->own[thread].most[head] - most);
+      total += part[thread] * kernel->own[thread].total[head];
+    }
+    for (int d = head * size; d < (head + 1) * size; d += 16)
+      for (int i = 0; i < 16; i++) {
+        float sum = 0;
+        for (int thread = 0; thread < kernel->threads; thread++)
+          sum += part[thread] * kernel->own[thread].attended[d + i];
+        job->attended[d + i % 8 * 2 + i / 8] = sum * (SCALE / total);
+      }
+  }
+}
+
+static void attend_one_by_one(Kernel *kernel) {
+  Job *job = &kernel->job;
+  for (int left = job->tokens; left; left--) {
+    job->tokens = 1;
+    attend_once(kernel);
+    job->qkv += 3 * job->width, job->attended += job->width, job->positions++;
+  }
+}
+
+/* ---- The operator, as litert/c/litert_custom_op_kernel.h of LiteRT 2.3 has it. ---- */
+
+typedef struct {
+  unsigned int rank : 7, has_strides : 1;
+  int32_t dimensions[8];
+  uint32_t strides[8];
+} Layout;
+
+typedef struct {
+  int element;
+  Layout layout;
+} Type;
+
+enum { OK = 0, INVALID_ARGUMENT = 1, NO_MEMORY = 2 };
+
+static void free_floats(Kernel *kernel) {
+  for (int thread = 0; thread < kernel->threads; thread++)
+    for (int part = 0; part < PARTS; part++) free((&kernel->own[thread].most)[part]);
+  free(kernel->query);
+}
+
+static float *floats(size_t count) {
+  const size_t size = (count * sizeof(float) + 63) / 64 * 64;
+  void *memory = aligned_alloc(64, size);
+  return memory ? memset(memory, 0, size) : NULL;
+}
+
+static int make_room(Kernel *kernel, int heads, int size) {
+  const int width = heads * size, most = heads > BLOCK ? heads : BLOCK;
+  const int counts[PARTS] = {most, most, most * size, most * BLOCK, BLOCK * size, BLOCK * size};
+  if (kernel->job.heads == heads && kernel->job.size == size) return OK;
+  free_floats(kernel);
+  int complete = (kernel->query = floats(width)) != NULL;
+  for (int thread = 0; thread < kernel->threads; thread++)
+    for (int part = 0; part < PARTS; part++)
+      complete &= ((&kernel->own[thread].most)[part] = floats(counts[part])) != NULL;
+  kernel->job = (Job){0};
+  if (!complete) return NO_MEMORY;
+  kernel->job = (Job){.heads = heads, .size = size, .width = width};
+  return OK;
+}
+
+void edgewise_attention_release(Kernel *kernel) {
+  if (atomic_fetch_sub(&kernel->owners, 1) > 1) return;
+  tell(kernel, 0, 1);
+  for (int thread = 1; thread < kernel->threads; thread++)
+    pthread_join(kernel->workers[thread], NULL);
+  free_floats(kernel);
+  free(kernel);
+}
+
+/* Each operator of a graph owns the kernel that they share, too. */
+static int init(void *data, const void *options, size_t size) {
+  atomic_fetch_add(&((Kernel *)data)->owners, 1);
+  return (void)options, (void)size, OK;
+}
+
+static int destroy(void *data) { return edgewise_attention_release(data), OK; }
+
+/* LiteRT ignores what these two return. An operator without a layout has it refuse the graph. */
+static int layouts(void *data, size_t inputs, const Layout *in, size_t outputs, Layout *out) {
+  for (size_t i = 0; i < outputs; i++) out[i] = (Layout){0};
+  if (inputs != 4 || outputs != 1) return INVALID_ARGUMENT;
+  const int32_t *qkv = in[0].dimensions, *keys = in[1].dimensions, *values = in[2].dimensions;
+  if (in[0].rank != 2 || in[1].rank != 3 || in[2].rank != 3 || in[3].rank != 1 ||
+      qkv[0] != in[3].dimensions[0] || qkv[1] != 3 * keys[1] * keys[2] || keys[2] % 16 ||
+      memcmp(keys, values, 3 * sizeof *keys))
+    return INVALID_ARGUMENT;
+  const int failed = make_room(data, keys[1], keys[2]);
+  if (!failed) *out = (Layout){.rank = 2, .dimensions = {qkv[0], qkv[1] / 3}};
+  return failed;
+}
+
+static int run(void *data, size_t inputs, void **in, size_t outputs, void **out) {
+  Kernel *kernel = data;
+  Job *job = &kernel->job;
+  Type tokens, cache;
+  if (inputs != 4 || outputs != 1 || kernel->memory(in[0], (void **)&job->qkv) ||
+      kernel->memory(in[1], (void **)&job->keys) || kernel->memory(in[2], (void **)&job->values) ||
+      kernel->memory(in[3], (void **)&job->positions) || kernel->memory(out[0], (void **)&job->attended) ||
+      kernel->type(in[3], &tokens) || kernel->type(in[1], &cache))
+    return INVALID_ARGUMENT;
+  if (cache.layout.dimensions[1] != job->heads || cache.layout.dimensions[2] != job->size)
+    return INVALID_ARGUMENT;
+  job->tokens = tokens.layout.dimensions[0];
+  for (int token = 0; token < job->tokens; token++)
+    if (job->positions[token] < 0 || job->positions[token] >= cache.layout.dimensions[0])
+      return INVALID_ARGUMENT;
+  write_rows(job);
+  if (job->tokens < MANY_TOKENS) attend_one_by_one(kernel);
+  else share(kernel, (job->tokens + BLOCK - 1) / BLOCK * job->heads);
+  return OK;
+}
+
+const struct {
+  int (*init)(void *, const void *, size_t);
+  int (*layouts)(void *, size_t, const Layout *, size_t, Layout *);
+  int (*run)(void *, size_t, void **, size_t, void **);
+  int (*destroy)(void *);
+} edgewise_attention_kernel = {init, layouts, run, destroy};
+
+/* What a model's operators share, until it is released. NULL where there is no memory; it has fewer
+   threads where the system gives no more. */
+Kernel *edgewise_attention_new(int threads, void *memory, void *type) {
+  Kernel *kernel = calloc(1, sizeof *kernel);
+  if (!kernel) return NULL;
+  kernel->memory = (int (*)(void *, void **))memory;
+  kernel->type = (int (*)(void *, void *))type;
+  pthread_mutex_init(&kernel->lock, NULL);
+  pthread_cond_init(&kernel->wake, NULL);
+  atomic_store(&kernel->owners, 1);
+  for (kernel->threads = 1; kernel->threads < threads && kernel->threads < MOST_THREADS; kernel->threads++)
+    if (pthread_create(&kernel->workers[kernel->threads], NULL, work, kernel)) break;
+  return kernel;
+}
