@@ -165,7 +165,8 @@ class Session:
     def forward(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Process 1 to Runtime.chunk more tokens; the logits (vocabulary,) of the next one.
 
-        They lie where the next call writes its own. Raises RuntimeFailedError, and then the session is unchanged.
+        They lie where the next call writes its own. Raises RuntimeFailedError, and then the session
+        is unchanged.
         """
         logits = self.runtime.run(self.cache, tokens, self.position)
         self.tokens += tokens
