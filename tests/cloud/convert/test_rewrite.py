@@ -74,7 +74,7 @@ def test_any_tflite_runtime_can_run_it(folders: dict[Quantization, Path]) -> Non
 def test_fewer_bits_lose_little_quality(folders: dict[Quantization, Path]) -> None:
     """The manifest has the increase in bits per byte."""
     lost = {name: Manifest.read(folder).conversion["lost"] for name, folder in folders.items()}
-    assert abs(lost[Quantization.NONE]) < 1e-6
+    assert abs(lost[Quantization.NONE]) < 1e-4  # our kernel keeps keys and values as float16
     assert abs(lost[Quantization.FLOAT16]) < 1e-3
     assert abs(lost[Quantization.INT8]) < 0.005
     assert abs(lost[Quantization.INT4]) < 0.03
