@@ -152,6 +152,16 @@ class GenerateOptions(RouteOptions):
             rich_help_panel=SAMPLING,
         ),
     ] = None
+    min_p: Annotated[
+        float | None,
+        typer.Option(
+            metavar="0..1",
+            help="Choose among tokens with at least this share of the likeliest one's probability; "
+            "0: all.",
+            show_default=_MODELS,
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None
     repetition_penalty: Annotated[
         float | None,
         typer.Option(
