@@ -12,6 +12,7 @@ from edgewise_edge.decoding.tokenizer import END_OF_TEXT, Tokenizer
 from edgewise_edge.errors import RequestError
 
 HELD_OUT_FILE = "held-out.txt"
+HELD_OUT_THEN_FILE = "held-out-then.txt"  # of the second phase's text
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +23,10 @@ class Corpus:
     held_out: list[str]
     fingerprint: str  # a digest of all documents, in order
 
-    def write_held_out(self, folder: Path) -> None:
-        """Write the held-out set to `folder`, to evaluate the model on later."""
+    def write_held_out(self, folder: Path, name: str = HELD_OUT_FILE) -> None:
+        """Write the held-out set to a file in `folder`, to evaluate the model on later."""
         text = f"\n{END_OF_TEXT}\n".join(self.held_out) + "\n"
-        (folder / HELD_OUT_FILE).write_text(text, encoding="utf-8")
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def read_corpus(paths: Iterable[Path], held_out: float, seed: int) -> Corpus:

@@ -12,7 +12,8 @@ from edgewise_edge.decoding.logprobs import TOP
 
 DEFAULT_MAX_TOKENS = 128
 
-Prompt: TypeAlias = str | Sequence[int]  # text, or the model's token ids
+# Text, or the model's token ids. The text "" begins a new text (Tokenizer.encode_prompt).
+Prompt: TypeAlias = str | Sequence[int]
 
 ModeName: TypeAlias = Literal[
     "prefer_on_device", "only_on_device", "prefer_in_cloud", "only_in_cloud"

@@ -57,6 +57,19 @@ def test_train_takes_the_files_of_a_pattern(
     assert found == sorted(found)
 
 
+def test_then_takes_the_files_of_a_pattern(
+    texts: list[Path], tmp_path: Path, run_command: RunCommand
+) -> None:
+    """None of them becomes a file of --text, which takes those after it, too."""
+    first, *then = texts
+    phases = ("--then", *then, "--then-share", "0.5", "--steps", "11", *BRIEF[1:])
+    done = run_command("train", "--text", first, "--out", tmp_path, *phases, *TINY)
+    assert done.returncode == 0, done.stderr
+    plan = json.loads((tmp_path / "training" / "plan.json").read_text())
+    assert plan["text"] == read_corpus([first], 0.1, 1).fingerprint
+    assert plan["then"] == read_corpus(then, 0.1, 1).fingerprint
+
+
 def test_finetune_takes_the_files_of_a_pattern(
     texts: list[Path], checkpoint: Path, tmp_path: Path, run_command: RunCommand
 ) -> None:
@@ -86,6 +99,8 @@ def test_train_reports_an_error_in_one_line(
         (*out, "--text", tmp_path / "none.txt"): "cannot be read: No such file",
         (*out, "--text", texts[0], latin): "[latin].txt is not UTF-8 (byte 2); convert it first",
         (*out, "--text", *texts): "give more text or a smaller --vocabulary-size",
+        (*out, "--text", texts[0], "--then", *texts[1:]): "--then is given without --then-share",
+        (*out, "--text", *texts, "--then-share", "0.2"): "--then-share is 0.2 without --then",
         (*out, "--text", *texts, "--heads", "7"): "a width of 256 is not divisible by 7 heads",
         ("--out", checkpoint, "--text", *texts): "is not empty; give a new folder",
         ("--out", texts[0], "--text", *texts): "a.txt cannot be written to: Not a directory",

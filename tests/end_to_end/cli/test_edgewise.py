@@ -61,6 +61,13 @@ def test_prompt_from_standard_input() -> None:
     assert run("generate", "-", *options, stdin="Once upon a time").stdout == argument
 
 
+def test_an_empty_prompt_begins_a_story(edgewise: RunCommand) -> None:
+    """After one token that is not shown."""
+    arguments = ("generate", "", "--max-tokens", "5", "--seed", "1", "--json")
+    story = json.loads(edgewise(*arguments).stdout)
+    assert story["usage"] == {"prompt_tokens": 1, "completion_tokens": 5, "total_tokens": 6}
+
+
 def test_route_chooses_the_cloud_with_a_low_battery(edgewise: RunCommand) -> None:
     """With reason and veto; but never for a private prompt, or without a network. It is not contacted."""
     drained = ("route", "Once upon a time", "--battery", "0.03", "--on-battery")

@@ -16,7 +16,7 @@ Prompt = Annotated[
     str | None,
     typer.Argument(
         metavar="PROMPT",
-        help="The text; '-' reads standard input.",
+        help="The text; '' begins a new one, '-' reads standard input.",
         show_default="standard input",
     ),
 ]

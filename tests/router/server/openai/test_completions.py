@@ -101,7 +101,7 @@ def test_null_means_left_out() -> None:
     """As LangChain sends it. What nobody knows is ignored."""
     device = ScriptedDevice(ANSWER)
     with served(device) as client:
-        reply = post(client, COMPLETIONS, **dict.fromkeys(FIELDS), min_p=0.1, best_off="?")
+        reply = post(client, COMPLETIONS, **dict.fromkeys(FIELDS), best_off="?")
     assert reply["choices"][0]["text"] == ANSWER
     tokens = device.requests[0].tokens
     assert tokens is not None
