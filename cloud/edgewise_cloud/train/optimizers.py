@@ -70,8 +70,8 @@ def _matrix_shape(shape: tuple[int, ...]) -> tuple[int, int]:
 class HeldThenFalling(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
     """Linear warmup, the peak through the first phase, then linear decay to zero.
 
-    So what the model reads last, and learns best, is the second text; without another warmup, which
-    costs more than a small text gives back (warmup, stable, decay: MiniCPM, arXiv:2404.06395).
+    What is read while it decays is learned best, so the second text is, without another warmup
+    (MiniCPM's warmup-stable-decay, arXiv:2404.06395).
     """
 
     def __init__(self, schedule: Schedule) -> None:
@@ -86,7 +86,10 @@ class HeldThenFalling(keras.optimizers.schedules.LearningRateSchedule):  # type:
 
 
 def _rate(schedule: Schedule) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Linear warmup to the schedule's learning rate, then cosine decay to a fiftieth of it."""
+    """Linear warmup to the schedule's learning rate, then cosine decay to a fiftieth of it.
+
+    With a second phase, see HeldThenFalling.
+    """
     if schedule.then_share:
         return HeldThenFalling(schedule)
     return keras.optimizers.schedules.CosineDecay(

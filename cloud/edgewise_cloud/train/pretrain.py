@@ -15,8 +15,6 @@ from edgewise_cloud.train.schedule import Schedule
 from edgewise_cloud.train.tokenized import TokenizedCorpus
 from edgewise_edge.decoding.tokenizer import TOKENIZER_FILES, Tokenizer
 
-_TEXTS = ("text", "then")  # of the first phase and of the second, in plans
-
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSize:
@@ -60,8 +58,12 @@ def pretrain(
     corpora = [
         read_corpus(paths, schedule.held_out, schedule.seed) for paths in (texts, then) if paths
     ]
-    plan = {"size": asdict(size), "schedule": schedule.plan()}
-    plan |= {name: corpus.fingerprint for name, corpus in zip(_TEXTS, corpora, strict=False)}
+    fingerprints = [corpus.fingerprint for corpus in corpora]
+    plan = {
+        "size": asdict(size),
+        "schedule": schedule.plan(),
+        **dict(zip(("text", "then"), fingerprints, strict=False)),
+    }
     state = TrainingState.open(out, plan, resume=resume)
     with state.write_errors(), tempfile.TemporaryDirectory() as workspace:
         vocabulary = out if state.saved else Path(workspace)
