@@ -41,7 +41,8 @@ def pretrain(
     """Train on `texts`, and save a checkpoint and its vocabulary in the folder `out`.
 
     The last steps, by the schedule's `then_share`, read the texts `then` instead, while the learning
-    rate falls to zero. The vocabulary is learned from both, and of each a share is held out.
+    rate falls to zero. The vocabulary is learned from both, and of each a share is held out, from the
+    other one too.
 
     After each round, `out/training` holds what it takes to resume; a training that was interrupted
     and resumed ends with the same weights as one that was not. Raises TextError for text that is
@@ -55,9 +56,10 @@ def pretrain(
             f"a width of {size.width} is not divisible by {size.heads} heads; give a multiple"
         )
     progress.step("reading the text")
-    corpora = [
+    read = [
         read_corpus(paths, schedule.held_out, schedule.seed) for paths in (texts, then) if paths
     ]
+    corpora = [one.without_held_out(other for other in read if other is not one) for one in read]
     fingerprints = [corpus.fingerprint for corpus in corpora]
     plan = {
         "size": asdict(size),

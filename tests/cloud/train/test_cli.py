@@ -58,16 +58,20 @@ def test_train_takes_the_files_of_a_pattern(
 
 
 def test_then_takes_the_files_of_a_pattern(
-    texts: list[Path], tmp_path: Path, run_command: RunCommand
+    texts: list[Path], tmp_path: Path, run_command: RunCommand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """None of them becomes a file of --text, which takes those after it, too."""
+    """Wherever it stands, and none of them becomes a file of --text."""
+    given = []
+    monkeypatch.setattr(
+        "edgewise_cloud.train.pretrain.pretrain",
+        lambda text, *_, then, **__: given.append((text, list(then))),
+    )
     first, *then = texts
-    phases = ("--then", *then, "--then-share", "0.5", "--steps", "11", *BRIEF[1:])
-    done = run_command("train", "--text", first, "--out", tmp_path, *phases, *TINY)
-    assert done.returncode == 0, done.stderr
-    plan = json.loads((tmp_path / "training" / "plan.json").read_text())
-    assert plan["text"] == read_corpus([first], 0.1, 1).fingerprint
-    assert plan["then"] == read_corpus(then, 0.1, 1).fingerprint
+    share = ("--then-share", "0.5", "--out", tmp_path)
+    run_command("train", "--text", first, "--then", *then, *share)
+    run_command("train", f"--then={then[0]}", then[1], *share, "--text", first)
+    run_command("train", "--then", then[0], "--text", first, first, "--then", then[1], *share)
+    assert given == [([first], then), ([first], then), ([first, first], then)]
 
 
 def test_finetune_takes_the_files_of_a_pattern(

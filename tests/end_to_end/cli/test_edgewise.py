@@ -184,7 +184,7 @@ def test_invalid_input_is_one_sentence_and_status_2(edgewise: RunCommand, tmp_pa
     """Each says what is wrong and what to do; none shows a traceback."""
     models = broken_models(tmp_path)
     cases = {
-        ("generate", ""): "give at least one character",
+        ("score", ""): "give at least one character to score",
         ("generate", "word " * 2000): "fill the context window of 512; shorten it",
         ("generate", "a", "--max-tokens", "0"): "--max-tokens is 0; it must be",
         ("generate", "a", "--max-tokens", "999999999999"): "from 1 to 2147483647",
