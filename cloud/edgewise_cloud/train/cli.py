@@ -38,9 +38,7 @@ BatchTokens = Annotated[
 LearningRate = Annotated[
     float,
     typer.Option(
-        metavar="NUMBER",
-        min=0,
-        help="The peak; it rises first, and falls along a cosine, or with --then.",
+        metavar="NUMBER", min=0, help="The peak; it rises first, and then falls along a cosine."
     ),
 ]
 HeldOut = Annotated[
@@ -84,7 +82,8 @@ def train(
         list[Path] | None,
         typer.Option(
             metavar="FILE...",
-            help="Text files that the last steps read instead, while the learning rate falls to zero.",
+            help="Text files that the last steps read instead. Until then the learning rate stays at its "
+            "peak, from then on it falls to zero.",
             show_default="none",
         ),
     ] = None,
