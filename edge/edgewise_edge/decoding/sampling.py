@@ -37,6 +37,8 @@ class SamplingParams:
     `presence_penalty` is taken from the logit of each token that was generated before, and
     `frequency_penalty` once for each time it was; the prompt does not count. `logit_bias` is added to
     the logits of these tokens. All three come after `repetition_penalty`, before the temperature.
+    After the temperature come `top_k`, `top_p` and `min_p`, in this order, as in Hugging Face's
+    transformers.
     """
 
     temperature: float = 0.8  # 0: always the likeliest token
@@ -48,6 +50,9 @@ class SamplingParams:
     frequency_penalty: float = 0.0  # the same
     # -100 to 100, by token id. Not in a repr: like a stop string, it may tell of the text.
     logit_bias: Mapping[int, float] = field(default_factory=dict, repr=False, hash=False)
+    min_p: float = (
+        0.0  # 0 to 1, of the likeliest token's probability (arXiv:2407.01082); 0: no limit
+    )
 
     def __post_init__(self) -> None:
         """Check."""
@@ -108,6 +113,9 @@ def sample(
     if params.top_p < 1:
         kept = _top_p(weights, params.top_p)
         ids, weights = ids[kept], weights[kept]
+    if params.min_p:
+        likely = weights >= params.min_p  # the likeliest token's weight is 1
+        ids, weights = ids[likely], weights[likely]
     cumulative = weights.cumsum()
     index = cumulative.searchsorted(uniform(params.seed, position) * cumulative[-1], side="right")
     if index == ids.size:  # rounding made the product equal to the sum
