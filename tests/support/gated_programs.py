@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from edgewise_cloud.serving.model.programs import Programs
+    from edgewise_cloud.serving.model.interface import Programs
 
 
 class Gate:
@@ -52,7 +52,7 @@ class Gate:
 
 
 class GatedPrograms:
-    """Programs; see edgewise_cloud.serving.model.programs."""
+    """Programs; see edgewise_cloud.serving.model.interface."""
 
     def __init__(self, programs: "Programs") -> None:
         self._programs = programs

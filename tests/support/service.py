@@ -22,7 +22,7 @@ from tests.support.generate_requests import until
 if TYPE_CHECKING:  # they import TensorFlow, which tests without a model can do without
     from edgewise_cloud.serving.engine.engine import Engine
     from edgewise_cloud.serving.engine.request import ServedModel
-    from edgewise_cloud.serving.model.programs import Programs
+    from edgewise_cloud.serving.model.interface import Programs
 
     Loaded = tuple[ServedModel, Programs]
 

@@ -14,6 +14,7 @@ from edgewise_cloud.keras_models.find import (
     check_checkpoint,
     find_checkpoint,
     is_keras_preset,
+    model_name,
     read_manifest,
 )
 from edgewise_cloud.keras_models.forward import require_same_logits
@@ -73,7 +74,7 @@ def load_keras(checkpoint: str, workspace: Path, *, dtype: str = "float32") -> K
             f"{backbone.vocabulary_size}; they do not belong together"
         )
     return KerasModel(
-        name=_last_part(checkpoint) if "://" in checkpoint or not folder else folder.name,
+        name=model_name(checkpoint, folder),
         revision=manifest.revision if manifest else "unversioned",
         backbone=backbone,
         tokenizer=tokenizer,
@@ -159,10 +160,6 @@ def _sampling(folder: Path | None, manifest: Manifest | None) -> dict[str, float
     if manifest:
         return manifest.sampling
     return read_sampling(folder) if folder else {}
-
-
-def _last_part(checkpoint: str) -> str:
-    return checkpoint.rstrip("/").rsplit("/", 1)[-1]
 
 
 def _explain(checkpoint: str, folder: Path | None, error: Exception) -> str:

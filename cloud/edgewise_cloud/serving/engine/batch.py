@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from edgewise_cloud.console import SILENT, Progress
 from edgewise_cloud.serving.engine.slots import Slot, SlotCopy, Slots
+from edgewise_cloud.serving.model.interface import Programs
 from edgewise_cloud.serving.model.layout import SCORE_CHUNK
-from edgewise_cloud.serving.model.programs import Programs
-from edgewise_cloud.serving.model.scores import unpack_scores
+from edgewise_cloud.serving.model.packed_scores import unpack_scores
 from edgewise_cloud.serving.model.warm_up import warm_up
 from edgewise_edge.decoding.generate import TokenRequest
 from edgewise_edge.decoding.logprobs import TokenScore, token_score
@@ -83,7 +83,7 @@ class Batch:
         self._contexts = layout.contexts
         # Prefill uses few buckets: compiling more costs more than a longer context does.
         self._prefill_contexts = self._contexts[2:] or self._contexts[-1:]
-        self._sizes = _batch_sizes(layout.slots)
+        self._sizes = layout.sizes or _batch_sizes(layout.slots)
         self._slots = Slots(layout.slots, layout.chunk)
         self._prefilling: deque[Sequence] = deque()  # the next one first
         self._decoding: list[Sequence] = []

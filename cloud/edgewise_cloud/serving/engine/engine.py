@@ -16,7 +16,7 @@ from edgewise_cloud.serving.engine.fair_share import in_fair_order
 from edgewise_cloud.serving.engine.request import EngineLoad, EngineRequest, Event, ServedModel
 from edgewise_cloud.serving.engine.settings import EngineSettings
 from edgewise_cloud.serving.engine.step_time import StepTimeEstimator
-from edgewise_cloud.serving.model.programs import Programs
+from edgewise_cloud.serving.model.interface import Programs
 from edgewise_cloud.serving.redact import redacted_traceback
 from edgewise_cloud.serving.types import Caller, RefusedError
 from edgewise_edge.decoding.generate import TokenRequest

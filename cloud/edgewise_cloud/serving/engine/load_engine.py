@@ -1,4 +1,4 @@
-"""From a model's name to a running engine. TensorFlow is imported here, when it is called."""
+"""From a model's name to a running engine. TensorFlow is imported here, where Keras computes."""
 
 import gc
 import tempfile
@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from edgewise_cloud.console import SILENT, Progress
 from edgewise_cloud.keras_models.find import find_checkpoint
 from edgewise_cloud.keras_models.import_tensorflow import import_tensorflow
-from edgewise_cloud.serving.engine.settings import EngineSettings
+from edgewise_cloud.serving.engine.settings import EngineKind, EngineSettings
 from edgewise_cloud.serving.engine.slot_memory import require_slot_memory
 
 if TYPE_CHECKING:
     from edgewise_cloud.serving.engine.engine import Engine
     from edgewise_cloud.serving.engine.request import ServedModel
-    from edgewise_cloud.serving.model.programs import Programs
+    from edgewise_cloud.serving.model.interface import Programs
 
 
 def load_engine(checkpoint: str, settings: EngineSettings, progress: Progress = SILENT) -> "Engine":
@@ -37,6 +37,10 @@ def load_model(
     folder = find_checkpoint(checkpoint)
     if folder:
         require_slot_memory([folder], settings)
+    if settings.kind == EngineKind.LITERT:
+        from edgewise_cloud.serving.engine.load_litert import load_litert_model
+
+        return load_litert_model(checkpoint, settings.slots, progress)
     import_tensorflow(progress)
     from edgewise_cloud.keras_models.checkpoint import weights
     from edgewise_cloud.keras_models.load import load_keras

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,31 +12,6 @@ from edgewise_cloud.serving.model.layout import Layout
 from edgewise_cloud.serving.model.state import Compiled, NamedWeights, State
 from edgewise_cloud.serving.model.transformer import Transformer
 from edgewise_edge.store.manifest import Architecture
-
-
-class Programs(Protocol):
-    """What a batch runs."""
-
-    @property
-    def layout(self) -> Layout:
-        """How the caches are divided."""
-
-    def reset(self) -> None:
-        """Empty the caches."""
-
-    def decode(self, tokens: list[int], positions: list[int], context: int) -> NDArray[np.float32]:
-        """The logits [rows, vocabulary] after one token in each of the first slots."""
-
-    def prefill(self, tokens: list[int], slot: int, position: int, context: int) -> None:
-        """Prefill one chunk of a slot's prompt."""
-
-    def score(
-        self, tokens: list[int], following: list[int], slot: int, position: int, context: int
-    ) -> NDArray[np.float32]:
-        """Prefill one chunk of a slot's tokens; packed scores of those after each (scores.py)."""
-
-    def copy(self, source: int, target: int) -> None:
-        """Copy one slot's keys and values to another slot."""
 
 
 class CompiledPrograms:
@@ -56,7 +31,7 @@ class CompiledPrograms:
         self._compiled: dict[tuple[str | int, ...], Compiled] = {}
 
     def reset(self) -> None:
-        """See Programs."""
+        """See Programs in interface.py."""
         self._state.reset()
 
     def decode(self, tokens: list[int], positions: list[int], context: int) -> NDArray[np.float32]:

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from edgewise_cloud.console import Progress
+from edgewise_cloud.serving.model.interface import Programs
 from edgewise_cloud.serving.model.layout import SCORE_CHUNK
-from edgewise_cloud.serving.model.programs import Programs
 
 
 def warm_up(
