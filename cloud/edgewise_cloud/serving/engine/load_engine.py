@@ -14,11 +14,14 @@ from edgewise_cloud.serving.engine.slot_memory import require_slot_memory
 if TYPE_CHECKING:
     from edgewise_cloud.serving.engine.engine import Engine
     from edgewise_cloud.serving.engine.request import ServedModel
-    from edgewise_cloud.serving.model.programs import Programs
+    from edgewise_cloud.serving.model.interface import Programs
 
 
 def load_engine(checkpoint: str, settings: EngineSettings, progress: Progress = SILENT) -> "Engine":
     """The model of `checkpoint`, running. Raises CheckpointError and ServeError."""
+    from edgewise_cloud.serving.model.program_cache import use_program_cache
+
+    use_program_cache()
     model, programs = load_model(checkpoint, settings, progress)
     from edgewise_cloud.serving.engine.engine import Engine
 
