@@ -15,6 +15,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from edgewise_edge.store.cache_folder import cache_folder
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
 from tests.support.generate_requests import CANARY, LONG, received_tokens, shows, until
@@ -30,6 +31,8 @@ class Life:
     health: list[int] = field(default_factory=list)
     refused: grpc.StatusCode | None = None
     answers: list[list[int]] = field(default_factory=list)
+    compiling: list[str] = field(default_factory=list)  # logged until all programs were compiled
+    cached: list[str] = field(default_factory=list)  # programs kept when all were compiled
     rest: str = ""  # logged after that
     status: int | None = None
 
@@ -55,6 +58,19 @@ def started(exact_folder: Path) -> "Iterator[subprocess.Popen[str]]":
         process.stderr.close()
 
 
+def said(process: "subprocess.Popen[str]", start: str) -> list[str]:
+    """Its messages up to one with this start."""
+    messages = [""]
+    while not messages[-1].startswith(start):
+        messages.append(json.loads(process.stderr.readline())["message"])
+    return messages[1:]
+
+
+def kept_programs() -> list[str]:
+    """The files in the cache folder."""
+    return sorted(path.name for path in (cache_folder() / "programs").iterdir() if path.is_file())
+
+
 def admitted(stub: pb_grpc.GeneratorStub) -> int:
     """Requests that run or wait."""
     load = stub.GetLoad(pb.GetLoadRequest())
@@ -73,8 +89,7 @@ def life(exact_folder: Path, vocabulary: str) -> Life:
         vocabulary=vocabulary,
     )
     with started(exact_folder) as process:
-        while not seen.messages or not seen.messages[-1].startswith("try: "):
-            seen.messages.append(json.loads(process.stderr.readline())["message"])
+        seen.messages = said(process, "try: ")
         ports = [
             message.rpartition(":")[2]
             for message in seen.messages
@@ -86,6 +101,8 @@ def life(exact_folder: Path, vocabulary: str) -> Life:
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
             stub = pb_grpc.GeneratorStub(channel)
             seen.alone = received_tokens(stub.Generate(request))
+            seen.compiling = said(process, "compiled all")
+            seen.cached = kept_programs()
             watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
             seen.health.append(next(watch).status)
             calls = [stub.Generate(request) for _ in range(8)]
@@ -114,13 +131,22 @@ def test_it_logs_only_json(life: Life) -> None:
     """Each line is an object: the start's steps, requests, the drain, the end, without tokens."""
     steps = list(dict.fromkeys(message.split()[0] for message in life.messages))
     assert steps == ["metrics", "importing", "loading", "compiling", "warming", "ready", "try:"]
-    messages = [json.loads(line)["message"].split(":")[0] for line in life.rest.splitlines()]
-    assert set(messages) == {"draining", "request", "stopped"}
+    rest = [json.loads(line)["message"] for line in life.rest.splitlines()]
+    messages = [message.split(":")[0].split()[0] for message in (*life.compiling, *rest)]
+    assert set(messages) == {"compiling", "compiled", "draining", "request", "stopped"}
     assert messages[-1] == "stopped"
-    assert messages.count("draining") == 1
+    assert messages.count("draining") == messages.count("compiled") == 1
     assert messages.count("request") == 1 + 8 + 1
     assert not shows(life.rest, CANARY)
     assert not shows(life.rest, life.alone)
+
+
+def test_the_next_start_compiles_nothing(life: Life, exact_folder: Path) -> None:
+    """It finds all programs, and keeps no other."""
+    assert life.cached
+    with started(exact_folder) as process:
+        said(process, "compiled all")
+    assert kept_programs() == life.cached
 
 
 def test_it_serves_metrics(life: Life) -> None:
