@@ -25,13 +25,14 @@ from tests.support.generate_requests import CANARY, LONG, received_tokens, shows
 class Life:
     """What was seen of one process from its start to its end."""
 
-    messages: list[str] = field(default_factory=list)  # logged before it served
+    messages: list[str] = field(
+        default_factory=list
+    )  # logged until it served and had compiled everything
     metrics: bytes = b""
     alone: list[int] = field(default_factory=list)
     health: list[int] = field(default_factory=list)
     refused: grpc.StatusCode | None = None
     answers: list[list[int]] = field(default_factory=list)
-    compiling: list[str] = field(default_factory=list)  # logged until all programs were compiled
     cached: list[str] = field(default_factory=list)  # programs kept when all were compiled
     rest: str = ""  # logged after that
     status: int | None = None
@@ -58,12 +59,13 @@ def started(exact_folder: Path) -> "Iterator[subprocess.Popen[str]]":
         process.stderr.close()
 
 
-def said(process: "subprocess.Popen[str]", start: str) -> list[str]:
-    """Its messages up to one with this start."""
-    messages = [""]
-    while not messages[-1].startswith(start):
+def until_compiled(process: "subprocess.Popen[str]") -> list[str]:
+    """Its messages until it serves and has compiled everything."""
+    messages, awaited = list[str](), {"try", "compiled"}
+    while awaited:
         messages.append(json.loads(process.stderr.readline())["message"])
-    return messages[1:]
+        awaited.discard(messages[-1].replace(":", " ").split()[0])
+    return messages
 
 
 def kept_programs() -> list[str]:
@@ -89,7 +91,8 @@ def life(exact_folder: Path, vocabulary: str) -> Life:
         vocabulary=vocabulary,
     )
     with started(exact_folder) as process:
-        seen.messages = said(process, "try: ")
+        seen.messages = until_compiled(process)
+        seen.cached = kept_programs()
         ports = [
             message.rpartition(":")[2]
             for message in seen.messages
@@ -101,8 +104,6 @@ def life(exact_folder: Path, vocabulary: str) -> Life:
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
             stub = pb_grpc.GeneratorStub(channel)
             seen.alone = received_tokens(stub.Generate(request))
-            seen.compiling = said(process, "compiled all")
-            seen.cached = kept_programs()
             watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
             seen.health.append(next(watch).status)
             calls = [stub.Generate(request) for _ in range(8)]
@@ -130,12 +131,12 @@ def test_sigterm_lets_admitted_requests_finish(life: Life) -> None:
 def test_it_logs_only_json(life: Life) -> None:
     """Each line is an object: the start's steps, requests, the drain, the end, without tokens."""
     steps = list(dict.fromkeys(message.split()[0] for message in life.messages))
+    steps.remove("compiled")  # sooner or later
     assert steps == ["metrics", "importing", "loading", "compiling", "warming", "ready", "try:"]
-    rest = [json.loads(line)["message"] for line in life.rest.splitlines()]
-    messages = [message.split(":")[0].split()[0] for message in (*life.compiling, *rest)]
-    assert set(messages) == {"compiling", "compiled", "draining", "request", "stopped"}
+    messages = [json.loads(line)["message"].split(":")[0] for line in life.rest.splitlines()]
+    assert set(messages) == {"draining", "request", "stopped"}
     assert messages[-1] == "stopped"
-    assert messages.count("draining") == messages.count("compiled") == 1
+    assert messages.count("draining") == 1
     assert messages.count("request") == 1 + 8 + 1
     assert not shows(life.rest, CANARY)
     assert not shows(life.rest, life.alone)
@@ -145,7 +146,7 @@ def test_the_next_start_compiles_nothing(life: Life, exact_folder: Path) -> None
     """It finds all programs, and keeps no other."""
     assert life.cached
     with started(exact_folder) as process:
-        said(process, "compiled all")
+        until_compiled(process)
     assert kept_programs() == life.cached
 
 
