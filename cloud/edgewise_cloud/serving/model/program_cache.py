@@ -13,8 +13,10 @@ import hashlib
 import os
 import shutil
 import sys
+import threading
 import time
 import uuid
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -32,6 +34,11 @@ _current: "ProgramCache | None" = None
 def current() -> "ProgramCache | None":
     """This process's cache; None unless `use_program_cache` was called."""
     return _current
+
+
+def compiling() -> contextlib.AbstractContextManager[None]:
+    """`ProgramCache.compiling` of this process's cache, if it has one."""
+    return _current.compiling() if _current else contextlib.nullcontext()
 
 
 def use_program_cache() -> None:
@@ -60,6 +67,7 @@ class ProgramCache:
 
     def __init__(self, folder: Path, key: str) -> None:
         self._folder, self._key = folder, key
+        self._lock, self._running = threading.Lock(), 0
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
         if not is_owner(found) or found.st_mode & 0o022:
@@ -76,20 +84,43 @@ class ProgramCache:
         return None
 
     def keep(self, name: str, content: bytes) -> None:
-        """Keep `content` under this name, from the next `publish` on."""
-        with contextlib.suppress(OSError):  # a full disk: `publish` tells
+        """Keep `content` under this name, which `compiling` publishes."""
+        with contextlib.suppress(OSError):  # a full disk
             (self.private / name).write_bytes(content)
 
-    def publish(self) -> None:
+    @contextlib.contextmanager
+    def compiling(self) -> Iterator[None]:
+        """Around what compiles. What is new afterwards is published, by the last of several threads.
+
+        If it fails, a kept file may be the reason: all that this process found are removed.
+        """
+        with self._lock:
+            self._running += 1
+        try:
+            yield
+        except BaseException:
+            self.discard()
+            raise
+        finally:
+            with self._lock:
+                self._running -= 1
+                if not self._running:  # else files may be half written
+                    self._publish()
+
+    def discard(self) -> None:
+        """Remove all files that begin with the key."""
+        for path in self._folder.glob(f"{self._key}-*"):
+            path.unlink(missing_ok=True)
+
+    def _publish(self) -> None:
         """Make new files in the private folder available to later starts."""
         try:
             for path in self.private.iterdir():
                 if path.name not in self._known and path.is_file():
                     self._known.add(path.name)
                     shared = f"{self._key}-{path.name}.{_sha256(path)}"
-                    os.link(path, self._folder / shared)
-        except FileExistsError:  # by another process, at this moment
-            pass
+                    with contextlib.suppress(FileExistsError):  # by another process, meanwhile
+                        os.link(path, self._folder / shared)
         except OSError as error:
             report_unusable(self._folder, error)
 

@@ -26,7 +26,7 @@ def compile_first(compilations: Compilations, progress: Progress) -> None:
     first = compilations.first
     progress.step("compiling")
     progress.count(0, len(first))
-    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="compiler") as pool:
+    with program_cache.compiling(), ThreadPoolExecutor(2, "compiler") as pool:
         compiling = [pool.submit(compile_) for compile_ in first]
         try:
             for number, done in enumerate(as_completed(compiling), start=1):
@@ -34,7 +34,7 @@ def compile_first(compilations: Compilations, progress: Progress) -> None:
                 progress.count(number, len(first))
         finally:
             pool.shutdown(cancel_futures=True)
-    _keep()
+    _free_memory()
 
 
 def compile_later(compilations: Compilations, closed: Callable[[], bool]) -> bool:
@@ -53,8 +53,9 @@ def compile_later(compilations: Compilations, closed: Callable[[], bool]) -> boo
             if closed():
                 return False
             progress.count(number - 1, total, "while serving")
-            compile_()
-            _keep()
+            with program_cache.compiling():
+                compile_()
+            _free_memory()
     finally:
         sys.setswitchinterval(interval)
     log.info("compiled all %d programs after %.0f s of serving", total, time.monotonic() - started)
@@ -75,10 +76,8 @@ def _timed(programs: Programs, size: int) -> float:
     return time.perf_counter() - started
 
 
-def _keep() -> None:
-    """Keep what was compiled for the next start, and give back the memory that it took."""
-    if cache := program_cache.current():
-        cache.publish()
+def _free_memory() -> None:
+    """Give back what compiling took."""
     gc.collect()
     with contextlib.suppress(AttributeError, OSError):  # where the C library is another one
         ctypes.CDLL(None).malloc_trim(0)

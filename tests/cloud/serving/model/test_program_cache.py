@@ -24,9 +24,8 @@ def opened(folder: Path, key: str = "here") -> Iterator[ProgramCache]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """One in which an earlier start has kept the program `step`."""
-    with opened(tmp_path / "programs") as cache:
+    with opened(tmp_path / "programs") as cache, cache.compiling():
         cache.keep("step", CODE)
-        cache.publish()
     return tmp_path / "programs"
 
 
@@ -38,7 +37,8 @@ def test_the_next_start_finds_what_was_kept(folder: Path) -> None:
     """And publishes nothing again; no private folder is left."""
     with opened(folder) as cache:
         assert cache.read("step") == CODE
-        cache.publish()
+        with cache.compiling():
+            pass
     assert len(kept(folder)) == 1
 
 
@@ -54,8 +54,8 @@ def test_a_damaged_file_is_not_loaded(folder: Path, content: bytes) -> None:
     kept(folder)[0].write_bytes(content)
     with opened(folder) as cache:
         assert cache.read("step") is None
-        cache.keep("step", CODE)
-        cache.publish()
+        with cache.compiling():
+            cache.keep("step", CODE)
     with opened(folder) as cache:
         assert cache.read("step") == CODE
 
@@ -89,9 +89,8 @@ def test_a_folder_in_which_others_can_write_is_not_used(
 
 def test_its_size_is_limited(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was not used for longest is removed first; so are folders of killed processes."""
-    with opened(folder) as cache:
+    with opened(folder) as cache, cache.compiling():
         cache.keep("newer", CODE)
-        cache.publish()
     killed = ProgramCache(folder, "here").private
     for path in (killed, *(path for path in kept(folder) if "-step." in path.name)):
         os.utime(path, (1, 1))
@@ -106,8 +105,28 @@ def test_processes_that_start_at_once_share_it(folder: Path) -> None:
     """Each sees what was there when it began, and keeps what it compiles."""
     with opened(folder) as one, opened(folder) as other:
         for cache, names in ((one, "ac"), (other, "abc")):
-            for name in names:
-                cache.keep(name, name.encode())
-            cache.publish()
+            with cache.compiling():
+                for name in names:
+                    cache.keep(name, name.encode())
     with opened(folder) as cache:
         assert [cache.read(name) for name in "abc"] == [b"a", b"b", b"c"]
+
+
+def test_nothing_is_published_while_a_thread_still_compiles(folder: Path) -> None:
+    """Its file may be half written."""
+    with opened(folder) as cache, cache.compiling():
+        cache.keep("half", CODE[:3])
+        with cache.compiling():
+            cache.keep("whole", CODE)
+        assert len(kept(folder)) == 2  # `step`, and the private folder
+        cache.keep("half", CODE)
+    with opened(folder) as cache:
+        assert cache.read("half") == cache.read("whole") == CODE
+
+
+def test_what_may_have_made_a_compilation_fail_is_removed(folder: Path) -> None:
+    """So that the next start does not fail, too."""
+    with opened(folder) as cache, pytest.raises(RuntimeError), cache.compiling():
+        raise RuntimeError("of the library")
+    with opened(folder) as cache:
+        assert cache.read("step") is None
