@@ -105,8 +105,9 @@ class Batch:
         return compilations
 
     def step_times(self, progress: Progress = SILENT) -> list[tuple[int, float]]:
-        """(batch size, seconds) of a few steps; the batch must be empty."""
-        return step_times(self._programs, self._sizes, progress)
+        """(batch size, seconds) of a few steps over all slots; the batch must be empty."""
+        size = self._sizes[-1]
+        return [(size, seconds) for seconds in step_times(self._programs, size, progress)]
 
     def add(self, request: TokenRequest) -> Sequence:
         """Give a checked request a slot; one must be free."""

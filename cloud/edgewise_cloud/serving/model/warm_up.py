@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from edgewise_cloud.console import LineProgress, Progress
@@ -62,12 +62,10 @@ def compile_later(compilations: Compilations, closed: Callable[[], bool]) -> boo
     return True
 
 
-def step_times(
-    programs: Programs, sizes: Sequence[int], progress: Progress
-) -> list[tuple[int, float]]:
-    """(size, seconds) of a few steps."""
+def step_times(programs: Programs, size: int, progress: Progress) -> list[float]:
+    """Seconds of a few steps over `size` slots."""
     progress.step("warming up: timing a few steps")
-    return [(size, _timed(programs, size)) for size in sizes for _ in range(3)]
+    return [_timed(programs, size) for _ in range(3)]
 
 
 def _timed(programs: Programs, size: int) -> float:
