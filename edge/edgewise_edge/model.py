@@ -23,12 +23,12 @@ from edgewise_edge.errors import (
     RuntimeFailedError,
 )
 from edgewise_edge.runtime.load import load_runtime
-from edgewise_edge.runtime.open import import_library
 from edgewise_edge.runtime.prefix_cache import PREFIX_MEMORY, PrefixCache
 from edgewise_edge.runtime.session import Runtime
 from edgewise_edge.store.catalog import find_folders
 from edgewise_edge.store.manifest import MODEL_FILE, Manifest
 from edgewise_edge.store.passed import PassedModel
+from edgewise_edge.store.verified import verify_once
 from edgewise_edge.store.weight_cache import WeightCache, default_folder
 
 _log = logging.getLogger("edgewise_edge.installed")
@@ -219,18 +219,23 @@ def _load(
 ) -> tuple[Manifest, Tokenizer, Runtime]:
     manifest = Manifest.read(folder)
     with ThreadPoolExecutor(1) as pool:
-        # Hashing releases the GIL.
-        verified = pool.submit(manifest.verify, folder, [MODEL_FILE])
-        tokenizer = load_tokenizer(folder, manifest)
-        import_library()
-        verified.result()
+        # It needs no GIL to load the model, nor to hash it.
+        tokenizer = pool.submit(load_tokenizer, folder, manifest)
+        runtime = _load_runtime(folder, manifest, threads, weight_cache)
+        return manifest, tokenizer.result(), runtime
+
+
+def _load_runtime(
+    folder: Path, manifest: Manifest, threads: int, weight_cache: Path | None
+) -> Runtime:
+    verify_once(manifest, folder, MODEL_FILE)
     weights = (weight_cache or default_folder()).absolute()
     if not PassedModel(manifest, threads):
         from edgewise_edge.trial import require_passed  # takes 10 ms, which delays a cold start
 
         require_passed(folder, manifest, threads, weights)
     cache = WeightCache(weights, manifest.files[MODEL_FILE])
-    return manifest, tokenizer, load_runtime(folder, manifest.architecture, threads, cache)
+    return load_runtime(folder, manifest.architecture, threads, cache)
 
 
 def load_tokenizer(folder: Path, manifest: Manifest) -> Tokenizer:

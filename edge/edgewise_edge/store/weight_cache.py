@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgewise_edge.store.cache_folder import cache_folder, report_unusable
+from edgewise_edge.store.content_record import ContentRecord
 from edgewise_edge.store.files import is_ours
 from edgewise_edge.store.manifest import FileRecord
-from edgewise_edge.store.weight_record import WeightRecord
 
 try:
     import fcntl
@@ -57,12 +57,12 @@ class WeightCache:
             if self._crashed():
                 self._record.unlink()
                 return False
-            record = WeightRecord.read(self._record)
+            record = ContentRecord.read(self._record)
             if not record.trusts(self.path):
                 if not record.describes(self.path):
                     return False
                 with contextlib.suppress(OSError):  # a read-only folder
-                    WeightRecord.of(self.path).write(self._record)
+                    ContentRecord.of(self.path).write(self._record)
         except (OSError, ValueError, TypeError):
             return False
         with contextlib.suppress(OSError):
@@ -110,7 +110,7 @@ class WeightCache:
             with contextlib.suppress(FileNotFoundError):
                 self._record.unlink()
             partial.replace(self.path)
-            WeightRecord.of(self.path).write(self._record)
+            ContentRecord.of(self.path).write(self._record)
             self._remove_unused()
         except OSError as error:
             report_unusable(self.path.parent, error)
