@@ -3,9 +3,9 @@
 import hashlib
 import json
 import re
+import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cached_property
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import tiktoken
@@ -56,12 +56,16 @@ class Tokenizer:
 
     def __init__(self, ranks: dict[bytes, int], special: dict[str, int]) -> None:
         _check_ids([*ranks.values(), *special.values()])
+        copied = dict(ranks)
         with _panics_as(ModelCorruptError("the vocabulary is invalid")):
             self._encoding = tiktoken.Encoding(
-                "edgewise", pat_str=SPLIT_PATTERN, mergeable_ranks=ranks, special_tokens=special
+                "edgewise", pat_str=SPLIT_PATTERN, mergeable_ranks=copied, special_tokens=special
             )
-        self._bytes = {token_id: token for token, token_id in ranks.items()}
-        self._special = special
+        copied.clear()  # tiktoken keeps it too, but works with tables of its own: 10 MB for GPT-2
+        self.fingerprint = _fingerprint(ranks, special)
+        """sha256 (hex) over all ids and their bytes; different for different vocabularies."""
+        self.end_ids = frozenset(special.values())
+        """The ids that end a text: one, or none if the vocabulary has no end token."""
 
     @classmethod
     def from_folder(cls, folder: Path) -> "Tokenizer":
@@ -81,11 +85,6 @@ class Tokenizer:
         """One more than the largest token id."""
         return self._encoding.n_vocab
 
-    @property
-    def end_ids(self) -> frozenset[int]:
-        """The ids that end a text: one, or none if the vocabulary has no end token."""
-        return frozenset(self._special.values())
-
     def encode(self, text: str) -> list[int]:
         """The token ids of `text`. Raises RequestError if the tokenizer cannot take it."""
         with _panics_as(RequestError("the text cannot be split into tokens; shorten it")):
@@ -98,22 +97,14 @@ class Tokenizer:
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes of one token; empty for a special token or an unused id."""
-        return self._bytes.get(token_id, b"")
+        if token_id not in self.end_ids:
+            with suppress(KeyError, OverflowError):
+                return self._encoding.decode_single_token_bytes(token_id)
+        return b""
 
     def decode(self, token_ids: list[int]) -> str:
         """The text of `token_ids`; invalid UTF-8 becomes U+FFFD."""
         return b"".join(map(self.token_bytes, token_ids)).decode("utf-8", errors="replace")
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """sha256 (hex) over all ids and their bytes; different for different vocabularies."""
-        tokens = {token_id: b"t" + token for token_id, token in self._bytes.items()}
-        tokens |= {token_id: b"s" + name.encode() for name, token_id in self._special.items()}
-        digest = hashlib.sha256(SPLIT_PATTERN.encode())
-        for token_id in sorted(tokens):
-            token = tokens[token_id]
-            digest.update(token_id.to_bytes(4, "little") + len(token).to_bytes(4, "little") + token)
-        return digest.hexdigest()
 
 
 @contextmanager
@@ -125,6 +116,14 @@ def _panics_as(error: EdgeError) -> Iterator[None]:
         if type(panic).__name__ != "PanicException":
             raise
         raise error from RuntimeError(str(panic))
+
+
+def _fingerprint(ranks: dict[bytes, int], special: dict[str, int]) -> str:
+    tokens = [(token_id, b"t" + token) for token, token_id in ranks.items()]
+    tokens += [(token_id, b"s" + name.encode()) for name, token_id in special.items()]
+    pack = struct.Struct("<II").pack
+    content = b"".join([pack(token_id, len(token)) + token for token_id, token in sorted(tokens)])
+    return hashlib.sha256(SPLIT_PATTERN.encode() + content).hexdigest()
 
 
 def _check_ids(ids: list[int]) -> None:
@@ -158,7 +157,9 @@ def _read_vocabulary(folder: Path) -> tuple[dict[bytes, int], dict[str, int]]:
     if missing := [byte for byte in range(256) if bytes([byte]) not in ranks]:
         raise ValueError(f"{len(missing)} single bytes have no token, such as {missing[0]:#04x}")
     merges = read_text(folder / MERGES_FILE, _MAX_BYTES).replace(" ", "").splitlines()
-    merged_ids = [ids[line] for line in merges if line and not line.startswith("#version")]
+    if merges and merges[0].startswith("#version"):
+        del merges[0]
+    merged_ids = list(map(ids.__getitem__, filter(None, merges)))
     # tiktoken uses a token's id as the rank of its merge.
     if merged_ids != sorted(merged_ids):
         raise ValueError("the ids are not in merge order")
