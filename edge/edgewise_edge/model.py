@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Self
 
 from edgewise_edge.checks import Range, check_type
-from edgewise_edge.decoding.generate import OnScore, TokenRequest, generate_tokens
-from edgewise_edge.decoding.logprobs import TOP, TokenScore
+from edgewise_edge.decoding.generate import OnScore, generate_tokens
+from edgewise_edge.decoding.load import load_tokenizer
+from edgewise_edge.decoding.request import TokenRequest
 from edgewise_edge.decoding.scoring import checked_ids, score_tokens
-from edgewise_edge.decoding.tokenizer import TOKENIZER_FILES, Tokenizer
+from edgewise_edge.decoding.token_score import TOP, TokenScore
+from edgewise_edge.decoding.tokenizer import Tokenizer
 from edgewise_edge.errors import (
     EdgeError,
-    ModelCorruptError,
     ModelError,
     ModelIncompatibleError,
     RequestError,
@@ -236,23 +237,3 @@ def _load_runtime(
         require_passed(folder, manifest, threads, weights)
     cache = WeightCache(weights, manifest.files[MODEL_FILE])
     return load_runtime(folder, manifest.architecture, threads, cache)
-
-
-def load_tokenizer(folder: Path, manifest: Manifest) -> Tokenizer:
-    """The verified tokenizer of a model folder; cheap, since the model is not loaded.
-
-    Raises ModelCorruptError or ModelIncompatibleError.
-    """
-    manifest.verify(folder, TOKENIZER_FILES)
-    tokenizer = Tokenizer.from_folder(folder)
-    if tokenizer.fingerprint != manifest.vocabulary:
-        raise ModelIncompatibleError(
-            f"{folder}: the vocabulary's fingerprint differs from its manifest's; convert the model "
-            "again"
-        )
-    if tokenizer.size > (size := manifest.architecture.vocabulary_size):
-        raise ModelCorruptError(
-            f"{folder}: its vocabulary has the id {tokenizer.size - 1}, but its model only {size} "
-            "tokens; fetch or convert the model again"
-        )
-    return tokenizer

@@ -18,7 +18,7 @@ from edgewise_edge import (
     Tokenizer,
     complete,
 )
-from edgewise_edge.model import load_tokenizer
+from edgewise_edge.decoding.load import load_tokenizer
 from edgewise_edge.store.manifest import MODEL_FILE, FileRecord
 from edgewise_edge.trial import try_model
 

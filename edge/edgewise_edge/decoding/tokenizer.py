@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import tiktoken
-
 from edgewise_edge.checks import Range, shortened
 from edgewise_edge.errors import EdgeError, ModelCorruptError, RequestError
 from edgewise_edge.store.files import read_text
@@ -56,6 +54,8 @@ class Tokenizer:
 
     def __init__(self, ranks: dict[bytes, int], special: dict[str, int]) -> None:
         _check_ids([*ranks.values(), *special.values()])
+        import tiktoken  # takes 10 ms, in which the model can load
+
         copied = dict(ranks)
         with _panics_as(ModelCorruptError("the vocabulary is invalid")):
             self._encoding = tiktoken.Encoding(

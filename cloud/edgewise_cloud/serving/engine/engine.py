@@ -19,7 +19,7 @@ from edgewise_cloud.serving.engine.step_time import StepTimeEstimator
 from edgewise_cloud.serving.model.programs import Programs
 from edgewise_cloud.serving.redact import redacted_traceback
 from edgewise_cloud.serving.types import Caller, RefusedError
-from edgewise_edge.decoding.generate import TokenRequest
+from edgewise_edge.decoding.request import TokenRequest
 
 log = logging.getLogger("edgewise_cloud.serving.engine")
 

@@ -7,7 +7,8 @@ from keras import ops
 from numpy.typing import NDArray
 
 from edgewise_cloud.serving.model.layout import Tensor
-from edgewise_edge.decoding.logprobs import MAX_TOP, TokenScore, token_scores
+from edgewise_edge.decoding.logprobs import token_scores
+from edgewise_edge.decoding.token_score import MAX_TOP, TokenScore
 
 _GROUP = 64  # tokens of the vocabulary whose largest logit is compared first
 
