@@ -15,7 +15,7 @@ class MappedFile:
     """The file at `path`, mapped for reading: its `address` and `size` in bytes.
 
     It lies so that the system cannot map large pages: a row of an embedding table that is looked up
-    would make two megabytes resident instead of 64 kB. Raises OSError, ValueError for an empty file.
+    would make two megabytes resident instead of 64 kB. Raises OSError.
     """
 
     def __init__(self, path: Path) -> None:
