@@ -6,6 +6,7 @@ import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import accumulate
 from pathlib import Path
 
 from edgewise_edge.checks import Range, shortened
@@ -20,7 +21,6 @@ END_OF_TEXT = "<|endoftext|>"
 _IDS = Range(0, MAX_VOCABULARY - 1, whole=True)
 _MAX_BYTES = 16 * 2**20  # of either file
 _MAX_BRACKETS = 100_000  # in tokens; as many lists as fit the file would take Python ten seconds
-_SEPARATOR = "\uffff"  # a noncharacter: no token contains it
 
 # GPT-2's pre-tokenizer (openai/gpt-2, src/encoder.py). Possessive quantifiers, where they cannot
 # change a match, keep long runs of one character class linear.
@@ -136,6 +136,16 @@ def _check_ids(ids: list[int]) -> None:
         raise ModelCorruptError("two tokens have the same id")
 
 
+class _BytesOf(dict[int, int]):
+    """A table for str.translate(): the byte that each character stands for."""
+
+    def __init__(self, byte_of: dict[str, int]) -> None:
+        super().__init__({ord(character): byte for character, byte in byte_of.items()})
+
+    def __missing__(self, code: int) -> int:
+        raise ValueError(f"a token has the invalid character {chr(code)!r}")
+
+
 def _read_vocabulary(folder: Path) -> tuple[dict[bytes, int], dict[str, int]]:
     text = read_text(folder / VOCABULARY_FILE, _MAX_BYTES)
     if text.count("[") > _MAX_BRACKETS:
@@ -143,16 +153,13 @@ def _read_vocabulary(folder: Path) -> tuple[dict[bytes, int], dict[str, int]]:
     ids: dict[str, int] = json.loads(text)
     if "" in ids:
         raise ValueError("a token is empty")
-    byte_of = unicode_to_bytes()
     special = {END_OF_TEXT: ids.pop(END_OF_TEXT)} if END_OF_TEXT in ids else {}
     # All tokens at once: one by one, GPT-2's take 50 ms longer at every cold start.
-    written = _SEPARATOR.join(ids)
-    if invalid := set(written) - byte_of.keys() - {_SEPARATOR}:
-        raise ValueError(f"a token has the invalid character {min(invalid)!r}")
-    tokens = written.translate({ord(c): byte for c, byte in byte_of.items()})
+    tokens = "".join(ids).translate(_BytesOf(unicode_to_bytes())).encode("latin-1")
+    ends = list(accumulate(map(len, ids)))
     ranks = {
-        token.encode("latin-1"): token_id
-        for token, token_id in zip(tokens.split(_SEPARATOR), ids.values(), strict=True)
+        tokens[start:end]: token_id
+        for start, end, token_id in zip([0, *ends], ends, ids.values(), strict=False)
     }
     if missing := [byte for byte in range(256) if bytes([byte]) not in ranks]:
         raise ValueError(f"{len(missing)} single bytes have no token, such as {missing[0]:#04x}")
