@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from edgewise_edge.checks import Range, check_type
-from edgewise_edge.decoding.generate import FinishReason, TokenRequest, Usage
-from edgewise_edge.decoding.sampling import sampling_params
+from edgewise_edge.decoding.request import FinishReason, TokenRequest, Usage
+from edgewise_edge.decoding.sampling_params import sampling_params
 from edgewise_edge.decoding.text import TextAssembler, Transcript
 from edgewise_edge.errors import RequestError
 from edgewise_edge.lease import SharedModel

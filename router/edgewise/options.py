@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
 from edgewise.errors import ConfigurationError, UnknownOptionError
 from edgewise.policy.types import Availability, DeviceState, Mode, Privacy
 from edgewise_edge.checks import Range, check_type, shown
-from edgewise_edge.decoding.logprobs import TOP
+from edgewise_edge.decoding.token_score import TOP
 
 DEFAULT_MAX_TOKENS = 128
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgewise_edge import RequestError, RuntimeFailedError, SamplingParams, sample
-from edgewise_edge.decoding.sampling import sampling_params, uniform
+from edgewise_edge.decoding.sampling import uniform
+from edgewise_edge.decoding.sampling_params import sampling_params
 
 LOGITS = np.array([1.0, 4.0, 2.0, 3.0], np.float32)
 

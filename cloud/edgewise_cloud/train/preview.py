@@ -9,7 +9,8 @@ import numpy as np
 from edgewise_cloud.console import Progress
 from edgewise_cloud.train.data import RandomRows
 from edgewise_cloud.train.tokenized import TokenizedCorpus
-from edgewise_edge.decoding.sampling import SamplingParams, sample
+from edgewise_edge.decoding.sampling import sample
+from edgewise_edge.decoding.sampling_params import SamplingParams
 from edgewise_edge.decoding.tokenizer import Tokenizer
 
 SAMPLE_PROMPT = "Once upon a time"

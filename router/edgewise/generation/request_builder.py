@@ -21,7 +21,7 @@ from edgewise.options import (
 from edgewise.policy.types import Mode, Privacy
 from edgewise_edge import ContextOverflowError, RequestError, SamplingParams, Tokenizer
 from edgewise_edge.checks import Range, plain_number
-from edgewise_edge.decoding.sampling import sampling_params
+from edgewise_edge.decoding.sampling_params import sampling_params
 from edgewise_edge.decoding.text import stop_strings
 
 log = logging.getLogger("edgewise")

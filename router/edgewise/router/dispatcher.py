@@ -22,7 +22,7 @@ from edgewise.policy.advisor import Advisor
 from edgewise.policy.types import Decision, EdgeState, Mode, NoSource, PolicyLimits, Source
 from edgewise.router.scoring import Scoring, scorers
 from edgewise_edge import RequestError
-from edgewise_edge.decoding.logprobs import TOP
+from edgewise_edge.decoding.token_score import TOP
 
 
 class Dispatcher:

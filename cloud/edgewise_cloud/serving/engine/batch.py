@@ -19,9 +19,10 @@ from edgewise_cloud.serving.model.interface import Compilations, Programs
 from edgewise_cloud.serving.model.layout import SCORE_CHUNK
 from edgewise_cloud.serving.model.packed_scores import unpack_scores
 from edgewise_cloud.serving.model.warm_up import compile_first, step_times
-from edgewise_edge.decoding.generate import TokenRequest
-from edgewise_edge.decoding.logprobs import TokenScore, token_score
+from edgewise_edge.decoding.logprobs import token_score
+from edgewise_edge.decoding.request import TokenRequest
 from edgewise_edge.decoding.sampling import sample
+from edgewise_edge.decoding.token_score import TokenScore
 from edgewise_edge.errors import RuntimeFailedError
 
 log = logging.getLogger("edgewise_cloud.serving.batch")

@@ -20,7 +20,7 @@ from edgewise_cloud.serving.model.interface import Compilations, Programs
 from edgewise_cloud.serving.model.warm_up import compile_later
 from edgewise_cloud.serving.redact import redacted_traceback
 from edgewise_cloud.serving.types import Caller, RefusedError
-from edgewise_edge.decoding.generate import TokenRequest
+from edgewise_edge.decoding.request import TokenRequest
 
 log = logging.getLogger("edgewise_cloud.serving.engine")
 

@@ -1,9 +1,9 @@
 """From request messages to the engine's requests, and from its scores to messages."""
 
-from edgewise_edge.decoding.generate import FinishReason, TokenRequest
-from edgewise_edge.decoding.logprobs import TOP, TokenScore
-from edgewise_edge.decoding.sampling import SamplingParams
+from edgewise_edge.decoding.request import FinishReason, TokenRequest
+from edgewise_edge.decoding.sampling_params import SamplingParams
 from edgewise_edge.decoding.scoring import checked_ids
+from edgewise_edge.decoding.token_score import TOP, TokenScore
 from edgewise_edge.errors import RequestError
 from edgewise_edge.store.manifest import Architecture
 from edgewise_proto import generation_pb2 as pb

@@ -18,7 +18,7 @@ from edgewise_cloud.serving.server.codec import (
 )
 from edgewise_cloud.serving.server.progress import Progress
 from edgewise_cloud.serving.types import Caller, Observer, RefusedError
-from edgewise_edge.decoding.generate import FinishReason, TokenRequest
+from edgewise_edge.decoding.request import FinishReason, TokenRequest
 from edgewise_edge.errors import RequestError
 from edgewise_edge.store.manifest import Architecture
 from edgewise_proto import generation_pb2 as pb
