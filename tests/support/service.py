@@ -87,6 +87,7 @@ def running_engine(source: str, settings: EngineSettings) -> Iterator[RunningEng
         gated, step_times = GatedPrograms(programs), StepTimeEstimator()
         engine = Engine(model, gated, settings, step_times)
         engine.start()
+        engine.compiled.wait()  # or it would forget what tests record as step times
         try:
             yield RunningEngine(engine, gated, step_times)
         finally:

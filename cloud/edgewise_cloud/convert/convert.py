@@ -15,7 +15,7 @@ from edgewise_cloud.errors import ConversionError, ConversionFailedError
 from edgewise_cloud.files import require_writable
 from edgewise_cloud.keras_models.find import CHECKPOINT_FILES, find_checkpoint
 from edgewise_cloud.keras_models.import_tensorflow import import_tensorflow
-from edgewise_edge.decoding.sampling import sampling_params
+from edgewise_edge.decoding.sampling_params import sampling_params
 from edgewise_edge.decoding.tokenizer import TOKENIZER_FILES
 from edgewise_edge.errors import EdgeError
 from edgewise_edge.model import default_threads

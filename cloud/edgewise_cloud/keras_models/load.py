@@ -23,8 +23,8 @@ from edgewise_cloud.keras_models.hub import fetch_checkpoint
 from edgewise_cloud.keras_models.hugging_face.config import CONFIG_FILE, GPT2Config
 from edgewise_cloud.keras_models.hugging_face.tensors import CheckpointTensors
 from edgewise_cloud.keras_models.hugging_face.vocabulary import Vocabulary, read_vocabulary
+from edgewise_cloud.keras_models.read import make_tokenizer
 from edgewise_edge.decoding.tokenizer import Tokenizer
-from edgewise_edge.errors import EdgeError
 from edgewise_edge.store.manifest import Architecture, Manifest
 
 
@@ -61,18 +61,7 @@ def load_keras(checkpoint: str, workspace: Path, *, dtype: str = "float32") -> K
         backbone, vocabulary = _from_folder(folder, dtype)
     else:
         backbone, vocabulary = _from_preset(checkpoint, folder, dtype)
-    vocabulary.write(workspace)
-    try:
-        tokenizer = Tokenizer.from_folder(workspace)
-    except EdgeError as error:
-        raise CheckpointError(
-            f"{checkpoint}: its vocabulary cannot be used on a device: {error}"
-        ) from error
-    if tokenizer.size > backbone.vocabulary_size:
-        raise CheckpointError(
-            f"{checkpoint}: the vocabulary has {tokenizer.size} tokens, the weights only "
-            f"{backbone.vocabulary_size}; they do not belong together"
-        )
+    tokenizer = make_tokenizer(checkpoint, vocabulary, backbone.vocabulary_size, workspace)
     return KerasModel(
         name=model_name(checkpoint, folder),
         revision=manifest.revision if manifest else "unversioned",

@@ -3,7 +3,7 @@
 The converter writes the same names (edgewise_cloud/convert/graph.py).
 """
 
-from edgewise_edge.decoding.logprobs import MAX_TOP
+from edgewise_edge.decoding.token_score import MAX_TOP
 from edgewise_edge.errors import ModelIncompatibleError
 from edgewise_edge.runtime.backend import Shape, SignatureShapes
 from edgewise_edge.store.manifest import Architecture

@@ -1,12 +1,13 @@
 """The programs of a converted model: every step reads and writes the slots' caches in place."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from edgewise_cloud.serving.model.interface import Compilations
 from edgewise_cloud.serving.model.layout import Layout
 from edgewise_edge.runtime.arrays import aligned, stacked
 from edgewise_edge.runtime.backend import Backend, Step
@@ -50,6 +51,11 @@ class LiteRTPrograms:
         self._logits = aligned((slots, shape.vocabulary_size), np.float32)
         self._lengths = [0] * slots  # rows that were written
         self._bound: dict[tuple[str, int, int], _Bound] = {}
+
+    def compilations(self, sizes: Sequence[int], prefill_contexts: Sequence[int]) -> Compilations:
+        """See Programs. LiteRT has compiled what there is."""
+        del sizes, prefill_contexts
+        return Compilations()
 
     def reset(self) -> None:
         """See Programs. Rows are written before they are read: there is nothing to empty."""

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise_edge.decoding.logprobs import TokenScore, token_scores
+from edgewise_edge.decoding.logprobs import token_scores
+from edgewise_edge.decoding.token_score import TokenScore
 
 
 def unpack_scores(

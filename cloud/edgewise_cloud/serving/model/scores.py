@@ -4,7 +4,7 @@ import numpy as np
 from keras import ops
 
 from edgewise_cloud.serving.model.layout import Tensor
-from edgewise_edge.decoding.logprobs import MAX_TOP
+from edgewise_edge.decoding.token_score import MAX_TOP
 
 _GROUP = 64  # tokens of the vocabulary whose largest logit is compared first
 
