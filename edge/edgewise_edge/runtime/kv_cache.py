@@ -60,12 +60,10 @@ class KVCache:
     def map_ahead(self, position: int) -> None:
         """Have the pages mapped of the row at `position` and of some after it, unless they are."""
         if position >= max(self._mapped, self.written):
-            floats = self._row_bytes // self.rows.itemsize
             self._mapped = position + _AHEAD
-            page = slice(
-                position * floats, self._mapped * floats, mmap.PAGESIZE // self.rows.itemsize
-            )
-            self.rows.reshape(len(self.rows), -1)[:, page] = 0
+            numbers, each_page = self.rows[0, 0].size, mmap.PAGESIZE // self.rows.itemsize
+            pages = slice(position * numbers, self._mapped * numbers, each_page)
+            self.rows.reshape(len(self.rows), -1)[:, pages] = 0
 
     @property
     def held(self) -> int:

@@ -9,7 +9,8 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise_edge.decoding.logprobs import TokenScore, token_score, token_scores
+from edgewise_edge.decoding.logprobs import token_score, token_scores
+from edgewise_edge.decoding.token_score import TokenScore
 from edgewise_edge.errors import (
     EdgeError,
     ModelIncompatibleError,
@@ -165,7 +166,8 @@ class Session:
     def forward(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Process 1 to Runtime.chunk more tokens; the logits (vocabulary,) of the next one.
 
-        They lie where the next call writes its own. Raises RuntimeFailedError, and then the session is unchanged.
+        They lie where the next call writes its own. Raises RuntimeFailedError, and then the session
+        is unchanged.
         """
         logits = self.runtime.run(self.cache, tokens, self.position)
         self.tokens += tokens

@@ -10,7 +10,7 @@ from edgewise_cloud.convert.evaluate import PASSAGE
 from edgewise_cloud.convert.flatbuffer import parsed
 from edgewise_cloud.convert.quantization import Quantization
 from edgewise_edge import Manifest, find_model
-from edgewise_edge.model import load_tokenizer
+from edgewise_edge.decoding.load import load_tokenizer
 from edgewise_edge.runtime.litert import CompiledBackend
 from edgewise_edge.runtime.session import Runtime
 from edgewise_edge.runtime.signatures import ATTENTION, is_fused

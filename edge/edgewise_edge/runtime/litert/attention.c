@@ -3,7 +3,8 @@
    It takes qkv [T, 3 width] (float32: query, key and value of T new tokens, the query scaled), keys and
    values [C, heads, head size] (float16), and positions [T] (int32, ascending). It writes the new rows
    into the caches, at their positions, and returns attended [T, width] (float32): each token attends to
-   the rows up to its own. Head sizes are multiples of 16. */
+   the rows up to its own. Head sizes are multiples of 16. Where keys and values are [slots, C, heads, head
+   size], each token has a cache of its own, the first one the first, and positions are in any order. */
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -17,7 +18,7 @@
 #define PAUSE() ((void)0)
 #endif
 
-enum { MOST_THREADS = 16, MANY_TOKENS = 8 /* fewer take less time one by one */ };
+enum { MOST_THREADS = 16, MANY_TOKENS = 8 /* fewer take less time each by itself */ };
 
 /* ---- Threads: whoever is free takes the next piece. ---- */
 
@@ -25,9 +26,10 @@ typedef struct Kernel {
   int (*address)(void *, void **); /* LiteRtGetTensorBufferHostMemory */
   int (*type)(void *, void *);     /* LiteRtGetTensorBufferTensorType */
   Job job;
-  int threads, pieces, rows; /* rows: that there is memory for */
-  float *memory, *query;     /* query: of a single token */
-  Part part;
+  int threads, pieces, blocks; /* blocks: of rows, if a piece is one of them with one token */
+  int rows, few;               /* of a cache, and tokens: that there is memory for */
+  float *memory, *queries;     /* queries: of a few tokens */
+  Part part;                   /* of the first token and the first block */
   Scratch own[MOST_THREADS];
   atomic_int owners, next, active;
   int named, turn, open, stopped; /* with the lock */
@@ -36,16 +38,26 @@ typedef struct Kernel {
   pthread_cond_t wake;
 } Kernel;
 
-static void take_pieces(Kernel *kernel, Scratch *own) {
+/* What a token has of a block of rows of its cache, if it attends to any. */
+static void take_rows(Kernel *kernel, int piece, Scratch *own) {
+  Job job = kernel->job;
+  const int token = piece / kernel->blocks, rows = job.positions[token] + 1;
+  const int first = piece % kernel->blocks * BLOCK, end = rows - first < BLOCK ? rows : first + BLOCK;
+  job.keys += token * job.apart, job.values += token * job.apart;
+  if (first < rows)
+    attend_to_rows(&job, kernel->queries + token * job.width, first, end, own->weights,
+                   part_of(kernel->part, piece));
+}
+
+static void take_tokens(Kernel *kernel, int piece, Scratch *own) {
   const Job *job = &kernel->job;
-  const int single = job->tokens == 1, all = single ? job->positions[0] + 1 : job->tokens;
-  for (int piece; (piece = atomic_fetch_add(&kernel->next, 1)) < kernel->pieces;) {
-    const int first = (single ? piece : piece / job->heads) * BLOCK;
-    const int end = all - first < BLOCK ? all : first + BLOCK;
-    if (single)
-      attend_to_rows(job, kernel->query, first, end, own->weights, part_of(kernel->part, piece));
-    else attend_with_tokens(job, piece % job->heads, first, end - first, own);
-  }
+  const int first = piece / job->heads * BLOCK, left = job->tokens - first;
+  attend_with_tokens(job, piece % job->heads, first, left < BLOCK ? left : BLOCK, own);
+}
+
+static void take_pieces(Kernel *kernel, Scratch *own) {
+  for (int piece; (piece = atomic_fetch_add(&kernel->next, 1)) < kernel->pieces;)
+    (kernel->blocks ? take_rows : take_tokens)(kernel, piece, own);
 }
 
 static void *work(void *data) {
@@ -84,22 +96,27 @@ static void share(Kernel *kernel, int pieces) {
   while (atomic_load(&kernel->active)) PAUSE();
 }
 
-static void attend_once(Kernel *kernel) {
-  const Job *job = &kernel->job;
-  const int pieces = job->positions[0] / BLOCK + 1;
-  for (int d = 0; d < job->width; d += 16)
-    for (int i = 0; i < 16; i++) kernel->query[d + i] = SCALE * job->qkv[d + i % 8 * 2 + i / 8];
-  share(kernel, pieces);
-  add_parts(job, kernel->part, pieces, kernel->own[0].rows);
+/* Each token by itself: its result depends on nothing but its own cache. */
+static void attend_to_few(Kernel *kernel) {
+  Job job = kernel->job;
+  kernel->blocks = 1;
+  for (int token = 0; token < job.tokens; token++) {
+    const int blocks = job.positions[token] / BLOCK + 1;
+    if (blocks > kernel->blocks) kernel->blocks = blocks;
+    const float *query = job.qkv + (size_t)3 * token * job.width;
+    for (int d = 0; d < job.width; d += 16)
+      for (int i = 0; i < 16; i++)
+        kernel->queries[token * job.width + d + i] = SCALE * query[d + i % 8 * 2 + i / 8];
+  }
+  share(kernel, job.tokens * kernel->blocks);
+  for (int token = 0; token < job.tokens; token++, job.attended += job.width)
+    add_parts(&job, part_of(kernel->part, token * kernel->blocks), job.positions[token] / BLOCK + 1,
+              kernel->own[0].rows);
 }
 
-static void attend_one_by_one(Kernel *kernel) {
-  Job *job = &kernel->job;
-  for (int left = job->tokens; left; left--) {
-    job->tokens = 1;
-    attend_once(kernel);
-    job->qkv += 3 * job->width, job->attended += job->width, job->positions++;
-  }
+static void attend_to_many(Kernel *kernel) {
+  kernel->blocks = 0;
+  share(kernel, (kernel->job.tokens + BLOCK - 1) / BLOCK * kernel->job.heads);
 }
 
 /* ---- The operator, as litert/c/litert_custom_op_kernel.h of LiteRT 2.3 has it. ---- */
@@ -115,8 +132,8 @@ typedef struct {
   Layout layout;
 } Type;
 
-enum { OK = 0, INVALID_ARGUMENT = 1, NO_MEMORY = 2 };   /* LiteRtStatus */
-enum { FLOAT32 = 1, INT32 = 2, FLOAT16 = 10 };           /* LiteRtElementType */
+enum { OK = 0, INVALID_ARGUMENT = 1, NO_MEMORY = 2 }; /* LiteRtStatus */
+enum { FLOAT32 = 1, INT32 = 2, FLOAT16 = 10 };         /* LiteRtElementType */
 
 static float *cut(float **from, size_t count) {
   float *start = *from;
@@ -124,19 +141,23 @@ static float *cut(float **from, size_t count) {
   return start;
 }
 
-static int make_room(Kernel *kernel, int heads, int size, int rows) {
-  if (kernel->job.heads == heads && kernel->job.size == size && kernel->rows >= rows) return OK;
+static int make_room(Kernel *kernel, int heads, int size, int rows, int few) {
+  if (kernel->job.heads == heads && kernel->job.size == size && kernel->rows >= rows && kernel->few >= few)
+    return OK;
+  if (rows < kernel->rows) rows = kernel->rows;
+  if (few < kernel->few) few = kernel->few;
   const size_t all = heads > BLOCK ? heads : BLOCK, width = heads * size, a_head = BLOCK * size;
   const size_t by_head = (heads + 7) / 8 * 8, part = 2 * by_head + width; /* aligned for vectors */
   const size_t thread = 2 * BLOCK + 3 * a_head + all * BLOCK, blocks = (rows + BLOCK - 1) / BLOCK;
-  const size_t bytes = sizeof(float) * (width + kernel->threads * thread + blocks * part);
+  const size_t bytes = sizeof(float) * (few * width + kernel->threads * thread + few * blocks * part);
   free(kernel->memory);
   kernel->job = (Job){.heads = heads, .size = size, .width = width};
   kernel->memory = aligned_alloc(64, (bytes + 63) / 64 * 64);
   kernel->rows = kernel->memory ? rows : -1;
+  kernel->few = few;
   if (!kernel->memory) return NO_MEMORY;
   float *from = memset(kernel->memory, 0, bytes);
-  kernel->query = cut(&from, width);
+  kernel->queries = cut(&from, few * width);
   for (int i = 0; i < kernel->threads; i++)
     kernel->own[i] = (Scratch){cut(&from, BLOCK), cut(&from, BLOCK), cut(&from, a_head),
                                cut(&from, all * BLOCK), cut(&from, a_head), cut(&from, a_head)};
@@ -165,12 +186,13 @@ static int destroy(void *data) { return edgewise_attention_release(data), OK; }
 static int layouts(void *data, size_t inputs, const Layout *in, size_t outputs, Layout *out) {
   for (size_t i = 0; i < outputs; i++) out[i] = (Layout){0};
   if (inputs != 4 || outputs != 1) return INVALID_ARGUMENT;
-  const int32_t *qkv = in[0].dimensions, *keys = in[1].dimensions, *values = in[2].dimensions;
-  if (in[0].rank != 2 || in[1].rank != 3 || in[2].rank != 3 || in[3].rank != 1 ||
+  const int apart = in[1].rank == 4;
+  const int32_t *qkv = in[0].dimensions, *keys = in[1].dimensions + apart, *values = in[2].dimensions + apart;
+  if (in[0].rank != 2 || in[1].rank != 3 + apart || in[2].rank != 3 + apart || in[3].rank != 1 ||
       qkv[0] != in[3].dimensions[0] || qkv[1] != 3 * keys[1] * keys[2] || keys[2] % 16 ||
       memcmp(keys, values, 3 * sizeof *keys))
     return INVALID_ARGUMENT;
-  const int failed = make_room(data, keys[1], keys[2], keys[0]);
+  const int failed = make_room(data, keys[1], keys[2], keys[0], apart ? qkv[0] : MANY_TOKENS);
   if (!failed) *out = (Layout){.rank = 2, .dimensions = {qkv[0], qkv[1] / 3}};
   return failed;
 }
@@ -178,26 +200,32 @@ static int layouts(void *data, size_t inputs, const Layout *in, size_t outputs, 
 static int run(void *data, size_t inputs, void **in, size_t outputs, void **out) {
   static const int elements[] = {FLOAT32, FLOAT16, FLOAT16, INT32};
   Kernel *kernel = data;
+  Job job = kernel->job;
   Type types[4];
   void *address[4];
-  if (inputs != 4 || outputs != 1) return INVALID_ARGUMENT;
+  if (inputs != 4 || outputs != 1 || kernel->address(out[0], (void **)&job.attended))
+    return INVALID_ARGUMENT;
   for (int i = 0; i < 4; i++)
     if (kernel->type(in[i], &types[i]) || types[i].element != elements[i] ||
         kernel->address(in[i], &address[i]))
       return INVALID_ARGUMENT;
-  Job job = kernel->job;
   job.qkv = address[0], job.keys = address[1], job.values = address[2], job.positions = address[3];
   job.tokens = types[3].layout.dimensions[0];
-  const int32_t *shape = types[1].layout.dimensions;
-  if (kernel->address(out[0], (void **)&job.attended) || types[0].layout.dimensions[0] != job.tokens ||
-      shape[0] > kernel->rows || shape[1] != job.heads || shape[2] != job.size)
+  const int apart = types[1].layout.rank == 4;
+  const int32_t *shape = types[1].layout.dimensions + apart;
+  if (types[0].layout.dimensions[0] != job.tokens || shape[0] > kernel->rows ||
+      shape[1] != job.heads || shape[2] != job.size)
+    return INVALID_ARGUMENT;
+  job.apart = apart ? (size_t)shape[0] * job.width : 0;
+  if (apart && (job.tokens > kernel->few || job.tokens > types[1].layout.dimensions[0] ||
+                job.tokens > types[2].layout.dimensions[0]))
     return INVALID_ARGUMENT;
   for (int token = 0; token < job.tokens; token++)
     if (job.positions[token] < 0 || job.positions[token] >= shape[0]) return INVALID_ARGUMENT;
   kernel->job = job;
   write_rows(&job);
-  if (job.tokens < MANY_TOKENS) attend_one_by_one(kernel);
-  else share(kernel, (job.tokens + BLOCK - 1) / BLOCK * job.heads);
+  if (apart || job.tokens < MANY_TOKENS) attend_to_few(kernel);
+  else attend_to_many(kernel);
   return OK;
 }
 

@@ -10,10 +10,11 @@ enum { BLOCK = 64 };
 
 typedef struct {
   const float *qkv;           /* [tokens][query, key and value][width] */
-  uint16_t *keys, *values;    /* [rows of the cache][width] */
+  uint16_t *keys, *values;    /* [rows of the cache][width], for many caches one behind the other */
   const int32_t *positions;   /* [tokens], ascending */
   float *attended;            /* [tokens][width] */
   int tokens, heads, size, width;
+  size_t apart;               /* numbers from a token's cache to the next one's; 0: they share one */
 } Job;
 
 /* A thread's own memory: of one head and BLOCK tokens, except that a single token's `weights` are of all
@@ -37,7 +38,7 @@ INLINE Part part_of(Part first, int block) {
 MANY void write_rows(const Job *job) {
   for (int token = 0; token < job->tokens; token++) {
     const float *key = job->qkv + (size_t)(3 * token + 1) * job->width, *value = key + job->width;
-    const size_t row = (size_t)job->positions[token] * job->width;
+    const size_t row = token * job->apart + (size_t)job->positions[token] * job->width;
     for (int d = 0; d < job->width; d++) job->keys[row + d] = narrowed(key[d]);
     for (int d = 0; d < job->width; d++) job->values[row + d] = narrowed(value[d]);
   }
