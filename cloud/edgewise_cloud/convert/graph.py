@@ -20,6 +20,10 @@ Each comes a second time, as `fused_decode` and so on, with attention as one cus
 own kernel runs (edgewise_edge/runtime/litert/attention.c). There the caches are float16, with a row for
 every token that may come, the op writes the new rows into them, and neither a mask nor new rows go in
 or out. A runtime without the kernel loads the file all the same, and runs the others.
+
+For the cloud there may be one more, `fused_rows`: T tokens of T sequences, each with a cache of its own. The
+caches are [slots, C, heads, head size], of which token t has the t-th, and `logits[T, vocabulary]` are
+those of all.
 """
 
 import tempfile
@@ -29,20 +33,25 @@ import numpy as np
 import tensorflow as tf
 
 from edgewise_cloud.convert.attention import attend, attend_fused, attend_single
-from edgewise_edge.runtime.signatures import DECODE, PREFILL, SCORE, fused, fuses, top_size
+from edgewise_edge.runtime.signatures import DECODE, PREFILL, ROWS, SCORE, fused, fuses, top_size
 from edgewise_edge.store.manifest import Architecture
 
 EMBEDDING = "wte.weight"  # also the head: GPT-2 ties the two
 
 
 def float32_tflite(
-    weights: dict[str, np.ndarray], shape: Architecture, *, fused_attention: bool = True
+    weights: dict[str, np.ndarray],
+    shape: Architecture,
+    *,
+    fused_attention: bool = True,
+    rows: bool = False,
 ) -> bytes:
     """The `.tflite` file of a model's step; the keys of `weights` are those of checkpoint.weights().
 
-    `fused_attention` adds the signatures with the custom op, if that can run the model.
+    `fused_attention` adds the signatures with the custom op, if that can run the model, and `rows` the
+    one for many sequences.
     """
-    graph = StepGraph(weights, shape, fused=fused_attention and fuses(shape))
+    graph = StepGraph(weights, shape, fused=fused_attention and fuses(shape), rows=rows)
     signatures = dict(graph.signatures())
     with tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(graph, folder, signatures=signatures)
@@ -58,9 +67,17 @@ def float32_tflite(
 class StepGraph(tf.Module):  # type: ignore[misc]  # TensorFlow ships no types
     """The step over one model's weights."""
 
-    def __init__(self, weights: dict[str, np.ndarray], shape: Architecture, *, fused: bool) -> None:
+    def __init__(
+        self,
+        weights: dict[str, np.ndarray],
+        shape: Architecture,
+        *,
+        fused: bool,
+        rows: bool = False,
+    ) -> None:
         super().__init__()
         self.fused = fused
+        self._has_rows = fused and rows
         self._shape = shape
         folded = _folded(weights, shape)
         self._weights = {name: tf.Variable(value) for name, value in folded.items()}
@@ -73,13 +90,16 @@ class StepGraph(tf.Module):  # type: ignore[misc]  # TensorFlow ships no types
             yield name(PREFILL), self._signature(None, with_op, last=last)
             yield name(DECODE), self._signature(1, with_op)
             yield name(SCORE), self._signature(None, with_op, next=following)
+        if self._has_rows:
+            yield fused(ROWS), self._signature(None, with_op=True, slots=1)
 
     def _signature(
-        self, length: int | None, with_op: bool, **more: tf.TensorSpec
+        self, length: int | None, with_op: bool, slots: int = 0, **more: tf.TensorSpec
     ) -> tf.types.experimental.ConcreteFunction:
+        """With one cache; with a dimension of `slots` in front of its own, if that is 1."""
         shape = self._shape
         dtype = tf.float16 if with_op else tf.float32
-        cache = tf.TensorSpec([None, shape.heads, shape.head_size], dtype)
+        cache = tf.TensorSpec([*[None] * slots, None, shape.heads, shape.head_size], dtype)
         specs = {
             "tokens": tf.TensorSpec([length], tf.int32),
             "positions": tf.TensorSpec([length], tf.int32),
@@ -108,6 +128,8 @@ class StepGraph(tf.Module):  # type: ignore[misc]  # TensorFlow ships no types
         logits = tf.matmul(self._norm("ln_f", x), self._weights[EMBEDDING], transpose_b=True)
         if "next" in inputs:
             return outputs | _scores(logits, inputs["next"])
+        if inputs["key_0"].shape.rank == 4:  # a sequence for each token
+            return outputs | {"logits": logits}
         return outputs | {"logits": tf.reshape(logits, [shape.vocabulary_size])}
 
     def _builtin_attention(

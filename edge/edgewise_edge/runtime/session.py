@@ -9,7 +9,8 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise_edge.decoding.logprobs import TokenScore, token_score, token_scores
+from edgewise_edge.decoding.logprobs import token_score, token_scores
+from edgewise_edge.decoding.token_score import TokenScore
 from edgewise_edge.errors import (
     EdgeError,
     ModelIncompatibleError,

@@ -3,7 +3,7 @@
 The converter writes the same names (edgewise_cloud/convert/graph.py).
 """
 
-from edgewise_edge.decoding.logprobs import MAX_TOP
+from edgewise_edge.decoding.token_score import MAX_TOP
 from edgewise_edge.errors import ModelIncompatibleError
 from edgewise_edge.runtime.backend import Shape, SignatureShapes
 from edgewise_edge.store.manifest import Architecture
@@ -11,6 +11,7 @@ from edgewise_edge.store.manifest import Architecture
 DECODE = "decode"  # one token
 PREFILL = "prefill"  # any number of tokens
 SCORE = "score"  # any number of tokens, and how likely each next one is; not in older models
+ROWS = "rows"  # one token of each of many sequences; only fused, and only in models for the cloud
 ATTENTION = "edgewise.attention"  # the custom op of the fused signatures
 MASKED = -1e9  # added to masked attention scores; finite, since 0 x inf would be NaN
 

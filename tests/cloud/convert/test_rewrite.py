@@ -10,7 +10,7 @@ from edgewise_cloud.convert.evaluate import PASSAGE
 from edgewise_cloud.convert.flatbuffer import parsed
 from edgewise_cloud.convert.quantization import Quantization
 from edgewise_edge import Manifest, find_model
-from edgewise_edge.model import load_tokenizer
+from edgewise_edge.decoding.load import load_tokenizer
 from edgewise_edge.runtime.litert import CompiledBackend
 from edgewise_edge.runtime.session import Runtime
 from edgewise_edge.runtime.signatures import ATTENTION, is_fused
@@ -74,7 +74,7 @@ def test_any_tflite_runtime_can_run_it(folders: dict[Quantization, Path]) -> Non
 def test_fewer_bits_lose_little_quality(folders: dict[Quantization, Path]) -> None:
     """The manifest has the increase in bits per byte."""
     lost = {name: Manifest.read(folder).conversion["lost"] for name, folder in folders.items()}
-    assert abs(lost[Quantization.NONE]) < 1e-6
+    assert abs(lost[Quantization.NONE]) < 1e-4  # our kernel keeps keys and values as float16
     assert abs(lost[Quantization.FLOAT16]) < 1e-3
     assert abs(lost[Quantization.INT8]) < 0.005
     assert abs(lost[Quantization.INT4]) < 0.03

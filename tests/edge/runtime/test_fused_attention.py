@@ -81,6 +81,17 @@ def test_both_give_the_same_scores(builtin: Runtime, fused: Runtime) -> None:
             assert one.logprob == pytest.approx(other.logprob, abs=CLOSE)
 
 
+def test_the_same_tokens_give_the_same_logits(fused: Runtime) -> None:
+    """To the last bit, whichever thread reads which rows."""
+    sessions = [fused.session() for _ in range(3)]
+    for session in sessions:
+        session.forward(TOKENS[:120])
+    for token in TOKENS[120:150]:
+        first, *others = (session.forward([token]).copy() for session in sessions)
+        for other in others:
+            np.testing.assert_array_equal(other, first)
+
+
 def test_the_cache_takes_half(builtin: Runtime, fused: Runtime, shape: Architecture) -> None:
     """Two bytes for each number instead of four."""
     assert fused.bytes_per_token == 2 * shape.layers * shape.width * 2

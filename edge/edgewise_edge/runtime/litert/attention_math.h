@@ -1,105 +1,44 @@
 /* Attention over float16 caches: of a single token to a block of rows, and of a block of tokens.
 
-   Portable C with the vector extensions of gcc and clang. Rows are read once, in blocks of BLOCK, with
-   an online softmax (Milakov and Gimelshein, https://arxiv.org/abs/1805.02867).
+   Rows are read once, in blocks, with an online softmax (Milakov and Gimelshein,
+   https://arxiv.org/abs/1805.02867). */
 
-   Widened, 16 numbers of a row become two vectors: the eight even ones, and the eight odd ones. Queries
-   are kept in that order, too, and what was attended is put in order again at the end. */
-
-#include <math.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-
-/* One version for old processors and one for those with AVX2 and FMA, chosen when it is loaded. */
-#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__clang__)
-#define MANY static __attribute__((target_clones("default", "arch=x86-64-v3")))
-#elif defined(__x86_64__) && defined(__GLIBC__)
-#define MANY static __attribute__((target_clones("default", "avx2")))
-#else
-#define MANY static
-#endif
-#define INLINE static inline __attribute__((always_inline))
+#include "attention_numbers.h"
 
 enum { BLOCK = 64 };
 #define LEAST -1e30f /* below any score */
 
-typedef float Vector __attribute__((vector_size(32), may_alias));
-typedef float Half __attribute__((vector_size(16), may_alias)); /* of a Vector */
-typedef int32_t Integers __attribute__((vector_size(32)));
-typedef int32_t Pairs __attribute__((vector_size(32), aligned(2), may_alias));
-
 typedef struct {
   const float *qkv;           /* [tokens][query, key and value][width] */
-  uint16_t *keys, *values;    /* [rows of the cache][width] */
+  uint16_t *keys, *values;    /* [rows of the cache][width], for many caches one behind the other */
   const int32_t *positions;   /* [tokens], ascending */
   float *attended;            /* [tokens][width] */
   int tokens, heads, size, width;
+  size_t apart;               /* numbers from a token's cache to the next one's; 0: they share one */
 } Job;
 
-/* A thread's own memory. For a single token, `most`, `total` and `attended` are by head, of the rows
-   that the thread has seen; for many, they are by token, of one head and BLOCK tokens. */
-enum { PARTS = 6 };
+/* A thread's own memory: of one head and BLOCK tokens, except that a single token's `weights` are of all
+   heads. */
 typedef struct {
   float *most, *total, *attended, *weights, *query, *rows;
 } Scratch;
 
-/* Widening leaves a number's exponent as it was: it has to be multiplied with SCALE, as queries and
-   what was attended are. Weights are LIFTed, lest products with such numbers become too small. */
-#define SCALE 0x1p112f
-#define LIFT 0x1p96f
+/* A single token's attention to BLOCK rows, by head: relative to the largest score among them. The
+   next block's is `stride` numbers further. */
+typedef struct {
+  float *most, *total, *attended;
+  size_t stride;
+} Part;
 
-/* Have the processor fetch a line of the cache some rows ahead: by itself, it does so too late. */
-INLINE void fetch(const uint16_t *row, int d, int ahead) {
-  if (d % 32 == 0) __builtin_prefetch(row + d + ahead);
-}
-
-INLINE void widen(const uint16_t *row, Vector *even, Vector *odd) {
-  const Integers pairs = *(const Pairs *)row;
-  *even = (Vector)((pairs << 16 >> 3) & (int32_t)0x8fffe000);
-  *odd = (Vector)((pairs >> 3) & (int32_t)0x8fffe000);
-}
-
-INLINE uint16_t narrowed(float x) { /* to the nearest, ties to even; at most the largest float16 */
-  uint32_t bits;
-  x *= 1 / SCALE;
-  memcpy(&bits, &x, sizeof bits);
-  const uint32_t sign = bits >> 16 & 0x8000, size = bits & 0x7fffffff;
-  const uint32_t rounded = (size + 0xfff + (size >> 13 & 1)) >> 13;
-  return (uint16_t)(sign | (rounded < 0x7bff ? rounded : 0x7bff));
-}
-
-INLINE Vector larger(Vector a, Vector b) {
-  const Integers chosen = a > b;
-  return (Vector)(((Integers)a & chosen) | ((Integers)b & ~chosen));
-}
-
-INLINE Vector exponential(Vector x) { /* of at most 0, LIFTed; relative error below 1e-6 */
-  x = larger(x, (Vector){} - 87.0f);
-  const Vector shifted = x * 1.44269504f + 0x1.8p23f, power = shifted - 0x1.8p23f;
-  const Vector rest = (x - power * 0.693359375f) + power * 2.12194440e-4f;
-  Vector y = rest * 1.98756915e-4f + 1.3981999507e-3f;
-  y = (y * rest + 8.3334519073e-3f) * rest + 4.1665795894e-2f;
-  y = (y * rest + 1.6666665459e-1f) * rest + 5.0000001201e-1f;
-  y = y * rest * rest + rest + 1.0f;
-  return (Vector)((Integers)y + ((Integers)shifted << 23)) * LIFT;
-}
-
-INLINE Half folded(Vector x) {
-  return __builtin_shufflevector(x, x, 0, 1, 2, 3) + __builtin_shufflevector(x, x, 4, 5, 6, 7);
-}
-
-INLINE Half sums(const Vector x[4]) {
-  const Half a = folded(x[0]), b = folded(x[1]), c = folded(x[2]), d = folded(x[3]);
-  const Half ab = __builtin_shufflevector(a, b, 0, 4, 1, 5) + __builtin_shufflevector(a, b, 2, 6, 3, 7);
-  const Half cd = __builtin_shufflevector(c, d, 0, 4, 1, 5) + __builtin_shufflevector(c, d, 2, 6, 3, 7);
-  return __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+INLINE Part part_of(Part first, int block) {
+  const size_t by = first.stride * block;
+  return (Part){first.most + by, first.total + by, first.attended + by, first.stride};
 }
 
 MANY void write_rows(const Job *job) {
   for (int token = 0; token < job->tokens; token++) {
     const float *key = job->qkv + (size_t)(3 * token + 1) * job->width, *value = key + job->width;
-    const size_t row = (size_t)job->positions[token] * job->width;
+    const size_t row = token * job->apart + (size_t)job->positions[token] * job->width;
     for (int d = 0; d < job->width; d++) job->keys[row + d] = narrowed(key[d]);
     for (int d = 0; d < job->width; d++) job->values[row + d] = narrowed(value[d]);
   }
@@ -131,41 +70,58 @@ INLINE void score_rows(const Job *job, const float *query, int first, int end, f
   }
 }
 
-/* Turn a head's scores into weights; what was attended before comes to the same scale. */
-INLINE void weigh_rows(const Job *job, int head, int count, Scratch *own) {
-  float *weights = own->weights + head * BLOCK, most = own->most[head], total = 0;
-  for (int row = 0; row < count; row++) most = weights[row] > most ? weights[row] : most;
-  for (int row = count; row < BLOCK; row++) weights[row] = LEAST;
+INLINE void weigh_rows(float *weights, int count, float *most, float *total) {
   Vector sum = {};
+  *most = LEAST;
+  for (int row = 0; row < count; row++) *most = weights[row] > *most ? weights[row] : *most;
+  for (int row = count; row < BLOCK; row++) weights[row] = LEAST;
   for (int row = 0; row < BLOCK; row += 8)
-    sum += *(Vector *)(weights + row) = exponential(*(Vector *)(weights + row) - most);
-  for (int i = 0; i < 8; i++) total += sum[i];
-  const float kept = expf(own->most[head] - most);
-  own->most[head] = most;
-  own->total[head] = own->total[head] * kept + total;
-  for (int d = head * job->size; d < (head + 1) * job->size; d += 8)
-    *(Vector *)(own->attended + d) *= kept;
+    sum += *(Vector *)(weights + row) = exponential(*(Vector *)(weights + row) - *most);
+  *total = 0;
+  for (int i = 0; i < 8; i++) *total += sum[i];
 }
 
-/* `query` is in the order of widened numbers. */
-MANY void attend_to_rows(const Job *job, const float *query, int first, int end, Scratch *own) {
+/* `query` is in the order of widened numbers, `weights` memory for [heads][BLOCK]. */
+MANY void attend_to_rows(const Job *job, const float *query, int first, int end, float *weights, Part part) {
   const uint16_t *four[4];
-  score_rows(job, query, first, end, own->weights);
-  for (int head = 0; head < job->heads; head++) weigh_rows(job, head, end - first, own);
+  score_rows(job, query, first, end, weights);
+  for (int head = 0; head < job->heads; head++)
+    weigh_rows(weights + head * BLOCK, end - first, part.most + head, part.total + head);
+  memset(part.attended, 0, sizeof(float) * job->width);
   for (int row = first; row < end; row += 4) {
     four_rows(job->values, job->width, row, end, four); /* past the end, weights are next to zero */
     for (int head = 0; head < job->heads; head++) {
-      const float *weights = own->weights + head * BLOCK + row - first;
+      const float *with = weights + head * BLOCK + row - first;
       for (int d = head * job->size; d < (head + 1) * job->size; d += 16) {
-        Vector *attended = (Vector *)(own->attended + d), even, odd;
+        Vector *attended = (Vector *)(part.attended + d), even, odd;
         for (int i = 0; i < 4; i++) {
           fetch(four[i], d, 8 * job->width);
           widen(four[i] + d, &even, &odd);
-          attended[0] += even * weights[i];
-          attended[1] += odd * weights[i];
+          attended[0] += even * with[i];
+          attended[1] += odd * with[i];
         }
       }
     }
+  }
+}
+
+/* The sum of `count` parts, each brought to the scale of the largest score of all, in order: so it does
+   not depend on who did which. `sum` is memory for a head. */
+MANY void add_parts(const Job *job, Part first, int count, float *sum) {
+  for (int head = 0; head < job->heads; head++) {
+    float most = LEAST, total = 0, *out = job->attended + head * job->size;
+    for (int block = 0; block < count; block++)
+      most = part_of(first, block).most[head] > most ? part_of(first, block).most[head] : most;
+    memset(sum, 0, sizeof(float) * job->size);
+    for (int block = 0; block < count; block++) {
+      const Part part = part_of(first, block);
+      const float scale = expf(part.most[head] - most);
+      total += scale * part.total[head];
+      for (int d = 0; d < job->size; d += 8)
+        *(Vector *)(sum + d) += scale * *(const Vector *)(part.attended + head * job->size + d);
+    }
+    for (int d = 0; d < job->size; d += 16)
+      for (int i = 0; i < 16; i++) out[d + i % 8 * 2 + i / 8] = sum[d + i] * (SCALE / total);
   }
 }
 
@@ -202,7 +158,8 @@ INLINE void widen_rows(const Job *job, const uint16_t *from, int head, int first
     }
 }
 
-/* The same as weigh_rows() for scores [rows][BLOCK tokens], of which some rows are not yet visible. */
+/* Turn scores [rows][BLOCK tokens] into weights, zero for rows that a token may not see; what was
+   attended before comes to the same scale. */
 INLINE void weigh_tokens(const Job *job, int token, int tokens, int first, int end, Scratch *own) {
   for (int column = 0; column < tokens; column += 8) {
     Vector *most = (Vector *)(own->most + column), *total = (Vector *)(own->total + column);

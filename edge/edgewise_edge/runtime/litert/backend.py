@@ -58,12 +58,15 @@ class CompiledBackend:
             *_buffers(shared_outputs),
         )
         run, current = library().LiteRtRunCompiledModel, self._current
+        file = self._compiled.file
 
         def step(_keep_alive: Any = (self._compiled, shared, shared_outputs)) -> None:
-            if current.get(index) != shapes:
+            if resized := current.get(index) != shapes:
                 self._resize(index, shapes)
             if status := run(*arguments):
                 require_ok(status, "LiteRtRunCompiledModel")
+            if resized and file:  # now and then
+                file.drop_pages()
 
         return step
 

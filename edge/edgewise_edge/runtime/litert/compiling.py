@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgewise_edge.runtime.litert import mapped_file
 from edgewise_edge.runtime.litert.api import EnvironmentOption, Handle, call, created, library
 
 NO_FILE = ":memory"  # XNNPACK's name for a weight cache that signatures share, without a file
@@ -53,10 +54,18 @@ class CompiledModel:
         call("LiteRtAddOpaqueOptions", options, cpu)
         for op in custom_ops:
             _add(options, op)
-        self.model = created("LiteRtCreateModelFromFile", environment(), os.fsencode(path))
+        self.file = mapped_file.MappedFile(path) if mapped_file.POSSIBLE else None
+        self.model = _model(path, self.file)
         owned.callback(library().LiteRtDestroyModel, self.model)
         self.handle = created("LiteRtCreateCompiledModel", environment(), self.model, options)
         owned.callback(library().LiteRtDestroyCompiledModel, self.handle)
+
+
+def _model(path: Path, file: mapped_file.MappedFile | None) -> Handle:
+    if file is None:
+        return created("LiteRtCreateModelFromFile", environment(), os.fsencode(path))
+    content = ctypes.c_void_p(file.address), ctypes.c_size_t(file.size)
+    return created("LiteRtCreateModelFromBuffer", environment(), *content)
 
 
 @functools.cache
