@@ -10,6 +10,8 @@ from edgewise_edge.store.files import is_ours, write_text
 from edgewise_edge.store.manifest import MODEL_FILE, Manifest
 from edgewise_edge.store.weight_cache import platform_key
 
+# Where the attention kernel is, if it was compiled: with it, other signatures of a model are run.
+_KERNELS = Path(__file__).parents[1] / "runtime" / "litert"
 _in_this_process: set[str] = set()  # where the cache folder cannot be written to
 
 
@@ -17,12 +19,13 @@ class PassedModel:
     """A file in the user's cache folder for a model that passed.
 
     It is named after everything that the outcome depends on: the model's sha256 and sizes, the
-    runtime's version, the processor and the number of threads.
+    runtime's version, the processor, the attention kernel and the number of threads.
     """
 
     def __init__(self, manifest: Manifest, threads: int) -> None:
         model = manifest.files[MODEL_FILE]
-        key = [model.sha256, astuple(manifest.architecture), platform_key(), threads]
+        kernel = [path.stat().st_size for path in _KERNELS.glob("_attention.*")]
+        key = [model.sha256, astuple(manifest.architecture), platform_key(), threads, kernel]
         self.name = hashlib.sha256(json.dumps(key).encode()).hexdigest()
 
     def __bool__(self) -> bool:

@@ -132,7 +132,8 @@ typedef struct {
   Layout layout;
 } Type;
 
-enum { OK = 0, INVALID_ARGUMENT = 1, NO_MEMORY = 2 };
+enum { OK = 0, INVALID_ARGUMENT = 1, NO_MEMORY = 2 }; /* LiteRtStatus */
+enum { FLOAT32 = 1, INT32 = 2, FLOAT16 = 10 };         /* LiteRtElementType */
 
 static float *cut(float **from, size_t count) {
   float *start = *from;
@@ -197,27 +198,33 @@ static int layouts(void *data, size_t inputs, const Layout *in, size_t outputs, 
 }
 
 static int run(void *data, size_t inputs, void **in, size_t outputs, void **out) {
+  static const int elements[] = {FLOAT32, FLOAT16, FLOAT16, INT32};
   Kernel *kernel = data;
-  Job *job = &kernel->job;
-  Type tokens, cache;
-  if (inputs != 4 || outputs != 1 || kernel->address(in[0], (void **)&job->qkv) ||
-      kernel->address(in[1], (void **)&job->keys) || kernel->address(in[2], (void **)&job->values) ||
-      kernel->address(in[3], (void **)&job->positions) || kernel->address(out[0], (void **)&job->attended) ||
-      kernel->type(in[3], &tokens) || kernel->type(in[1], &cache))
+  Job job = kernel->job;
+  Type types[4];
+  void *address[4];
+  if (inputs != 4 || outputs != 1 || kernel->address(out[0], (void **)&job.attended))
     return INVALID_ARGUMENT;
-  const int apart = cache.layout.rank == 4;
-  const int32_t *shape = cache.layout.dimensions + apart;
-  if (shape[0] > kernel->rows || shape[1] != job->heads || shape[2] != job->size)
-    return INVALID_ARGUMENT;
-  job->tokens = tokens.layout.dimensions[0];
-  job->apart = apart ? (size_t)shape[0] * job->width : 0;
-  if (apart && (job->tokens > kernel->few || job->tokens > cache.layout.dimensions[0]))
-    return INVALID_ARGUMENT;
-  for (int token = 0; token < job->tokens; token++)
-    if (job->positions[token] < 0 || job->positions[token] >= shape[0])
+  for (int i = 0; i < 4; i++)
+    if (kernel->type(in[i], &types[i]) || types[i].element != elements[i] ||
+        kernel->address(in[i], &address[i]))
       return INVALID_ARGUMENT;
-  write_rows(job);
-  if (apart || job->tokens < MANY_TOKENS) attend_to_few(kernel);
+  job.qkv = address[0], job.keys = address[1], job.values = address[2], job.positions = address[3];
+  job.tokens = types[3].layout.dimensions[0];
+  const int apart = types[1].layout.rank == 4;
+  const int32_t *shape = types[1].layout.dimensions + apart;
+  if (types[0].layout.dimensions[0] != job.tokens || shape[0] > kernel->rows ||
+      shape[1] != job.heads || shape[2] != job.size)
+    return INVALID_ARGUMENT;
+  job.apart = apart ? (size_t)shape[0] * job.width : 0;
+  if (apart && (job.tokens > kernel->few || job.tokens > types[1].layout.dimensions[0] ||
+                job.tokens > types[2].layout.dimensions[0]))
+    return INVALID_ARGUMENT;
+  for (int token = 0; token < job.tokens; token++)
+    if (job.positions[token] < 0 || job.positions[token] >= shape[0]) return INVALID_ARGUMENT;
+  kernel->job = job;
+  write_rows(&job);
+  if (apart || job.tokens < MANY_TOKENS) attend_to_few(kernel);
   else attend_to_many(kernel);
   return OK;
 }
