@@ -161,7 +161,7 @@ def test_reclaimable_memory_is_available(system, name):
     prefix = "total_" if system.version == 1 else ""
     system.join("/app")
     system.limit("app", 100 * KB, 80 * KB, {"anon": 5 * KB, f"{prefix}{name}": 30 * KB})
-    assert system.available() == 50 * KB
+    assert system.available() == 50 * 1024
 
 
 def test_version_1_counts_descendants(tmp_path):
@@ -170,7 +170,7 @@ def test_version_1_counts_descendants(tmp_path):
     system.join("/app")
     stat = {"inactive_file": 1 * KB, "total_inactive_file": 30 * KB}
     system.limit("app", 100 * KB, 80 * KB, stat)
-    assert system.available() == 50 * KB
+    assert system.available() == 50 * 1024
 
 
 def test_headroom_is_at_most_the_limit(system):
@@ -269,7 +269,7 @@ def test_an_odd_meminfo_leaves_the_groups_limits(system, monkeypatch, meminfo):
 def test_the_kernels_own_estimate_is_used(system):
     """Without psutil, whose import takes as long as a short prompt."""
     (system.proc / "meminfo").write_text("MemTotal:  900 kB\nMemAvailable:     50 kB\n")
-    assert system.available() == 50 * KB
+    assert system.available() == 50 * 1024
     (system.proc / "meminfo").write_text(f"MemAvailable: {'9' * 5000} kB\n")
     assert system.available() > MORE_THAN_ANY_LIMIT
 
