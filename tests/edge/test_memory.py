@@ -161,7 +161,7 @@ def test_reclaimable_memory_is_available(system, name):
     prefix = "total_" if system.version == 1 else ""
     system.join("/app")
     system.limit("app", 100 * KB, 80 * KB, {"anon": 5 * KB, f"{prefix}{name}": 30 * KB})
-    assert system.available() == 50 * 1024
+    assert system.available() == 50 * KB
 
 
 def test_version_1_counts_descendants(tmp_path):
@@ -170,7 +170,7 @@ def test_version_1_counts_descendants(tmp_path):
     system.join("/app")
     stat = {"inactive_file": 1 * KB, "total_inactive_file": 30 * KB}
     system.limit("app", 100 * KB, 80 * KB, stat)
-    assert system.available() == 50 * 1024
+    assert system.available() == 50 * KB
 
 
 def test_headroom_is_at_most_the_limit(system):

@@ -11,9 +11,9 @@ import tiktoken
 from edgewise_edge import find_model
 from edgewise_edge.runtime import litert
 from edgewise_edge.runtime.arrays import aligned
-from edgewise_edge.runtime.litert.api import TensorType, library
+from edgewise_edge.runtime.litert.api import TensorType, counted, library
 from edgewise_edge.runtime.litert.buffers import SharedArray
-from edgewise_edge.runtime.litert.compiling import NO_FILE
+from edgewise_edge.runtime.litert.compiling import NO_FILE, environment
 from edgewise_edge.runtime.stderr import held_native_logs
 from edgewise_edge.store.manifest import MODEL_FILE
 
@@ -58,6 +58,16 @@ def test_xnnpack_takes_a_weight_cache_without_a_file(
     litert.CompiledBackend(find_model("tales") / MODEL_FILE, threads=1)
     made = sorted(path.name for path in tmp_path.iterdir())
     assert not made, f"{LITERT}: XNNPACK's weight cache '{NO_FILE}' is now a file: {made}"
+
+
+def test_litert_reads_our_options() -> None:
+    """The number of threads, and that no accelerator but the CPU is wanted."""
+    before = len(list(Path("/proc/self/task").iterdir()))
+    backend = litert.CompiledBackend(find_model("tales") / MODEL_FILE, threads=4)
+    added = len(list(Path("/proc/self/task").iterdir())) - before
+    assert added == 3, f"{LITERT} runs {backend.name} in {added + 1} threads instead of 4"
+    known = counted("LiteRtGetNumAccelerators", environment())
+    assert known == 1, f"{LITERT} loads {known - 1} accelerators besides the CPU's"
 
 
 def test_log_lines_of_litert_are_known(capfd: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from edgewise_edge.decoding.sampling_params import sampling_params
 from edgewise_edge.errors import RequestError
 
 GENERATION_CONFIG_FILE = "generation_config.json"
-SETTINGS = ("temperature", "top_k", "top_p", "repetition_penalty")
+SETTINGS = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 
 
 def save_sampling(sampling: Mapping[str, float], folder: Path) -> None:

@@ -26,7 +26,7 @@ class StepSession(Protocol):
         """Drop all tokens."""
 
     def forward(self, tokens: Sequence[int], /) -> NDArray[np.float32]:
-        """Process at least one token; the logits of the next one."""
+        """Process at least one token; the logits of the next one, until the next call."""
 
 
 def generate_tokens(

@@ -60,7 +60,10 @@ class TokenRequest:
     def check(self, context_window: int, vocabulary_size: int) -> None:
         """Raise RequestError if no model of these sizes can answer the request."""
         if not self.token_ids:
-            raise RequestError("the prompt is empty; give at least one character")
+            raise RequestError(
+                "token_ids is empty; give at least one, such as the end-of-text token, which begins a "
+                "new text"
+            )
         if self.max_tokens < 1:
             raise RequestError(f"max_tokens is {self.max_tokens}; it must be 1 or more")
         if self.prompt_tokens >= context_window or (

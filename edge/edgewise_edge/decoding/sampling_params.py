@@ -20,6 +20,8 @@ class SamplingParams:
     `presence_penalty` is taken from the logit of each token that was generated before, and
     `frequency_penalty` once for each time it was; the prompt does not count. `logit_bias` is added to
     the logits of these tokens. All three come after `repetition_penalty`, before the temperature.
+    After the temperature come `top_k`, `top_p` and `min_p`, in this order, as in Hugging Face's
+    transformers.
     """
 
     temperature: float = 0.8  # 0: always the likeliest token
@@ -31,6 +33,8 @@ class SamplingParams:
     frequency_penalty: float = 0.0  # the same
     # -100 to 100, by token id. Not in a repr: like a stop string, it may tell of the text.
     logit_bias: Mapping[int, float] = field(default_factory=dict, repr=False, hash=False)
+    # 0 to 1, of the likeliest token's probability (arXiv:2407.01082); 0: no limit.
+    min_p: float = 0.0
 
     def __post_init__(self) -> None:
         """Check."""

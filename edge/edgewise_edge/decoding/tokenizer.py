@@ -105,6 +105,22 @@ class Tokenizer:
                 start = run.end()
             return ids + encode(text[start:]) if start else encode(text)
 
+    def encode_prompt(self, text: str) -> list[int]:
+        """The token ids that an answer to the prompt `text` continues: at least one.
+
+        An empty prompt begins a new text, after the end-of-text token, which stands before every text
+        that GPT-2 learned from. Raises RequestError as encode(), and for an empty prompt if the
+        vocabulary has no such token.
+        """
+        if text:
+            return self.encode(text)
+        if not self.end_ids:
+            raise RequestError(
+                "the prompt is empty, and this model's vocabulary has no end-of-text token to begin a "
+                "new text after; give at least one character"
+            )
+        return sorted(self.end_ids)[:1]
+
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes of one token; empty for a special token or an unused id."""
         if token_id not in self.end_ids:

@@ -71,7 +71,7 @@ class RequestBuilder:
         )
         sampling.check(model.tokenizer.size)
         stop = stop_strings(given.pop("stop", ()))
-        prompt_ids = tuple(model.tokenizer.encode(text)) if ids is None else ids
+        prompt_ids = tuple(model.tokenizer.encode_prompt(text)) if ids is None else ids
         window = model.manifest.architecture.context_window
         if given.get("sliding_window") and len(prompt_ids) >= window:
             raise ContextOverflowError(len(prompt_ids), window)

@@ -69,6 +69,8 @@ class Dispatcher:
 
     def score(self, prompt: Prompt, options: Mapping[str, Any], stop: StopSignal) -> Score:
         """Raises as Router.score()."""
+        if isinstance(prompt, str) and not prompt:
+            raise RequestError("the prompt is empty; give at least one character to score")
         started = time.monotonic()
         source = self._model.for_text()
         top = options.get("top")

@@ -34,6 +34,7 @@ class ServedModel:
     revision: str
     tokenizer: Tokenizer
     architecture: Architecture
+    engine: str = "keras"  # an EngineKind
 
 
 # A new token or None, when it was computed (on time.monotonic()'s clock), and scores: of the token

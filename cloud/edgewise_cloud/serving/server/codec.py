@@ -34,6 +34,7 @@ def token_request(message: pb.GenerateRequest) -> TokenRequest:
             presence_penalty=sampling.presence_penalty,
             frequency_penalty=sampling.frequency_penalty,
             logit_bias=dict(sampling.logit_bias),
+            min_p=sampling.min_p,
         ),
         end_ids=frozenset(message.end_token_ids),
         logprobs=message.logprobs if message.HasField("logprobs") else None,

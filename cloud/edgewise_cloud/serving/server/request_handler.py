@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("edgewise_cloud.serving.answering")
 
-LEVEL = 1  # of the contract; see GetModelResponse in generation.proto
+LEVEL = 2  # of the contract; see GetModelResponse in generation.proto
 
 
 Message = TypeVar("Message", pb.GenerateRequest, pb.ScoreRequest)

@@ -12,7 +12,11 @@ from edgewise_edge.runtime.backend import Shape
 
 Handle = ctypes.c_void_p
 MAX_RANK = 8  # LITERT_TENSOR_MAX_RANK
-ELEMENT_TYPES = {np.dtype(np.float32): 1, np.dtype(np.int32): 2}  # LiteRtElementType
+ELEMENT_TYPES = {  # LiteRtElementType
+    np.dtype(np.float32): 1,
+    np.dtype(np.int32): 2,
+    np.dtype(np.float16): 10,
+}
 
 
 class Layout(ctypes.Structure):

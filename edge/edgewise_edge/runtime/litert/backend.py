@@ -18,6 +18,7 @@ from edgewise_edge.runtime.litert.api import (
 )
 from edgewise_edge.runtime.litert.buffers import SharedArray
 from edgewise_edge.runtime.litert.compiling import CompiledModel, CustomOp
+from edgewise_edge.runtime.signatures import is_fused
 
 
 class CompiledBackend:
@@ -38,8 +39,11 @@ class CompiledBackend:
     ) -> None:
         self._compiled = CompiledModel(path, threads, weight_cache, custom_ops)
         self._current: dict[int, list[Shape]] = {}  # input shapes, by the signature's index
-        self.signatures = _signatures(self._compiled.model)
-        self._indices = {name: index for index, name in enumerate(self.signatures)}
+        signatures = _signatures(self._compiled.model)
+        self.signatures = {
+            name: shapes for name, shapes in signatures.items() if custom_ops or not is_fused(name)
+        }
+        self._indices = {name: index for index, name in enumerate(signatures)}
 
     def bind(self, signature: str, inputs: Tensors, outputs: Tensors) -> Step:
         """Register our arrays with LiteRT; nothing is copied, now or in a step."""

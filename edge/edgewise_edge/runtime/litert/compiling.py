@@ -57,19 +57,19 @@ class CompiledModel:
         self.file = mapped_file.MappedFile(path) if mapped_file.POSSIBLE else None
         self.model = _model(path, self.file)
         owned.callback(library().LiteRtDestroyModel, self.model)
-        self.handle = created("LiteRtCreateCompiledModel", _environment(), self.model, options)
+        self.handle = created("LiteRtCreateCompiledModel", environment(), self.model, options)
         owned.callback(library().LiteRtDestroyCompiledModel, self.handle)
 
 
 def _model(path: Path, file: mapped_file.MappedFile | None) -> Handle:
     if file is None:
-        return created("LiteRtCreateModelFromFile", _environment(), os.fsencode(path))
+        return created("LiteRtCreateModelFromFile", environment(), os.fsencode(path))
     content = ctypes.c_void_p(file.address), ctypes.c_size_t(file.size)
-    return created("LiteRtCreateModelFromBuffer", _environment(), *content)
+    return created("LiteRtCreateModelFromBuffer", environment(), *content)
 
 
 @functools.cache
-def _environment() -> Handle:
+def environment() -> Handle:
     """LiteRT's process-wide state. It is never destroyed, because LiteRT would log that.
 
     Left to itself, LiteRT loads the drivers of every accelerator that it knows.
