@@ -134,12 +134,15 @@ class ProgramCache:
         name, _, digest = rest.rpartition(".")
         if key != self._key or not name or not is_ours(path):
             return None
-        if _sha256(path) != digest:
+        with contextlib.suppress(
+            OSError
+        ):  # removed by another process; root's, where links need more
+            if _sha256(path) == digest:
+                os.link(path, self.private / name)
+                os.utime(path)  # the time of last use
+                return name
             path.unlink(missing_ok=True)
-            return None
-        os.link(path, self.private / name)
-        os.utime(path)  # the time of last use
-        return name
+        return None
 
 
 @functools.cache
@@ -168,7 +171,10 @@ def _set_flags(folder: Path) -> None:
 def _remove_unused(folder: Path) -> None:
     """Remove what goes beyond the size, least recently used first, and what killed processes left."""
     left, now = MAX_SIZE, time.time()
-    found = [(path, path.lstat()) for path in folder.iterdir()]
+    found = list[tuple[Path, os.stat_result]]()
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # removed by another process
+            found.append((path, path.lstat()))
     for path, status in sorted(found, key=lambda each: -each[1].st_mtime):
         if path.name.startswith(_PRIVATE):
             if now - status.st_mtime > _MAX_AGE:
