@@ -77,7 +77,10 @@ async def serving(work: Path, *command: object, slots: int = STREAMS) -> AsyncIt
 
 @asynccontextmanager
 async def edgewise(work: Path) -> AsyncIterator[Ask]:
+    log = work / "log.txt"
+    seen = log.stat().st_size if log.exists() else 0
     async with serving(work, "serve", f"--model={work / 'source'}") as service:
+        await compiled(log, seen)
         yield service.ask
 
 
@@ -193,6 +196,13 @@ async def process(
             if child.returncode is None:
                 child.terminate()
             await child.wait()
+
+
+async def compiled(log: Path, seen: int) -> None:
+    """Return once a service has said in `log`, after its first `seen` bytes, that it has compiled all."""
+    async with asyncio.timeout(_TIMEOUT):
+        while b"compiled all" not in log.read_bytes()[seen:]:
+            await asyncio.sleep(0.5)
 
 
 async def answered(child: asyncio.subprocess.Process, ask: Callable[[], Awaitable[T]]) -> T:

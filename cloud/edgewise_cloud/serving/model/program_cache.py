@@ -27,6 +27,7 @@ from edgewise_edge.store.weight_cache import processor_features
 MAX_SIZE = 2**30  # bytes; GPT-2 small's programs take a tenth
 _PRIVATE, _MAX_AGE = ".private-", 24 * 3600.0  # seconds after which a private folder is abandoned
 _BACKENDS = ("tensorflow", "keras", "jax", "jaxlib")
+_SETTINGS = ("TF_NUM_INTRAOP_THREADS", "TF_XLA_FLAGS", "XLA_FLAGS")  # which change what is compiled
 
 _current: "ProgramCache | None" = None
 
@@ -154,7 +155,7 @@ def platform_key() -> str:
         *(path.read_text(encoding="utf-8") for path in sources),
         processor_features(),
         str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
-        *(os.environ.get(name, "") for name in ("XLA_FLAGS", "TF_XLA_FLAGS")),
+        *(os.environ.get(name, "") for name in _SETTINGS),
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
