@@ -80,7 +80,7 @@ async def edgewise(work: Path) -> AsyncIterator[Ask]:
     log = work / "log.txt"
     seen = log.stat().st_size if log.exists() else 0
     async with serving(work, "serve", f"--model={work / 'source'}") as service:
-        await compiled(log, seen)
+        await asyncio.to_thread(wait_until_compiled, log, seen)
         yield service.ask
 
 
@@ -198,11 +198,13 @@ async def process(
             await child.wait()
 
 
-async def compiled(log: Path, seen: int) -> None:
-    """Return once a service has said in `log`, after its first `seen` bytes, that it has compiled all."""
-    async with asyncio.timeout(_TIMEOUT):
-        while b"compiled all" not in log.read_bytes()[seen:]:
-            await asyncio.sleep(0.5)
+def wait_until_compiled(log: Path, seen: int) -> None:
+    """Return once a service has said so in `log` after its first `seen` bytes. Raises TimeoutError."""
+    give_up = time.monotonic() + _TIMEOUT
+    while b"compiled all" not in log.read_bytes()[seen:]:
+        if time.monotonic() > give_up:
+            raise TimeoutError("programs are still being compiled; see log.txt")
+        time.sleep(0.5)
 
 
 async def answered(child: asyncio.subprocess.Process, ask: Callable[[], Awaitable[T]]) -> T:
