@@ -20,11 +20,12 @@ import numpy as np
 from benchmarks.cloud.servers import NEW, PROGRAM, PROMPT, STREAMS
 from benchmarks.measure import arguments, in_turn, medians, seconds
 from benchmarks.peers.workspace import WORK, checkpoint, last_line
+from edgewise_cloud.keras_models import forward
 from edgewise_cloud.keras_models.checkpoint import weights
 from edgewise_cloud.keras_models.import_tensorflow import import_tensorflow
 from edgewise_cloud.keras_models.load import KerasModel, load_keras
 from edgewise_cloud.serving.engine.settings import EngineSettings
-from edgewise_cloud.serving.model.interface import Programs
+from edgewise_cloud.serving.model.interface import Compilations, Programs
 from edgewise_cloud.serving.model.layout import PREFILL_CHUNK, SCORE_CHUNK
 from edgewise_cloud.serving.model.programs import CompiledPrograms
 
@@ -114,8 +115,12 @@ async def service_cost(work: Path, step_ms: float) -> dict[str, float]:
         time.sleep(step_ms / 1e3)
         return logits
 
-    unused = dict.fromkeys(("prefill", "score", "copy"), mock.DEFAULT)
-    with mock.patch.multiple(CompiledPrograms, decode=pause, **unused):
+    replaced = dict.fromkeys(("prefill", "score", "copy"), mock.DEFAULT)
+    replaced |= {"decode": pause, "compilations": lambda *_: Compilations()}
+    with (
+        mock.patch.multiple(CompiledPrograms, **replaced),
+        mock.patch.object(forward, "require_close"),
+    ):
         settings = ServerSettings(models=("tales",), port=0, engine=EngineSettings(slots=STREAMS))
         async with running_server(settings) as server:
             before = time.process_time()
