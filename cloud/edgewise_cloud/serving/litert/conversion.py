@@ -62,17 +62,22 @@ def _last_line(log: IO[str]) -> str:
 class _Lines:
     """Progress as lines for the parent."""
 
+    def __init__(self) -> None:
+        # What libraries print goes where their logs go.
+        self._file = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+        os.dup2(2, 1)
+
     def step(self, text: str) -> None:
         """See Progress."""
-        _tell("step", text)
+        self.tell("step", text)
 
     def count(self, done: int, total: int, note: str = "") -> None:
         """See Progress."""
-        _tell("count", done, total, note)
+        self.tell("count", done, total, note)
 
-
-def _tell(kind: str, *values: Any) -> None:
-    print(json.dumps([kind, *values]), flush=True)
+    def tell(self, kind: str, *values: Any) -> None:
+        """Write a line."""
+        print(json.dumps([kind, *values]), file=self._file)
 
 
 def _main() -> None:
@@ -83,11 +88,11 @@ def _main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("checkpoint")
     parser.add_argument("out", type=Path)
-    given = parser.parse_args()
+    given, lines = parser.parse_args(), _Lines()
     try:
-        convert(given.checkpoint, given.out, Quantization.INT8, rows=True, progress=_Lines())
+        convert(given.checkpoint, given.out, Quantization.INT8, rows=True, progress=lines)
     except CloudError as error:
-        _tell(type(error).__name__, str(error))
+        lines.tell(type(error).__name__, str(error))
 
 
 if __name__ == "__main__":
