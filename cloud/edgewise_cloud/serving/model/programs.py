@@ -30,6 +30,11 @@ class Programs(Protocol):
     def prefill(self, tokens: list[int], slot: int, position: int, context: int) -> None:
         """Prefill one chunk of a slot's prompt."""
 
+    def prefill_two(
+        self, tokens: list[int], slots: list[int], positions: list[int], context: int
+    ) -> None:
+        """Prefill a chunk of each of two slots' prompts, one after the other in `tokens`."""
+
     def score(
         self, tokens: list[int], following: list[int], slot: int, position: int, context: int
     ) -> NDArray[np.float32]:
@@ -69,6 +74,13 @@ class CompiledPrograms:
         """See Programs."""
         program = self._program("prefill", context=context)
         program(np.asarray(tokens, np.int32), np.int32(slot), np.int32(position))
+
+    def prefill_two(
+        self, tokens: list[int], slots: list[int], positions: list[int], context: int
+    ) -> None:
+        """See Programs."""
+        program = self._program("prefill", context=context)
+        program(*(np.asarray(each, np.int32) for each in (tokens, slots, positions)))
 
     def score(
         self, tokens: list[int], following: list[int], slot: int, position: int, context: int

@@ -35,6 +35,7 @@ def _compilations(
             for size in sizes
         ),
         *(partial(programs.prefill, chunk, 0, 0, context) for context in prefill_contexts),
+        partial(programs.prefill_two, chunk * 2, [0, 0], [0, 0], prefill_contexts[0]),
         # One for all lengths: scores are rare, and each program makes the start longer.
         partial(programs.score, score_chunk, score_chunk, 0, 0, layout.contexts[-1]),
         partial(programs.copy, 0, 0),
