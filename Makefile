@@ -3,6 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PARTS := proto edge cloud router
+# The attention kernel is compiled when `edge` is installed, where there is a compiler.
+KERNEL := edge/hatch_build.py $(wildcard edge/edgewise_edge/runtime/litert/attention*.[ch])
 EDITABLE := $(foreach part,$(PARTS),-e $(part))
 CLIENTS := $(foreach name,apps llama-index lm-eval,.clients/$(name)/ready)
 LLAMA_SERVER := .bench/llama-server/bin/llama-server
@@ -101,7 +103,7 @@ clean:  ## Remove the environments, the wheels, the API reference, and what benc
 
 # The environment is whole when `ready` is newer than all that defines it. uv would list each package, or with
 # --quiet say nothing for minutes; the dots end with this recipe's shell, also after Ctrl-C.
-.venv/ready: requirements/dev.txt requirements/tools.txt $(addsuffix /pyproject.toml,$(PARTS))
+.venv/ready: requirements/dev.txt requirements/tools.txt $(addsuffix /pyproject.toml,$(PARTS)) $(KERNEL)
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "Python 3.11 to 3.13 is needed (TensorFlow has no wheels for 3.14 yet), and this is " + sys.version.split()[0] + "; name one: make PYTHON=...")'
 	@echo "Setting up .venv, once: it downloads 1.1 GB of packages and takes 3.4 GB of disk."
 	@$(PYTHON) -m venv .venv

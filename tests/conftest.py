@@ -71,7 +71,9 @@ def write_vocabulary(folder: Path, merges: list[str] = MERGES) -> int:
     return len(ids)
 
 
-def write_checkpoint(folder: Path, *, seed: int = 0, merges: list[str] = MERGES) -> Path:
+def write_checkpoint(
+    folder: Path, *, seed: int = 0, merges: list[str] = MERGES, width: int = WIDTH
+) -> Path:
     """Write a random GPT-2 in Hugging Face's layout: config, weights, vocabulary."""
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary_size = write_vocabulary(folder, merges)
@@ -80,26 +82,26 @@ def write_checkpoint(folder: Path, *, seed: int = 0, merges: list[str] = MERGES)
         "vocab_size": vocabulary_size,
         "n_layer": LAYERS,
         "n_head": HEADS,
-        "n_embd": WIDTH,
+        "n_embd": width,
         "n_positions": CONTEXT,
         "resid_pdrop": 0.1,
     }
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     generator = np.random.default_rng(seed)
-    shapes = {"wte.weight": (vocabulary_size, WIDTH), "wpe.weight": (CONTEXT, WIDTH)}
+    shapes = {"wte.weight": (vocabulary_size, width), "wpe.weight": (CONTEXT, width)}
     for layer in range(LAYERS):
         shapes |= {
-            f"h.{layer}.attn.c_attn.weight": (WIDTH, 3 * WIDTH),
-            f"h.{layer}.attn.c_attn.bias": (3 * WIDTH,),
-            f"h.{layer}.attn.c_proj.weight": (WIDTH, WIDTH),
-            f"h.{layer}.attn.c_proj.bias": (WIDTH,),
-            f"h.{layer}.mlp.c_fc.weight": (WIDTH, 4 * WIDTH),
-            f"h.{layer}.mlp.c_fc.bias": (4 * WIDTH,),
-            f"h.{layer}.mlp.c_proj.weight": (4 * WIDTH, WIDTH),
-            f"h.{layer}.mlp.c_proj.bias": (WIDTH,),
-            **{f"h.{layer}.ln_{n}.{kind}": (WIDTH,) for n in (1, 2) for kind in ("weight", "bias")},
+            f"h.{layer}.attn.c_attn.weight": (width, 3 * width),
+            f"h.{layer}.attn.c_attn.bias": (3 * width,),
+            f"h.{layer}.attn.c_proj.weight": (width, width),
+            f"h.{layer}.attn.c_proj.bias": (width,),
+            f"h.{layer}.mlp.c_fc.weight": (width, 4 * width),
+            f"h.{layer}.mlp.c_fc.bias": (4 * width,),
+            f"h.{layer}.mlp.c_proj.weight": (4 * width, width),
+            f"h.{layer}.mlp.c_proj.bias": (width,),
+            **{f"h.{layer}.ln_{n}.{kind}": (width,) for n in (1, 2) for kind in ("weight", "bias")},
         }
-    shapes |= {"ln_f.weight": (WIDTH,), "ln_f.bias": (WIDTH,)}
+    shapes |= {"ln_f.weight": (width,), "ln_f.bias": (width,)}
     # Rounded to float16, as a model folder holds its Keras weights: the cloud then computes exactly
     # what the device does.
     tensors = {

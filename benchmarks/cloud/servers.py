@@ -76,8 +76,9 @@ async def serving(work: Path, *command: object, slots: int = STREAMS) -> AsyncIt
 
 
 @asynccontextmanager
-async def edgewise(work: Path) -> AsyncIterator[Ask]:
-    async with serving(work, "serve", f"--model={work / 'source'}") as service:
+async def edgewise(work: Path, engine: str = "keras") -> AsyncIterator[Ask]:
+    command = ("serve", f"--model={work / 'source'}", f"--engine={engine}")
+    async with serving(work, *command) as service:
         yield service.ask
 
 
@@ -132,12 +133,13 @@ async def keras_generate(work: Path) -> AsyncIterator[Ask]:
 
 GGUF = {
     f"llama.cpp {kind}": Peer(LLAMA_CPP, f"server {kind}", bits)
-    for kind, bits in (("F32", 32), ("F16", 16))
+    for kind, bits in (("F32", 32), ("F16", 16), ("Q8_0", 8))
 }
-OURS, KERAS = "edgewise", "KerasHub generate()"
+OURS, OURS_IN_8_BITS, KERAS = "edgewise", "edgewise litert", "KerasHub generate()"
 # How each is started with a work folder.
 SERVERS: dict[str, Callable[[Path], AbstractAsyncContextManager[Ask]]] = {
     OURS: edgewise,
+    OURS_IN_8_BITS: partial(edgewise, engine="litert"),
     **{name: partial(llama, model=model) for name, model in GGUF.items()},
     KERAS: keras_generate,
 }

@@ -24,8 +24,9 @@ from edgewise_cloud.keras_models.checkpoint import weights
 from edgewise_cloud.keras_models.import_tensorflow import import_tensorflow
 from edgewise_cloud.keras_models.load import KerasModel, load_keras
 from edgewise_cloud.serving.engine.settings import EngineSettings
+from edgewise_cloud.serving.model.interface import Programs
 from edgewise_cloud.serving.model.layout import PREFILL_CHUNK, SCORE_CHUNK
-from edgewise_cloud.serving.model.programs import CompiledPrograms, Programs
+from edgewise_cloud.serving.model.programs import CompiledPrograms
 
 HEIGHTS, CONTEXTS = (1, 4, STREAMS), (128, 192, 256, 512, 1024)
 TEXT = 512  # tokens on which both precisions are compared

@@ -7,6 +7,7 @@ from benchmarks.measure import arguments, show
 from benchmarks.tokens import request, timed
 from edgewise_edge import DeviceModel, SamplingParams
 from edgewise_edge.runtime.backend import Backend, Step, Tensors
+from edgewise_edge.runtime.session import Runtime
 
 PROMPT_TOKENS, NEW_TOKENS = 32, 128
 
@@ -36,7 +37,9 @@ def main() -> None:
     ids = random.Random(1).choices(vocabulary, k=PROMPT_TOKENS)
     asked = request(ids, NEW_TOKENS, SamplingParams(temperature=0.8, top_k=40, seed=1))
     timed(model, asked)  # a warm-up
-    model.runtime.backend = backend = TimedBackend(model.runtime.backend)
+    backend = TimedBackend(model.runtime.backend)
+    runtime = Runtime(backend, model.manifest.architecture)
+    model = DeviceModel(model.manifest, model.tokenizer, runtime, 0)
     _, token = timed(model, asked)
     steps = backend.seconds[1 - NEW_TOKENS :]  # those after the first token
     step = sum(steps) / len(steps)

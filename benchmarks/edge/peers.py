@@ -10,6 +10,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks.measure import add, arguments, markdown, medians, rotated, text
 from benchmarks.peers import workspace
 from benchmarks.peers.runtimes import CASES, OURS, PEERS, RUNTIMES, Peer, worker
@@ -83,7 +85,8 @@ def speed(peer: Peer, work: Path, prompts: Mapping[int, list[int]]) -> dict[str,
     """The cases in one process: seconds to the first token, and for each one after it."""
     figures = {}
     with worker(peer, work) as ask:
-        ask(prompts[max(prompts)], 8)  # a warm-up that needs as much memory as any
+        # A warm-up that needs as much memory as any, and whose cache helps none.
+        ask(prompts[max(prompts)][::-1], 8)
         for prompt, new in CASES:
             answer = ask(prompts[prompt], new)
             figures[f"first {prompt}+{new}"] = answer["time_to_first_token"]
@@ -102,7 +105,7 @@ def token_bytes(peer: Peer, work: Path) -> float:
     """Bytes our runtime must read for a token at 32+128: the weights, and the mean cache rows."""
     shape = Manifest.read(peer.path(work)).architecture
     weights = peer.bytes(work) - shape.context_window * shape.width * peer.bits / 8  # positions
-    return weights + bytes_per_token(shape) * (32 + 128 / 2)
+    return weights + bytes_per_token(shape, np.float16) * (32 + 128 / 2)
 
 
 def table(medians: Medians, sizes: Mapping[str, int]) -> str:

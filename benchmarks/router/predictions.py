@@ -18,7 +18,7 @@ from edgewise import DeviceState, LatencyLog, Measurement, Router, Source
 from edgewise.latency.history import WINDOW
 from edgewise.latency.predict import DeviceTimes
 from edgewise_edge import Manifest, find_model
-from edgewise_edge.model import load_tokenizer
+from edgewise_edge.decoding.load import load_tokenizer
 
 PROMPT, ANSWER = (4, 400), (4, 200)  # tokens
 CONTINUED = 1 / 3  # of the prompts begin with an earlier text

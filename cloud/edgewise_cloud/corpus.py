@@ -1,8 +1,9 @@
 """Training text: read, split into documents, a share of them held out, and tokenised."""
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,11 @@ from edgewise_cloud.errors import TextError
 from edgewise_edge.decoding.tokenizer import END_OF_TEXT, Tokenizer
 from edgewise_edge.errors import RequestError
 
+_PARAGRAPHS = re.compile(r"\n\s*\n")
+_TELLING = 40  # characters; shorter paragraphs are in many texts
+
 HELD_OUT_FILE = "held-out.txt"
+HELD_OUT_THEN_FILE = "held-out-then.txt"  # of the second phase's text
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +27,26 @@ class Corpus:
     held_out: list[str]
     fingerprint: str  # a digest of all documents, in order
 
-    def write_held_out(self, folder: Path) -> None:
-        """Write the held-out set to `folder`, to evaluate the model on later."""
+    def without_held_out(self, others: Iterable["Corpus"]) -> "Corpus":
+        """Without the paragraphs that `others` hold out: a story may be in a book of another text.
+
+        Paragraphs too short to tell go with the one before. A document that loses some from its middle
+        becomes two.
+        """
+        known = {
+            paragraph
+            for other in others
+            for document in other.held_out
+            for paragraph in _PARAGRAPHS.split(document)
+            if len(paragraph) >= _TELLING
+        }
+        train = [piece for document in self.train for piece in _without(document, known)]
+        return replace(self, train=train)
+
+    def write_held_out(self, folder: Path, name: str = HELD_OUT_FILE) -> None:
+        """Write the held-out set to a file in `folder`, to evaluate the model on later."""
         text = f"\n{END_OF_TEXT}\n".join(self.held_out) + "\n"
-        (folder / HELD_OUT_FILE).write_text(text, encoding="utf-8")
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def read_corpus(paths: Iterable[Path], held_out: float, seed: int) -> Corpus:
@@ -77,6 +98,25 @@ def tokenized(documents: list[str], tokenizer: Tokenizer) -> np.ndarray:
     except RequestError as error:
         raise TextError(str(error)) from error
     return np.concatenate([np.array([], np.int32), *ids])
+
+
+def _without(document: str, known: set[str]) -> Iterator[str]:
+    """What is left of the document, in pieces, without its `known` paragraphs."""
+    paragraphs = _PARAGRAPHS.split(document)
+    if known.isdisjoint(paragraphs):
+        yield document
+        return
+    dropping, piece = False, list[str]()
+    for paragraph in paragraphs:
+        if len(paragraph) >= _TELLING:
+            dropping = paragraph in known
+        if not dropping:
+            piece.append(paragraph)
+        elif piece:
+            yield "\n\n".join(piece)
+            piece = []
+    if piece:
+        yield "\n\n".join(piece)
 
 
 def _fingerprint(documents: list[str]) -> str:

@@ -1,5 +1,6 @@
 """Command-line options that several commands share, and what all commands have in common."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,10 @@ CHECKPOINT_HELP = (
     "A bundled model, a folder (Hugging Face's or Keras's GPT-2 layout), a KerasHub preset such as "
     "gpt2_base_en, or hf://USER/MODEL."
 )
+
+# Options that take all files up to the next option, as --then *.txt becomes. Those of --text are
+# arguments instead, see MoreTexts: a file that belongs to another list must not be among them.
+TAKES_FILES = ("--then",)
 
 # Former names of options, still accepted, and not shown.
 FORMER = {"--preset": "--checkpoint", "--keras": "--checkpoint"}
@@ -47,8 +52,22 @@ class Command(PlainTypes, TyperCommand):
     """A command that knows the former names of its options."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse them as their present names."""
-        return super().parse_args(ctx, [_present(argument) for argument in args])
+        """Parse them as their present names, with each file after its option."""
+        return super().parse_args(ctx, list(_repeated(_present(argument) for argument in args)))
+
+
+def _repeated(arguments: Iterable[str]) -> Iterator[str]:
+    """`--then a b` as `--then a --then b`."""
+    option, has_file = "", False
+    for argument in arguments:
+        if argument.startswith("-"):
+            option, _, file = argument.partition("=")
+            has_file = bool(file)
+        elif option in TAKES_FILES and has_file:
+            yield option
+        else:
+            has_file = True
+        yield argument
 
 
 def _present(argument: str) -> str:

@@ -117,6 +117,7 @@ SAMPLING_RANGES: Mapping[str, Range] = {
     "temperature": Range(0, 100),
     "top_k": Range(0, 2**31 - 1, whole=True),
     "top_p": Range(0, 1, above=True),
+    "min_p": Range(0, 1),
     "repetition_penalty": Range(0.01, 100),
     "presence_penalty": Range(-2, 2),
     "frequency_penalty": Range(-2, 2),

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from edgewise_edge.checks import Range, check_type
-from edgewise_edge.decoding.generate import FinishReason, TokenRequest, Usage
-from edgewise_edge.decoding.sampling import sampling_params
+from edgewise_edge.decoding.request import FinishReason, TokenRequest, Usage
+from edgewise_edge.decoding.sampling_params import sampling_params
 from edgewise_edge.decoding.text import TextAssembler, Transcript
 from edgewise_edge.errors import RequestError
 from edgewise_edge.lease import SharedModel
@@ -43,6 +43,7 @@ def complete(
 ) -> Completion:
     """Complete `prompt` on this device, as `Router.generate` would; the model stays loaded.
 
+    An empty one begins a new text.
     The answer ends at the model's context window, unless `sliding_window` drops the beginning and
     continues. `sampling` takes the fields of SamplingParams; defaults come from the model's manifest,
     and the seed is random. May be called from many threads; the first call loads the model for all.
@@ -54,7 +55,7 @@ def complete(
     _require_text(prompt)
     TextAssembler(stop)  # raises for an invalid stop string
     with _shared_model(model).lease() as loaded:
-        prompt_ids = tuple(loaded.tokenizer.encode(prompt))
+        prompt_ids = tuple(loaded.tokenizer.encode_prompt(prompt))
         if not sliding_window:
             # At least 1: a prompt that fills the window is stream_tokens' error.
             room = loaded.manifest.architecture.context_window - len(prompt_ids)

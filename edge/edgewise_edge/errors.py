@@ -61,7 +61,7 @@ class StoreError(EdgeError):
 
 
 class RequestError(EdgeError, ValueError):
-    """An invalid request: an empty prompt, a temperature below zero."""
+    """An invalid request: a prompt that is no text, a temperature below zero."""
 
 
 class ContextOverflowError(RequestError):

@@ -3,8 +3,10 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from edgewise_edge.model import DeviceModel
+if TYPE_CHECKING:
+    from edgewise_edge.model import DeviceModel  # imports NumPy
 
 
 class SharedModel:
@@ -13,7 +15,7 @@ class SharedModel:
     `keep_alive` seconds after the last lease has ended it is unloaded (None: never).
     """
 
-    def __init__(self, load: Callable[[], DeviceModel], keep_alive: float | None = None) -> None:
+    def __init__(self, load: "Callable[[], DeviceModel]", keep_alive: float | None = None) -> None:
         self.model: DeviceModel | None = None  # while it is loaded
         self.loading = threading.Lock()  # held while it is being loaded
         # Re-entrant: garbage collection may end a lease at any point, in any thread.
@@ -29,7 +31,7 @@ class SharedModel:
         return self._leases > 0
 
     @contextmanager
-    def lease(self) -> Iterator[DeviceModel]:
+    def lease(self) -> "Iterator[DeviceModel]":
         """The model, loaded if necessary, which stays loaded until the context ends.
 
         Raises what `load` raises; the next lease then tries again.

@@ -10,25 +10,26 @@ from pathlib import Path
 from typing import Self
 
 from edgewise_edge.checks import Range, check_type
-from edgewise_edge.decoding.generate import OnScore, TokenRequest, generate_tokens
-from edgewise_edge.decoding.logprobs import TOP, TokenScore
+from edgewise_edge.decoding.generate import OnScore, generate_tokens
+from edgewise_edge.decoding.load import load_tokenizer
+from edgewise_edge.decoding.request import TokenRequest
 from edgewise_edge.decoding.scoring import checked_ids, score_tokens
-from edgewise_edge.decoding.tokenizer import TOKENIZER_FILES, Tokenizer
+from edgewise_edge.decoding.token_score import TOP, TokenScore
+from edgewise_edge.decoding.tokenizer import Tokenizer
 from edgewise_edge.errors import (
     EdgeError,
-    ModelCorruptError,
     ModelError,
     ModelIncompatibleError,
     RequestError,
     RuntimeFailedError,
 )
 from edgewise_edge.runtime.load import load_runtime
-from edgewise_edge.runtime.open import import_library
 from edgewise_edge.runtime.prefix_cache import PREFIX_MEMORY, PrefixCache
 from edgewise_edge.runtime.session import Runtime
 from edgewise_edge.store.catalog import find_folders
 from edgewise_edge.store.manifest import MODEL_FILE, Manifest
 from edgewise_edge.store.passed import PassedModel
+from edgewise_edge.store.verified import verify_once
 from edgewise_edge.store.weight_cache import WeightCache, default_folder
 
 _log = logging.getLogger("edgewise_edge.installed")
@@ -219,35 +220,20 @@ def _load(
 ) -> tuple[Manifest, Tokenizer, Runtime]:
     manifest = Manifest.read(folder)
     with ThreadPoolExecutor(1) as pool:
-        # Hashing releases the GIL.
-        verified = pool.submit(manifest.verify, folder, [MODEL_FILE])
-        tokenizer = load_tokenizer(folder, manifest)
-        import_library()
-        verified.result()
+        # It needs no GIL to load the model, nor to hash it.
+        tokenizer = pool.submit(load_tokenizer, folder, manifest)
+        runtime = _load_runtime(folder, manifest, threads, weight_cache)
+        return manifest, tokenizer.result(), runtime
+
+
+def _load_runtime(
+    folder: Path, manifest: Manifest, threads: int, weight_cache: Path | None
+) -> Runtime:
+    verify_once(manifest, folder, MODEL_FILE)
     weights = (weight_cache or default_folder()).absolute()
     if not PassedModel(manifest, threads):
         from edgewise_edge.trial import require_passed  # takes 10 ms, which delays a cold start
 
         require_passed(folder, manifest, threads, weights)
     cache = WeightCache(weights, manifest.files[MODEL_FILE])
-    return manifest, tokenizer, load_runtime(folder, manifest.architecture, threads, cache)
-
-
-def load_tokenizer(folder: Path, manifest: Manifest) -> Tokenizer:
-    """The verified tokenizer of a model folder; cheap, since the model is not loaded.
-
-    Raises ModelCorruptError or ModelIncompatibleError.
-    """
-    manifest.verify(folder, TOKENIZER_FILES)
-    tokenizer = Tokenizer.from_folder(folder)
-    if tokenizer.fingerprint != manifest.vocabulary:
-        raise ModelIncompatibleError(
-            f"{folder}: the vocabulary's fingerprint differs from its manifest's; convert the model "
-            "again"
-        )
-    if tokenizer.size > (size := manifest.architecture.vocabulary_size):
-        raise ModelCorruptError(
-            f"{folder}: its vocabulary has the id {tokenizer.size - 1}, but its model only {size} "
-            "tokens; fetch or convert the model again"
-        )
-    return tokenizer
+    return load_runtime(folder, manifest.architecture, threads, cache)

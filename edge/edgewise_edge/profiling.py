@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from edgewise_edge.decoding.generate import TokenRequest
-from edgewise_edge.decoding.sampling import SamplingParams
+from edgewise_edge.decoding.request import TokenRequest
+from edgewise_edge.decoding.sampling_params import SamplingParams
 from edgewise_edge.errors import EdgeError, RuntimeFailedError
 from edgewise_edge.model import DeviceModel, default_threads
 from edgewise_edge.store.manifest import MODEL_FILE

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from edgewise_edge.agreement import require_agreement
-from edgewise_edge.decoding.logprobs import MAX_TOP
+from edgewise_edge.decoding.token_score import MAX_TOP
 from edgewise_edge.errors import EdgeError, ModelIncompatibleError, ModelRefusedError
 from edgewise_edge.installed.evaluation import Evaluation
 from edgewise_edge.runtime.load import load_runtime

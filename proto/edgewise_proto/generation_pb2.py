@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x65\x64gewise_proto/generation.proto\x12\x0b\x65\x64gewise.v1\"\x88\x02\n\x08Sampling\x12\x13\n\x0btemperature\x18\x01 \x01(\x01\x12\r\n\x05top_k\x18\x02 \x01(\r\x12\r\n\x05top_p\x18\x03 \x01(\x01\x12\x1a\n\x12repetition_penalty\x18\x04 \x01(\x01\x12\x0c\n\x04seed\x18\x05 \x01(\x04\x12\x18\n\x10presence_penalty\x18\x06 \x01(\x01\x12\x19\n\x11\x66requency_penalty\x18\x07 \x01(\x01\x12\x38\n\nlogit_bias\x18\x08 \x03(\x0b\x32$.edgewise.v1.Sampling.LogitBiasEntry\x1a\x30\n\x0eLogitBiasEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xc7\x01\n\x0fGenerateRequest\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\x12\x15\n\rprompt_tokens\x18\x02 \x01(\r\x12\x12\n\nmax_tokens\x18\x03 \x01(\r\x12\'\n\x08sampling\x18\x04 \x01(\x0b\x32\x15.edgewise.v1.Sampling\x12\x15\n\rend_token_ids\x18\x05 \x03(\r\x12\x12\n\nvocabulary\x18\x06 \x01(\t\x12\x15\n\x08logprobs\x18\x07 \x01(\rH\x00\x88\x01\x01\x42\x0b\n\t_logprobs\"[\n\nTokenScore\x12\x14\n\x07logprob\x18\x01 \x01(\x02H\x00\x88\x01\x01\x12\x15\n\rtop_token_ids\x18\x02 \x03(\r\x12\x14\n\x0ctop_logprobs\x18\x03 \x03(\x02\x42\n\n\x08_logprob\"9\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\r\"E\n\x07Timings\x12\x0e\n\x06queued\x18\x01 \x01(\x01\x12\x1b\n\x13time_to_first_token\x18\x02 \x01(\x01\x12\r\n\x05total\x18\x03 \x01(\x01\"\xdc\x01\n\x10GenerateResponse\x12\x10\n\x08position\x18\x01 \x01(\r\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\x30\n\rfinish_reason\x18\x03 \x01(\x0e\x32\x19.edgewise.v1.FinishReason\x12!\n\x05usage\x18\x04 \x01(\x0b\x32\x12.edgewise.v1.Usage\x12%\n\x07timings\x18\x05 \x01(\x0b\x32\x14.edgewise.v1.Timings\x12\'\n\x06scores\x18\x06 \x03(\x0b\x32\x17.edgewise.v1.TokenScore\"B\n\x0cScoreRequest\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\x12\x0b\n\x03top\x18\x02 \x01(\r\x12\x12\n\nvocabulary\x18\x03 \x01(\t\"J\n\rScoreResponse\x12\x10\n\x08position\x18\x01 \x01(\r\x12\'\n\x06scores\x18\x02 \x03(\x0b\x32\x17.edgewise.v1.TokenScore\"%\n\x0fGetModelRequest\x12\x12\n\nvocabulary\x18\x01 \x01(\t\"\x86\x01\n\x10GetModelResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\x12\n\nvocabulary\x18\x03 \x01(\t\x12\x17\n\x0fvocabulary_size\x18\x04 \x01(\r\x12\x16\n\x0e\x63ontext_window\x18\x05 \x01(\r\x12\r\n\x05level\x18\x06 \x01(\r\"$\n\x0eGetLoadRequest\x12\x12\n\nvocabulary\x18\x01 \x01(\t\"\x83\x01\n\x0fGetLoadResponse\x12\r\n\x05slots\x18\x01 \x01(\r\x12\x0f\n\x07running\x18\x02 \x01(\r\x12\r\n\x05queue\x18\x03 \x01(\r\x12\x0f\n\x07waiting\x18\x04 \x01(\r\x12\x19\n\x11tokens_per_second\x18\x05 \x01(\x01\x12\x15\n\rexpected_wait\x18\x06 \x01(\x01*_\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x32\xa7\x02\n\tGenerator\x12I\n\x08Generate\x12\x1c.edgewise.v1.GenerateRequest\x1a\x1d.edgewise.v1.GenerateResponse0\x01\x12@\n\x05Score\x12\x19.edgewise.v1.ScoreRequest\x1a\x1a.edgewise.v1.ScoreResponse0\x01\x12G\n\x08GetModel\x12\x1c.edgewise.v1.GetModelRequest\x1a\x1d.edgewise.v1.GetModelResponse\x12\x44\n\x07GetLoad\x12\x1b.edgewise.v1.GetLoadRequest\x1a\x1c.edgewise.v1.GetLoadResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x65\x64gewise_proto/generation.proto\x12\x0b\x65\x64gewise.v1\"\x97\x02\n\x08Sampling\x12\x13\n\x0btemperature\x18\x01 \x01(\x01\x12\r\n\x05top_k\x18\x02 \x01(\r\x12\r\n\x05top_p\x18\x03 \x01(\x01\x12\x1a\n\x12repetition_penalty\x18\x04 \x01(\x01\x12\x0c\n\x04seed\x18\x05 \x01(\x04\x12\x18\n\x10presence_penalty\x18\x06 \x01(\x01\x12\x19\n\x11\x66requency_penalty\x18\x07 \x01(\x01\x12\x38\n\nlogit_bias\x18\x08 \x03(\x0b\x32$.edgewise.v1.Sampling.LogitBiasEntry\x12\r\n\x05min_p\x18\t \x01(\x01\x1a\x30\n\x0eLogitBiasEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xc7\x01\n\x0fGenerateRequest\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\x12\x15\n\rprompt_tokens\x18\x02 \x01(\r\x12\x12\n\nmax_tokens\x18\x03 \x01(\r\x12\'\n\x08sampling\x18\x04 \x01(\x0b\x32\x15.edgewise.v1.Sampling\x12\x15\n\rend_token_ids\x18\x05 \x03(\r\x12\x12\n\nvocabulary\x18\x06 \x01(\t\x12\x15\n\x08logprobs\x18\x07 \x01(\rH\x00\x88\x01\x01\x42\x0b\n\t_logprobs\"[\n\nTokenScore\x12\x14\n\x07logprob\x18\x01 \x01(\x02H\x00\x88\x01\x01\x12\x15\n\rtop_token_ids\x18\x02 \x03(\r\x12\x14\n\x0ctop_logprobs\x18\x03 \x03(\x02\x42\n\n\x08_logprob\"9\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\r\"E\n\x07Timings\x12\x0e\n\x06queued\x18\x01 \x01(\x01\x12\x1b\n\x13time_to_first_token\x18\x02 \x01(\x01\x12\r\n\x05total\x18\x03 \x01(\x01\"\xdc\x01\n\x10GenerateResponse\x12\x10\n\x08position\x18\x01 \x01(\r\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\x30\n\rfinish_reason\x18\x03 \x01(\x0e\x32\x19.edgewise.v1.FinishReason\x12!\n\x05usage\x18\x04 \x01(\x0b\x32\x12.edgewise.v1.Usage\x12%\n\x07timings\x18\x05 \x01(\x0b\x32\x14.edgewise.v1.Timings\x12\'\n\x06scores\x18\x06 \x03(\x0b\x32\x17.edgewise.v1.TokenScore\"B\n\x0cScoreRequest\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\x12\x0b\n\x03top\x18\x02 \x01(\r\x12\x12\n\nvocabulary\x18\x03 \x01(\t\"J\n\rScoreResponse\x12\x10\n\x08position\x18\x01 \x01(\r\x12\'\n\x06scores\x18\x02 \x03(\x0b\x32\x17.edgewise.v1.TokenScore\"%\n\x0fGetModelRequest\x12\x12\n\nvocabulary\x18\x01 \x01(\t\"\x86\x01\n\x10GetModelResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\x12\n\nvocabulary\x18\x03 \x01(\t\x12\x17\n\x0fvocabulary_size\x18\x04 \x01(\r\x12\x16\n\x0e\x63ontext_window\x18\x05 \x01(\r\x12\r\n\x05level\x18\x06 \x01(\r\"$\n\x0eGetLoadRequest\x12\x12\n\nvocabulary\x18\x01 \x01(\t\"\x83\x01\n\x0fGetLoadResponse\x12\r\n\x05slots\x18\x01 \x01(\r\x12\x0f\n\x07running\x18\x02 \x01(\r\x12\r\n\x05queue\x18\x03 \x01(\r\x12\x0f\n\x07waiting\x18\x04 \x01(\r\x12\x19\n\x11tokens_per_second\x18\x05 \x01(\x01\x12\x15\n\rexpected_wait\x18\x06 \x01(\x01*_\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x32\xa7\x02\n\tGenerator\x12I\n\x08Generate\x12\x1c.edgewise.v1.GenerateRequest\x1a\x1d.edgewise.v1.GenerateResponse0\x01\x12@\n\x05Score\x12\x19.edgewise.v1.ScoreRequest\x1a\x1a.edgewise.v1.ScoreResponse0\x01\x12G\n\x08GetModel\x12\x1c.edgewise.v1.GetModelRequest\x1a\x1d.edgewise.v1.GetModelResponse\x12\x44\n\x07GetLoad\x12\x1b.edgewise.v1.GetLoadRequest\x1a\x1c.edgewise.v1.GetLoadResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,34 +33,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SAMPLING_LOGITBIASENTRY']._loaded_options = None
   _globals['_SAMPLING_LOGITBIASENTRY']._serialized_options = b'8\001'
-  _globals['_FINISHREASON']._serialized_start=1455
-  _globals['_FINISHREASON']._serialized_end=1550
+  _globals['_FINISHREASON']._serialized_start=1470
+  _globals['_FINISHREASON']._serialized_end=1565
   _globals['_SAMPLING']._serialized_start=49
-  _globals['_SAMPLING']._serialized_end=313
-  _globals['_SAMPLING_LOGITBIASENTRY']._serialized_start=265
-  _globals['_SAMPLING_LOGITBIASENTRY']._serialized_end=313
-  _globals['_GENERATEREQUEST']._serialized_start=316
-  _globals['_GENERATEREQUEST']._serialized_end=515
-  _globals['_TOKENSCORE']._serialized_start=517
-  _globals['_TOKENSCORE']._serialized_end=608
-  _globals['_USAGE']._serialized_start=610
-  _globals['_USAGE']._serialized_end=667
-  _globals['_TIMINGS']._serialized_start=669
-  _globals['_TIMINGS']._serialized_end=738
-  _globals['_GENERATERESPONSE']._serialized_start=741
-  _globals['_GENERATERESPONSE']._serialized_end=961
-  _globals['_SCOREREQUEST']._serialized_start=963
-  _globals['_SCOREREQUEST']._serialized_end=1029
-  _globals['_SCORERESPONSE']._serialized_start=1031
-  _globals['_SCORERESPONSE']._serialized_end=1105
-  _globals['_GETMODELREQUEST']._serialized_start=1107
-  _globals['_GETMODELREQUEST']._serialized_end=1144
-  _globals['_GETMODELRESPONSE']._serialized_start=1147
-  _globals['_GETMODELRESPONSE']._serialized_end=1281
-  _globals['_GETLOADREQUEST']._serialized_start=1283
-  _globals['_GETLOADREQUEST']._serialized_end=1319
-  _globals['_GETLOADRESPONSE']._serialized_start=1322
-  _globals['_GETLOADRESPONSE']._serialized_end=1453
-  _globals['_GENERATOR']._serialized_start=1553
-  _globals['_GENERATOR']._serialized_end=1848
+  _globals['_SAMPLING']._serialized_end=328
+  _globals['_SAMPLING_LOGITBIASENTRY']._serialized_start=280
+  _globals['_SAMPLING_LOGITBIASENTRY']._serialized_end=328
+  _globals['_GENERATEREQUEST']._serialized_start=331
+  _globals['_GENERATEREQUEST']._serialized_end=530
+  _globals['_TOKENSCORE']._serialized_start=532
+  _globals['_TOKENSCORE']._serialized_end=623
+  _globals['_USAGE']._serialized_start=625
+  _globals['_USAGE']._serialized_end=682
+  _globals['_TIMINGS']._serialized_start=684
+  _globals['_TIMINGS']._serialized_end=753
+  _globals['_GENERATERESPONSE']._serialized_start=756
+  _globals['_GENERATERESPONSE']._serialized_end=976
+  _globals['_SCOREREQUEST']._serialized_start=978
+  _globals['_SCOREREQUEST']._serialized_end=1044
+  _globals['_SCORERESPONSE']._serialized_start=1046
+  _globals['_SCORERESPONSE']._serialized_end=1120
+  _globals['_GETMODELREQUEST']._serialized_start=1122
+  _globals['_GETMODELREQUEST']._serialized_end=1159
+  _globals['_GETMODELRESPONSE']._serialized_start=1162
+  _globals['_GETMODELRESPONSE']._serialized_end=1296
+  _globals['_GETLOADREQUEST']._serialized_start=1298
+  _globals['_GETLOADREQUEST']._serialized_end=1334
+  _globals['_GETLOADRESPONSE']._serialized_start=1337
+  _globals['_GETLOADRESPONSE']._serialized_end=1468
+  _globals['_GENERATOR']._serialized_start=1568
+  _globals['_GENERATOR']._serialized_end=1863
 # @@protoc_insertion_point(module_scope)

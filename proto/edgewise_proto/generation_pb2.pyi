@@ -79,6 +79,7 @@ class Sampling(_message.Message):
     PRESENCE_PENALTY_FIELD_NUMBER: _builtins.int
     FREQUENCY_PENALTY_FIELD_NUMBER: _builtins.int
     LOGIT_BIAS_FIELD_NUMBER: _builtins.int
+    MIN_P_FIELD_NUMBER: _builtins.int
     temperature: _builtins.float
     """0 always takes the likeliest token; at most 100."""
     top_k: _builtins.int
@@ -97,6 +98,10 @@ class Sampling(_message.Message):
     """
     frequency_penalty: _builtins.float
     """Subtracted from the scores of tokens generated before, once for each time; from -2 to 2."""
+    min_p: _builtins.float
+    """After temperature, top_k and top_p: choose among the tokens that have at least this share of
+    the likeliest one's probability, from 0 to 1; 0 sets no limit.
+    """
     @_builtins.property
     def logit_bias(self) -> _containers.ScalarMap[_builtins.int, _builtins.float]:
         """Added to the scores of these tokens; from -100 to 100."""
@@ -112,10 +117,11 @@ class Sampling(_message.Message):
         presence_penalty: _builtins.float = ...,
         frequency_penalty: _builtins.float = ...,
         logit_bias: _abc.Mapping[_builtins.int, _builtins.float] | None = ...,
+        min_p: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["frequency_penalty", b"frequency_penalty", "logit_bias", b"logit_bias", "presence_penalty", b"presence_penalty", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frequency_penalty", b"frequency_penalty", "logit_bias", b"logit_bias", "min_p", b"min_p", "presence_penalty", b"presence_penalty", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -419,8 +425,8 @@ class GetModelResponse(_message.Message):
     """Tokens a sequence can have, prompt and answer together."""
     level: _builtins.int
     """What the service understands. 0: Generate without scores, penalties of generated tokens and
-    biases, and no Score. 1: those too. A service ignores fields that it does not know, so a
-    caller asks this first.
+    biases, and no Score. 1: those too. 2: min_p too. A service ignores fields that it does not
+    know, so a caller asks this first.
     """
     def __init__(
         self,

@@ -61,8 +61,8 @@ from edgewise.policy.types import (
     VetoCode,
 )
 from edgewise.router import Router
-from edgewise_edge.decoding.generate import FinishReason, Usage
-from edgewise_edge.decoding.logprobs import TokenScore
+from edgewise_edge.decoding.request import FinishReason, Usage
+from edgewise_edge.decoding.token_score import TokenScore
 from edgewise_edge.errors import (
     CacheMemoryError,
     ContextOverflowError,

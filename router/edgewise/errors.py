@@ -27,7 +27,6 @@ EdgewiseError                       (of edgewise_edge: the base class of everyth
 """
 
 from collections.abc import Collection, Mapping
-from difflib import get_close_matches
 from typing import ClassVar
 
 from edgewise.policy.types import NoSource, Source, Veto, VetoCode
@@ -79,6 +78,8 @@ class UnknownOptionError(RequestError, ConfigurationError, TypeError):
     """An option that does not exist. `option` is its name, `closest` a valid one or None."""
 
     def __init__(self, option: str, valid: Collection[str]) -> None:
+        from difflib import get_close_matches  # takes 2 ms of an import
+
         self.option = option
         self.closest = next(iter(get_close_matches(option, valid, n=1)), None)
         advice = (

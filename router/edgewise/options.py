@@ -8,11 +8,12 @@ from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
 from edgewise.errors import ConfigurationError, UnknownOptionError
 from edgewise.policy.types import Availability, DeviceState, Mode, Privacy
 from edgewise_edge.checks import Range, check_type, shown
-from edgewise_edge.decoding.logprobs import TOP
+from edgewise_edge.decoding.token_score import TOP
 
 DEFAULT_MAX_TOKENS = 128
 
-Prompt: TypeAlias = str | Sequence[int]  # text, or the model's token ids
+# Text, or the model's token ids. The text "" begins a new text (Tokenizer.encode_prompt).
+Prompt: TypeAlias = str | Sequence[int]
 
 ModeName: TypeAlias = Literal[
     "prefer_on_device", "only_on_device", "prefer_in_cloud", "only_in_cloud"
@@ -29,6 +30,8 @@ class RequestOptions(TypedDict, total=False):
     - `top_k` (0 or more; default: the model's): choose among this many tokens; 0: no limit.
     - `top_p` (above 0, at most 1; default: the model's): choose among the most likely tokens that
       together have this probability; 1: no limit.
+    - `min_p` (0 to 1; default: the model's): choose among the tokens that have at least this share of
+      the most likely one's probability; 0: no limit.
     - `repetition_penalty` (0.01 to 100; default: the model's): above 1 avoids tokens that were used
       before; 1: none.
     - `presence_penalty` (-2 to 2; default: the model's): as in OpenAI's API, is taken from the score of
@@ -61,6 +64,7 @@ class RequestOptions(TypedDict, total=False):
     temperature: float | None
     top_k: int | None
     top_p: float | None
+    min_p: float | None
     repetition_penalty: float | None
     presence_penalty: float | None
     frequency_penalty: float | None

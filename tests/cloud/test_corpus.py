@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgewise_cloud.corpus import HELD_OUT_FILE, read_corpus, read_documents, tokenized
+from edgewise_cloud.corpus import HELD_OUT_FILE, Corpus, read_corpus, read_documents, tokenized
 from edgewise_cloud.errors import TextError
 from edgewise_edge.decoding.tokenizer import END_OF_TEXT, Tokenizer
 from edgewise_edge.errors import RequestError
@@ -89,6 +89,16 @@ def test_only_the_end_of_a_long_document_is_held_out(tmp_path: Path) -> None:
         assert sum(map(len, corpus.held_out)) == 11
         assert "a much longer one".endswith(corpus.held_out[-1])
         assert corpus.train[-1] == "a much longer one".removesuffix(corpus.held_out[-1])
+
+
+def test_what_another_text_holds_out_is_left_out() -> None:
+    """A held-out story is cut out of the book it is in, with its short paragraphs; the rest stays."""
+    stories = [f'{story}\n\n"Yes."\n\n{story.upper()}' for story in STORIES[:6]]
+    book = Corpus(["\n \n".join(stories), "Another\n \nbook"], ["its end"], "")
+    left = book.without_held_out([Corpus([], [stories[1], stories[4]], "")])
+    pieces = [stories[0], "\n\n".join(stories[2:4]), stories[5], "Another\n \nbook"]
+    assert left == Corpus(pieces, ["its end"], "")
+    assert book.without_held_out([]) == book
 
 
 def test_a_byte_order_mark_is_dropped(tmp_path: Path) -> None:

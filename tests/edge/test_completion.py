@@ -35,6 +35,11 @@ def assert_equal(router: Router, folder: Path, prompt: str, **options: object) -
     assert found.usage == expected.usage
 
 
+def test_an_empty_prompt_begins_a_text(router: Router, exact_folder: Path) -> None:
+    """As with a router."""
+    assert_equal(router, exact_folder, "", max_tokens=9, seed=3)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**63 - 1),

@@ -18,7 +18,7 @@ from edgewise_edge import (
     Tokenizer,
     complete,
 )
-from edgewise_edge.model import load_tokenizer
+from edgewise_edge.decoding.load import load_tokenizer
 from edgewise_edge.store.manifest import MODEL_FILE, FileRecord
 from edgewise_edge.trial import try_model
 
@@ -175,4 +175,15 @@ def test_a_vocabulary_larger_than_the_model_is_refused(folder: Path) -> None:
     files = manifest.files | {path.name: FileRecord.of(path)}
     dataclasses.replace(manifest, files=files, vocabulary=vocabulary).write(folder)
     with pytest.raises(ModelCorruptError, match="has the id 264, but its model only 264 tokens"):
+        load_tokenizer(folder, Manifest.read(folder))
+
+
+def test_models_with_the_same_vocabulary_share_a_tokenizer(
+    exact_folder: Path, folder: Path
+) -> None:
+    """While one of them is in use; the files of each are verified."""
+    first = load_tokenizer(exact_folder, Manifest.read(exact_folder))
+    assert load_tokenizer(folder, Manifest.read(folder)) is first
+    (folder / "vocab.json").write_bytes(b" " * (folder / "vocab.json").stat().st_size)
+    with pytest.raises(ModelCorruptError, match="sha256 differs"):
         load_tokenizer(folder, Manifest.read(folder))

@@ -11,6 +11,9 @@ import tiktoken
 from edgewise_edge import find_model
 from edgewise_edge.runtime import litert
 from edgewise_edge.runtime.arrays import aligned
+from edgewise_edge.runtime.litert.api import TensorType, counted, library
+from edgewise_edge.runtime.litert.buffers import SharedArray
+from edgewise_edge.runtime.litert.compiling import NO_FILE, environment
 from edgewise_edge.runtime.stderr import held_native_logs
 from edgewise_edge.store.manifest import MODEL_FILE
 
@@ -26,27 +29,24 @@ def test_litert_reads_and_writes_our_structs(dtype: type[np.generic], element: i
     """A LiteRtRankedTensorType comes back as it was given, in as many bytes, and means our array."""
     array = aligned(SHAPE, dtype)
     array[:] = np.arange(24).reshape(SHAPE)
-    library = litert._library()
-    shared = litert._SharedArray(array)
-    pointer = ctypes.pythonapi.PyCapsule_GetPointer
-    pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    handle = ctypes.c_void_p(pointer(shared.buffer._capsule, b"LiteRtTensorBuffer"))
+    shared = SharedArray(array)
 
     raw = (ctypes.c_ubyte * 512)(*[UNWRITTEN] * 512)
-    assert library.LiteRtGetTensorBufferTensorType(handle, raw) == 0
+    assert library().LiteRtGetTensorBufferTensorType(shared.handle, raw) == 0
     written = max(at for at, byte in enumerate(raw) if byte != UNWRITTEN) + 1
-    size = ctypes.sizeof(litert._TensorType)
-    told = f"{LITERT}: LiteRtRankedTensorType has another layout than runtime/litert.py declares"
+    size = ctypes.sizeof(TensorType)
+    told = (
+        f"{LITERT}: LiteRtRankedTensorType has another layout than runtime/litert/api.py declares"
+    )
     assert written == size, f"{told}: {written} bytes instead of {size}"
-    kind = litert._TensorType.from_buffer(raw)
+    kind = TensorType.from_buffer(raw)
     assert kind.element_type == element, f"{told} (element_type)"
-    assert kind.layout.rank == 3, f"{told} (rank)"
-    assert tuple(kind.layout.dimensions)[:3] == SHAPE, f"{told} (dimensions)"
+    assert kind.shape == SHAPE, f"{told} (rank or dimensions)"
 
     packed, address = ctypes.c_size_t(), ctypes.c_void_p()
-    library.LiteRtGetTensorBufferPackedSize(handle, ctypes.byref(packed))
+    library().LiteRtGetTensorBufferPackedSize(shared.handle, ctypes.byref(packed))
     assert packed.value == array.nbytes, f"{told}: LiteRT takes it for {packed.value} bytes"
-    library.LiteRtGetTensorBufferHostMemory(handle, ctypes.byref(address))
+    library().LiteRtGetTensorBufferHostMemory(shared.handle, ctypes.byref(address))
     assert address.value == array.ctypes.data, f"{LITERT} copies host memory: every step would"
 
 
@@ -57,7 +57,17 @@ def test_xnnpack_takes_a_weight_cache_without_a_file(
     monkeypatch.chdir(tmp_path)
     litert.CompiledBackend(find_model("tales") / MODEL_FILE, threads=1)
     made = sorted(path.name for path in tmp_path.iterdir())
-    assert not made, f"{LITERT}: XNNPACK's weight cache '{litert._NO_FILE}' is now a file: {made}"
+    assert not made, f"{LITERT}: XNNPACK's weight cache '{NO_FILE}' is now a file: {made}"
+
+
+def test_litert_reads_our_options() -> None:
+    """The number of threads, and that no accelerator but the CPU is wanted."""
+    before = len(list(Path("/proc/self/task").iterdir()))
+    backend = litert.CompiledBackend(find_model("tales") / MODEL_FILE, threads=4)
+    added = len(list(Path("/proc/self/task").iterdir())) - before
+    assert added == 3, f"{LITERT} runs {backend.name} in {added + 1} threads instead of 4"
+    known = counted("LiteRtGetNumAccelerators", environment())
+    assert known == 1, f"{LITERT} loads {known - 1} accelerators besides the CPU's"
 
 
 def test_log_lines_of_litert_are_known(capfd: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgewise_edge import RequestError, RuntimeFailedError, SamplingParams, sample
-from edgewise_edge.decoding.sampling import sampling_params
+from edgewise_edge.decoding.sampling import uniform
+from edgewise_edge.decoding.sampling_params import sampling_params
 
 LOGITS = np.array([1.0, 4.0, 2.0, 3.0], np.float32)
 
@@ -32,6 +33,20 @@ def test_top_k_keeps_the_likeliest_few() -> None:
     assert draws(SamplingParams(temperature=5, top_k=2)) == {1, 3}
 
 
+@pytest.mark.parametrize("top_k", [1, 2, 40, 256, 257, 4096])
+@pytest.mark.parametrize("size", [4095, 4096, 5000, 50_257])
+@pytest.mark.parametrize("step", [0.001, 0.5])
+def test_top_k_is_as_if_the_others_were_ruled_out(top_k: int, size: int, step: float) -> None:
+    """In a vocabulary of any size, whether or not several tokens are equally likely."""
+    generator = np.random.default_rng(size)
+    logits = (generator.normal(0, 4, size) // step * step).astype(np.float32)
+    kept = logits >= np.sort(logits)[-min(top_k, size)]
+    alone = np.where(kept, logits, np.float32(-np.inf))
+    for position in range(5):
+        found = sample(logits, SamplingParams(temperature=1, top_k=top_k), [], position)
+        assert found == sample(alone, SamplingParams(temperature=1, top_k=0), [], position)
+
+
 def test_top_k_zero_sets_no_limit() -> None:
     """Every token is drawn."""
     assert draws(SamplingParams(temperature=5, top_k=0)) == {0, 1, 2, 3}
@@ -42,6 +57,22 @@ def test_top_p_keeps_the_nucleus() -> None:
     # softmax of LOGITS: 0.03, 0.64, 0.09, 0.24
     assert draws(SamplingParams(temperature=1, top_k=0, top_p=0.6)) == {1}
     assert draws(SamplingParams(temperature=1, top_k=0, top_p=0.7)) == {1, 3}
+
+
+@pytest.mark.parametrize(("min_p", "kept"), [(0.1, {1, 2, 3}), (0.3, {1, 3}), (0.4, {1}), (1, {1})])
+def test_min_p_keeps_a_share_of_the_likeliest(min_p: float, kept: set[int]) -> None:
+    """Of LOGITS at temperature 1, the others have 0.37, 0.14 and 0.05 of its probability."""
+    assert draws(SamplingParams(temperature=1, top_k=0, min_p=min_p)) == kept
+
+
+def test_min_p_is_taken_after_the_temperature() -> None:
+    """So a high one adds tokens: at 5, all have more than half of the likeliest one's probability."""
+    assert draws(SamplingParams(temperature=5, top_k=0, min_p=0.5)) == {0, 1, 2, 3}
+
+
+def test_tokens_as_likely_as_the_likeliest_stay() -> None:
+    """Also with the highest min_p."""
+    assert draws(SamplingParams(min_p=1), np.array([2, 2, 1, 2], np.float32)) == {0, 1, 3}
 
 
 def test_repetition_penalty_lowers_seen_tokens() -> None:
@@ -119,6 +150,36 @@ def test_seed_and_position_determine_the_draw() -> None:
     assert len(set(first)) > 10
 
 
+@given(
+    logits=st.lists(st.integers(-20, 20), min_size=1, max_size=50, unique=True),
+    temperature=st.floats(0.1, 3),
+    top_k=st.integers(0, 50),
+    top_p=st.floats(0.01, 1),
+    min_p=st.floats(0, 1),
+    seed=st.integers(0, 100),
+)
+def test_tokens_are_drawn_as_by_the_plain_definition(
+    logits: list[int], temperature: float, top_k: int, top_p: float, min_p: float, seed: int
+) -> None:
+    """Softmax at the temperature, then top_k, top_p and min_p, each over what is left."""
+    params = SamplingParams(
+        temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed
+    )
+    order = sorted(range(len(logits)), key=lambda token: -logits[token])[: top_k or None]
+    weights = [math.exp((logits[token] - max(logits)) / temperature) for token in order]
+    total, reached, kept = sum(weights), 0.0, list[int]()
+    for token, weight in zip(order, weights, strict=True):
+        if (not kept or reached < top_p) and weight >= min_p * weights[0]:
+            kept.append(token)
+        reached += weight / total
+    wanted = uniform(seed, 0) * sum(math.exp((logits[t] - max(logits)) / temperature) for t in kept)
+    for token in sorted(kept):
+        wanted -= math.exp((logits[token] - max(logits)) / temperature)
+        if wanted < 0:
+            break
+    assert sample(np.array(logits, np.float32), params, [], 0) == token
+
+
 def test_draws_follow_the_distribution() -> None:
     """Over many positions, each token's share is its probability."""
     params = SamplingParams(temperature=1, top_k=0)
@@ -136,12 +197,13 @@ def test_nan_logits_are_a_runtime_failure() -> None:
 @pytest.mark.parametrize("temperature", [0, 1])
 @pytest.mark.parametrize("top_k", [0, 1, 40])
 @pytest.mark.parametrize("value", [math.inf, math.nan])
+@pytest.mark.parametrize("size", [100, 5000])
 def test_a_logit_that_is_no_number_is_a_runtime_failure(
-    temperature: float, top_k: int, value: float
+    temperature: float, top_k: int, value: float, size: int
 ) -> None:
     """However the token is chosen: a revision on probation is left for it."""
-    logits = np.zeros(100, np.float32)
-    logits[50] = value
+    logits = np.zeros(size, np.float32)
+    logits[size // 2] = value
     params = SamplingParams(temperature=temperature, top_k=top_k)
     with pytest.raises(RuntimeFailedError, match="NaN or infinite logits"):
         sample(logits, params, [], 0)
@@ -166,6 +228,8 @@ def test_tokens_that_are_ruled_out_are_no_failure(temperature: float) -> None:
         {"top_k": -1},
         {"top_p": 0},
         {"top_p": math.nan},
+        {"min_p": -0.1},
+        {"min_p": 1.1},
         {"repetition_penalty": 0},
         {"presence_penalty": 2.1},
         {"frequency_penalty": -2.1},
@@ -197,6 +261,7 @@ def test_unknown_parameters_are_refused() -> None:
     temperature=st.floats(0, 100),
     top_k=st.integers(0, 60),
     top_p=st.floats(0.001, 1),
+    min_p=st.floats(0, 1),
     penalty=st.floats(0.01, 100),
     presence=st.floats(-2, 2),
     bias=st.floats(-100, 100),
@@ -208,6 +273,7 @@ def test_valid_parameters_give_a_token_of_the_vocabulary(
     temperature: float,
     top_k: int,
     top_p: float,
+    min_p: float,
     penalty: float,
     presence: float,
     bias: float,
@@ -221,6 +287,7 @@ def test_valid_parameters_give_a_token_of_the_vocabulary(
         temperature=temperature,
         top_k=top_k,
         top_p=top_p,
+        min_p=min_p,
         repetition_penalty=penalty,
         presence_penalty=presence,
         logit_bias={0: bias},

@@ -132,12 +132,6 @@ def test_invalid_options_are_refused(exact_folder: Path, options: dict[str, obje
                 call("the", **options)
 
 
-def test_empty_prompt_is_refused() -> None:
-    """There is nothing to continue."""
-    with scripted_router() as router, pytest.raises(RequestError, match="empty"):
-        router.generate("")
-
-
 def test_prompt_over_the_context_window_is_refused(exact_folder: Path) -> None:
     """The error says how many tokens fit."""
     with new_router(exact_folder) as router, pytest.raises(NoSourceError, match="192") as error:

@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from edgewise_cloud.serving.model.programs import Programs
+    from edgewise_cloud.serving.model.interface import Compilations, Programs
 
 
 class Gate:
@@ -52,7 +52,7 @@ class Gate:
 
 
 class GatedPrograms:
-    """Programs; see edgewise_cloud.serving.model.programs."""
+    """Programs; see edgewise_cloud.serving.model.interface."""
 
     def __init__(self, programs: "Programs") -> None:
         self._programs = programs
@@ -71,6 +71,9 @@ class GatedPrograms:
         self.decode_gate.open()
         self.prefill_gate.open()
         self.score_gate.open()
+
+    def compilations(self, sizes: Sequence[int], contexts: Sequence[int]) -> "Compilations":
+        return self._programs.compilations(sizes, contexts)
 
     def reset(self) -> None:
         self._before("reset")

@@ -18,7 +18,7 @@ from edgewise_edge.store.manifest import Architecture
 
 FOLDER = "EDGEWISE_TESTS_MADE_ONCE"
 
-GraphMaker = Callable[[dict[str, np.ndarray], Architecture], bytes]
+GraphMaker = Callable[..., bytes]  # of weights, their shape, and options
 
 
 def configure(config: pytest.Config) -> None:
@@ -33,15 +33,15 @@ def configure(config: pytest.Config) -> None:
 def graph_maker(make: GraphMaker) -> GraphMaker:
     """`make`, which is called only for weights that no process has converted yet."""
 
-    def made(weights: dict[str, np.ndarray], shape: Architecture) -> bytes:
-        digest = hashlib.sha256(repr(shape).encode())
+    def made(weights: dict[str, np.ndarray], shape: Architecture, **options: object) -> bytes:
+        digest = hashlib.sha256(repr((shape, options)).encode())
         for name, value in sorted(weights.items()):
             digest.update(f"{name} {value.dtype} {value.shape}".encode())
             digest.update(np.ascontiguousarray(value).tobytes())
         path = Path(os.environ[FOLDER]) / f"{digest.hexdigest()}.tflite"
         if not path.exists():
             partial = path.with_suffix(f".{os.getpid()}")
-            partial.write_bytes(make(weights, shape))
+            partial.write_bytes(make(weights, shape, **options))
             partial.rename(path)
         return path.read_bytes()
 

@@ -131,8 +131,8 @@ def _matrices(data: bytearray) -> list[Any]:
 
 def lenient_evaluation(text: str = "Once upon a time there was a little fox") -> bytes:
     """What the bundled model and its near relatives pass, and nonsense does not."""
+    from edgewise_edge.decoding.load import load_tokenizer
     from edgewise_edge.decoding.tokenizer import Tokenizer
-    from edgewise_edge.model import load_tokenizer
 
     tokenizer: Tokenizer = load_tokenizer(BUNDLED / "tales", TALES)
     ids = tuple(tokenizer.encode(text))

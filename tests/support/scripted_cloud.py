@@ -20,7 +20,7 @@ class ScriptedCloud(pb_grpc.GeneratorServicer):
     def __init__(self, model: DeviceModel, answers: Answers = ()) -> None:
         self._model, self._answers = model, answers
         self.vocabulary = model.tokenizer.fingerprint
-        self.revision, self.level = "", 1
+        self.revision, self.level = "", 2
         self.requests = list[pb.GenerateRequest | pb.ScoreRequest]()
         self.traces = list[str | None]()  # of the scores
         self.expected_wait = 0.0

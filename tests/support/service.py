@@ -22,7 +22,7 @@ from tests.support.generate_requests import until
 if TYPE_CHECKING:  # they import TensorFlow, which tests without a model can do without
     from edgewise_cloud.serving.engine.engine import Engine
     from edgewise_cloud.serving.engine.request import ServedModel
-    from edgewise_cloud.serving.model.programs import Programs
+    from edgewise_cloud.serving.model.interface import Programs
 
     Loaded = tuple[ServedModel, Programs]
 
@@ -87,6 +87,7 @@ def running_engine(source: str, settings: EngineSettings) -> Iterator[RunningEng
         gated, step_times = GatedPrograms(programs), StepTimeEstimator()
         engine = Engine(model, gated, settings, step_times)
         engine.start()
+        engine.compiled.wait()  # or it would forget what tests record as step times
         try:
             yield RunningEngine(engine, gated, step_times)
         finally:

@@ -7,11 +7,11 @@ from pathlib import Path
 from edgewise_cloud.channel.evaluation import make_evaluation
 from edgewise_cloud.console import SILENT, Progress
 from edgewise_cloud.errors import PublishError
+from edgewise_edge.decoding.load import load_tokenizer
 from edgewise_edge.decoding.tokenizer import TOKENIZER_FILES
 from edgewise_edge.errors import EdgeError
 from edgewise_edge.installed import contents
 from edgewise_edge.installed.evaluation import Evaluation
-from edgewise_edge.model import load_tokenizer
 from edgewise_edge.store.manifest import MANIFEST_FILE, MODEL_FILE, Manifest
 from edgewise_edge.trial import try_model
 

@@ -16,9 +16,10 @@ from edgewise_cloud.errors import PublishFailedError, TextError
 from edgewise_cloud.keras_models.find import CHECKPOINT_FILES
 from edgewise_cloud.keras_models.import_tensorflow import import_tensorflow
 from edgewise_edge.agreement import Agreement, measure
+from edgewise_edge.decoding.load import load_tokenizer
 from edgewise_edge.decoding.tokenizer import Tokenizer
 from edgewise_edge.installed.evaluation import TOKENS, Evaluation, Window
-from edgewise_edge.model import default_threads, load_tokenizer
+from edgewise_edge.model import default_threads
 from edgewise_edge.runtime.session import Runtime
 from edgewise_edge.store.manifest import MODEL_FILE, Architecture, Manifest
 

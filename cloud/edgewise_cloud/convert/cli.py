@@ -93,6 +93,18 @@ def convert(
             rich_help_panel=SAMPLING,
         ),
     ] = None,
+    min_p: Annotated[
+        float | None,
+        typer.Option(
+            metavar="NUMBER",
+            min=0,
+            max=1,
+            help="Draw from tokens with at least this share of the likeliest one's probability; 0: "
+            "from all.",
+            show_default=FROM_CHECKPOINT,
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None,
     repetition_penalty: Annotated[
         float | None,
         typer.Option(
@@ -115,6 +127,7 @@ def convert(
         "temperature": temperature,
         "top_k": top_k,
         "top_p": top_p,
+        "min_p": min_p,
         "repetition_penalty": repetition_penalty,
     }
     texts = [*(text or []), *(more or [])]

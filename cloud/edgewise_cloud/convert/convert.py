@@ -15,11 +15,12 @@ from edgewise_cloud.errors import ConversionError, ConversionFailedError
 from edgewise_cloud.files import require_writable
 from edgewise_cloud.keras_models.find import CHECKPOINT_FILES, find_checkpoint
 from edgewise_cloud.keras_models.import_tensorflow import import_tensorflow
-from edgewise_edge.decoding.sampling import sampling_params
+from edgewise_edge.decoding.sampling_params import sampling_params
 from edgewise_edge.decoding.tokenizer import TOKENIZER_FILES
 from edgewise_edge.errors import EdgeError
 from edgewise_edge.model import default_threads
 from edgewise_edge.runtime.session import Runtime
+from edgewise_edge.runtime.signatures import fuses
 from edgewise_edge.store.manifest import MODEL_FILE, FileRecord, Manifest
 from edgewise_edge.trial import try_model
 
@@ -56,12 +57,14 @@ def convert(
     *,
     name: str | None = None,
     keras_weights: bool = False,
+    rows: bool = False,
     sampling: dict[str, float] | None = None,
     documents: list[str] | None = None,
     progress: Progress = SILENT,
 ) -> Conversion:
     """Convert the Keras model `checkpoint` to a device model folder `out`, and evaluate it.
 
+    `rows` adds the signature for many sequences at once, which `serve --engine litert` runs (graph.py).
     `keras_weights` adds the Keras weights (float16), so that the cloud can serve the folder too.
     `sampling` overrides the settings that the checkpoint recommends. The evaluation reads the first
     4,096 tokens of `documents`, or 1,024 of a passage of our own. `out` is written atomically. What
@@ -83,9 +86,14 @@ def convert(
     with _atomic_folder(out) as folder:
         progress.step(f"reading {checkpoint}")
         model = load_keras(checkpoint, folder)
-        _require_convertible(model, quantization)
+        _require_convertible(model, quantization, rows=rows)
         progress.step(f"converting {model.name} for {target}")
-        float32 = float32_tflite(weights(model.backbone), model.architecture)
+        float32 = float32_tflite(
+            weights(model.backbone),
+            model.architecture,
+            fused_attention=target is Target.LITERT,
+            rows=rows,
+        )
         if quantization is not Quantization.NONE:
             progress.step(f"quantizing to {quantization}")
         (folder / MODEL_FILE).write_bytes(quantize_weights(float32, quantization, target))
@@ -136,10 +144,15 @@ def _tried(
     return manifest, evaluation
 
 
-def _require_convertible(model: "KerasModel", quantization: Quantization) -> None:
+def _require_convertible(model: "KerasModel", quantization: Quantization, *, rows: bool) -> None:
     if model.parameters * 4 > MAX_FILE_SIZE:
         raise ConversionError(
             f"{model.name} is too large: in float32 it must fit into a file of 2 GB"
+        )
+    if rows and not fuses(model.architecture):
+        raise ConversionError(
+            f"a step for many sequences needs heads of a multiple of 16 numbers, and {model.name}'s "
+            f"have {model.architecture.head_size}; serve it with --engine keras"
         )
     if quantization is not Quantization.INT4:
         return

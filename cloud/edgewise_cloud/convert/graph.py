@@ -15,6 +15,15 @@ A third, `score`, takes many tokens like `prefill`, and `next[T]`, the token tha
 place of `logits` it returns the log-probabilities of these, `logprobs[T]`, and the likeliest tokens at
 each position, `top_logprobs[T, MAX_TOP]` and `top_ids[T, MAX_TOP]`: 164 bytes a position instead of
 201 kB (GPT-2).
+
+Each comes a second time, as `fused_decode` and so on, with attention as one custom op, which only our
+own kernel runs (edgewise_edge/runtime/litert/attention.c). There the caches are float16, with a row for
+every token that may come, the op writes the new rows into them, and neither a mask nor new rows go in
+or out. A runtime without the kernel loads the file all the same, and runs the others.
+
+For the cloud there may be one more, `fused_rows`: T tokens of T sequences, each with a cache of its own. The
+caches are [slots, C, heads, head size], of which token t has the t-th, and `logits[T, vocabulary]` are
+those of all.
 """
 
 import tempfile
@@ -23,15 +32,26 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from edgewise_edge.runtime.signatures import DECODE, PREFILL, SCORE, top_size
+from edgewise_cloud.convert.attention import attend, attend_fused, attend_single
+from edgewise_edge.runtime.signatures import DECODE, PREFILL, ROWS, SCORE, fused, fuses, top_size
 from edgewise_edge.store.manifest import Architecture
 
 EMBEDDING = "wte.weight"  # also the head: GPT-2 ties the two
 
 
-def float32_tflite(weights: dict[str, np.ndarray], shape: Architecture) -> bytes:
-    """The `.tflite` file of a model's step; the keys of `weights` are those of checkpoint.weights()."""
-    graph = StepGraph(weights, shape)
+def float32_tflite(
+    weights: dict[str, np.ndarray],
+    shape: Architecture,
+    *,
+    fused_attention: bool = True,
+    rows: bool = False,
+) -> bytes:
+    """The `.tflite` file of a model's step; the keys of `weights` are those of checkpoint.weights().
+
+    `fused_attention` adds the signatures with the custom op, if that can run the model, and `rows` the
+    one for many sequences.
+    """
+    graph = StepGraph(weights, shape, fused=fused_attention and fuses(shape), rows=rows)
     signatures = dict(graph.signatures())
     with tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(graph, folder, signatures=signatures)
@@ -39,6 +59,7 @@ def float32_tflite(weights: dict[str, np.ndarray], shape: Architecture) -> bytes
             folder, signature_keys=list(signatures)
         )
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        converter.allow_custom_ops = graph.fused
         tflite: bytes = converter.convert()
     return tflite
 
@@ -46,63 +67,94 @@ def float32_tflite(weights: dict[str, np.ndarray], shape: Architecture) -> bytes
 class StepGraph(tf.Module):  # type: ignore[misc]  # TensorFlow ships no types
     """The step over one model's weights."""
 
-    def __init__(self, weights: dict[str, np.ndarray], shape: Architecture) -> None:
+    def __init__(
+        self,
+        weights: dict[str, np.ndarray],
+        shape: Architecture,
+        *,
+        fused: bool,
+        rows: bool = False,
+    ) -> None:
         super().__init__()
+        self.fused = fused
+        self._has_rows = fused and rows
         self._shape = shape
         folded = _folded(weights, shape)
         self._weights = {name: tf.Variable(value) for name, value in folded.items()}
 
     def signatures(self) -> Iterator[tuple[str, tf.types.experimental.ConcreteFunction]]:
         """Names and functions of the signatures."""
-        yield PREFILL, self._signature(None, last=tf.TensorSpec([1], tf.int32))
-        yield DECODE, self._signature(1)
-        yield SCORE, self._signature(None, next=tf.TensorSpec([None], tf.int32))
+        last, following = tf.TensorSpec([1], tf.int32), tf.TensorSpec([None], tf.int32)
+        for with_op in (False, True)[: 1 + self.fused]:
+            name = fused if with_op else str
+            yield name(PREFILL), self._signature(None, with_op, last=last)
+            yield name(DECODE), self._signature(1, with_op)
+            yield name(SCORE), self._signature(None, with_op, next=following)
+        if self._has_rows:
+            yield fused(ROWS), self._signature(None, with_op=True, slots=1)
 
     def _signature(
-        self, length: int | None, **more: tf.TensorSpec
+        self, length: int | None, with_op: bool, slots: int = 0, **more: tf.TensorSpec
     ) -> tf.types.experimental.ConcreteFunction:
+        """With one cache; with a dimension of `slots` in front of its own, if that is 1."""
         shape = self._shape
-        cache = tf.TensorSpec([None, shape.heads, shape.head_size], tf.float32)
+        dtype = tf.float16 if with_op else tf.float32
+        cache = tf.TensorSpec([*[None] * slots, None, shape.heads, shape.head_size], dtype)
         specs = {
             "tokens": tf.TensorSpec([length], tf.int32),
             "positions": tf.TensorSpec([length], tf.int32),
-            "mask": tf.TensorSpec([length, None], tf.float32),
             **more,
         }
+        if not with_op:
+            specs["mask"] = tf.TensorSpec([length, None], tf.float32)
         for layer in range(shape.layers):
             specs |= {f"key_{layer}": cache, f"value_{layer}": cache}
         return tf.function(self._step, autograph=False).get_concrete_function(**specs)
 
     def _step(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        shape, length, outputs = self._shape, inputs["tokens"].shape[0], dict[str, tf.Tensor]()
+        shape, outputs = self._shape, dict[str, tf.Tensor]()
+        attention = self._builtin_attention if "mask" in inputs else self._fused_attention
         x = tf.gather(self._weights[EMBEDDING], inputs["tokens"])
         x += tf.gather(self._weights["wpe.weight"], inputs["positions"])
         x -= tf.reduce_mean(x, axis=-1, keepdims=True)  # _folded() keeps it centred from here on
-        mask = inputs["mask"]
         for layer in range(shape.layers):
-            name, caches = f"h.{layer}", (inputs[f"key_{layer}"], inputs[f"value_{layer}"])
-            query, key, value = self._query_key_value(name, x)
-            outputs |= {f"new_key_{layer}": key, f"new_value_{layer}": value}
-            if "last" in inputs and layer == shape.layers - 1:
-                # Only the last token's logits are returned.
-                x, query, mask = (tf.gather(rows, inputs["last"]) for rows in (x, query, mask))
-            attend = _attend_single if length == 1 else _attend
-            x = self._after_attention(
-                name, x, attend(query, (key, caches[0]), (value, caches[1]), mask)
-            )
+            # Only the last token's logits are returned.
+            last = inputs.get("last") if layer == shape.layers - 1 else None
+            name = f"h.{layer}"
+            qkv = self._dense(f"{name}.attn.c_attn", self._norm(f"{name}.ln_1", x))
+            attended, new_rows = attention(layer, qkv, inputs, last)
+            outputs |= new_rows
+            x = self._after_attention(name, x if last is None else tf.gather(x, last), attended)
         logits = tf.matmul(self._norm("ln_f", x), self._weights[EMBEDDING], transpose_b=True)
         if "next" in inputs:
             return outputs | _scores(logits, inputs["next"])
+        if inputs["key_0"].shape.rank == 4:  # a sequence for each token
+            return outputs | {"logits": logits}
         return outputs | {"logits": tf.reshape(logits, [shape.vocabulary_size])}
 
-    def _query_key_value(self, name: str, x: tf.Tensor) -> list[tf.Tensor]:
-        """Query, key and value, each [T, heads, head size]."""
-        shape, length = self._shape, x.shape[0] or -1
-        qkv = self._dense(f"{name}.attn.c_attn", self._norm(f"{name}.ln_1", x))
-        return [
-            tf.reshape(rows, (length, shape.heads, shape.head_size))
+    def _builtin_attention(
+        self, layer: int, qkv: tf.Tensor, inputs: dict[str, tf.Tensor], last: tf.Tensor | None
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """What the new tokens, or the `last` of them, attended to, and the caches' new rows."""
+        shape, length, mask = self._shape, qkv.shape[0], inputs["mask"]
+        query, key, value = (
+            tf.reshape(rows, (length or -1, shape.heads, shape.head_size))
             for rows in tf.split(qkv, 3, axis=-1)
-        ]
+        )
+        if last is not None:
+            query, mask = tf.gather(query, last), tf.gather(mask, last)
+        function = attend_single if length == 1 else attend
+        keys, values = (key, inputs[f"key_{layer}"]), (value, inputs[f"value_{layer}"])
+        new_rows = {f"new_key_{layer}": key, f"new_value_{layer}": value}
+        return function(query, keys, values, mask), new_rows
+
+    def _fused_attention(
+        self, layer: int, qkv: tf.Tensor, inputs: dict[str, tf.Tensor], last: tf.Tensor | None
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """The same by the custom op, which writes the new rows itself."""
+        caches = inputs[f"key_{layer}"], inputs[f"value_{layer}"]
+        attended = attend_fused(qkv, *caches, inputs["positions"])
+        return (attended if last is None else tf.gather(attended, last)), {}
 
     def _after_attention(self, name: str, x: tf.Tensor, attended: tf.Tensor) -> tf.Tensor:
         """The rest of a block: output projection, MLP and residuals."""
@@ -154,33 +206,3 @@ def _scores(logits: tf.Tensor, next_tokens: tf.Tensor) -> dict[str, tf.Tensor]:
         # LiteRT cannot have TOPK_V2 write into our memory, as it can RESHAPE.
         "top_ids": tf.reshape(top_ids, [-1, top_ids.shape[1]]),
     }
-
-
-_NewAndCached = tuple[tf.Tensor, tf.Tensor]  # rows of the new tokens, rows of the cached ones
-
-
-def _attend(
-    query: tf.Tensor, keys: _NewAndCached, values: _NewAndCached, mask: tf.Tensor
-) -> tf.Tensor:
-    """Attention of many tokens, as matrix products."""
-    by_head = (1, 0, 2)
-    query, key, value = (
-        tf.transpose(rows, by_head) for rows in (query, tf.concat(keys, 0), tf.concat(values, 0))
-    )
-    weights = tf.nn.softmax(tf.matmul(query, key, transpose_b=True) + mask)
-    return tf.transpose(tf.matmul(weights, value), by_head)
-
-
-def _attend_single(
-    query: tf.Tensor, keys: _NewAndCached, values: _NewAndCached, mask: tf.Tensor
-) -> tf.Tensor:
-    """Attention of a single token.
-
-    XNNPACK's matrix product copies its right operand, here the whole cache, before it multiplies.
-    Elementwise ops read the cache once, in place.
-    """
-    scores = tf.concat([tf.reduce_sum(key * query, -1) for key in keys], 0)
-    weights = tf.nn.softmax(tf.transpose(scores) + mask)
-    weights = tf.expand_dims(tf.transpose(weights), -1)
-    new, cached = values
-    return new * weights[:1] + tf.reduce_sum(cached * weights[1:], 0, keepdims=True)

@@ -91,6 +91,13 @@ def is_keras_preset(folder: Path) -> bool:
     return name is not None
 
 
+def model_name(checkpoint: str, folder: Path | None) -> str:
+    """What a model is called whose checkpoint is in `folder` (None: KerasHub has it)."""
+    if folder and "://" not in checkpoint:
+        return folder.name
+    return checkpoint.rstrip("/").rsplit("/", 1)[-1]
+
+
 def read_manifest(folder: Path) -> Manifest | None:
     """The manifest of a checkpoint's folder, if it has one, with its files verified.
 

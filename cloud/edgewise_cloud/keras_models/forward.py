@@ -21,19 +21,33 @@ ALLOWED_IN_FEWER_BITS = 0.1
 def require_same_logits(
     backbone: Any, tensors: Mapping[str, Floats], config: GPT2Config, name: str
 ) -> None:
-    """Raise CheckpointError unless `backbone` computes what `tensors` and `config` define.
+    """Raise CheckpointError unless `backbone` computes what `tensors` and `config` define."""
+    expected = expected_logits(tensors, config, name)
+    found = _keras_logits(backbone, probe_tokens(config))
+    require_close(found, expected, str(backbone.dtype_policy.name), name)
 
-    Both predict from a few tokens that are spread over the vocabulary.
-    """
+
+def probe_tokens(config: GPT2Config) -> NDArray[np.int32]:
+    """A few tokens that are spread over the vocabulary, from which both predict."""
     sizes = config.architecture
     length = min(TOKENS, sizes.context_window)
-    tokens = np.linspace(0, sizes.vocabulary_size - 1, length, dtype=np.int32)
+    return np.linspace(0, sizes.vocabulary_size - 1, length, dtype=np.int32)
+
+
+def expected_logits(tensors: Mapping[str, Floats], config: GPT2Config, name: str) -> Floats:
+    """The logits after each of `probe_tokens`. Raises CheckpointError if they are not finite."""
     with np.errstate(over="ignore", invalid="ignore"):
-        expected = logits(tokens, tensors, config)
-        if not np.isfinite(expected).all():
-            raise CheckpointError(f"{name}: its logits are not finite; its weights are too large")
-        difference = np.sqrt(np.mean(np.square(_keras_logits(backbone, tokens) - expected)))
-    if not difference <= _allowed(backbone) * expected.std():  # NaN fails this, too
+        expected = logits(probe_tokens(config), tensors, config)
+    if not np.isfinite(expected).all():
+        raise CheckpointError(f"{name}: its logits are not finite; its weights are too large")
+    return expected
+
+
+def require_close(found: Floats, expected: Floats, dtype: str, name: str) -> None:
+    """Raise CheckpointError unless logits computed in `dtype` are those that are expected."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        difference = np.sqrt(np.mean(np.square(found - expected)))
+    if not difference <= _allowed(dtype) * expected.std():  # NaN fails this, too
         raise CheckpointError(
             f"{name}: the logits of the Keras model differ from those that its weights and config "
             f"define by {difference:.3g} (root mean square; standard deviation "
@@ -87,10 +101,10 @@ def _gelu(x: Floats) -> Floats:
     return activated
 
 
-def _allowed(backbone: Any) -> float:
+def _allowed(dtype: str) -> float:
     devices = keras.distribution.list_devices()
     exact = all(device.lower().startswith("cpu") for device in devices)
-    if exact and backbone.dtype_policy.name == "float32":
+    if exact and dtype == "float32":
         return ALLOWED_IN_FLOAT32
     return ALLOWED_IN_FEWER_BITS
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from edgewise_cloud.errors import CheckpointError
 from edgewise_cloud.files import atomic_write
-from edgewise_edge.decoding.sampling import sampling_params
+from edgewise_edge.decoding.sampling_params import sampling_params
 from edgewise_edge.errors import RequestError
 
 GENERATION_CONFIG_FILE = "generation_config.json"
-SETTINGS = ("temperature", "top_k", "top_p", "repetition_penalty")
+SETTINGS = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 
 
 def save_sampling(sampling: Mapping[str, float], folder: Path) -> None:

@@ -14,6 +14,7 @@ from edgewise_cloud.keras_models.find import (
     check_checkpoint,
     find_checkpoint,
     is_keras_preset,
+    model_name,
     read_manifest,
 )
 from edgewise_cloud.keras_models.forward import require_same_logits
@@ -22,8 +23,8 @@ from edgewise_cloud.keras_models.hub import fetch_checkpoint
 from edgewise_cloud.keras_models.hugging_face.config import CONFIG_FILE, GPT2Config
 from edgewise_cloud.keras_models.hugging_face.tensors import CheckpointTensors
 from edgewise_cloud.keras_models.hugging_face.vocabulary import Vocabulary, read_vocabulary
+from edgewise_cloud.keras_models.read import make_tokenizer
 from edgewise_edge.decoding.tokenizer import Tokenizer
-from edgewise_edge.errors import EdgeError
 from edgewise_edge.store.manifest import Architecture, Manifest
 
 
@@ -60,20 +61,9 @@ def load_keras(checkpoint: str, workspace: Path, *, dtype: str = "float32") -> K
         backbone, vocabulary = _from_folder(folder, dtype)
     else:
         backbone, vocabulary = _from_preset(checkpoint, folder, dtype)
-    vocabulary.write(workspace)
-    try:
-        tokenizer = Tokenizer.from_folder(workspace)
-    except EdgeError as error:
-        raise CheckpointError(
-            f"{checkpoint}: its vocabulary cannot be used on a device: {error}"
-        ) from error
-    if tokenizer.size > backbone.vocabulary_size:
-        raise CheckpointError(
-            f"{checkpoint}: the vocabulary has {tokenizer.size} tokens, the weights only "
-            f"{backbone.vocabulary_size}; they do not belong together"
-        )
+    tokenizer = make_tokenizer(checkpoint, vocabulary, backbone.vocabulary_size, workspace)
     return KerasModel(
-        name=_last_part(checkpoint) if "://" in checkpoint or not folder else folder.name,
+        name=model_name(checkpoint, folder),
         revision=manifest.revision if manifest else "unversioned",
         backbone=backbone,
         tokenizer=tokenizer,
@@ -159,10 +149,6 @@ def _sampling(folder: Path | None, manifest: Manifest | None) -> dict[str, float
     if manifest:
         return manifest.sampling
     return read_sampling(folder) if folder else {}
-
-
-def _last_part(checkpoint: str) -> str:
-    return checkpoint.rstrip("/").rsplit("/", 1)[-1]
 
 
 def _explain(checkpoint: str, folder: Path | None, error: Exception) -> str:

@@ -24,6 +24,7 @@ from edgewise_cloud.serving.options import (
     DeliveryBandwidth,
     Downloads,
     Dtype,
+    Engine,
     Grace,
     Host,
     Insecure,
@@ -54,6 +55,7 @@ def serve(
     model: Models = DEFAULT_MODELS,
     host: Host = "127.0.0.1",
     port: Port = 50051,
+    engine: Engine = ENGINE.kind,
     dtype: Dtype = ENGINE.dtype,
     slots: Slots = ENGINE.slots,
     queue: Queue = ENGINE.queue,
@@ -93,7 +95,9 @@ def serve(
         models=tuple(model),
         host=host,
         port=port,
-        engine=EngineSettings(slots=slots, queue=queue, per_caller=per_caller, dtype=dtype),
+        engine=EngineSettings(
+            kind=engine, slots=slots, queue=queue, per_caller=per_caller, dtype=dtype
+        ),
         delivery=DeliverySettings(
             channel=channel, bandwidth=delivery_bandwidth, downloads=downloads
         ),

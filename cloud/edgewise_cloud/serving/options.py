@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from edgewise_cloud.serving.engine.settings import EngineSettings, Precision
+from edgewise_cloud.serving.engine.settings import EngineKind, EngineSettings, Precision
 from edgewise_cloud.serving.observe.logs import LogFormat
 from edgewise_cloud.serving.server.delivery.settings import DeliverySettings
 
@@ -46,6 +46,13 @@ PerCaller = Annotated[
         help="Requests of one caller, running and waiting.",
         show_default="an even share once others ask",
         rich_help_panel=LIMITS,
+    ),
+]
+Engine = Annotated[
+    EngineKind,
+    typer.Option(
+        help="What computes: Keras in float32, or the device's model of 8 bits on LiteRT, which is faster "
+        "on processors and less exact.",
     ),
 ]
 Dtype = Annotated[

@@ -78,6 +78,25 @@ def train(
     batch_tokens: BatchTokens = 4096,
     learning_rate: LearningRate = 4e-3,
     held_out: HeldOut = 0.01,
+    then: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE...",
+            help="Text files that the last steps read instead. Until then the learning rate stays at its "
+            "peak, from then on it falls to zero.",
+            show_default="none",
+        ),
+    ] = None,
+    then_share: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            min=0.01,
+            max=0.99,
+            help="Share of the steps that read --then.",
+            show_default="none",
+        ),
+    ] = None,
     bfloat16: BFloat16 = False,
     seed: Seed = 1,
     resume: Resume = False,
@@ -113,6 +132,9 @@ def train(
     """Train a small GPT-2 and its vocabulary from scratch.
 
     Example: edgewise-cloud train --text books/*.txt --out my-checkpoint
+
+    In two phases, the second on what the model is to write like:
+    edgewise-cloud train --text books/*.txt --then tales/*.txt --then-share 0.2 --out my-checkpoint
     """
     from edgewise_cloud.train.pretrain import ModelSize, pretrain
 
@@ -131,6 +153,7 @@ def train(
         held_out=held_out,
         bfloat16=bfloat16,
         seed=seed,
+        then_share=then_share or 0.0,
     )
     with _training(out) as progress:
         pretrain(
@@ -138,6 +161,7 @@ def train(
             out,
             size,
             schedule,
+            then=then or (),
             resume=resume,
             report=say,
             progress=progress,

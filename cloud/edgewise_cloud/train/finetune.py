@@ -3,7 +3,6 @@
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 from edgewise_cloud.console import SILENT, Progress
@@ -41,7 +40,7 @@ def finetune(
     plan = {
         "checkpoint": checkpoint,
         "lora_rank": lora_rank,
-        "schedule": asdict(schedule),
+        "schedule": schedule.plan(),
         "text": corpus.fingerprint,
     }
     state = TrainingState.open(out, plan, resume=resume)
@@ -73,7 +72,16 @@ def finetune(
     report(f"{len(tokens.train):,} tokens to train on, {len(tokens.held_out):,} held out")
     if lora_rank:
         model.backbone.enable_lora(lora_rank)
-    fit(model.backbone, adamw(schedule), model.tokenizer, tokens, schedule, state, report, progress)
+    fit(
+        model.backbone,
+        adamw(schedule),
+        model.tokenizer,
+        [tokens],
+        schedule,
+        state,
+        report,
+        progress,
+    )
     # Keras returns a kernel with LoRA as the sum of both, so saving merges them.
     progress.step("saving the model")
     with state.write_errors():

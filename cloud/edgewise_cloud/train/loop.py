@@ -1,7 +1,7 @@
 """The training loop: Keras's fit() in rounds, a checkpoint after each, a preview after some."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 from keras_hub.models import GPT2Backbone
@@ -23,7 +23,7 @@ def fit(
     backbone: GPT2Backbone,
     optimizer: keras.optimizers.Optimizer,
     tokenizer: Tokenizer,
-    corpus: TokenizedCorpus,
+    corpora: Sequence[TokenizedCorpus],
     schedule: Schedule,
     state: TrainingState,
     report: Callable[[str], None],
@@ -31,11 +31,10 @@ def fit(
 ) -> None:
     """Train the trainable weights of `backbone`, continuing from the checkpoint in `state`, if any.
 
-    The corpus has enough tokens for a row. Raises TrainingFailedError where the loss diverges or a
+    There is a corpus for each phase of the schedule, with enough tokens for a row. Raises TrainingFailedError where the loss diverges or a
     checkpoint cannot be written.
     """
     row = min(schedule.row, backbone.max_sequence_length)
-    window = min(backbone.max_sequence_length, len(corpus.train) - 1)
     model = compiled(backbone, optimizer, bfloat16=schedule.bfloat16)
     steps_done = state.restore(model)
     if steps_done:
@@ -44,8 +43,11 @@ def fit(
     shown = TrainingProgress(schedule, first_round, report, progress)
     compiled_length = 0
     for round_ in range(first_round, schedule.rounds):
+        corpus = corpora[schedule.phase(round_)]
+        window = min(backbone.max_sequence_length, len(corpus.train) - 1)
         length = schedule.row_length(round_, window)
-        progress.step("training" if length == compiled_length else "compiling the training step")
+        compiling = length != compiled_length
+        progress.step("compiling the training step" if compiling else shown.activity(round_))
         compiled_length = length
         rows = max(1, schedule.batch_tokens // length)
         shown.step_tokens = rows * length
@@ -71,7 +73,7 @@ def fit(
         shown.report_round(round_, loss)
         if round_ % PREVIEW_EVERY == PREVIEW_EVERY - 1 or last:
             report_preview(
-                model, tokenizer, corpus, row=row, window=window, report=report, progress=progress
+                model, tokenizer, corpora, row=row, window=window, report=report, progress=progress
             )
 
 

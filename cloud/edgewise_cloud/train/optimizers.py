@@ -1,6 +1,7 @@
 """The optimizers for training from scratch and for fine-tuning."""
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
@@ -39,7 +40,7 @@ class MatrixMuon(keras.optimizers.Muon):  # type: ignore[misc]  # Keras ships no
 def muon(schedule: Schedule) -> keras.optimizers.Optimizer:
     """For training from scratch; after 250 steps on `tales`, a sixth less loss than AdamW."""
     optimizer = MatrixMuon(
-        _cosine(schedule),
+        _rate(schedule),
         weight_decay=0.1,
         adam_weight_decay=0.1,
         adam_beta_2=0.95,
@@ -52,7 +53,7 @@ def muon(schedule: Schedule) -> keras.optimizers.Optimizer:
 def adamw(schedule: Schedule) -> keras.optimizers.Optimizer:
     """For fine-tuning."""
     optimizer = keras.optimizers.AdamW(
-        _cosine(schedule), weight_decay=0.01, beta_2=0.95, global_clipnorm=1.0
+        _rate(schedule), weight_decay=0.01, beta_2=0.95, global_clipnorm=1.0
     )
     optimizer.exclude_from_weight_decay(var_names=UNDECAYED)
     return optimizer
@@ -66,8 +67,31 @@ def _matrix_shape(shape: tuple[int, ...]) -> tuple[int, int]:
     return inputs[0], -1
 
 
-def _cosine(schedule: Schedule) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Linear warmup to the schedule's learning rate, then cosine decay to a fiftieth of it."""
+class HeldThenFalling(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
+    """Linear warmup, the peak through the first phase, then linear decay to zero.
+
+    What is read while it decays is learned best, so the second text is, without another warmup
+    (MiniCPM's warmup-stable-decay, arXiv:2404.06395).
+    """
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule = schedule
+
+    def __call__(self, step: Any) -> Any:
+        """The learning rate of a step, counted from 0."""
+        plan, done = self._schedule, ops.cast(step, "float32")
+        rising = (done + 1) / (plan.warmup + 1)
+        falling = (plan.steps - done) / (plan.steps - plan.first_phase)
+        return plan.learning_rate * ops.minimum(1.0, ops.minimum(rising, falling))
+
+
+def _rate(schedule: Schedule) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Linear warmup to the schedule's learning rate, then cosine decay to a fiftieth of it.
+
+    With a second phase, see HeldThenFalling.
+    """
+    if schedule.then_share:
+        return HeldThenFalling(schedule)
     return keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0,
         decay_steps=max(1, schedule.steps - schedule.warmup),

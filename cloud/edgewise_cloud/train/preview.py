@@ -1,7 +1,7 @@
 """A quick look at a model in training: its held-out loss and a sample of what it generates."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -9,7 +9,8 @@ import numpy as np
 from edgewise_cloud.console import Progress
 from edgewise_cloud.train.data import RandomRows
 from edgewise_cloud.train.tokenized import TokenizedCorpus
-from edgewise_edge.decoding.sampling import SamplingParams, sample
+from edgewise_edge.decoding.sampling import sample
+from edgewise_edge.decoding.sampling_params import SamplingParams
 from edgewise_edge.decoding.tokenizer import Tokenizer
 
 SAMPLE_PROMPT = "Once upon a time"
@@ -21,16 +22,21 @@ BATCH_ROWS = 8
 def report_preview(
     model: keras.Model,
     tokenizer: Tokenizer,
-    corpus: TokenizedCorpus,
+    corpora: Sequence[TokenizedCorpus],
     *,
     row: int,
     window: int,
     report: Callable[[str], None],
     progress: Progress,
 ) -> None:
-    """Report the loss on held-out rows of up to `row` tokens, and a sample of up to `window`."""
-    progress.step("measuring on held-out text")
-    report(_held_out_loss(model, corpus, min(row, len(corpus.held_out) - 1)))
+    """Report the loss on held-out rows of up to `row` tokens, and a sample of up to `window`.
+
+    A loss for each phase's text, in their order.
+    """
+    for corpus, of in zip(corpora, ("", " of the second phase's text"), strict=False):
+        progress.step("measuring on held-out text")
+        loss = _held_out_loss(model, corpus, min(row, len(corpus.held_out) - 1))
+        report(f"held-out loss{of} {loss}")
     progress.step("writing a sample")
     report(f"sample: {_sample(model, tokenizer, window)}")
 
@@ -39,7 +45,7 @@ def _held_out_loss(model: keras.Model, corpus: TokenizedCorpus, row: int) -> str
     rows = RandomRows(corpus.held_out, row, BATCH_ROWS, HELD_OUT_ROWS // BATCH_ROWS, 0)
     loss = model.evaluate(rows, verbose=0)
     bits = loss / math.log(2) * len(corpus.held_out) / corpus.held_out_bytes
-    return f"held-out loss {loss:.3f}, {bits:.3f} bits per byte"
+    return f"{loss:.3f}, {bits:.3f} bits per byte"
 
 
 def _sample(model: keras.Model, tokenizer: Tokenizer, window: int) -> str:

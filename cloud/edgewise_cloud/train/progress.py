@@ -25,17 +25,21 @@ class TrainingProgress(keras.callbacks.Callback):  # type: ignore[misc]  # Keras
         self._schedule, self._report, self._progress = schedule, report, progress
         self.step_tokens = schedule.batch_tokens  # tokens per step in this round
         self._done = first_round * schedule.round_steps
-        self._started = 0.0
+        self._started, self._activity = 0.0, ""
+
+    def activity(self, round_: int) -> str:
+        """What a round does."""
+        return " · ".join(["training", *self._phase(round_)])
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
         """Start timing the round."""
-        self._started = time.monotonic()
+        self._started, self._activity = time.monotonic(), self.activity(epoch)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Count the step."""
         self._done += 1
         loss = (logs or {}).get("loss", 0.0)
-        self._progress.step("training")
+        self._progress.step(self._activity)
         self._progress.count(
             self._done,
             self._schedule.steps,
@@ -49,12 +53,18 @@ class TrainingProgress(keras.callbacks.Callback):  # type: ignore[misc]  # Keras
         rate = self._rate(steps)
         figures = [
             f"step {self._schedule.steps - left:,}/{self._schedule.steps:,}",
+            *self._phase(round_),
             f"loss {loss:.3f}",
             f"{rate:,.0f} tokens/s",
         ]
         if left:
             figures.append(f"{math.ceil(left * self.step_tokens / rate / 60)} min left")
         self._report(" · ".join(figures))
+
+    def _phase(self, round_: int) -> list[str]:
+        """Which one, if there are two."""
+        two = ["first phase", "second phase"]
+        return [two[self._schedule.phase(round_)]] if self._schedule.then_share else []
 
     def _rate(self, steps: int) -> float:
         return steps * self.step_tokens / max(time.monotonic() - self._started, 1e-9)

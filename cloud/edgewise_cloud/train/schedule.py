@@ -1,6 +1,10 @@
 """How long to train, with which batches and at which learning rate."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from edgewise_cloud.errors import TrainingError
 
 # The share of the steps, at the end, that read full context windows. Attention over shorter rows
 # costs less, and most of what there is to learn is learned from them.
@@ -12,13 +16,32 @@ class Schedule:
     """One training run. Tokens seen = steps x batch_tokens. Its fields are saved in the plan."""
 
     steps: int
-    learning_rate: float  # the peak: it rises over `warmup` steps and falls along a cosine
+    learning_rate: float  # the peak; optimizers.py has its course
     batch_tokens: int = 4096
     row: int = 256  # tokens per row of the batch, except in the last steps
     held_out: float = 0.01  # share of the text that is never trained on
     round_steps: int = 100  # steps between two checkpoints
     seed: int = 1
     bfloat16: bool = False  # compute in bfloat16 (weights stay float32), where it is faster
+    then_share: float = 0.0  # of the steps: the last ones read a second text; 0: there is none
+
+    def __post_init__(self) -> None:
+        """Raise TrainingError for two phases that cannot be."""
+        if not 0 <= self.then_share < 1:
+            raise TrainingError(
+                f"--then-share is {self.then_share}; it must be a share of the steps, between 0 and 1"
+            )
+        if self.then_share and self.rounds < 2:
+            raise TrainingError(
+                f"--steps is {self.steps}; two phases take more than {self.round_steps}"
+            )
+
+    def plan(self) -> dict[str, Any]:
+        """Its fields. Without a second phase as before there was one: such plans still resume."""
+        fields = asdict(self)
+        if not self.then_share:
+            del fields["then_share"]
+        return fields
 
     @staticmethod
     def default_round_steps(steps: int) -> int:
@@ -34,6 +57,18 @@ class Schedule:
     def rounds(self) -> int:
         """The number of rounds; each ends with a checkpoint."""
         return -(-self.steps // self.round_steps)
+
+    @property
+    def first_phase(self) -> int:
+        """Steps of the first phase, whole rounds; all steps where there is no second one."""
+        if not self.then_share:
+            return self.steps
+        rounds = math.floor(self.steps * (1 - self.then_share) / self.round_steps + 0.5)
+        return min(max(1, rounds), self.rounds - 1) * self.round_steps
+
+    def phase(self, round_: int) -> int:
+        """0, or 1 for a round of the second phase."""
+        return int(round_ * self.round_steps >= self.first_phase)
 
     @property
     def warmup(self) -> int:

@@ -28,9 +28,9 @@ class TokenizedCorpus:
             held_out_bytes=sum(len(text.encode()) for text in corpus.held_out),
         )
 
-    def require_rows(self, row: int) -> None:
-        """Raise TextError if there are too few tokens for a row of `row`."""
-        _require_rows(len(self.train), len(self.held_out), row)
+    def require_rows(self, row: int, text: str = "the text") -> None:
+        """Raise TextError if there are too few tokens for a row of `row`; `text` names the text."""
+        _require_rows(len(self.train), len(self.held_out), row, text)
 
 
 def require_text_for_rows(corpus: Corpus, tokenizer: Tokenizer, row: int) -> None:
@@ -52,9 +52,9 @@ def _count(documents: list[str], tokenizer: Tokenizer, enough: int) -> int:
     return count
 
 
-def _require_rows(train: int, held_out: int, row: int) -> None:
+def _require_rows(train: int, held_out: int, row: int, text: str = "the text") -> None:
     if train <= row or held_out < 2:
         raise TextError(
-            f"the text is too short: {train:,} tokens to train on, where one row takes {row + 1}, "
+            f"{text} is too short: {train:,} tokens to train on, where one row takes {row + 1}, "
             f"and {held_out:,} held out; give more text, or hold out more"
         )

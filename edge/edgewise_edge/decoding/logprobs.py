@@ -1,29 +1,11 @@
 """How likely a token was where it stands."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise_edge.checks import Range
-
-MAX_TOP = 20  # likeliest tokens that can be asked for at each position
-TOP = Range(0, MAX_TOP, whole=True)
-
-
-@dataclass(frozen=True, slots=True)
-class TokenScore:
-    """A token's log-probability where it stands, by the model itself: before any sampling option.
-
-    `logprob` is a natural logarithm; None for the first token of a sequence, which nothing predicts.
-    `top` holds the likeliest tokens there and their log-probabilities, likeliest first. Its `repr`
-    shows no token: those of a prompt are the prompt.
-    """
-
-    token_id: int = field(repr=False)
-    logprob: float | None
-    top: tuple[tuple[int, float], ...] = field(default=(), repr=False)
+from edgewise_edge.decoding.token_score import TokenScore
 
 
 def token_score(logits: NDArray[np.float32], token_id: int, top: int) -> TokenScore:

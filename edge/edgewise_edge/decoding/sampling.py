@@ -1,77 +1,20 @@
 """Choosing the next token: a pure function that the device and the cloud share."""
 
-import secrets
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise_edge.checks import (
-    MAX_SEED,
-    SAMPLING_RANGES,
-    Range,
-    check_fields,
-    plain_number,
-    shown,
-)
-from edgewise_edge.errors import RequestError, RuntimeFailedError
+from edgewise_edge.decoding.sampling_params import SamplingParams
+from edgewise_edge.errors import RuntimeFailedError
 
 # Below this, dividing by the temperature would overflow; the likeliest token is certain anyway.
 _MIN_TEMPERATURE = 1e-6
 _MASK_64 = 2**64 - 1
 _TOP_P_CANDIDATES = 256  # how many of the likeliest tokens are tried first for top_p
-
-MAX_BIASED = 1024  # tokens with a logit_bias: they are looked up for each new token
-_BIAS = Range(-100, 100)
-_TOKEN_ID = Range(0, 2**31 - 1, whole=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SamplingParams:
-    """How to choose tokens. Raises RequestError for values out of range.
-
-    `presence_penalty` is taken from the logit of each token that was generated before, and
-    `frequency_penalty` once for each time it was; the prompt does not count. `logit_bias` is added to
-    the logits of these tokens. All three come after `repetition_penalty`, before the temperature.
-    """
-
-    temperature: float = 0.8  # 0: always the likeliest token
-    top_k: int = 40  # 0: no limit
-    top_p: float = 1.0
-    repetition_penalty: float = 1.0  # 1: none; of CTRL (arXiv:1909.05858), over prompt and answer
-    seed: int = 0
-    presence_penalty: float = 0.0  # -2 to 2; 0: none; OpenAI's, over the answer only
-    frequency_penalty: float = 0.0  # the same
-    # -100 to 100, by token id. Not in a repr: like a stop string, it may tell of the text.
-    logit_bias: Mapping[int, float] = field(default_factory=dict, repr=False, hash=False)
-
-    def __post_init__(self) -> None:
-        """Check."""
-        check_fields(self, SAMPLING_RANGES, RequestError)
-        # A copy, also of an empty one: the caller may change its own.
-        object.__setattr__(self, "logit_bias", _checked_bias(self.logit_bias))
-
-    def check(self, vocabulary_size: int) -> None:
-        """Raise RequestError for a bias of a token that a vocabulary of this size does not have."""
-        if self.logit_bias and max(self.logit_bias) >= vocabulary_size:
-            raise RequestError(
-                f"logit_bias names token {max(self.logit_bias)}; ids are below {vocabulary_size} in "
-                "this model's vocabulary"
-            )
-
-
-def sampling_params(recommended: Mapping[str, float], chosen: Mapping[str, Any]) -> SamplingParams:
-    """`chosen` over `recommended`, where None is not chosen. Without a seed, a random one.
-
-    Raises RequestError for unknown settings and for values out of range.
-    """
-    given = {name: value for name, value in chosen.items() if value is not None}
-    try:
-        return SamplingParams(**{"seed": secrets.randbelow(MAX_SEED), **recommended, **given})
-    except TypeError as error:
-        raise RequestError(f"a sampling setting is unknown: {error}") from error
+_COLUMNS = 1024  # of the table whose columns' maxima narrow down the likeliest
 
 
 def sample(
@@ -100,12 +43,15 @@ def sample(
     # caches, so each call takes ten times as long here as by itself.
     ids = _likeliest(scores, params.top_k)
     weights = np.divide(scores[ids], params.temperature, dtype=np.float64)
-    largest = weights.max()
+    largest = weights[weights.argmax()]
     _require_number(largest)
     weights = np.exp(weights - largest)
     if params.top_p < 1:
         kept = _top_p(weights, params.top_p)
         ids, weights = ids[kept], weights[kept]
+    if params.min_p:
+        likely = weights >= params.min_p  # the likeliest token's weight is 1
+        ids, weights = ids[likely], weights[likely]
     cumulative = weights.cumsum()
     index = cumulative.searchsorted(uniform(params.seed, position) * cumulative[-1], side="right")
     if index == ids.size:  # rounding made the product equal to the sum
@@ -120,21 +66,20 @@ def uniform(seed: int, position: int) -> float:
     asks the system for entropy at construction, which after a model step takes ten times as long as
     this code.
     """
-    counter, key = (1, 0, 0, 0), (seed, position)
+    a, b, c, d = 1, 0, 0, 0
     for _ in range(10):
-        first, second = counter[0] * 0xD2E7470EE14C6C93, counter[2] * 0xCA5A826395121157
-        counter = (
-            second >> 64 ^ counter[1] ^ key[0],
-            second & _MASK_64,
-            first >> 64 ^ counter[3] ^ key[1],
-            first & _MASK_64,
+        first, second = a * 0xD2E7470EE14C6C93, c * 0xCA5A826395121157
+        a, b = second >> 64 ^ b ^ seed, second & _MASK_64
+        c, d = first >> 64 ^ d ^ position, first & _MASK_64
+        seed, position = (
+            seed + 0x9E3779B97F4A7C15 & _MASK_64,
+            position + 0xBB67AE8584CAA73B & _MASK_64,
         )
-        key = (key[0] + 0x9E3779B97F4A7C15 & _MASK_64, key[1] + 0xBB67AE8584CAA73B & _MASK_64)
-    return (counter[0] >> 11) * 2.0**-53
+    return (a >> 11) * 2.0**-53
 
 
 def _require_number(score: np.floating) -> None:
-    if not np.isfinite(score):
+    if not math.isfinite(score):
         raise RuntimeFailedError(
             "the model returned NaN or infinite logits; its file or this runtime is broken"
         )
@@ -164,33 +109,47 @@ def _adjusted(
     return adjusted
 
 
-def _checked_bias(bias: object) -> dict[int, float]:
-    if not isinstance(bias, Mapping):
-        raise RequestError(
-            f"logit_bias is {shown(bias)}; it must be a dict of token ids and numbers"
-        )
-    if len(bias) > MAX_BIASED:
-        raise RequestError(f"logit_bias has {len(bias)} tokens; at most {MAX_BIASED} are possible")
-    checked: dict[int, float] = {}
-    for token, value in bias.items():
-        id_ = plain_number(token)
-        if id_ not in _TOKEN_ID or not isinstance(id_, int):
-            raise RequestError(f"logit_bias names {shown(token)}; it must be a token id, 0 or more")
-        checked[id_] = float(_BIAS.check(f"logit_bias of token {id_}", value, RequestError))
-    return checked
-
-
 def _likeliest(scores: NDArray[Any], count: int) -> NDArray[np.int64]:
     """The indices, ascending, of the `count` largest scores (0: all) and of ties with the last.
 
-    A partition, because sorting a whole vocabulary takes longer than the model's step.
+    Partitions, because sorting a whole vocabulary takes longer than the model's step. So does, behind
+    a step, partitioning it: where few are wanted, the maxima of a thousand columns are partitioned
+    instead. As many scores as are wanted reach the last of these maxima, and few others do.
     """
     if not 0 < count < scores.size:
         return np.arange(scores.size)
-    largest = np.partition(scores, -count)[-count:]
-    _require_number(largest.max())  # partition puts a NaN last
-    likeliest: NDArray[np.int64] = (scores >= largest[0]).nonzero()[0]
-    return likeliest
+    if count > _COLUMNS // 4 or scores.size < 4 * _COLUMNS:
+        return _reaching(_least(scores.copy(), count), scores)
+    likely = _reaching(_least(_maxima(scores), count), scores)
+    if likely.size == count:
+        return likely
+    some = scores[likely]
+    return likely[_reaching(_least(some.copy(), count), some)]
+
+
+def _reaching(least: Any, scores: NDArray[Any]) -> NDArray[np.int64]:
+    indices: NDArray[np.int64] = (scores >= least).nonzero()[0]
+    return indices
+
+
+def _maxima(scores: NDArray[Any]) -> NDArray[Any]:
+    """Those of the columns, where `scores` fill a table row by row; NaN where one of them is."""
+    whole = scores.size // _COLUMNS * _COLUMNS
+    maxima: NDArray[Any] = np.maximum.reduce(scores[:whole].reshape(-1, _COLUMNS))
+    begun = maxima[: scores.size - whole]
+    np.maximum(begun, scores[whole:], out=begun)
+    return maxima
+
+
+def _least(scores: NDArray[Any], count: int) -> Any:
+    """The least of the `count` largest, which are moved to the end.
+
+    Raises RuntimeFailedError where the largest is no number.
+    """
+    scores.partition(scores.size - count)
+    largest = scores[-count:]
+    _require_number(largest[largest.argmax()])  # both take a NaN for the largest
+    return largest[0]
 
 
 def _top_p(weights: NDArray[np.float64], p: float) -> NDArray[np.int64]:

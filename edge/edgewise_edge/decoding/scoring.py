@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from edgewise_edge.checks import Range, plain_number
-from edgewise_edge.decoding.logprobs import TokenScore
+from edgewise_edge.decoding.token_score import TokenScore
 from edgewise_edge.errors import ContextOverflowError, RequestError, RuntimeFailedError
 
 

@@ -4,7 +4,7 @@ import codecs
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
-from edgewise_edge.decoding.generate import FinishReason
+from edgewise_edge.decoding.request import FinishReason
 from edgewise_edge.decoding.tokenizer import Tokenizer
 from edgewise_edge.errors import RequestError
 

@@ -3,12 +3,11 @@
 import hashlib
 import json
 import re
+import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cached_property
+from contextlib import contextmanager, suppress
+from itertools import accumulate
 from pathlib import Path
-
-import tiktoken
 
 from edgewise_edge.checks import Range, shortened
 from edgewise_edge.errors import EdgeError, ModelCorruptError, RequestError
@@ -22,7 +21,6 @@ END_OF_TEXT = "<|endoftext|>"
 _IDS = Range(0, MAX_VOCABULARY - 1, whole=True)
 _MAX_BYTES = 16 * 2**20  # of either file
 _MAX_BRACKETS = 100_000  # in tokens; as many lists as fit the file would take Python ten seconds
-_SEPARATOR = "\uffff"  # a noncharacter: no token contains it
 
 # GPT-2's pre-tokenizer (openai/gpt-2, src/encoder.py). Possessive quantifiers, where they cannot
 # change a match, keep long runs of one character class linear.
@@ -56,12 +54,18 @@ class Tokenizer:
 
     def __init__(self, ranks: dict[bytes, int], special: dict[str, int]) -> None:
         _check_ids([*ranks.values(), *special.values()])
+        import tiktoken  # takes 10 ms, in which the model can load
+
+        copied = dict(ranks)
         with _panics_as(ModelCorruptError("the vocabulary is invalid")):
             self._encoding = tiktoken.Encoding(
-                "edgewise", pat_str=SPLIT_PATTERN, mergeable_ranks=ranks, special_tokens=special
+                "edgewise", pat_str=SPLIT_PATTERN, mergeable_ranks=copied, special_tokens=special
             )
-        self._bytes = {token_id: token for token, token_id in ranks.items()}
-        self._special = special
+        copied.clear()  # tiktoken keeps it too, but works with tables of its own: 10 MB for GPT-2
+        self.fingerprint = _fingerprint(ranks, special)
+        """sha256 (hex) over all ids and their bytes; different for different vocabularies."""
+        self.end_ids = frozenset(special.values())
+        """The ids that end a text: one, or none if the vocabulary has no end token."""
 
     @classmethod
     def from_folder(cls, folder: Path) -> "Tokenizer":
@@ -81,11 +85,6 @@ class Tokenizer:
         """One more than the largest token id."""
         return self._encoding.n_vocab
 
-    @property
-    def end_ids(self) -> frozenset[int]:
-        """The ids that end a text: one, or none if the vocabulary has no end token."""
-        return frozenset(self._special.values())
-
     def encode(self, text: str) -> list[int]:
         """The token ids of `text`. Raises RequestError if the tokenizer cannot take it."""
         with _panics_as(RequestError("the text cannot be split into tokens; shorten it")):
@@ -96,24 +95,32 @@ class Tokenizer:
                 start = run.end()
             return ids + encode(text[start:]) if start else encode(text)
 
+    def encode_prompt(self, text: str) -> list[int]:
+        """The token ids that an answer to the prompt `text` continues: at least one.
+
+        An empty prompt begins a new text, after the end-of-text token, which stands before every text
+        that GPT-2 learned from. Raises RequestError as encode(), and for an empty prompt if the
+        vocabulary has no such token.
+        """
+        if text:
+            return self.encode(text)
+        if not self.end_ids:
+            raise RequestError(
+                "the prompt is empty, and this model's vocabulary has no end-of-text token to begin a "
+                "new text after; give at least one character"
+            )
+        return sorted(self.end_ids)[:1]
+
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes of one token; empty for a special token or an unused id."""
-        return self._bytes.get(token_id, b"")
+        if token_id not in self.end_ids:
+            with suppress(KeyError, OverflowError):
+                return self._encoding.decode_single_token_bytes(token_id)
+        return b""
 
     def decode(self, token_ids: list[int]) -> str:
         """The text of `token_ids`; invalid UTF-8 becomes U+FFFD."""
         return b"".join(map(self.token_bytes, token_ids)).decode("utf-8", errors="replace")
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """sha256 (hex) over all ids and their bytes; different for different vocabularies."""
-        tokens = {token_id: b"t" + token for token_id, token in self._bytes.items()}
-        tokens |= {token_id: b"s" + name.encode() for name, token_id in self._special.items()}
-        digest = hashlib.sha256(SPLIT_PATTERN.encode())
-        for token_id in sorted(tokens):
-            token = tokens[token_id]
-            digest.update(token_id.to_bytes(4, "little") + len(token).to_bytes(4, "little") + token)
-        return digest.hexdigest()
 
 
 @contextmanager
@@ -127,6 +134,14 @@ def _panics_as(error: EdgeError) -> Iterator[None]:
         raise error from RuntimeError(str(panic))
 
 
+def _fingerprint(ranks: dict[bytes, int], special: dict[str, int]) -> str:
+    tokens = [(token_id, b"t" + token) for token, token_id in ranks.items()]
+    tokens += [(token_id, b"s" + name.encode()) for name, token_id in special.items()]
+    pack = struct.Struct("<II").pack
+    content = b"".join([pack(token_id, len(token)) + token for token_id, token in sorted(tokens)])
+    return hashlib.sha256(SPLIT_PATTERN.encode() + content).hexdigest()
+
+
 def _check_ids(ids: list[int]) -> None:
     """Raise ModelCorruptError unless all are different whole numbers below MAX_VOCABULARY."""
     # All at once: one by one, GPT-2's take 40 ms at every cold start.
@@ -137,6 +152,16 @@ def _check_ids(ids: list[int]) -> None:
         raise ModelCorruptError("two tokens have the same id")
 
 
+class _BytesOf(dict[int, int]):
+    """A table for str.translate(): the byte that each character stands for."""
+
+    def __init__(self, byte_of: dict[str, int]) -> None:
+        super().__init__({ord(character): byte for character, byte in byte_of.items()})
+
+    def __missing__(self, code: int) -> int:
+        raise ValueError(f"a token has the invalid character {chr(code)!r}")
+
+
 def _read_vocabulary(folder: Path) -> tuple[dict[bytes, int], dict[str, int]]:
     text = read_text(folder / VOCABULARY_FILE, _MAX_BYTES)
     if text.count("[") > _MAX_BRACKETS:
@@ -144,21 +169,20 @@ def _read_vocabulary(folder: Path) -> tuple[dict[bytes, int], dict[str, int]]:
     ids: dict[str, int] = json.loads(text)
     if "" in ids:
         raise ValueError("a token is empty")
-    byte_of = unicode_to_bytes()
     special = {END_OF_TEXT: ids.pop(END_OF_TEXT)} if END_OF_TEXT in ids else {}
     # All tokens at once: one by one, GPT-2's take 50 ms longer at every cold start.
-    written = _SEPARATOR.join(ids)
-    if invalid := set(written) - byte_of.keys() - {_SEPARATOR}:
-        raise ValueError(f"a token has the invalid character {min(invalid)!r}")
-    tokens = written.translate({ord(c): byte for c, byte in byte_of.items()})
+    tokens = "".join(ids).translate(_BytesOf(unicode_to_bytes())).encode("latin-1")
+    ends = list(accumulate(map(len, ids)))
     ranks = {
-        token.encode("latin-1"): token_id
-        for token, token_id in zip(tokens.split(_SEPARATOR), ids.values(), strict=True)
+        tokens[start:end]: token_id
+        for start, end, token_id in zip([0, *ends], ends, ids.values(), strict=False)
     }
     if missing := [byte for byte in range(256) if bytes([byte]) not in ranks]:
         raise ValueError(f"{len(missing)} single bytes have no token, such as {missing[0]:#04x}")
     merges = read_text(folder / MERGES_FILE, _MAX_BYTES).replace(" ", "").splitlines()
-    merged_ids = [ids[line] for line in merges if line and not line.startswith("#version")]
+    if merges and merges[0].startswith("#version"):
+        del merges[0]
+    merged_ids = list(map(ids.__getitem__, filter(None, merges)))
     # tiktoken uses a token's id as the rank of its merge.
     if merged_ids != sorted(merged_ids):
         raise ValueError("the ids are not in merge order")

@@ -6,6 +6,7 @@ The interpreter owns the memory of its tensors, so every step copies the caches 
 from typing import Any
 
 from edgewise_edge.runtime.backend import Shape, SignatureShapes, Step, Tensors
+from edgewise_edge.runtime.signatures import is_fused
 
 
 class InterpreterBackend:
@@ -18,6 +19,7 @@ class InterpreterBackend:
         self._runners = {
             name: interpreter.get_signature_runner(name)
             for name in interpreter.get_signature_list()
+            if not is_fused(name)  # it has no kernel for them
         }
         self.signatures = {
             name: SignatureShapes(

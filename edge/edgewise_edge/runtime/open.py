@@ -53,7 +53,8 @@ def open_model(path: Path, threads: int, weight_cache: Path | None) -> Backend:
     if library.__name__ == _LIBRARIES["ai_edge_litert"]:
         if not library.shares_memory():
             return _interpreted(path, threads)
-        backend: Backend = library.CompiledBackend(path, threads, weight_cache)
+        with library.attention_ops(threads) as custom_ops:
+            backend: Backend = library.CompiledBackend(path, threads, weight_cache, custom_ops)
         return backend
     try:
         return _interpreted(path, threads)

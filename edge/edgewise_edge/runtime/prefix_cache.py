@@ -7,11 +7,11 @@ from contextlib import contextmanager
 
 from edgewise_edge.errors import CacheMemoryError
 from edgewise_edge.memory import available_memory
-from edgewise_edge.runtime.kv_cache import KVCache, bytes_per_token
+from edgewise_edge.runtime.kv_cache import KVCache
 from edgewise_edge.runtime.prefix_index import PrefixIndex
 from edgewise_edge.runtime.session import Runtime, Session
 
-PREFIX_MEMORY = 64 * 2**20  # bytes: 870 tokens of GPT-2 small
+PREFIX_MEMORY = 64 * 2**20  # bytes: 870 tokens of GPT-2 small, or 1,740 in half width
 MAX_SESSIONS = 64
 # A cache reserves more address space than it fills. That may be limited, and Windows commits it all.
 MAX_RESERVED = 3  # bytes per byte of the limit
@@ -35,7 +35,7 @@ class PrefixCache:
         self.available = available
         self._runtime = runtime
         self._limit = limit
-        self._token_bytes = bytes_per_token(runtime.architecture)
+        self._token_bytes = runtime.bytes_per_token
         self._index = PrefixIndex()
         self._released: deque[Session] = deque()  # not in the index yet
         self._lock = threading.Lock()

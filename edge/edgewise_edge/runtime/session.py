@@ -9,26 +9,20 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise_edge.decoding.logprobs import TokenScore, token_score, token_scores
+from edgewise_edge.decoding.logprobs import token_score, token_scores
+from edgewise_edge.decoding.token_score import TokenScore
 from edgewise_edge.errors import (
     EdgeError,
     ModelIncompatibleError,
     RuntimeFailedError,
 )
-from edgewise_edge.runtime.arrays import ALIGNMENT, aligned
+from edgewise_edge.runtime.attention import attention
 from edgewise_edge.runtime.backend import Backend
-from edgewise_edge.runtime.kv_cache import KVCache, padded
+from edgewise_edge.runtime.kv_cache import KVCache, bytes_per_token
 from edgewise_edge.runtime.open import open_model, require_tflite
-from edgewise_edge.runtime.signatures import (
-    DECODE,
-    MASKED,
-    PREFILL,
-    SCORE,
-    check_signatures,
-    new_row_names,
-)
+from edgewise_edge.runtime.signatures import PREFILL, SCORE, check_signatures
 from edgewise_edge.runtime.stderr import held_native_logs, report_crashes, silence_native_exit
-from edgewise_edge.runtime.step import BoundStep, StepBuffers
+from edgewise_edge.runtime.step import StepBuffers
 from edgewise_edge.store.manifest import Architecture
 
 # Prompt tokens per prefill step. Larger chunks read the weights less often, but need more memory
@@ -52,10 +46,8 @@ class Runtime:
         self.chunk = PREFILL_CHUNK
         # A model from an older converter has no signature for it: its tokens are scored one by one.
         self.score_chunk = SCORE_CHUNK if SCORE in backend.signatures else 1
-        # Whether prefill writes its rows straight into the cache, which needs aligned rows.
-        self.writes_in_place = architecture.width * np.dtype(np.float32).itemsize % ALIGNMENT == 0
+        self.attention = attention(backend, architecture)
         self._lock = threading.Lock()
-        self._decode_buffers = StepBuffers.allocate(architecture, 1)
         self._prefill_buffers = StepBuffers.allocate(architecture, PREFILL_CHUNK)
 
     @classmethod
@@ -95,12 +87,18 @@ class Runtime:
 
     def new_cache(self, tokens: int | None = None) -> KVCache:
         """An empty cache for so many tokens. Raises OSError where the system gives no memory."""
-        return KVCache(self.architecture, tokens)
+        return KVCache(self.architecture, tokens, self.attention.cache_type)
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Bytes that a cache holds for each token."""
+        return bytes_per_token(self.architecture, self.attention.cache_type)
 
     def run(self, cache: KVCache, tokens: Sequence[int], position: int) -> NDArray[np.float32]:
         """Process `tokens` at `position` and add their rows to `cache`.
 
-        Returns the logits (vocabulary,) of the next token. Raises RuntimeFailedError.
+        Returns the logits (vocabulary,) of the next token, which the next step on this cache
+        overwrites. Raises RuntimeFailedError.
         """
         step = self._decode if len(tokens) == 1 else self._prefill
         return self._alone(step, cache, tokens, position)
@@ -127,48 +125,24 @@ class Runtime:
                 ) from error
 
     def _decode(self, cache: KVCache, tokens: Sequence[int], position: int) -> NDArray[np.float32]:
-        rows = padded(position)
-        bound = cache.decode_step
-        if bound is None or bound.mask.shape[1] != 1 + rows:
-            bound = cache.decode_step = self._bind(DECODE, self._decode_buffers, cache, rows)
-        bound.show(position)
+        bound = self.attention.decode(cache, position)
+        cache.map_ahead(position)
         bound.run(tokens, position)
-        return bound.logits
+        return cache.logits
 
     def _prefill(self, cache: KVCache, tokens: Sequence[int], position: int) -> NDArray[np.float32]:
         buffers = self._prefill_buffers.last_of(len(tokens))
-        bound = self._bind_chunk(PREFILL, buffers, cache, position)
+        bound = self.attention.chunk(PREFILL, buffers, cache, position)
         bound.run(tokens, position)
-        return bound.logits
+        return cache.logits
 
     def _score(
         self, cache: KVCache, tokens: Sequence[int], position: int, next_tokens: Sequence[int]
     ) -> dict[str, NDArray[Any]]:
         vocabulary_size = self.architecture.vocabulary_size
         buffers = self._prefill_buffers.scoring(next_tokens, vocabulary_size)
-        self._bind_chunk(SCORE, buffers, cache, position).run(tokens, position)
+        self.attention.chunk(SCORE, buffers, cache, position).run(tokens, position)
         return buffers.outputs
-
-    def _bind_chunk(
-        self, signature: str, buffers: StepBuffers, cache: KVCache, position: int
-    ) -> BoundStep:
-        """`signature` on new tokens, each of which attends to those before it."""
-        length = buffers.length
-        if self.writes_in_place:
-            buffers = buffers.writing_to(new_row_names(self.architecture), cache.rows, position)
-        # An empty cache still has one row as input: it is masked, so the step may write to it.
-        bound = self._bind(signature, buffers, cache, max(1, position))
-        bound.mask[:, :length] = np.triu(np.full((length, length), MASKED, np.float32), k=1)
-        bound.mask[:, length : length + position] = 0
-        return bound
-
-    def _bind(self, signature: str, buffers: StepBuffers, cache: KVCache, rows: int) -> BoundStep:
-        """`signature` on the first `rows` rows of `cache`, all masked."""
-        mask = aligned((buffers.length, buffers.length + rows), np.float32)
-        mask[:] = MASKED
-        inputs = buffers.inputs | {"mask": mask} | cache.inputs(rows)
-        step = self.backend.bind(signature, inputs, buffers.outputs)
-        return BoundStep(buffers, cache.rows, mask, step)
 
 
 class Session:
@@ -192,7 +166,8 @@ class Session:
     def forward(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Process 1 to Runtime.chunk more tokens; the logits (vocabulary,) of the next one.
 
-        Raises RuntimeFailedError, and then the session is unchanged.
+        They lie where the next call writes its own. Raises RuntimeFailedError, and then the session
+        is unchanged.
         """
         logits = self.runtime.run(self.cache, tokens, self.position)
         self.tokens += tokens

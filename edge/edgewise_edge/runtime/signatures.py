@@ -3,7 +3,7 @@
 The converter writes the same names (edgewise_cloud/convert/graph.py).
 """
 
-from edgewise_edge.decoding.logprobs import MAX_TOP
+from edgewise_edge.decoding.token_score import MAX_TOP
 from edgewise_edge.errors import ModelIncompatibleError
 from edgewise_edge.runtime.backend import Shape, SignatureShapes
 from edgewise_edge.store.manifest import Architecture
@@ -11,6 +11,8 @@ from edgewise_edge.store.manifest import Architecture
 DECODE = "decode"  # one token
 PREFILL = "prefill"  # any number of tokens
 SCORE = "score"  # any number of tokens, and how likely each next one is; not in older models
+ROWS = "rows"  # one token of each of many sequences; only fused, and only in models for the cloud
+ATTENTION = "edgewise.attention"  # the custom op of the fused signatures
 MASKED = -1e9  # added to masked attention scores; finite, since 0 x inf would be NaN
 
 _Dimensions = tuple[int | None, ...]  # None: any size
@@ -19,6 +21,21 @@ _Dimensions = tuple[int | None, ...]  # None: any size
 def cache_names(shape: Architecture) -> list[str]:
     """The cache inputs, in the order of KVCache.rows."""
     return [f"{kind}_{layer}" for layer in range(shape.layers) for kind in ("key", "value")]
+
+
+def fused(signature: str) -> str:
+    """The name of the same signature with attention as one custom op."""
+    return f"fused_{signature}"
+
+
+def is_fused(signature: str) -> bool:
+    """Whether it has the custom op."""
+    return signature.startswith(fused(""))
+
+
+def fuses(shape: Architecture) -> bool:
+    """Whether the custom op can run a model of this shape: it takes 16 numbers of a head at a time."""
+    return shape.head_size % 16 == 0
 
 
 def new_row_names(shape: Architecture) -> list[str]:
@@ -34,10 +51,13 @@ def top_size(vocabulary_size: int) -> int:
 def check_signatures(signatures: dict[str, SignatureShapes], shape: Architecture) -> None:
     """Raise ModelIncompatibleError unless the signatures have the shapes of `shape`.
 
-    `score` may be missing. LiteRT writes past the end of a buffer that is too small, so check before
-    giving it any.
+    `score` may be missing, and so may the fused ones, all or none. LiteRT writes past the end of a
+    buffer that is too small, so check before giving it any.
     """
-    for signature in (PREFILL, DECODE, SCORE):
+    all_fused = [fused(signature) for signature in (PREFILL, DECODE, SCORE)]
+    required = [PREFILL, DECODE]
+    required += all_fused if any(signature in signatures for signature in all_fused) else []
+    for signature in (*required, SCORE):
         if signature == SCORE and signature not in signatures:
             continue
         if signature not in signatures:
@@ -54,19 +74,25 @@ def _inputs(signature: str, shape: Architecture) -> dict[str, _Dimensions]:
     inputs: dict[str, _Dimensions] = {
         "tokens": (None,),
         "positions": (None,),
-        "mask": (None, None),
         **dict.fromkeys(cache_names(shape), (None, shape.heads, shape.head_size)),
     }
-    more: dict[str, dict[str, _Dimensions]] = {PREFILL: {"last": (1,)}, SCORE: {"next": (None,)}}
-    return inputs | more.get(signature, {})
+    if not is_fused(signature):
+        inputs["mask"] = (None, None)
+    if signature in {PREFILL, fused(PREFILL)}:
+        inputs["last"] = (1,)
+    if signature in {SCORE, fused(SCORE)}:
+        inputs["next"] = (None,)
+    return inputs
 
 
 def _outputs(signature: str, shape: Architecture) -> dict[str, _Dimensions]:
-    rows = dict.fromkeys(new_row_names(shape), (None, shape.heads, shape.head_size))
-    if signature != SCORE:
-        return {**rows, "logits": (shape.vocabulary_size,)}
+    outputs: dict[str, _Dimensions] = {}
+    if not is_fused(signature):
+        outputs |= dict.fromkeys(new_row_names(shape), (None, shape.heads, shape.head_size))
+    if signature not in {SCORE, fused(SCORE)}:
+        return outputs | {"logits": (shape.vocabulary_size,)}
     top = (None, top_size(shape.vocabulary_size))
-    return {**rows, "logprobs": (None,), "top_logprobs": top, "top_ids": top}
+    return outputs | {"logprobs": (None,), "top_logprobs": top, "top_ids": top}
 
 
 def _check(what: str, found: dict[str, Shape], expected: dict[str, _Dimensions]) -> None:

@@ -15,7 +15,7 @@ from edgewise_edge.store.manifest import Architecture
 
 @dataclass(frozen=True, slots=True)
 class StepBuffers:
-    """Inputs and outputs of a step of `length` tokens, apart from the cache and the mask."""
+    """Inputs and outputs of a step of `length` tokens, apart from cache, mask and logits."""
 
     length: int
     inputs: dict[str, NDArray[Any]]
@@ -28,15 +28,13 @@ class StepBuffers:
         """Buffers of their own; pages that are never written take no memory."""
         inputs = {name: aligned((length,), np.int32) for name in ("tokens", "positions")}
         rows = stacked(shape.layers * 2, (length, shape.heads, shape.head_size), np.float32)
-        outputs = dict(zip(new_row_names(shape), rows, strict=True))
-        outputs["logits"] = aligned((shape.vocabulary_size,), np.float32)
-        return cls(length, inputs, rows, outputs)
+        return cls(length, inputs, rows, dict(zip(new_row_names(shape), rows, strict=True)))
 
     def last_of(self, length: int) -> Self:
         """Views for a step of `length` tokens that returns the logits of the last one."""
         last = aligned((1,), np.int32)
         last[0] = length - 1
-        return self._first(length, {"last": last}, {"logits": self.outputs["logits"]})
+        return self._first(length, {"last": last}, {})
 
     def scoring(self, next_tokens: Sequence[int], vocabulary_size: int) -> Self:
         """Views for a step of as many tokens that scores those which follow, in new arrays."""
@@ -55,7 +53,7 @@ class StepBuffers:
         self, length: int, inputs: dict[str, NDArray[Any]], results: dict[str, NDArray[Any]]
     ) -> Self:
         inputs = {name: array[:length] for name, array in self.inputs.items()} | inputs
-        rows = {name: self.outputs[name][:length] for name in self.outputs if name != "logits"}
+        rows = {name: array[:length] for name, array in self.outputs.items()}
         return type(self)(length, inputs, self.new_rows[:, :length], rows | results)
 
     def writing_to(self, names: list[str], cache: NDArray[np.float32], position: int) -> Self:
@@ -95,9 +93,3 @@ class BoundStep:
         self.step()
         if not buffers.in_place:
             self.cache[:, position:end] = buffers.new_rows
-
-    @property
-    def logits(self) -> NDArray[np.float32]:
-        """A copy of those of the last step."""
-        logits: NDArray[np.float32] = self.buffers.outputs["logits"].copy()
-        return logits

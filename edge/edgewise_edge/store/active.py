@@ -11,8 +11,6 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-import platformdirs
-
 from edgewise_edge.errors import EdgeError
 from edgewise_edge.store.files import is_ours, read_text
 from edgewise_edge.store.manifest import MANIFEST_FILE, MODEL_FILE, Manifest
@@ -32,6 +30,8 @@ def store_root() -> Path:
     given = os.environ.get(STORE_VARIABLE)
     if given:
         return Path(os.path.expanduser(given))  # noqa: PTH111  # Path's raises without a home
+    import platformdirs  # takes 4 ms of an import
+
     return platformdirs.user_data_path("edgewise") / "store"
 
 

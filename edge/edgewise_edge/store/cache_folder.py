@@ -6,8 +6,6 @@ import logging
 import os
 from pathlib import Path
 
-import platformdirs
-
 from edgewise_edge.store.files import is_owner
 
 NOWHERE = Path(os.devnull) / "edgewise"  # no folder can be made here, so nothing is kept
@@ -21,6 +19,8 @@ def cache_folder() -> Path:
 
     NOWHERE for a user without a home folder, and if it, or a link there, belongs to another user.
     """
+    import platformdirs  # takes 4 ms of an import
+
     try:
         folder = _absolute(platformdirs.user_cache_path("edgewise"))
     except (OSError, RuntimeError, KeyError) as error:

@@ -4,7 +4,6 @@ import contextlib
 import os
 import stat
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,7 +34,7 @@ def read_text(path: Path, limit: int) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Replace what lies at `path` in one step, and not what a link there leads to. Raises OSError."""
-    partial = path.with_name(f".{uuid.uuid4().hex}.partial")
+    partial = path.with_name(f".{os.urandom(16).hex()}.partial")
     try:
         with partial.open("x", encoding="utf-8") as file:
             file.write(text)

@@ -9,16 +9,14 @@ import errno
 import hashlib
 import os
 import platform
-import shutil
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from edgewise_edge.store.cache_folder import cache_folder, report_unusable
+from edgewise_edge.store.content_record import ContentRecord
 from edgewise_edge.store.files import is_ours
 from edgewise_edge.store.manifest import FileRecord
-from edgewise_edge.store.weight_record import WeightRecord
 
 try:
     import fcntl
@@ -57,12 +55,12 @@ class WeightCache:
             if self._crashed():
                 self._record.unlink()
                 return False
-            record = WeightRecord.read(self._record)
+            record = ContentRecord.read(self._record)
             if not record.trusts(self.path):
                 if not record.describes(self.path):
                     return False
                 with contextlib.suppress(OSError):  # a read-only folder
-                    WeightRecord.of(self.path).write(self._record)
+                    ContentRecord.of(self.path).write(self._record)
         except (OSError, ValueError, TypeError):
             return False
         with contextlib.suppress(OSError):
@@ -72,7 +70,7 @@ class WeightCache:
     @contextlib.contextmanager
     def loading(self) -> Iterator[None]:
         """Mark that a model is being loaded with the file: it is not valid after a crash meanwhile."""
-        with _mark(self.path.with_name(f"{self.path.stem}.{uuid.uuid4().hex}{_LOADING}")):
+        with _mark(self.path.with_name(f"{self.path.stem}.{os.urandom(16).hex()}{_LOADING}")):
             yield
 
     def _crashed(self) -> bool:
@@ -86,7 +84,7 @@ class WeightCache:
 
         None if the folder cannot be written to. Several processes may write at once.
         """
-        partial = self.path.with_name(f".{uuid.uuid4().hex}{_PARTIAL}")
+        partial = self.path.with_name(f".{os.urandom(16).hex()}{_PARTIAL}")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             _require_space(partial, self._space)
@@ -110,7 +108,7 @@ class WeightCache:
             with contextlib.suppress(FileNotFoundError):
                 self._record.unlink()
             partial.replace(self.path)
-            WeightRecord.of(self.path).write(self._record)
+            ContentRecord.of(self.path).write(self._record)
             self._remove_unused()
         except OSError as error:
             report_unusable(self.path.parent, error)
@@ -148,10 +146,16 @@ def _require_space(path: Path, size: int) -> None:
         with path.open("xb") as file:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, size)
-            elif shutil.disk_usage(path.parent).free < size:
+            elif _free(path.parent) < size:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     finally:
         path.unlink(missing_ok=True)
+
+
+def _free(folder: Path) -> int:
+    from shutil import disk_usage  # takes 4 ms, which delays a cold start
+
+    return disk_usage(folder).free
 
 
 @contextlib.contextmanager

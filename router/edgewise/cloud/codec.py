@@ -8,6 +8,11 @@ from edgewise.generation.request import CloudTokenRequest
 from edgewise_edge import TokenScore
 from edgewise_proto import generation_pb2 as pb
 
+# What each level of the contract (GetModelResponse.level) added.
+ADDED = {
+    1: "log-probabilities, scores, penalties of generated tokens and biases",
+    2: "min_p",
+}
 _ROUNDING = 1e-3  # a log-probability of almost 0 may be rounded to more
 
 
@@ -27,6 +32,7 @@ def encode_request(request: CloudTokenRequest, vocabulary: str) -> pb.GenerateRe
             presence_penalty=sampling.presence_penalty,
             frequency_penalty=sampling.frequency_penalty,
             logit_bias=sampling.logit_bias,
+            min_p=sampling.min_p,
         ),
         end_token_ids=sorted(request.end_ids),
         vocabulary=vocabulary,
@@ -35,8 +41,10 @@ def encode_request(request: CloudTokenRequest, vocabulary: str) -> pb.GenerateRe
 
 
 def needs_level(request: CloudTokenRequest) -> int:
-    """The level of the contract (GetModelResponse.level) that a service must know to answer."""
+    """The level of the contract that a service must know to answer."""
     sampling = request.sampling
+    if sampling.min_p:
+        return 2
     new = sampling.presence_penalty or sampling.frequency_penalty or sampling.logit_bias
     return 1 if new or request.logprobs is not None else 0
 

@@ -9,6 +9,7 @@ import grpc
 
 from edgewise.cloud.client import CloudClient, Metadata
 from edgewise.cloud.codec import (
+    ADDED,
     decode_scores,
     encode_request,
     needs_level,
@@ -126,8 +127,8 @@ class CloudStreams:
     def _require_level(self, model: pb.GetModelResponse, level: int) -> None:
         if model.level < level:
             raise CloudRefusedError(
-                f"{self.client.address} is an older service, without log-probabilities, scores, "
-                "penalties of generated tokens and biases; update 'edgewise-cloud' there"
+                f"{self.client.address} is an older service, without {ADDED[level]}; update "
+                "'edgewise-cloud' there"
             )
 
     def _require_stopped(self, attempt: Attempt) -> None:

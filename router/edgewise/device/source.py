@@ -23,7 +23,6 @@ from edgewise.policy.types import (
     VetoCode,
 )
 from edgewise_edge import (
-    DeviceModel,
     Manifest,
     ModelError,
     RuntimeFailedError,
@@ -32,11 +31,12 @@ from edgewise_edge import (
     TokenScore,
     find_model,
 )
+from edgewise_edge.decoding.load import load_tokenizer
 from edgewise_edge.lease import SharedModel
-from edgewise_edge.model import load_tokenizer
 from edgewise_edge.store.manifest import MODEL_FILE
 
 if TYPE_CHECKING:
+    from edgewise_edge import DeviceModel
     from edgewise_edge.profiling import Profile
 
 _CALIBRATION_PROMPT = 65  # tokens
@@ -104,15 +104,13 @@ class DeviceSource:
         self.tokenizer = load_tokenizer(self.folder, self.manifest)
         name = f"{self.manifest.name}/{self.manifest.revision}"
         self.key = f"on_device/{machine()}/{name}/{threads or 'auto'}"  # in the latency log
-        self._shared = SharedModel(
-            lambda: DeviceModel.load(self.folder, threads=self._threads), keep_alive
-        )
+        self._shared = SharedModel(self._load, keep_alive)
         self.loading = self._shared.loading  # held while the model is being loaded
         self.lock = self._shared.lock  # of all that threads share here
         self._queue = DeviceQueue(self.lock)
 
     @property
-    def model(self) -> DeviceModel | None:
+    def model(self) -> "DeviceModel | None":
         """The model while it is loaded."""
         return self._shared.model
 
@@ -145,6 +143,11 @@ class DeviceSource:
             queue_length=len(self.running),
             predicted=self._predict(token_ids, max_tokens),
         )
+
+    def _load(self) -> "DeviceModel":
+        from edgewise_edge import DeviceModel  # imports NumPy, which takes most of an import's time
+
+        return DeviceModel.load(self.folder, threads=self._threads)
 
     @property
     def measured(self) -> bool:

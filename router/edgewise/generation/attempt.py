@@ -11,7 +11,7 @@ from typing import Self, TypedDict, TypeVar
 from edgewise.errors import SourceFailedError
 from edgewise.latency.measurement import Measurement
 from edgewise.policy.types import UNKNOWN, PolicyLimits, PredictedTime, Progress, Source, Veto
-from edgewise_edge.decoding.logprobs import TokenScore
+from edgewise_edge.decoding.token_score import TokenScore
 
 _MIN_MEASURED_TOKENS = (
     8  # tokens after which the measured time per token replaces the predicted one

@@ -1,7 +1,7 @@
 """Makes the events of one generation and sends them to the observers."""
 
 import logging
-import secrets
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,7 +37,7 @@ class EventEmitter:
 
     def __init__(self, observers: Sequence[Observer], model: str, privacy: Privacy) -> None:
         self._observers, self._model, self.privacy = observers, model, privacy
-        self._generation = secrets.token_hex(8)
+        self._generation = os.urandom(8).hex()
 
     def traceparent(self) -> str | None:
         """The W3C trace header of the first observer that traces this generation."""

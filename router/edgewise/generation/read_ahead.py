@@ -10,9 +10,8 @@ from contextlib import suppress
 from edgewise.generation.result import Chunk
 
 _IN_A_ROW = 16  # chunks, without a turn for other tasks
-# LiteRT holds the GIL while it runs a step. So each time that the reader's thread wakes up, and after
-# each of its system calls, it waits for a step or more: it is woken seldom, and has a moment to pass
-# on the first chunk.
+# A step on the device keeps every core busy. So each time that the reader's thread wakes up, it waits
+# for a core, or slows the step down: it is woken seldom, and has a moment to pass on the first chunk.
 _APART = 5e-3  # seconds from a wake-up of the reader to the next
 _FIRST = 1e-3  # seconds without a step after the first chunk
 _LOOK = 1.0  # seconds between two looks whether the reader's loop has ended

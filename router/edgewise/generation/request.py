@@ -55,7 +55,10 @@ class Request:
     def __post_init__(self) -> None:
         """Check."""
         if not self.prompt_ids:
-            raise RequestError("the prompt is empty; give at least one character")
+            raise RequestError(
+                "the prompt is empty; give at least one token id, such as the end-of-text token's, or "
+                "the text '' to begin a new text"
+            )
         for name, allowed in REQUEST_RANGES.items():
             if name == "max_tokens" or getattr(self, name) is not None:
                 check_fields(self, {name: allowed}, RequestError)

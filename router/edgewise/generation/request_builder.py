@@ -21,7 +21,7 @@ from edgewise.options import (
 from edgewise.policy.types import Mode, Privacy
 from edgewise_edge import ContextOverflowError, RequestError, SamplingParams, Tokenizer
 from edgewise_edge.checks import Range, plain_number
-from edgewise_edge.decoding.sampling import sampling_params
+from edgewise_edge.decoding.sampling_params import sampling_params
 from edgewise_edge.decoding.text import stop_strings
 
 log = logging.getLogger("edgewise")
@@ -71,7 +71,7 @@ class RequestBuilder:
         )
         sampling.check(model.tokenizer.size)
         stop = stop_strings(given.pop("stop", ()))
-        prompt_ids = tuple(model.tokenizer.encode(text)) if ids is None else ids
+        prompt_ids = tuple(model.tokenizer.encode_prompt(text)) if ids is None else ids
         window = model.manifest.architecture.context_window
         if given.get("sliding_window") and len(prompt_ids) >= window:
             raise ContextOverflowError(len(prompt_ids), window)

@@ -22,7 +22,7 @@ from edgewise.policy.advisor import Advisor
 from edgewise.policy.types import Decision, EdgeState, Mode, NoSource, PolicyLimits, Source
 from edgewise.router.scoring import Scoring, scorers
 from edgewise_edge import RequestError
-from edgewise_edge.decoding.logprobs import TOP
+from edgewise_edge.decoding.token_score import TOP
 
 
 class Dispatcher:
@@ -69,6 +69,8 @@ class Dispatcher:
 
     def score(self, prompt: Prompt, options: Mapping[str, Any], stop: StopSignal) -> Score:
         """Raises as Router.score()."""
+        if isinstance(prompt, str) and not prompt:
+            raise RequestError("the prompt is empty; give at least one character to score")
         started = time.monotonic()
         source = self._model.for_text()
         top = options.get("top")

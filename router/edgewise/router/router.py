@@ -195,7 +195,7 @@ class Router:
     def stream(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> TextStream:
         """Start a generation; iterate over the result for chunks, each with its `text`.
 
-        `prompt` is text, or a list of the model's token ids. Leaving its `with` block or calling its `close()` stops it.
+        `prompt` is text, or a list of the model's token ids; the text '' begins a new text. Leaving its `with` block or calling its `close()` stops it.
 
         This call, not the first chunk, raises RequestError for
         a request that no source could serve, NoSourceError when no source may, RouterClosedError,
@@ -235,7 +235,7 @@ class Router:
     def score(self, prompt: Prompt, **options: Unpack[ScoreOptions]) -> Score:
         """How likely the model finds `prompt`, token by token; generates nothing.
 
-        Prompt and errors as of `stream`; the prompt may fill the context window. A source that fails
+        Prompt and errors as of `stream`; the prompt may not be empty, but fill the context window. A source that fails
         is replaced by the other one.
         """
         return self._score(prompt, options, StopSignal())

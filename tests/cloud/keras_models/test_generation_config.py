@@ -12,7 +12,9 @@ from edgewise_cloud.keras_models.generation_config import (
 )
 
 
-@pytest.mark.parametrize("settings", [{}, {"temperature": 0, "top_k": 5}, {"top_p": 0.9}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"temperature": 0, "top_k": 5}, {"top_p": 0.9, "min_p": 0.1}]
+)
 def test_settings_are_read_as_they_were_saved(settings: dict[str, float], tmp_path: Path) -> None:
     """Without any, no file is made."""
     save_sampling(settings, tmp_path)

@@ -15,6 +15,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from edgewise_edge.store.cache_folder import cache_folder
 from edgewise_proto import generation_pb2 as pb
 from edgewise_proto import generation_pb2_grpc as pb_grpc
 from tests.support.generate_requests import CANARY, LONG, received_tokens, shows, until
@@ -24,12 +25,15 @@ from tests.support.generate_requests import CANARY, LONG, received_tokens, shows
 class Life:
     """What was seen of one process from its start to its end."""
 
-    messages: list[str] = field(default_factory=list)  # logged before it served
+    messages: list[str] = field(
+        default_factory=list
+    )  # logged until it served and had compiled everything
     metrics: bytes = b""
     alone: list[int] = field(default_factory=list)
     health: list[int] = field(default_factory=list)
     refused: grpc.StatusCode | None = None
     answers: list[list[int]] = field(default_factory=list)
+    cached: list[str] = field(default_factory=list)  # programs kept when all were compiled
     rest: str = ""  # logged after that
     status: int | None = None
 
@@ -55,6 +59,20 @@ def started(exact_folder: Path) -> "Iterator[subprocess.Popen[str]]":
         process.stderr.close()
 
 
+def until_compiled(process: "subprocess.Popen[str]") -> list[str]:
+    """Its messages until it serves and has compiled everything."""
+    messages, awaited = list[str](), {"try", "compiled"}
+    while awaited:
+        messages.append(json.loads(process.stderr.readline())["message"])
+        awaited.discard(messages[-1].replace(":", " ").split()[0])
+    return messages
+
+
+def kept_programs() -> list[str]:
+    """The files in the cache folder."""
+    return sorted(path.name for path in (cache_folder() / "programs").iterdir() if path.is_file())
+
+
 def admitted(stub: pb_grpc.GeneratorStub) -> int:
     """Requests that run or wait."""
     load = stub.GetLoad(pb.GetLoadRequest())
@@ -73,8 +91,8 @@ def life(exact_folder: Path, vocabulary: str) -> Life:
         vocabulary=vocabulary,
     )
     with started(exact_folder) as process:
-        while not seen.messages or not seen.messages[-1].startswith("try: "):
-            seen.messages.append(json.loads(process.stderr.readline())["message"])
+        seen.messages = until_compiled(process)
+        seen.cached = kept_programs()
         ports = [
             message.rpartition(":")[2]
             for message in seen.messages
@@ -113,6 +131,7 @@ def test_sigterm_lets_admitted_requests_finish(life: Life) -> None:
 def test_it_logs_only_json(life: Life) -> None:
     """Each line is an object: the start's steps, requests, the drain, the end, without tokens."""
     steps = list(dict.fromkeys(message.split()[0] for message in life.messages))
+    steps.remove("compiled")  # sooner or later
     assert steps == ["metrics", "importing", "loading", "compiling", "warming", "ready", "try:"]
     messages = [json.loads(line)["message"].split(":")[0] for line in life.rest.splitlines()]
     assert set(messages) == {"draining", "request", "stopped"}
@@ -121,6 +140,14 @@ def test_it_logs_only_json(life: Life) -> None:
     assert messages.count("request") == 1 + 8 + 1
     assert not shows(life.rest, CANARY)
     assert not shows(life.rest, life.alone)
+
+
+def test_the_next_start_compiles_nothing(life: Life, exact_folder: Path) -> None:
+    """It finds all programs, and keeps no other."""
+    assert life.cached
+    with started(exact_folder) as process:
+        until_compiled(process)
+    assert kept_programs() == life.cached
 
 
 def test_it_serves_metrics(life: Life) -> None:

@@ -57,6 +57,23 @@ def test_train_takes_the_files_of_a_pattern(
     assert found == sorted(found)
 
 
+def test_then_takes_the_files_of_a_pattern(
+    texts: list[Path], tmp_path: Path, run_command: RunCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it stands, and none of them becomes a file of --text."""
+    given = []
+    monkeypatch.setattr(
+        "edgewise_cloud.train.pretrain.pretrain",
+        lambda text, *_, then, **__: given.append((text, list(then))),
+    )
+    first, *then = texts
+    share = ("--then-share", "0.5", "--out", tmp_path)
+    run_command("train", "--text", first, "--then", *then, *share)
+    run_command("train", f"--then={then[0]}", then[1], *share, "--text", first)
+    run_command("train", "--then", then[0], "--text", first, first, "--then", then[1], *share)
+    assert given == [([first], then), ([first], then), ([first, first], then)]
+
+
 def test_finetune_takes_the_files_of_a_pattern(
     texts: list[Path], checkpoint: Path, tmp_path: Path, run_command: RunCommand
 ) -> None:
@@ -86,6 +103,8 @@ def test_train_reports_an_error_in_one_line(
         (*out, "--text", tmp_path / "none.txt"): "cannot be read: No such file",
         (*out, "--text", texts[0], latin): "[latin].txt is not UTF-8 (byte 2); convert it first",
         (*out, "--text", *texts): "give more text or a smaller --vocabulary-size",
+        (*out, "--text", texts[0], "--then", *texts[1:]): "--then is given without --then-share",
+        (*out, "--text", *texts, "--then-share", "0.2"): "--then-share is 0.2 without --then",
         (*out, "--text", *texts, "--heads", "7"): "a width of 256 is not divisible by 7 heads",
         ("--out", checkpoint, "--text", *texts): "is not empty; give a new folder",
         ("--out", texts[0], "--text", *texts): "a.txt cannot be written to: Not a directory",

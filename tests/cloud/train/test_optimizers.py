@@ -1,6 +1,7 @@
 """What a step of each optimizer does to each kind of weight."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -104,3 +105,16 @@ def test_the_learning_rate_rises_and_falls(
         optimizer.iterations.assign(step)
         rates.append(float(optimizer.learning_rate))
     assert rates == pytest.approx([0.0, RATE / 2, RATE, RATE / 50])
+
+
+def test_the_learning_rate_falls_to_zero_through_a_second_phase() -> None:
+    """It rises once, stays at its peak through the first phase, and never rises again."""
+    schedule = replace(SCHEDULE, then_share=0.2)
+    optimizer = muon(schedule)
+    rates = []
+    for step in range(0, 1001, 50):
+        optimizer.iterations.assign(step)
+        rates.append(float(optimizer.learning_rate))
+    assert 0 < rates[0] < RATE / 50
+    assert rates[2:17] == pytest.approx([RATE] * 15)
+    assert rates[16:] == pytest.approx([RATE, RATE * 0.75, RATE / 2, RATE * 0.25, 0.0])

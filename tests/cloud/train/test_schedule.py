@@ -1,7 +1,11 @@
 """How a training is divided into rounds and rows."""
 
+import math
 from dataclasses import replace
 
+import pytest
+
+from edgewise_cloud.errors import TrainingError
 from edgewise_cloud.train.schedule import Schedule
 
 SCHEDULE = Schedule(steps=1050, learning_rate=1e-3)
@@ -19,6 +23,42 @@ def test_the_last_quarter_reads_full_windows() -> None:
     rows = [SCHEDULE.row_length(round_, 512) for round_ in range(SCHEDULE.rounds)]
     assert rows == [256] * 8 + [512] * 3
     assert {SCHEDULE.row_length(round_, 64) for round_ in range(SCHEDULE.rounds)} == {64}
+
+
+@pytest.mark.parametrize(
+    ("share", "steps", "first"),
+    [(0.2, 6000, 4800), (0.3, 1050, 700), (0.01, 1000, 900), (0.99, 1000, 100), (0.5, 101, 100)],
+)
+def test_phases_are_whole_rounds(share: float, steps: int, first: int) -> None:
+    """The nearest to the share, and at least one each."""
+    schedule = replace(SCHEDULE, steps=steps, then_share=share)
+    assert schedule.first_phase == first
+    phases = [schedule.phase(round_) for round_ in range(schedule.rounds)]
+    assert phases == sorted(phases)
+    assert phases.count(0) * 100 == first
+
+
+def test_without_a_second_text_there_is_one_phase() -> None:
+    """Of all steps; its plan is that of earlier versions, which resume it, as it is resumed here."""
+    assert SCHEDULE.first_phase == 1050
+    assert not any(SCHEDULE.phase(round_) for round_ in range(SCHEDULE.rounds))
+    assert "then_share" not in SCHEDULE.plan()
+    assert replace(SCHEDULE, then_share=0.2).plan() == {**SCHEDULE.plan(), "then_share": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"then_share": 1}, "--then-share is 1; it must be a share of the steps, between"),
+        ({"then_share": -0.1}, "--then-share is -0.1"),
+        ({"then_share": math.nan}, "--then-share is nan"),
+        ({"then_share": 0.5, "steps": 100}, "--steps is 100; two phases take more than 100"),
+    ],
+)
+def test_phases_that_cannot_be_are_refused(changes: dict[str, float], words: str) -> None:
+    """With the option's name, its value and what it may be."""
+    with pytest.raises(TrainingError, match=words):
+        replace(SCHEDULE, **changes)
 
 
 def test_the_learning_rate_rises_for_a_tenth_of_the_steps() -> None:

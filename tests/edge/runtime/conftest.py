@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from edgewise_edge import DeviceModel, Manifest
-from edgewise_edge.runtime.kv_cache import KVCache, bytes_per_token
+from edgewise_edge.runtime.kv_cache import KVCache
 from edgewise_edge.runtime.session import Runtime
 from edgewise_edge.store.manifest import MODEL_FILE
 from edgewise_edge.store.weight_cache import WeightCache
@@ -36,7 +36,7 @@ def uncached(exact_model: DeviceModel) -> DeviceModel:
 @pytest.fixture
 def row(runtime: RecordingRuntime) -> int:
     """Bytes per cached token."""
-    return bytes_per_token(runtime.architecture)
+    return runtime.bytes_per_token
 
 
 @pytest.fixture

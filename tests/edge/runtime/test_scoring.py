@@ -92,7 +92,7 @@ def test_unaligned_rows_are_copied_into_the_cache(exact_model: DeviceModel) -> N
     """With the same scores and rows as when a step writes them in place."""
     in_place = exact_model.runtime
     copying = Runtime(in_place.backend, in_place.architecture)
-    copying.writes_in_place = False
+    copying.attention.writes_in_place = False
     sessions = [runtime.session() for runtime in (in_place, copying)]
     for start in (0, 50):
         tokens = TOKENS[start : start + 50]

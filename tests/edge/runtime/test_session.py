@@ -34,7 +34,7 @@ def forward_in_chunks(session: Session, tokens: list[int], chunk: int) -> Logits
 def one_by_one(exact_model: DeviceModel) -> list[Logits]:
     """The logits after each of TOKENS, which fill the window, from decode steps alone."""
     session = new_session(exact_model)
-    return [session.forward([token]) for token in TOKENS]
+    return [session.forward([token]).copy() for token in TOKENS]
 
 
 def assert_same(found: Logits, expected: Logits) -> None:
@@ -141,11 +141,14 @@ def test_a_failing_library_is_named(exact_model: DeviceModel, tokens: list[int])
 def test_unaligned_rows_are_copied_into_the_cache(exact_model: DeviceModel) -> None:
     """With the same logits and rows as when prefill writes them in place."""
     in_place, tokens = exact_model.runtime, TOKENS[:90]
-    assert in_place.writes_in_place  # as for any width that is a multiple of 16
+    assert in_place.attention.writes_in_place  # as for any width that is a multiple of 16
     copying = Runtime(in_place.backend, in_place.architecture)
-    copying.writes_in_place = False
+    copying.attention.writes_in_place = False
     sessions = [runtime.session() for runtime in (in_place, copying)]
-    expected, found = ([s.forward(tokens[:50]), s.forward(tokens[50:])] for s in sessions)
+    expected, found = (
+        [session.forward(part).copy() for part in (tokens[:50], tokens[50:])]
+        for session in sessions
+    )
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(sessions[1].cache.rows, sessions[0].cache.rows)
 
@@ -164,6 +167,6 @@ print("end", file=sys.stderr)
     done = subprocess.run(
         [sys.executable, "-c", code, exact_folder], capture_output=True, text=True, check=True
     )
-    assert sorted(done.stderr.split("\n")) == sorted(
-        [*(f"line {n}" for n in range(200)), "end", ""]
-    )
+    # A busy machine takes so long to try a new model that a line says so.
+    lines = [line for line in done.stderr.split("\n") if not line.startswith("trying the new")]
+    assert sorted(lines) == sorted([*(f"line {n}" for n in range(200)), "end", ""])

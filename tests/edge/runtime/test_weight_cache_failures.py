@@ -52,7 +52,7 @@ def test_a_file_in_place_of_the_folder_is_left_alone(
     assert (tmp_path / "file").read_text() == "in the way"
 
 
-WRITING_A_RECORD = "edgewise_edge.store.weight_record.write_text"
+WRITING_A_RECORD = "edgewise_edge.store.content_record.write_text"
 
 
 def test_existing_weights_are_used_from_a_read_only_folder(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgewise_edge.store import weight_record
+from edgewise_edge.store import content_record
 from edgewise_edge.store.manifest import FileRecord
 from edgewise_edge.store.weight_cache import WeightCache
 
@@ -27,7 +27,7 @@ def cache(tmp_path: Path) -> WeightCache:
 @pytest.fixture
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """An entry for each time that a file is read whole."""
-    calls, digest = [], weight_record.hashlib.file_digest
+    calls, digest = [], content_record.hashlib.file_digest
 
     def counted(file: object, name: str) -> object:
         calls.append(file)
@@ -62,12 +62,12 @@ def test_a_change_that_left_no_trace_is_found_after_the_next_start(
     cache: WeightCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the machine: a disk may have lost what was written."""
-    state = weight_record._state(cache.path)
+    state = content_record.state_of(cache.path)
     change_unseen(cache.path)
     with monkeypatch.context() as patch:
-        patch.setattr(weight_record, "_state", lambda _path: state)
+        patch.setattr(content_record, "state_of", lambda _path: state)
         assert cache.is_valid()
-        patch.setattr(weight_record, "_state", lambda _path: "another start")
+        patch.setattr(content_record, "state_of", lambda _path: "another start")
         assert not cache.is_valid()
 
 
@@ -75,7 +75,7 @@ def test_the_content_is_compared_once_in_each_run_of_the_machine(
     cache: WeightCache, hashed: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And the sound file is kept."""
-    monkeypatch.setattr(weight_record, "machine_start", lambda: "another")
+    monkeypatch.setattr(content_record, "machine_start", lambda: "another")
     for _ in range(3):
         assert cache.is_valid()
     assert len(hashed) == 2  # compared, and recorded

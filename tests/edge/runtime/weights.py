@@ -22,7 +22,7 @@ def read_only(*_: object, **__: object) -> None:
 def outputs(runtime: Runtime) -> list[Logits]:
     """Logits from both signatures."""
     session = runtime.session()
-    return [session.forward(list(range(70))), session.forward([7]), session.forward([8, 9])]
+    return [session.forward(tokens).copy() for tokens in (list(range(70)), [7], [8, 9])]
 
 
 def load(folder: Path, weights: Path) -> list[Logits]:

@@ -61,6 +61,13 @@ def test_prompt_from_standard_input() -> None:
     assert run("generate", "-", *options, stdin="Once upon a time").stdout == argument
 
 
+def test_an_empty_prompt_begins_a_story(edgewise: RunCommand) -> None:
+    """After one token that is not shown."""
+    arguments = ("generate", "", "--max-tokens", "5", "--seed", "1", "--json")
+    story = json.loads(edgewise(*arguments).stdout)
+    assert story["usage"] == {"prompt_tokens": 1, "completion_tokens": 5, "total_tokens": 6}
+
+
 def test_route_chooses_the_cloud_with_a_low_battery(edgewise: RunCommand) -> None:
     """With reason and veto; but never for a private prompt, or without a network. It is not contacted."""
     drained = ("route", "Once upon a time", "--battery", "0.03", "--on-battery")
@@ -177,7 +184,7 @@ def test_invalid_input_is_one_sentence_and_status_2(edgewise: RunCommand, tmp_pa
     """Each says what is wrong and what to do; none shows a traceback."""
     models = broken_models(tmp_path)
     cases = {
-        ("generate", ""): "give at least one character",
+        ("score", ""): "give at least one character to score",
         ("generate", "word " * 2000): "fill the context window of 512; shorten it",
         ("generate", "a", "--max-tokens", "0"): "--max-tokens is 0; it must be",
         ("generate", "a", "--max-tokens", "999999999999"): "from 1 to 2147483647",

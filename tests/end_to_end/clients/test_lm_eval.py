@@ -7,7 +7,7 @@ import pytest
 
 from edgewise_cloud.convert.evaluate import PASSAGE
 from edgewise_edge import find_model
-from edgewise_edge.model import load_tokenizer
+from edgewise_edge.decoding.load import load_tokenizer
 from edgewise_edge.store.manifest import Manifest
 from tests.support.command_line import RunCommand
 from tests.support.http.clients import client, run_client

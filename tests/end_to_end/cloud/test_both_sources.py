@@ -79,6 +79,21 @@ def test_greedy_text_is_the_same_on_both_sources(service: Running, exact_folder:
     assert on_device.text == in_cloud.text
 
 
+def test_a_text_begins_and_ends_the_same_on_both_sources(
+    service: Running, exact_folder: Path
+) -> None:
+    """It begins after the end-of-text token, which ends it too: with the reason stop, and unseen."""
+    with router_to(service.address, exact_folder) as router:
+        (end,) = router.device_source.tokenizer.end_ids
+        by_id = router.generate([end], **GREEDY)
+        for mode in ("only_on_device", "only_in_cloud"):
+            begun = router.generate("", **GREEDY, mode=mode)
+            assert begun.token_ids == by_id.token_ids
+            assert begun.usage.prompt_tokens == 1
+            ended = router.generate("", seed=1, logit_bias={end: 100}, mode=mode)
+            assert (ended.text, ended.finish_reason, ended.source) == ("", "stop", begun.source)
+
+
 @pytest.mark.soak
 def test_the_bundled_model_agrees_too(tmp_path: Path) -> None:
     """tales, unquantized, and its own Keras weights."""

@@ -184,3 +184,12 @@ def test_dash_reads_a_terminal(monkeypatch, typed):
     with pytest.raises(RequestError, match="no prompt"):
         read_prompt(None)
     assert read_prompt("-") == "Once"
+
+
+def test_an_empty_argument_is_a_prompt_and_empty_input_is_not(monkeypatch):
+    """The first begins a text, the second is more likely a command that failed."""
+    assert read_prompt("") == ""
+    for argument in (None, "-"):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\n")))
+        with pytest.raises(RequestError, match=r"standard input is empty; .* to begin a new text"):
+            read_prompt(argument)

@@ -94,12 +94,14 @@ def test_new_tokens_come_with_their_scores() -> None:
 
 def test_penalties_and_biases_are_sent() -> None:
     """With the names and the values of the device's sampler."""
-    sampling = SamplingParams(presence_penalty=1.5, frequency_penalty=-2, logit_bias={7: 100})
+    sampling = SamplingParams(
+        presence_penalty=1.5, frequency_penalty=-2, logit_bias={7: 100}, min_p=0.25
+    )
     cloud = ScriptedCloud(MODEL, [pb.GenerateResponse(position=3, token_ids=[7])])
     with source(cloud) as to_cloud, to_cloud.open(request(sampling=sampling)) as attempt:
         next(attempt)
     sent = cloud.requests[0].sampling
-    assert (sent.presence_penalty, sent.frequency_penalty) == (1.5, -2)
+    assert (sent.presence_penalty, sent.frequency_penalty, sent.min_p) == (1.5, -2, 0.25)
     assert dict(sent.logit_bias) == {7: 100}
     assert not cloud.requests[0].HasField("logprobs")
 
@@ -126,6 +128,18 @@ def test_an_older_service_is_not_asked_for_what_it_would_ignore(changes: dict[st
         assert not cloud.requests
         with to_cloud.open(request()) as attempt:
             assert next(attempt) == 7
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_a_service_that_would_ignore_min_p_is_not_asked(level: int) -> None:
+    """One that knows penalties may not know min_p; without it, such a request goes out."""
+    cloud = ScriptedCloud(MODEL, [pb.GenerateResponse(position=3, token_ids=[7])])
+    cloud.level = level
+    asked = request(sampling=SamplingParams(min_p=0.1))
+    refused = pytest.raises(CloudRefusedError, match="older service, without min_p; update")
+    with source(cloud) as to_cloud, to_cloud.open(asked) as attempt, refused:
+        next(attempt)
+    assert not cloud.requests
 
 
 def test_a_service_without_the_method_refuses() -> None:

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from edgewise_cloud.console import SILENT, Progress
 from edgewise_cloud.serving.engine.slots import Slot, SlotCopy, Slots
+from edgewise_cloud.serving.model.interface import Compilations, Programs
 from edgewise_cloud.serving.model.layout import SCORE_CHUNK
-from edgewise_cloud.serving.model.programs import Programs
-from edgewise_cloud.serving.model.scores import unpack_scores
-from edgewise_cloud.serving.model.warm_up import warm_up
-from edgewise_edge.decoding.generate import TokenRequest
-from edgewise_edge.decoding.logprobs import TokenScore, token_score
+from edgewise_cloud.serving.model.packed_scores import unpack_scores
+from edgewise_cloud.serving.model.warm_up import compile_first, step_times
+from edgewise_edge.decoding.logprobs import token_score
+from edgewise_edge.decoding.request import TokenRequest
 from edgewise_edge.decoding.sampling import sample
+from edgewise_edge.decoding.token_score import TokenScore
 from edgewise_edge.errors import RuntimeFailedError
 
 log = logging.getLogger("edgewise_cloud.serving.batch")
@@ -83,7 +84,7 @@ class Batch:
         self._contexts = layout.contexts
         # Prefill uses few buckets: compiling more costs more than a longer context does.
         self._prefill_contexts = self._contexts[2:] or self._contexts[-1:]
-        self._sizes = _batch_sizes(layout.slots)
+        self._sizes = layout.sizes or _batch_sizes(layout.slots)
         self._slots = Slots(layout.slots, layout.chunk)
         self._prefilling: deque[Sequence] = deque()  # the next one first
         self._decoding: list[Sequence] = []
@@ -98,9 +99,16 @@ class Batch:
         """The running ones."""
         return [*self._prefilling, *self._decoding]
 
-    def warm_up(self, progress: Progress = SILENT) -> list[tuple[int, float]]:
-        """Compile every program; (batch size, seconds) of a few steps."""
-        return warm_up(self._programs, self._sizes, self._prefill_contexts, progress)
+    def compile(self, progress: Progress = SILENT) -> Compilations:
+        """Compile what every request needs; what was compiled, and what is to be compiled later."""
+        compilations = self._programs.compilations(self._sizes, self._prefill_contexts)
+        compile_first(compilations, progress)
+        return compilations
+
+    def step_times(self, progress: Progress = SILENT) -> list[tuple[int, float]]:
+        """(batch size, seconds) of a few steps over all slots; the batch must be empty."""
+        size = self._sizes[-1]
+        return [(size, seconds) for seconds in step_times(self._programs, size, progress)]
 
     def add(self, request: TokenRequest) -> Sequence:
         """Give a checked request a slot; one must be free."""

@@ -16,10 +16,11 @@ from edgewise_cloud.serving.engine.fair_share import in_fair_order
 from edgewise_cloud.serving.engine.request import EngineLoad, EngineRequest, Event, ServedModel
 from edgewise_cloud.serving.engine.settings import EngineSettings
 from edgewise_cloud.serving.engine.step_time import StepTimeEstimator
-from edgewise_cloud.serving.model.programs import Programs
+from edgewise_cloud.serving.model.interface import Compilations, Programs
+from edgewise_cloud.serving.model.warm_up import compile_later
 from edgewise_cloud.serving.redact import redacted_traceback
 from edgewise_cloud.serving.types import Caller, RefusedError
-from edgewise_edge.decoding.generate import TokenRequest
+from edgewise_edge.decoding.request import TokenRequest
 
 log = logging.getLogger("edgewise_cloud.serving.engine")
 
@@ -51,14 +52,22 @@ class Engine:
         self._events: list[tuple[EngineRequest, Event]] = []  # of the last step, not yet delivered
         self._closed = False
         self.died: Future[None] = Future()
+        self.compiled = threading.Event()  # set once no request uses a larger program than it needs
         self._loop: asyncio.AbstractEventLoop | None = None  # of the callers
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self, progress: Progress = SILENT) -> None:
-        """Compile all programs, and start the thread."""
-        for size, seconds in self._batch.warm_up(progress):
+        """Compile what every request needs, and start the threads: one compiles the rest."""
+        compilations = self._batch.compile(progress)
+        for size, seconds in self._batch.step_times(progress):
             self._step_times.record_step(size, seconds)
         self._thread.start()
+        if not compilations.later:
+            self.compiled.set()
+            return
+        # Python's end waits for it: a compiler must not lose its memory while it runs.
+        compiler = threading.Thread(target=self._compile, args=(compilations,), name="compiler")
+        compiler.start()
 
     def close(self) -> None:
         """Stop after the current step. Requests that have not finished end UNAVAILABLE.
@@ -129,6 +138,23 @@ class Engine:
             finally:
                 self._mark_dead()
                 self._end_all(refusals.died())
+
+    def _compile(self, compilations: Compilations) -> None:
+        """The other thread. A failure ends the engine: it would be slow for ever."""
+        try:
+            if not compile_later(compilations, lambda: self._closed):
+                return
+        except BaseException as error:  # noqa: BLE001
+            log.critical("a program cannot be compiled\n%s", redacted_traceback(error))
+            with self._work:
+                self._closed = True
+                self._work.notify()
+            self._mark_dead()
+            self._end_all(refusals.died())
+            return
+        with self._work:
+            self._step_times.clear_steps()  # those were of larger programs, beside a compiler
+        self.compiled.set()
 
     def _step_while_open(self) -> None:
         while self._wait_for_work():

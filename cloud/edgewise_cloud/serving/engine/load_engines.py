@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from edgewise_cloud.console import Progress
 from edgewise_cloud.errors import ServeError
 from edgewise_cloud.keras_models.find import find_checkpoint, find_tokenizer
-from edgewise_cloud.serving.engine.settings import EngineSettings
+from edgewise_cloud.serving.engine.settings import EngineKind, EngineSettings
 from edgewise_cloud.serving.engine.slot_memory import require_slot_memory
 
 if TYPE_CHECKING:
@@ -20,11 +20,16 @@ log = logging.getLogger("edgewise_cloud.serving.engine")
 
 
 def check_models(checkpoints: Sequence[str], settings: EngineSettings) -> None:
-    """Raise CheckpointError for one that is not there, ServeError for several that exclude each other.
+    """Raise CheckpointError for one that is not there, ServeError for several that exclude each other,
+    and for an engine that cannot run here.
 
     What only a loaded model tells is checked when it is loaded.
     """
     folders = [find_checkpoint(checkpoint) for checkpoint in checkpoints]
+    if settings.kind == EngineKind.LITERT:
+        from edgewise_cloud.serving.litert.kernel import require_kernel
+
+        require_kernel()
     if len(folders) > 1:
         require_slot_memory([folder for folder in folders if folder], settings)
         _require_different(zip(checkpoints, map(_fingerprint, folders), strict=True))

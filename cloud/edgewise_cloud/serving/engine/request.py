@@ -8,8 +8,8 @@ from typing import TypeAlias
 from edgewise_cloud.serving.engine.batch import Sequence
 from edgewise_cloud.serving.model.layout import PREFILL_CHUNK, SCORE_CHUNK
 from edgewise_cloud.serving.types import Caller, RefusedError
-from edgewise_edge.decoding.generate import TokenRequest
-from edgewise_edge.decoding.logprobs import TokenScore
+from edgewise_edge.decoding.request import TokenRequest
+from edgewise_edge.decoding.token_score import TokenScore
 from edgewise_edge.decoding.tokenizer import Tokenizer
 from edgewise_edge.store.manifest import Architecture
 
@@ -34,6 +34,7 @@ class ServedModel:
     revision: str
     tokenizer: Tokenizer
     architecture: Architecture
+    engine: str = "keras"  # an EngineKind
 
 
 # A new token or None, when it was computed (on time.monotonic()'s clock), and scores: of the token

@@ -1,7 +1,9 @@
-"""The engine's limits and precision; importable without TensorFlow."""
+"""The engine's kind, limits and precision; importable without TensorFlow."""
 
 from dataclasses import dataclass
 from enum import StrEnum
+
+from edgewise_cloud.errors import ServeError
 
 
 class Precision(StrEnum):
@@ -11,13 +13,29 @@ class Precision(StrEnum):
     BFLOAT16 = "bfloat16"
 
 
+class EngineKind(StrEnum):
+    """What computes the steps."""
+
+    KERAS = "keras"  # the checkpoint itself, compiled by Keras's backend: the reference
+    LITERT = "litert"  # the device's quantized model on LiteRT, for processors
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings:
-    """How many requests at once, and in which precision."""
+    """What computes, how many requests at once, and in which precision. Raises ServeError."""
 
+    kind: EngineKind = EngineKind.KERAS
     slots: int = 16  # running requests
     queue: int = 64  # waiting requests
     # Running and waiting requests of one caller; None: everything while others need nothing, and an
     # even share of what they do.
     per_caller: int | None = None
-    dtype: Precision = Precision.FLOAT32  # of weights and caches
+    dtype: Precision = Precision.FLOAT32  # of weights and caches; of EngineKind.KERAS
+
+    def __post_init__(self) -> None:
+        """Raise ServeError for settings that exclude each other."""
+        if self.kind == EngineKind.LITERT and self.dtype != Precision.FLOAT32:
+            raise ServeError(
+                f"--dtype is {self.dtype}, but --engine litert has weights of 8 bits and caches of 16; "
+                "leave --dtype out, or use --engine keras"
+            )

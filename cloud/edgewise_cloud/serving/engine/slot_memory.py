@@ -7,7 +7,7 @@ from typing import Any
 
 from edgewise_cloud.errors import ServeError
 from edgewise_cloud.keras_models.hugging_face.config import CONFIG_FILE
-from edgewise_cloud.serving.engine.settings import EngineSettings, Precision
+from edgewise_cloud.serving.engine.settings import EngineKind, EngineSettings, Precision
 from edgewise_edge.memory import available_memory
 
 # With an accelerator the caches are in its memory, whose size only the backend knows.
@@ -24,9 +24,11 @@ def require_slot_memory(folders: Sequence[Path], settings: EngineSettings) -> No
     """Raise ServeError for more slots of each checkpoint in `folders` than memory can hold."""
     shapes = [shape for folder in folders if (shape := _shape(folder))]
     available = available_memory()
-    if not shapes or available is None or _has_accelerator():
+    on_accelerator = settings.kind == EngineKind.KERAS and _has_accelerator()
+    if not shapes or available is None or on_accelerator:
         return
-    size = 2 if settings.dtype is Precision.BFLOAT16 else 4
+    halved = settings.dtype == Precision.BFLOAT16 or settings.kind == EngineKind.LITERT
+    size = 2 if halved else 4
     # Keys and values.
     caches = [2 * layers * width * window * size for layers, width, window in shapes]
     slot = sum(caches)

@@ -29,6 +29,10 @@ class StepTimeEstimator:
         self._steps.clear()
         self._tokens.clear()
 
+    def clear_steps(self) -> None:
+        """Forget how long steps took: they take another time from now on."""
+        self._steps.clear()
+
     def record_step(self, sequences: int, seconds: float) -> None:
         """A step over this many sequences took `seconds`."""
         self._steps.setdefault(sequences, deque(maxlen=_REMEMBERED)).append(seconds)

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise_cloud.serving.model.state import Compiled, NamedWeights, Program
+from edgewise_cloud.serving.model.state import Arguments, Compiled, NamedWeights, Program
 from edgewise_cloud.serving.model.transformer import Transformer
 
 
@@ -18,10 +18,13 @@ class JaxState:
         self._weights = {name: jax.numpy.asarray(value) for name, value in weights}
         self._empty = partial(transformer.empty_caches, jax.numpy.asarray)
         self._caches = self._empty()
+        self._shapes = jax.eval_shape(self._empty)
 
-    def compile(self, program: Program) -> Compiled:
-        """A jitted function, compiled once for each set of argument shapes."""
-        compiled = jax.jit(program, donate_argnums=1)
+    def compile(self, name: str, program: Program, examples: Arguments) -> Compiled:
+        """See State."""
+        del name  # JAX tells programs apart by what they compute
+        jitted = jax.jit(program, donate_argnums=1)
+        compiled = jitted.lower(self._weights, self._shapes, *examples).compile()
 
         def run(*arguments: Any) -> NDArray[np.float32]:
             output, self._caches = compiled(self._weights, self._caches, *arguments)

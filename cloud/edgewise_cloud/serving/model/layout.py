@@ -21,6 +21,7 @@ class Layout:
     slots: int
     segments: tuple[int, ...]  # lengths; together at least the context window
     chunk: int = PREFILL_CHUNK  # tokens prefilled at once; every segment is a multiple of it
+    sizes: tuple[int, ...] = ()  # how many slots a step may compute; empty: 1, 4, 16..., all
 
     @classmethod
     def for_window(cls, slots: int, window: int) -> Self:

@@ -1,22 +1,18 @@
 """Scores of a chunk's tokens, in the one tensor that a program returns."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from keras import ops
-from numpy.typing import NDArray
 
 from edgewise_cloud.serving.model.layout import Tensor
-from edgewise_edge.decoding.logprobs import MAX_TOP, TokenScore, token_scores
+from edgewise_edge.decoding.token_score import MAX_TOP
 
 _GROUP = 64  # tokens of the vocabulary whose largest logit is compared first
 
 
 def pack_scores(logits: Tensor, following: Tensor) -> Tensor:
-    """[chunk, 1 + 2 K] of logits[vocabulary, chunk]: the log-probability of following[chunk], those
-    of the K likeliest tokens, and these tokens. K is MAX_TOP, or a smaller vocabulary.
+    """Scores of following[chunk] by logits[vocabulary, chunk], packed (packed_scores.py).
 
-    So the logits stay where they are. Ids are floats too, exact up to 2^24.
+    So the logits stay where they are.
     """
     largest = ops.max(logits, axis=0)
     total = largest + ops.log(ops.sum(ops.exp(logits - largest), axis=0))
@@ -24,16 +20,6 @@ def pack_scores(logits: Tensor, following: Tensor) -> Tensor:
     top, ids = _likeliest(logits)
     logprobs = ops.concatenate([given, top], axis=0) - total
     return ops.transpose(ops.concatenate([logprobs, ops.cast(ids, "float32")], axis=0))
-
-
-def unpack_scores(
-    packed: NDArray[np.float32], following: Sequence[int], top: int
-) -> tuple[TokenScore, ...]:
-    """The scores of `following`, each with the `top` likeliest tokens there, or all of fewer."""
-    packed, likeliest = packed[: len(following)], packed.shape[1] // 2
-    top = min(top, likeliest)
-    logprobs, ids = packed[:, 1 : 1 + top], packed[:, 1 + likeliest : 1 + likeliest + top]
-    return tuple(token_scores(following, packed[:, 0], ids.astype(np.int32), logprobs))
 
 
 def _likeliest(logits: Tensor) -> tuple[Tensor, Tensor]:

@@ -114,6 +114,8 @@ class Transformer:
         x, caches = self._chunk(weights, caches, tokens, slot, position, context)
         return x[:0], caches
 
+    prefill_two = prefill
+
     def score(
         self,
         weights: Weights,

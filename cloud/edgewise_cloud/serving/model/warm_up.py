@@ -1,48 +1,89 @@
-"""Compiling every program before the first request, which must not wait for it."""
+"""Compiling programs: enough before the first request, which must not wait, and the rest meanwhile."""
 
+import contextlib
+import ctypes
+import gc
+import logging
+import os
+import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
-from edgewise_cloud.console import Progress
-from edgewise_cloud.serving.model.layout import SCORE_CHUNK
-from edgewise_cloud.serving.model.programs import Programs
+from edgewise_cloud.console import LineProgress, Progress
+from edgewise_cloud.serving.model import program_cache
+from edgewise_cloud.serving.model.interface import Compilations, Programs
+
+log = logging.getLogger("edgewise_cloud.serving.model")
+
+# Seconds for which Python's lock may be kept from a step while another thread traces a program.
+_SWITCH_INTERVAL = 0.0005
 
 
-def warm_up(
-    programs: Programs, sizes: Sequence[int], prefill_contexts: Sequence[int], progress: Progress
-) -> list[tuple[int, float]]:
-    """Compile the programs for these batch sizes and contexts; (size, seconds) of a few steps."""
+def compile_first(compilations: Compilations, progress: Progress) -> None:
+    """Compile what is needed for every request, on two cores if they are there."""
+    first = compilations.first
+    if not first:
+        return
     progress.step("compiling")
-    compilations = _compilations(programs, sizes, prefill_contexts)
-    progress.count(0, len(compilations))
-    for number, compile_ in enumerate(compilations, start=1):
-        compile_()
-        progress.count(number, len(compilations))
+    progress.count(0, len(first))
+    with program_cache.compiling(), ThreadPoolExecutor(2, "compiler") as pool:
+        compiling = [pool.submit(compile_) for compile_ in first]
+        try:
+            for number, done in enumerate(as_completed(compiling), start=1):
+                done.result()
+                progress.count(number, len(first))
+        finally:
+            pool.shutdown(cancel_futures=True)
+    _free_memory()
+
+
+def compile_later(compilations: Compilations, closed: Callable[[], bool]) -> bool:
+    """Compile the rest, one by one, with what time running requests leave, and log how far it is.
+
+    For a thread of its own. False if it stopped early, as `closed()` said.
+    """
+    count, total = len(compilations.first), len(compilations.first) + len(compilations.later)
+    started, progress = time.monotonic(), LineProgress(log.info)
+    _yield_to_others()
+    progress.step("compiling")
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_INTERVAL)
+    try:
+        for number, compile_ in enumerate(compilations.later, start=count + 1):
+            if closed():
+                return False
+            progress.count(number - 1, total, "while serving")
+            with program_cache.compiling():
+                compile_()
+            _free_memory()
+    finally:
+        sys.setswitchinterval(interval)
+    log.info("compiled all %d programs after %.0f s of serving", total, time.monotonic() - started)
+    return True
+
+
+def step_times(programs: Programs, size: int, progress: Progress) -> list[float]:
+    """Seconds of a few steps over `size` slots."""
     progress.step("warming up: timing a few steps")
-    return [(size, _timed(programs, size)) for size in sizes for _ in range(3)]
-
-
-def _compilations(
-    programs: Programs, sizes: Sequence[int], prefill_contexts: Sequence[int]
-) -> list[Callable[[], object]]:
-    layout = programs.layout
-    chunk, score_chunk = [0] * layout.chunk, [0] * SCORE_CHUNK
-    return [
-        *(
-            partial(programs.decode, [0] * size, [0] * size, context)
-            for context in layout.contexts
-            for size in sizes
-        ),
-        *(partial(programs.prefill, chunk, 0, 0, context) for context in prefill_contexts),
-        partial(programs.prefill_two, chunk * 2, [0, 0], [0, 0], prefill_contexts[0]),
-        # One for all lengths: scores are rare, and each program makes the start longer.
-        partial(programs.score, score_chunk, score_chunk, 0, 0, layout.contexts[-1]),
-        partial(programs.copy, 0, 0),
-    ]
+    return [_timed(programs, size) for _ in range(3)]
 
 
 def _timed(programs: Programs, size: int) -> float:
     started = time.perf_counter()
     programs.decode([0] * size, [0] * size, programs.layout.contexts[0])
     return time.perf_counter() - started
+
+
+def _free_memory() -> None:
+    """Give back what compiling took."""
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError):  # where the C library is another one
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _yield_to_others() -> None:
+    """Give this thread the lowest priority, where threads have one of their own."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)

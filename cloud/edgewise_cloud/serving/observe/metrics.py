@@ -154,7 +154,8 @@ class _EngineCollector(Collector):
         if engines := self._engines():
             served = InfoMetricFamily("edgewise_model", "The models being served.")
             for model in (engine.model for engine in engines):
-                served.add_metric([], {"name": model.name, "revision": model.revision})
+                labels = {"name": model.name, "revision": model.revision, "engine": model.engine}
+                served.add_metric([], labels)
             yield served
 
     def _loads(self) -> "list[EngineLoad]":

@@ -17,6 +17,7 @@ from edgewise_cloud.serving.options import (
     ENGINE,
     SECURITY,
     Dtype,
+    Engine,
     Grace,
     Logs,
     Models,
@@ -39,6 +40,7 @@ def serve_ray(
             "--port", "-p", metavar="PORT", min=1, max=65535, help="Port of every node's proxy."
         ),
     ] = 50051,
+    engine: Engine = ENGINE.kind,
     dtype: Dtype = ENGINE.dtype,
     replicas_min: Annotated[
         int, typer.Option(metavar="N", min=1, help="Fewest replicas.", rich_help_panel=SCALE)
@@ -85,9 +87,11 @@ def serve_ray(
     from edgewise_cloud.serving.on_ray.replica import application
     from edgewise_cloud.serving.server.server import ServerSettings
 
-    engine = EngineSettings(slots=slots, queue=queue, per_caller=per_caller, dtype=dtype)
+    settings = EngineSettings(
+        kind=engine, slots=slots, queue=queue, per_caller=per_caller, dtype=dtype
+    )
     app = application(
-        ServerSettings(models=tuple(model), engine=engine, grace=grace),
+        ServerSettings(models=tuple(model), engine=settings, grace=grace),
         replicas=(replicas_min, replicas_max),
         resources={"num_cpus": cpus, "num_gpus": gpus},
     )

@@ -1,9 +1,9 @@
 """From request messages to the engine's requests, and from its scores to messages."""
 
-from edgewise_edge.decoding.generate import FinishReason, TokenRequest
-from edgewise_edge.decoding.logprobs import TOP, TokenScore
-from edgewise_edge.decoding.sampling import SamplingParams
+from edgewise_edge.decoding.request import FinishReason, TokenRequest
+from edgewise_edge.decoding.sampling_params import SamplingParams
 from edgewise_edge.decoding.scoring import checked_ids
+from edgewise_edge.decoding.token_score import TOP, TokenScore
 from edgewise_edge.errors import RequestError
 from edgewise_edge.store.manifest import Architecture
 from edgewise_proto import generation_pb2 as pb
@@ -34,6 +34,7 @@ def token_request(message: pb.GenerateRequest) -> TokenRequest:
             presence_penalty=sampling.presence_penalty,
             frequency_penalty=sampling.frequency_penalty,
             logit_bias=dict(sampling.logit_bias),
+            min_p=sampling.min_p,
         ),
         end_ids=frozenset(message.end_token_ids),
         logprobs=message.logprobs if message.HasField("logprobs") else None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from edgewise_cloud.serving.types import Caller, RequestOutcome
-from edgewise_edge.decoding.generate import FinishReason, TokenRequest
+from edgewise_edge.decoding.request import FinishReason, TokenRequest
 from edgewise_proto import generation_pb2 as pb
 
 if TYPE_CHECKING:

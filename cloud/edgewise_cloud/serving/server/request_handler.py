@@ -18,7 +18,7 @@ from edgewise_cloud.serving.server.codec import (
 )
 from edgewise_cloud.serving.server.progress import Progress
 from edgewise_cloud.serving.types import Caller, Observer, RefusedError
-from edgewise_edge.decoding.generate import FinishReason, TokenRequest
+from edgewise_edge.decoding.request import FinishReason, TokenRequest
 from edgewise_edge.errors import RequestError
 from edgewise_edge.store.manifest import Architecture
 from edgewise_proto import generation_pb2 as pb
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("edgewise_cloud.serving.answering")
 
-LEVEL = 1  # of the contract; see GetModelResponse in generation.proto
+LEVEL = 2  # of the contract; see GetModelResponse in generation.proto
 
 
 Message = TypeVar("Message", pb.GenerateRequest, pb.ScoreRequest)

@@ -13,8 +13,8 @@ from edgewise_edge.errors import ModelCorruptError, StoreError
 from edgewise_edge.installed.files import disk
 from edgewise_edge.installed.files.layout import Layout
 from edgewise_edge.installed.files.lock import try_lock
+from edgewise_edge.store.content_record import machine_start
 from edgewise_edge.store.files import read_text
-from edgewise_edge.store.weight_record import machine_start
 
 _FLUSH_EVERY = 2**24  # bytes, which a power cut may cost
 _MAX_JOURNAL = 2**16  # bytes

@@ -16,7 +16,7 @@ Prompt = Annotated[
     str | None,
     typer.Argument(
         metavar="PROMPT",
-        help="The text; '-' reads standard input.",
+        help="The text; '' begins a new one, '-' reads standard input.",
         show_default="standard input",
     ),
 ]
@@ -148,6 +148,16 @@ class GenerateOptions(RouteOptions):
             metavar="0..1",
             help="Choose among the likeliest tokens that make up this probability, "
             "above 0; 1: all.",
+            show_default=_MODELS,
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None
+    min_p: Annotated[
+        float | None,
+        typer.Option(
+            metavar="0..1",
+            help="Choose among tokens with at least this share of the likeliest one's probability; "
+            "0: all.",
             show_default=_MODELS,
             rich_help_panel=SAMPLING,
         ),

@@ -10,6 +10,7 @@ import typer
 from edgewise import ConfigurationError, RequestError
 
 TOKEN_VARIABLE = "EDGEWISE_CLOUD_TOKEN"  # noqa: S105  # not an argument, which `ps` would show
+_BEGIN = "'' as the argument to begin a new text"
 
 
 def option_name(field: str) -> str:
@@ -20,20 +21,24 @@ def option_name(field: str) -> str:
 def read_prompt(argument: str | None) -> str:
     """The argument, or standard input without its last line's end.
 
-    A terminal is read only if the argument is '-'. Raises RequestError if there is no prompt.
+    A terminal is read only if the argument is '-'. Raises RequestError if there is no prompt: an empty
+    argument is one, empty input is more likely a command that failed.
     """
     if argument is not None and argument != "-":
         return argument
     if sys.stdin is None or (sys.stdin.isatty() and argument is None):
-        raise RequestError("no prompt; give one as an argument or on standard input")
+        raise RequestError(f"no prompt; give one as an argument or on standard input, or {_BEGIN}")
     try:
-        return sys.stdin.buffer.read().decode("utf-8-sig").rstrip("\r\n")
+        text = sys.stdin.buffer.read().decode("utf-8-sig").rstrip("\r\n")
     except OSError as error:
         raise RequestError(
             f"standard input cannot be read ({error.strerror}); give the prompt as an argument"
         ) from error
     except UnicodeDecodeError as error:
         raise RequestError(f"standard input is not UTF-8: {error}") from error
+    if not text:
+        raise RequestError(f"standard input is empty; give a prompt, or {_BEGIN}")
+    return text
 
 
 def file_path(text: str | Path) -> Path:

@@ -226,7 +226,7 @@ async function change() {
 }
 
 async function preview() {
-  if (body.dataset.state === "done" || !$("prompt").value) return;
+  if (body.dataset.state === "done") return;
   const response = await ask("/v1/edgewise/route", { method: "POST", content: options() });
   const decision = await response.json();
   if (!writing) showDecision(decision, "idle");
@@ -401,7 +401,7 @@ class Text {
 }
 
 async function generate() {
-  if (writing || !$("prompt").value) return;
+  if (writing) return;
   const content = { ...options(), pace: pace() ?? undefined };
   const text = (writing = new Text(content.prompt));
   text.private = $("private").checked;

@@ -18,8 +18,8 @@ from edgewise_cloud.serving.engine.batch import Batch, Sequence
 from edgewise_cloud.serving.model.layout import PREFILL_CHUNK as CHUNK
 from edgewise_cloud.serving.model.programs import CompiledPrograms
 from edgewise_edge import DeviceModel
-from edgewise_edge.decoding.generate import TokenRequest
-from edgewise_edge.decoding.logprobs import TokenScore
+from edgewise_edge.decoding.request import TokenRequest
+from edgewise_edge.decoding.token_score import TokenScore
 from tests.conftest import CONTEXT, token_request
 from tests.support.gated_programs import GatedPrograms
 

@@ -12,7 +12,7 @@ import pytest
 
 from edgewise_cloud.serving.engine.settings import EngineSettings
 from edgewise_cloud.serving.types import Caller, RefusedError
-from edgewise_edge.decoding.generate import TokenRequest
+from edgewise_edge.decoding.request import TokenRequest
 from tests.conftest import token_request
 from tests.support.gated_programs import Gate
 from tests.support.generate_requests import until

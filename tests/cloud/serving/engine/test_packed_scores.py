@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from edgewise_cloud.serving.model.scores import pack_scores, unpack_scores
+from edgewise_cloud.serving.model.packed_scores import unpack_scores
+from edgewise_cloud.serving.model.scores import pack_scores
 from edgewise_edge.decoding.logprobs import token_score
 
 

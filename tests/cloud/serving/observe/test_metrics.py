@@ -45,7 +45,7 @@ def test_metrics_add_up(service: Running) -> None:
     assert before["edgewise_requests_total/OK"] == 0
     assert before["edgewise_slots"] == 2
     model = service.server.handler.engines[0].model
-    assert before[f"edgewise_model_info/{model.name}/{model.revision}"] == 1
+    assert before[f"edgewise_model_info/keras/{model.name}/{model.revision}"] == 1
     for _ in range(3):
         ask(service.address)
     with pytest.raises(grpc.RpcError):

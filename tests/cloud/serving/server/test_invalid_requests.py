@@ -40,6 +40,7 @@ def sampling(**changes: object) -> dict[str, pb.Sampling]:
         (sampling(seed=2**64 - 1), INVALID, "seed"),
         (sampling(presence_penalty=2.1), INVALID, "presence_penalty"),
         (sampling(frequency_penalty=float("nan")), INVALID, "frequency_penalty"),
+        (sampling(min_p=1.5), INVALID, "min_p"),
         (sampling(logit_bias={1: 101}), INVALID, "logit_bias"),
         (sampling(logit_bias={2**32 - 1: 1}), INVALID, "logit_bias"),
         (sampling(logit_bias=dict.fromkeys(range(1025), 1)), INVALID, "logit_bias"),

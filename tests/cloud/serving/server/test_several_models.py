@@ -36,9 +36,13 @@ def newer_vocabulary(newer: Path) -> str:
 @pytest.fixture(scope="module")
 def both(exact_folder: Path, newer: Path) -> Iterator[Running]:
     from edgewise_cloud.serving.engine import batch
+    from edgewise_cloud.serving.model.interface import Compilations
+    from edgewise_cloud.serving.model.programs import CompiledPrograms
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batch, "warm_up", lambda *_: [])  # a few programs of the second one are used
+        # A few programs of the second one are used.
+        patch.setattr(CompiledPrograms, "compilations", lambda *_: Compilations())
+        patch.setattr(batch, "step_times", lambda *_: [])
         with serving(str(exact_folder), str(newer)) as running:
             yield running
 

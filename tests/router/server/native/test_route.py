@@ -58,7 +58,7 @@ def test_refusal_is_a_decision_too(serve: Serve) -> None:
         ({"prompt": "Once", "stop": [""]}, "stop"),
         ({"prompt": "Once", "stop": ["x"] * 65}, "stop"),
         ({"prompt": 5}, "prompt"),
-        ({"prompt": ""}, "prompt"),
+        ({"prompt": []}, "prompt"),
         ({"prompt": "Once", "max_tokens": 0}, "max_tokens"),
         ({"prompt": "Once", "mode": "cloud"}, "mode"),
         ({"prompt": "Once", "privacy": "secret"}, "privacy"),

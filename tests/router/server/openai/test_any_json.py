@@ -28,6 +28,7 @@ MESSAGES = st.lists(
 SHARED = {
     **dict.fromkeys(("temperature", "top_p", "presence_penalty", "frequency_penalty"), NUMBERS),
     "top_k": COUNTS,
+    "min_p": NUMBERS,
     "seed": st.integers(-(2**63), 2**63),
     "stop": TEXTS | st.lists(TEXTS.filter(bool), max_size=5),
     "logit_bias": st.dictionaries(st.integers(0, 256).map(str), st.floats(-100, 100), max_size=3),

@@ -35,6 +35,7 @@ FIELDS = [
     "temperature",
     "top_p",
     "top_k",
+    "min_p",
     "repetition_penalty",
     "user",
 ]
@@ -100,7 +101,7 @@ def test_null_means_left_out() -> None:
     """As LangChain sends it. What nobody knows is ignored."""
     device = ScriptedDevice(ANSWER)
     with served(device) as client:
-        reply = post(client, COMPLETIONS, **dict.fromkeys(FIELDS), min_p=0.1, best_off="?")
+        reply = post(client, COMPLETIONS, **dict.fromkeys(FIELDS), best_off="?")
     assert reply["choices"][0]["text"] == ANSWER
     tokens = device.requests[0].tokens
     assert tokens is not None
@@ -114,6 +115,7 @@ def test_fields_reach_the_router() -> None:
         "temperature": 0.3,
         "top_p": 0.5,
         "top_k": 7,
+        "min_p": 0.05,
         "repetition_penalty": 1.5,
         "presence_penalty": 0.25,
         "frequency_penalty": -0.5,

@@ -13,7 +13,6 @@ from edgewise.server.openai.chat.request import ChatRequest
 from edgewise.server.openai.models import require_model
 from edgewise.server.openai.reply.envelope import Envelope, json_response
 from edgewise.server.openai.request.messages import chat_prompt
-from edgewise.server.openai.request.prompts import text_or_start
 from edgewise.server.openai.writing.choices import Choice, write
 from edgewise.server.openai.writing.written import collect
 from edgewise.server.service import Service
@@ -33,9 +32,9 @@ async def create_chat_completion(request: Request) -> Response:
         "max_tokens": body.length,
         "logprobs": body.scored,
     }
-    text = text_or_start(prompt.text, tokenizer)
     choices = [
-        Choice(index, text, {**options, "seed": body.seed_of(index)}) for index in range(body.texts)
+        Choice(index, prompt.text, {**options, "seed": body.seed_of(index)})
+        for index in range(body.texts)
     ]
     reply = ChatReply(
         Envelope.new("chatcmpl-", manifest),

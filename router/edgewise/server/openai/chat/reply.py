@@ -12,7 +12,7 @@ from edgewise.server.openai.reply.token_logprobs import token_logprobs
 from edgewise.server.openai.writing.choices import Ended, Event, Piece
 from edgewise.server.openai.writing.written import Written
 from edgewise_edge import Tokenizer
-from edgewise_edge.decoding.logprobs import TokenScore
+from edgewise_edge.decoding.token_score import TokenScore
 
 
 @dataclass(frozen=True, slots=True)

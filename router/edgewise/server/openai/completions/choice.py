@@ -8,7 +8,7 @@ from edgewise.server.openai.completions.plan import Plan
 from edgewise.server.openai.reply.envelope import finish_reason
 from edgewise.server.openai.request.prompts import prompt_text
 from edgewise.server.openai.writing.choices import Ended, Event, Piece, Scored
-from edgewise_edge.decoding.logprobs import TokenScore
+from edgewise_edge.decoding.token_score import TokenScore
 
 
 class ChoiceWriter:

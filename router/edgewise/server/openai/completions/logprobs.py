@@ -6,7 +6,7 @@ from typing import Any
 
 from edgewise.server.openai.reply.tokens import finite, token_name
 from edgewise_edge import Tokenizer
-from edgewise_edge.decoding.logprobs import TokenScore
+from edgewise_edge.decoding.token_score import TokenScore
 
 
 class LogprobsWriter:

@@ -48,7 +48,8 @@ async def make_plan(request: CompletionRequest, headers: RequestOptions, service
             options["max_tokens"] = request.max_tokens or await _default_tokens(prompt, source)
         scores = None
         if request.echo and request.logprobs is not None:
-            scores = PromptScores(service.router, prompt, request.logprobs, headers)
+            scored = prompt or prompt_ids(prompt, source.tokenizer)  # that which begins a text
+            scores = PromptScores(service.router, scored, request.logprobs, headers)
         for candidate in range(request.candidates):
             seeded: RequestOptions = {**options, "seed": request.seed_of(candidate)}
             writes = request.max_tokens != 0

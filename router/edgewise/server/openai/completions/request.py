@@ -4,7 +4,7 @@ from edgewise.server.errors import HttpError
 from edgewise.server.openai.request.fields import SharedFields, check_number, check_texts
 from edgewise.server.openai.request.prompts import PromptField
 from edgewise_edge.checks import Range
-from edgewise_edge.decoding.logprobs import MAX_TOP
+from edgewise_edge.decoding.token_score import MAX_TOP
 
 _LENGTHS = Range(0, 2**31 - 1, whole=True, unit="tokens")
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from edgewise.server.openai.reply.tokens import finite, token_bytes, token_name
 from edgewise_edge import Tokenizer
-from edgewise_edge.decoding.logprobs import TokenScore
+from edgewise_edge.decoding.token_score import TokenScore
 
 
 def token_logprobs(scores: Iterable[TokenScore], tokenizer: Tokenizer) -> list[dict[str, Any]]:

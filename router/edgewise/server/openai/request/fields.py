@@ -27,7 +27,8 @@ class SharedFields(Struct):
     model: str | None = None
     temperature: float | None = None
     top_p: float | None = None
-    top_k: int | None = None  # this and the next: not OpenAI's, the router's own
+    top_k: int | None = None  # this and the next two: not OpenAI's, the router's own
+    min_p: float | None = None
     repetition_penalty: float | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
@@ -54,6 +55,7 @@ class SharedFields(Struct):
             "temperature": self.temperature,
             "top_p": _SMALLEST_TOP_P if self.top_p == 0 else self.top_p,
             "top_k": self.top_k,
+            "min_p": self.min_p,
             "repetition_penalty": self.repetition_penalty,
             "presence_penalty": self.presence_penalty,
             "frequency_penalty": self.frequency_penalty,

@@ -20,19 +20,19 @@ def count_prompts(field: PromptField) -> int:
 def parse_prompts(field: PromptField, tokenizer: Tokenizer) -> tuple[Prompt, ...]:
     """One prompt or several. Raises HttpError.
 
-    Nothing, as an empty text, is the beginning of a new document, as for OpenAI.
+    Nothing is as an empty text, which begins a new text, as for OpenAI.
     """
     if field is None or isinstance(field, str):
-        return (text_or_start(field or "", tokenizer),)
+        return (field or "",)
     if not field:
-        raise _invalid("prompt is an empty list; give at least one text or token id")
+        raise _invalid(
+            "prompt is an empty list; give at least one text or token id, or '' to begin a text"
+        )
     if len(set(map(type, field))) > 1:
         raise _invalid("prompt mixes texts, token ids and lists; give one kind")
     prompts = [field] if isinstance(field[0], int) else field
     return tuple(
-        text_or_start(prompt, tokenizer)
-        if isinstance(prompt, str)
-        else _checked_ids(cast(list[int], prompt), tokenizer)
+        prompt if isinstance(prompt, str) else _checked_ids(cast(list[int], prompt), tokenizer)
         for prompt in prompts
     )
 
@@ -44,16 +44,7 @@ def prompt_text(prompt: Prompt, tokenizer: Tokenizer) -> str:
 
 def prompt_ids(prompt: Prompt, tokenizer: Tokenizer) -> tuple[int, ...]:
     """Its tokens, as the router counts them."""
-    return tuple(tokenizer.encode(prompt)) if isinstance(prompt, str) else prompt
-
-
-def text_or_start(text: str, tokenizer: Tokenizer) -> Prompt:
-    """The text, or for an empty one the token that begins a document. Raises HttpError."""
-    if text:
-        return text
-    if not tokenizer.end_ids:
-        raise _invalid("the prompt is empty; give at least one character")
-    return tuple(tokenizer.end_ids)[:1]
+    return tuple(tokenizer.encode_prompt(prompt)) if isinstance(prompt, str) else prompt
 
 
 def _checked_ids(ids: Sequence[int], tokenizer: Tokenizer) -> tuple[int, ...]:

@@ -12,7 +12,6 @@ from edgewise.server.openai.models import require_model
 from edgewise.server.openai.reply.envelope import json_response
 from edgewise.server.openai.reply.token_logprobs import token_logprobs
 from edgewise.server.openai.request.messages import chat_prompt
-from edgewise.server.openai.request.prompts import text_or_start
 from edgewise.server.openai.responses.events import ResponseEvents
 from edgewise.server.openai.responses.reply import ResponseObject, output_text, status_of
 from edgewise.server.openai.responses.request import ResponsesRequest
@@ -36,7 +35,7 @@ async def create_response(request: Request) -> Response:
         "logprobs": body.scored,
         "seed": body.seed_of(0),
     }
-    choice = Choice(0, text_or_start(prompt.text, tokenizer), options)
+    choice = Choice(0, prompt.text, options)
     names = {"prompt": "input", "max_tokens": "max_output_tokens"}
     events, response = (
         write(service, [choice], names),

@@ -9,7 +9,7 @@ from edgewise.server.openai.request.fields import SharedFields, check_number
 from edgewise.server.openai.request.messages import Message
 from edgewise.server.openai.request.refusals import refuse, require_text_format
 from edgewise_edge.checks import Range
-from edgewise_edge.decoding.logprobs import MAX_TOP
+from edgewise_edge.decoding.token_score import MAX_TOP
 
 _LOGPROBS = "message.output_text.logprobs"
 

@@ -16,7 +16,7 @@ from edgewise.server.openai.request.prompts import Prompt
 from edgewise.server.openai.writing.scores import PromptScores
 from edgewise.server.service import Service
 from edgewise_edge import EdgewiseError, FinishReason
-from edgewise_edge.decoding.logprobs import TokenScore
+from edgewise_edge.decoding.token_score import TokenScore
 
 _AHEAD = 64  # events that wait for a client that reads slowly; then the texts wait too
 

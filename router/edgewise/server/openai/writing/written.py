@@ -5,7 +5,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from edgewise.server.openai.writing.choices import Ended, Event, Piece
-from edgewise_edge.decoding.logprobs import TokenScore
+from edgewise_edge.decoding.token_score import TokenScore
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""What is known of a file of prepared weights: its content, and when that was last compared."""
+"""What is known of a file: its content, and when that was last compared."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ _MAX_BYTES = 2**12
 
 
 @dataclass(frozen=True, slots=True)
-class WeightRecord:
+class ContentRecord:
     """The file's size and sha256, and its state when they were last seen to be right.
 
     The state is the machine's start and what any write to the file changes: a program can set the
@@ -26,7 +26,7 @@ class WeightRecord:
     @classmethod
     def of(cls, path: Path) -> Self:
         """The record of the file at `path` now."""
-        state = _state(path)  # first: a change after it will show
+        state = state_of(path)  # first: a change after it will show
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return cls(path.stat().st_size, digest, state)
@@ -45,7 +45,7 @@ class WeightRecord:
 
     def trusts(self, file: Path) -> bool:
         """Whether nothing has touched `file` since its content was compared."""
-        return self.size == file.stat().st_size and self.state == _state(file)
+        return self.size == file.stat().st_size and self.state == state_of(file)
 
     def describes(self, file: Path) -> bool:
         """Whether the content of `file` is the recorded one."""
@@ -55,7 +55,8 @@ class WeightRecord:
             return hashlib.file_digest(content, "sha256").hexdigest() == self.sha256
 
 
-def _state(path: Path) -> str:
+def state_of(path: Path) -> str:
+    """What any write to the file changes, and a start of the machine."""
     found = path.stat()
     times = f"{found.st_mtime_ns} {found.st_ctime_ns}"
     return f"{machine_start()} {found.st_dev} {found.st_ino} {times}"

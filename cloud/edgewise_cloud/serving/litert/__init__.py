@@ -1,0 +1,1 @@
+"""The device's quantized graph with a row per slot, on LiteRT."""
