@@ -67,11 +67,12 @@ def step(model: Programs, height: int, context: int) -> float:
 
 
 def chunk_times(model: Programs, rounds: int) -> dict[str, float]:
-    """Milliseconds of one chunk of a prompt, and of one of a score, at the longest context."""
+    """Milliseconds of one chunk of a prompt, of two, and of one of a score, at the longest context."""
     context = CONTEXTS[-1]
     prompt, score = [1] * PREFILL_CHUNK, [1] * SCORE_CHUNK
     runs = {
         "prefill_chunk_ms": lambda: model.prefill(prompt, 0, 0, context),
+        "prefill_two_chunks_ms": lambda: model.prefill_two(prompt * 2, [0, 1], [0, 0], context),
         "score_chunk_ms": lambda: model.score(score, score, 0, 0, context),
     }
     timed = {name: lambda run=run: seconds(run) * 1e3 for name, run in runs.items()}
@@ -115,7 +116,7 @@ async def service_cost(work: Path, step_ms: float) -> dict[str, float]:
         time.sleep(step_ms / 1e3)
         return logits
 
-    replaced = dict.fromkeys(("prefill", "score", "copy"), mock.DEFAULT)
+    replaced = dict.fromkeys(("prefill", "prefill_two", "score", "copy"), mock.DEFAULT)
     replaced |= {"decode": pause, "compilations": lambda *_: Compilations()}
     with (
         mock.patch.multiple(CompiledPrograms, **replaced),
