@@ -221,13 +221,13 @@ def _load(
 ) -> tuple[Manifest, Tokenizer, Runtime]:
     manifest = Manifest.read(folder)
     verify_once(manifest, folder, MODEL_FILE)
+    import_library()  # first: that it fails says nothing about the model
     weights = (weight_cache or default_folder()).absolute()
     if not PassedModel(manifest, threads):
         from edgewise_edge.trial import require_passed  # takes 10 ms, which delays a cold start
 
         require_passed(folder, manifest, threads, weights)
     cache = WeightCache(weights, manifest.files[MODEL_FILE])
-    import_library()
     with ThreadPoolExecutor(1) as pool:
         # LiteRT compiles the model without the GIL. What needs it came before: a thread that parses
         # a vocabulary gives it up too seldom.

@@ -6,7 +6,6 @@ import marshal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from edgewise_edge.store.cache_folder import cache_folder
 from edgewise_edge.store.files import is_ours, write_bytes
@@ -36,10 +35,11 @@ def kept(digests: tuple[str, ...], read: Callable[[], Vocabulary]) -> Vocabulary
     return vocabulary
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path) -> Vocabulary | None:
     with contextlib.suppress(OSError):
         if is_ours(path):
             content = path.read_bytes()
             if hashlib.sha256(content[_DIGEST:]).digest() == content[:_DIGEST]:
-                return marshal.loads(content[_DIGEST:])  # noqa: S302  # we have written it
+                found: Vocabulary = marshal.loads(content[_DIGEST:])  # noqa: S302  # we wrote it
+                return found
     return None
