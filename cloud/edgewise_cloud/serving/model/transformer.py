@@ -1,10 +1,9 @@
 """GPT-2 over slots of a shared cache: pure functions in keras.ops, for any backend to compile.
 
-Each slot holds one sequence. A layer's heads are divided into groups, which XLA computes on different
-cores. Their keys and values are in `caches[layer * groups + group][segment]`, a pair of tensors
-[slots, heads of the group, segment length, head size] each; segments follow each other along the
-sequence. A program for short contexts reads only the first segments, in place: slicing one long cache
-would copy it for every token.
+Each slot holds one sequence. Its keys and values are in `caches[layer][segment]`, a pair of tensors
+[slots, heads, segment length, head size] each; segments follow each other along the sequence. A
+program for short contexts reads only the first segments, in place: slicing one long cache would copy
+it for every token.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 from numpy.typing import NDArray
@@ -31,7 +29,6 @@ from edgewise_edge.store.manifest import Architecture
 
 _TABLES = ("wte.weight", "wpe.weight")  # looked up by row
 _EPSILON = 1e-5
-_GROUPS = 2  # of heads
 _FEW_COLUMNS = 16
 
 
@@ -62,13 +59,13 @@ class Transformer:
         """Empty caches, each tensor made by `make` in the backend's memory."""
         shape, layout = self.shape, self.layout
 
-        def tensor(heads: int, length: int) -> Tensor:
-            return make(np.zeros((layout.slots, heads, length, shape.head_size), self.dtype))
+        def tensor(length: int) -> Tensor:
+            sizes = (layout.slots, shape.heads, length, shape.head_size)
+            return make(np.zeros(sizes, self.dtype))
 
         return [
-            [(tensor(heads, length), tensor(heads, length)) for length in layout.segments]
+            [(tensor(length), tensor(length)) for length in layout.segments]
             for _ in range(shape.layers)
-            for heads in self._head_groups
         ]
 
     def decode(
@@ -86,13 +83,11 @@ class Transformer:
             query, key, value = ops.unstack(ops.transpose(projected, (0, 3, 1, 2)), 3)
             cache = write_rows(self.layout, cache, (key, value), positions, context)
             seen = [(keys[:rows], values[:rows]) for keys, values in cache[:segments]]
-            return attend(query[:, :, None, :], seen, mask)[:, :, 0], cache
-
-        def joined(groups: list[Tensor]) -> Tensor:
-            return ops.transpose(ops.reshape(ops.concatenate(groups, 1), (rows, shape.width)))
+            attended = attend(query[:, :, None, :], seen, mask)
+            return ops.transpose(ops.reshape(attended, (rows, shape.width))), cache
 
         x = self._embed(weights, tokens, positions)
-        x, caches = self._blocks(weights, x, caches, attention, joined)
+        x, caches = self._blocks(weights, x, caches, attention)
         return self._logits(weights, x), caches
 
     def prefill(
@@ -161,14 +156,12 @@ class Transformer:
                 attend(query, slot_pairs(cache[:segments], slots[chunk]), masks[chunk])
                 for chunk, query in enumerate(queries)
             ]
-            return ops.swapaxes(ops.concatenate(attended, 1), -1, -2), cache
-
-        def joined(groups: list[Tensor]) -> Tensor:
-            return ops.reshape(ops.concatenate(groups, 0), (shape.width, size))
+            columns = ops.swapaxes(ops.concatenate(attended, 1), -1, -2)
+            return ops.reshape(columns, (shape.width, size)), cache
 
         flat = ops.minimum(ops.reshape(positions, (size,)), shape.context_window - 1)
         x = self._embed(weights, tokens, flat)
-        return self._blocks(weights, x, caches, attention, joined)
+        return self._blocks(weights, x, caches, attention)
 
     def _blocks(
         self,
@@ -176,25 +169,18 @@ class Transformer:
         x: Tensor,
         caches: Caches,
         attention: Callable[[Tensor, list[Pair]], tuple[Tensor, list[Pair]]],
-        joined: Callable[[list[Tensor]], Tensor],
     ) -> tuple[Tensor, Caches]:
         """All blocks over the columns of x, and the new caches.
 
-        `attention` gets query, key and value of a group of heads, [3, heads, head size, columns], and
-        the group's cache; `joined` makes columns [width, columns] of what it found for each group.
+        `attention` gets a layer's query, key and value, [3, heads, head size, columns], and its cache;
+        it returns [width, columns] and the new cache.
         """
         new_caches: Caches = []
-        for layer in range(self.shape.layers):
-            name, groups, head = f"h.{layer}", list[Tensor](), 0
-            projected = self._projected(weights, name, x)
-            for heads in self._head_groups:
-                attended, cache = attention(
-                    projected[:, head : head + heads], caches[len(new_caches)]
-                )
-                groups.append(attended)
-                new_caches.append(cache)
-                head += heads
-            x = self._finish_block(weights, name, x, joined(groups))
+        for layer, cache in enumerate(caches):
+            name = f"h.{layer}"
+            attended, new_cache = attention(self._projected(weights, name, x), cache)
+            x = self._finish_block(weights, name, x, attended)
+            new_caches.append(new_cache)
         return x, new_caches
 
     def copy(
@@ -206,14 +192,6 @@ class Transformer:
         copied = partial(copy_slot, source=source, target=target)
         copies = [[(copied(keys), copied(values)) for keys, values in cache] for cache in caches]
         return ops.zeros((0,)), copies
-
-    @property
-    def _head_groups(self) -> list[int]:
-        """How many heads each group has; they differ by one at most."""
-        heads, devices = self.shape.heads, keras.distribution.list_devices()
-        several = all(device.lower().startswith("cpu") for device in devices)
-        groups = min(_GROUPS, heads) if several else 1  # on accelerators, nothing is gained
-        return [len(group) for group in np.array_split(range(heads), groups)]
 
     def _embed(self, weights: Weights, tokens: Tensor, positions: Tensor) -> Tensor:
         embedded = ops.take(weights["wte.weight"], tokens, axis=0)
