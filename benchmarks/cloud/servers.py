@@ -78,7 +78,11 @@ async def serving(work: Path, *command: object, slots: int = STREAMS) -> AsyncIt
 @asynccontextmanager
 async def edgewise(work: Path, engine: str = "keras") -> AsyncIterator[Ask]:
     command = ("serve", f"--model={work / 'source'}", f"--engine={engine}")
+    log = work / "log.txt"
+    seen = log.stat().st_size if log.exists() else 0
     async with serving(work, *command) as service:
+        if engine == "keras":
+            await asyncio.to_thread(wait_until_compiled, log, seen)
         yield service.ask
 
 
@@ -195,6 +199,15 @@ async def process(
             if child.returncode is None:
                 child.terminate()
             await child.wait()
+
+
+def wait_until_compiled(log: Path, seen: int) -> None:
+    """Return once a service has said so in `log` after its first `seen` bytes. Raises TimeoutError."""
+    give_up = time.monotonic() + _TIMEOUT
+    while b"compiled all" not in log.read_bytes()[seen:]:
+        if time.monotonic() > give_up:
+            raise TimeoutError("programs are still being compiled; see log.txt")
+        time.sleep(0.5)
 
 
 async def answered(child: asyncio.subprocess.Process, ask: Callable[[], Awaitable[T]]) -> T:

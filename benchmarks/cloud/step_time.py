@@ -20,11 +20,12 @@ import numpy as np
 from benchmarks.cloud.servers import NEW, PROGRAM, PROMPT, STREAMS
 from benchmarks.measure import arguments, in_turn, medians, seconds
 from benchmarks.peers.workspace import WORK, checkpoint, last_line
+from edgewise_cloud.keras_models import forward
 from edgewise_cloud.keras_models.checkpoint import weights
 from edgewise_cloud.keras_models.import_tensorflow import import_tensorflow
 from edgewise_cloud.keras_models.load import KerasModel, load_keras
 from edgewise_cloud.serving.engine.settings import EngineSettings
-from edgewise_cloud.serving.model.interface import Programs
+from edgewise_cloud.serving.model.interface import Compilations, Programs
 from edgewise_cloud.serving.model.layout import PREFILL_CHUNK, SCORE_CHUNK
 from edgewise_cloud.serving.model.programs import CompiledPrograms
 
@@ -66,11 +67,12 @@ def step(model: Programs, height: int, context: int) -> float:
 
 
 def chunk_times(model: Programs, rounds: int) -> dict[str, float]:
-    """Milliseconds of one chunk of a prompt, and of one of a score, at the longest context."""
+    """Milliseconds of one chunk of a prompt, of two, and of one of a score, at the longest context."""
     context = CONTEXTS[-1]
     prompt, score = [1] * PREFILL_CHUNK, [1] * SCORE_CHUNK
     runs = {
         "prefill_chunk_ms": lambda: model.prefill(prompt, 0, 0, context),
+        "prefill_two_chunks_ms": lambda: model.prefill_two(prompt * 2, [0, 1], [0, 0], context),
         "score_chunk_ms": lambda: model.score(score, score, 0, 0, context),
     }
     timed = {name: lambda run=run: seconds(run) * 1e3 for name, run in runs.items()}
@@ -114,8 +116,12 @@ async def service_cost(work: Path, step_ms: float) -> dict[str, float]:
         time.sleep(step_ms / 1e3)
         return logits
 
-    unused = dict.fromkeys(("prefill", "score", "copy"), mock.DEFAULT)
-    with mock.patch.multiple(CompiledPrograms, decode=pause, **unused):
+    replaced = dict.fromkeys(("prefill", "prefill_two", "score", "copy"), mock.DEFAULT)
+    replaced |= {"decode": pause, "compilations": lambda *_: Compilations()}
+    with (
+        mock.patch.multiple(CompiledPrograms, **replaced),
+        mock.patch.object(forward, "require_close"),
+    ):
         settings = ServerSettings(models=("tales",), port=0, engine=EngineSettings(slots=STREAMS))
         async with running_server(settings) as server:
             before = time.process_time()

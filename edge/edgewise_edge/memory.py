@@ -8,6 +8,7 @@ odd line hides nothing but itself.
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ _SHARE = Range(0, 1)
 _NO_LIMIT = 0x7FFF_FFFF_FFFF_F000
 # Memory the kernel reclaims before it kills anything in a group.
 _RECLAIMABLE = ("inactive_file", "active_file", "slab_reclaimable")
+_AVAILABLE = re.compile(r"^MemAvailable:\s+(\d+) kB$", re.MULTILINE)
 _STALLED = re.compile(r"^full .*?\bavg10=(\S+)", re.MULTILINE)
 
 
@@ -39,7 +41,7 @@ _VERSION_1 = _Controller(("memory.limit_in_bytes",), "memory.usage_in_bytes", "t
 
 def available_memory(proc: Path = Path("/proc")) -> int | None:
     """Bytes available: the least of the system's and each enclosing cgroup's headroom; None: unknown."""
-    system = reading("the system's available memory", _system_memory, _BYTES)
+    system = reading("the system's available memory", lambda: _system_memory(proc), _BYTES)
     groups = reading(
         "the memory of the control groups", lambda: min(_cgroup_headrooms(proc), default=None)
     )
@@ -65,8 +67,11 @@ def memory_pressure(proc: Path = Path("/proc")) -> float | None:
     return reading("the memory pressure", read, _SHARE)
 
 
-def _system_memory() -> int:
-    import psutil  # takes 10 ms, which delays a cold start
+def _system_memory(proc: Path) -> int:
+    with suppress(ValueError):  # too many digits
+        if found := _AVAILABLE.search(_read(proc / "meminfo")):
+            return int(found[1]) * 1024
+    import psutil  # takes 10 ms, which would delay a cold start
 
     return psutil.virtual_memory().available
 

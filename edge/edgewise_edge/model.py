@@ -24,6 +24,7 @@ from edgewise_edge.errors import (
     RuntimeFailedError,
 )
 from edgewise_edge.runtime.load import load_runtime
+from edgewise_edge.runtime.open import import_library
 from edgewise_edge.runtime.prefix_cache import PREFIX_MEMORY, PrefixCache
 from edgewise_edge.runtime.session import Runtime
 from edgewise_edge.store.catalog import find_folders
@@ -219,21 +220,17 @@ def _load(
     folder: Path, threads: int, weight_cache: Path | None
 ) -> tuple[Manifest, Tokenizer, Runtime]:
     manifest = Manifest.read(folder)
-    with ThreadPoolExecutor(1) as pool:
-        # It needs no GIL to load the model, nor to hash it.
-        tokenizer = pool.submit(load_tokenizer, folder, manifest)
-        runtime = _load_runtime(folder, manifest, threads, weight_cache)
-        return manifest, tokenizer.result(), runtime
-
-
-def _load_runtime(
-    folder: Path, manifest: Manifest, threads: int, weight_cache: Path | None
-) -> Runtime:
     verify_once(manifest, folder, MODEL_FILE)
+    import_library()  # first: that it fails says nothing about the model
     weights = (weight_cache or default_folder()).absolute()
     if not PassedModel(manifest, threads):
         from edgewise_edge.trial import require_passed  # takes 10 ms, which delays a cold start
 
         require_passed(folder, manifest, threads, weights)
     cache = WeightCache(weights, manifest.files[MODEL_FILE])
-    return load_runtime(folder, manifest.architecture, threads, cache)
+    with ThreadPoolExecutor(1) as pool:
+        # LiteRT compiles the model without the GIL. What needs it came before: a thread that parses
+        # a vocabulary gives it up too seldom.
+        tokenizer = pool.submit(load_tokenizer, folder, manifest)
+        runtime = load_runtime(folder, manifest.architecture, threads, cache)
+        return manifest, tokenizer.result(), runtime

@@ -147,21 +147,18 @@ def test_tensorflow_slices_for_xla() -> None:
 
 
 def test_tensorflow_runs_a_function_by_its_name() -> None:
-    """tensorflow.python.eager's context and execute, with the operation XlaLaunch."""
+    """tensorflow.python.eager's context and execute."""
     from tensorflow.python.eager import context, execute
-    from tensorflow.python.framework import op_def_registry
 
-    eager = context.context()
-    missing = [name for name in ("has_function", "add_function_def") if not hasattr(eager, name)]
-    assert not missing, f"{release('tensorflow')}: the eager context has no {missing}"
+    eager, told = context.context(), release("tensorflow")
+    names = ("has_function", "add_function_def", "function_call_options")
+    missing = [name for name in names if not hasattr(eager, name)]
+    assert not missing, f"{told}: the eager context has no {missing}"
+    options = eager.function_call_options.as_attrs()
+    assert "config_proto" in options, f"{told}: calls of functions have the options {[*options]}"
     given = parameters(execute.execute)
     expected = ["op_name", "num_outputs", "inputs", "attrs", "ctx", "name"]
-    assert given == expected, f"{release('tensorflow')}: execute has the parameters {given}"
-    launch = op_def_registry.get("XlaLaunch")
-    assert launch, f"{release('tensorflow')}: XlaLaunch is gone"
-    given = [argument.name for argument in launch.input_arg]
-    expected = ["constants", "args", "resources"]
-    assert given == expected, f"{release('tensorflow')}: XlaLaunch takes {given}"
+    assert given == expected, f"{told}: execute has the parameters {given}"
 
 
 def test_litert_has_the_classes_of_its_schema() -> None:

@@ -266,6 +266,14 @@ def test_an_odd_meminfo_leaves_the_groups_limits(system, monkeypatch, meminfo):
     assert available_memory(system.proc / "no such folder") is None
 
 
+def test_the_kernels_own_estimate_is_used(system):
+    """Without psutil, whose import takes as long as a short prompt."""
+    (system.proc / "meminfo").write_text("MemTotal:  900 kB\nMemAvailable:     50 kB\n")
+    assert system.available() == 50 * 1024
+    (system.proc / "meminfo").write_text(f"MemAvailable: {'9' * 5000} kB\n")
+    assert system.available() > MORE_THAN_ANY_LIMIT
+
+
 @pytest.mark.parametrize("available", [-1, float("nan"), None, "lots", 2**70])
 def test_an_impossible_amount_of_memory_is_unknown(tmp_path, monkeypatch, available):
     """Whatever psutil says."""

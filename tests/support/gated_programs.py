@@ -92,6 +92,12 @@ class GatedPrograms:
         self._begin("prefill", self.prefill_gate)
         self._programs.prefill(tokens, slot, position, context)
 
+    def prefill_two(
+        self, tokens: list[int], slots: list[int], positions: list[int], context: int
+    ) -> None:
+        self._begin("prefill", self.prefill_gate)
+        self._programs.prefill_two(tokens, slots, positions, context)
+
     def score(
         self, tokens: list[int], following: list[int], slot: int, position: int, context: int
     ) -> NDArray[np.float32]:

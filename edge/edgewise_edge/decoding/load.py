@@ -3,6 +3,7 @@
 from pathlib import Path
 from weakref import WeakValueDictionary
 
+from edgewise_edge.decoding.prepared import kept
 from edgewise_edge.decoding.tokenizer import TOKENIZER_FILES, Tokenizer
 from edgewise_edge.errors import ModelCorruptError, ModelIncompatibleError
 from edgewise_edge.store.manifest import Manifest
@@ -20,7 +21,8 @@ def load_tokenizer(folder: Path, manifest: Manifest) -> Tokenizer:
     key = tuple(manifest.files[name].sha256 for name in TOKENIZER_FILES)
     tokenizer = _in_use.get(key)
     if tokenizer is None:
-        tokenizer = _in_use[key] = Tokenizer.from_folder(folder)
+        vocabulary = kept(key, lambda: Tokenizer.read(folder))
+        tokenizer = _in_use[key] = Tokenizer(*vocabulary)
     if tokenizer.fingerprint != manifest.vocabulary:
         raise ModelIncompatibleError(
             f"{folder}: the vocabulary's fingerprint differs from its manifest's; convert the model "

@@ -49,11 +49,14 @@ class Tokenizer:
 
     `ranks` maps each token's bytes to its id, in merge order; `special` maps special tokens to
     their ids. A special token spelled out in a prompt is ordinary text. Raises ModelCorruptError for
-    ids that are equal or out of range.
+    ids that are equal or out of range; of a vocabulary with a known `fingerprint` they are not.
     """
 
-    def __init__(self, ranks: dict[bytes, int], special: dict[str, int]) -> None:
-        _check_ids([*ranks.values(), *special.values()])
+    def __init__(
+        self, ranks: dict[bytes, int], special: dict[str, int], fingerprint: str | None = None
+    ) -> None:
+        if fingerprint is None:
+            _check_ids([*ranks.values(), *special.values()])
         import tiktoken  # takes 10 ms, in which the model can load
 
         copied = dict(ranks)
@@ -62,7 +65,7 @@ class Tokenizer:
                 "edgewise", pat_str=SPLIT_PATTERN, mergeable_ranks=copied, special_tokens=special
             )
         copied.clear()  # tiktoken keeps it too, but works with tables of its own: 10 MB for GPT-2
-        self.fingerprint = _fingerprint(ranks, special)
+        self.fingerprint = fingerprint or _fingerprint(ranks, special)
         """sha256 (hex) over all ids and their bytes; different for different vocabularies."""
         self.end_ids = frozenset(special.values())
         """The ids that end a text: one, or none if the vocabulary has no end token."""
@@ -70,8 +73,15 @@ class Tokenizer:
     @classmethod
     def from_folder(cls, folder: Path) -> "Tokenizer":
         """Read `vocab.json` and `merges.txt`. Raises ModelCorruptError if they are invalid."""
+        return cls(*cls.read(folder))
+
+    @staticmethod
+    def read(folder: Path) -> tuple[dict[bytes, int], dict[str, int], str]:
+        """The checked ranks, special tokens and fingerprint of the files. Raises as from_folder()."""
         try:
-            return cls(*_read_vocabulary(folder))
+            ranks, special = _read_vocabulary(folder)
+            _check_ids([*ranks.values(), *special.values()])
+            return ranks, special, _fingerprint(ranks, special)
         except ModelCorruptError as error:
             raise ModelCorruptError(f"{folder / VOCABULARY_FILE}: {error}") from error
         except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:

@@ -33,11 +33,16 @@ def read_text(path: Path, limit: int) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
+    """write_bytes() of a text in UTF-8."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Replace what lies at `path` in one step, and not what a link there leads to. Raises OSError."""
     partial = path.with_name(f".{os.urandom(16).hex()}.partial")
     try:
-        with partial.open("x", encoding="utf-8") as file:
-            file.write(text)
+        with partial.open("xb") as file:
+            file.write(content)
         partial.replace(path)
     finally:
         with contextlib.suppress(OSError):

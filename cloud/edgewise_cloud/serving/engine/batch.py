@@ -144,13 +144,16 @@ class Batch:
         prefill than decode. Finished and failed sequences are removed.
         """
         chunks = 2 if len(self._prefilling) > len(self._decoding) else 1
+        turns = [self._prefilling.popleft() for _ in range(min(chunks, len(self._prefilling)))]
         outputs: list[StepOutput] = []
-        for _ in range(min(chunks, len(self._prefilling))):
-            sequence = self._prefilling.popleft()
-            if sequence.scoring:
-                outputs.append(self._score(sequence))
-            else:
-                self._prefill(sequence)
+        if len(turns) == 2 and self._fit_together(turns):
+            self._prefill(turns)
+        else:
+            for sequence in turns:
+                if sequence.scoring:
+                    outputs.append(self._score(sequence))
+                else:
+                    self._prefill([sequence])
         if self._decoding:
             outputs += self._decode()
         self._overwrite_failed(outputs)
@@ -159,15 +162,29 @@ class Batch:
                 self.remove(output.sequence)
         return outputs
 
-    def _prefill(self, sequence: Sequence) -> None:
-        start = len(sequence.slot.tokens)
-        tokens = sequence.tokens[start : start + min(self._chunk, sequence.to_prefill)]
-        padding = [0] * (self._chunk - len(tokens))
-        context = _smallest(self._prefill_contexts, start + self._chunk)
-        self._programs.prefill(tokens + padding, sequence.slot.index, start, context)
-        sequence.slot.tokens += tokens
-        # Round robin: a short prompt need not wait until a long one is done.
-        (self._prefilling if sequence.to_prefill else self._decoding).append(sequence)
+    def _fit_together(self, sequences: list[Sequence]) -> bool:
+        """Whether one program can prefill a chunk of each: one is compiled, for short contexts."""
+        most = self._prefill_contexts[0] - self._chunk
+        return all(not each.scoring and len(each.slot.tokens) <= most for each in sequences)
+
+    def _prefill(self, sequences: list[Sequence]) -> None:
+        """Prefill a chunk of one sequence, or of two that fit together."""
+        starts = [len(sequence.slot.tokens) for sequence in sequences]
+        slots = [sequence.slot.index for sequence in sequences]
+        context = _smallest(self._prefill_contexts, max(starts) + self._chunk)
+        chunks = [
+            sequence.tokens[start : start + min(self._chunk, sequence.to_prefill)]
+            for sequence, start in zip(sequences, starts, strict=True)
+        ]
+        padded = [id_ for chunk in chunks for id_ in [*chunk, *[0] * (self._chunk - len(chunk))]]
+        if len(sequences) == 1:
+            self._programs.prefill(padded, slots[0], starts[0], context)
+        else:
+            self._programs.prefill_two(padded, slots, starts, context)
+        for sequence, chunk in zip(sequences, chunks, strict=True):
+            sequence.slot.tokens += chunk
+            # Round robin: a short prompt need not wait until a long one is done.
+            (self._prefilling if sequence.to_prefill else self._decoding).append(sequence)
 
     def _score(self, sequence: Sequence) -> StepOutput:
         start = len(sequence.slot.tokens)

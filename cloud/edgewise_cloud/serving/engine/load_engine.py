@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 def load_engine(checkpoint: str, settings: EngineSettings, progress: Progress = SILENT) -> "Engine":
     """The model of `checkpoint`, running. Raises CheckpointError and ServeError."""
-    from edgewise_cloud.serving.model.program_cache import use_program_cache
+    if settings.kind == EngineKind.KERAS:
+        from edgewise_cloud.serving.model.program_cache import use_program_cache
 
-    use_program_cache()
+        use_program_cache()
     model, programs = load_model(checkpoint, settings, progress)
     from edgewise_cloud.serving.engine.engine import Engine
 

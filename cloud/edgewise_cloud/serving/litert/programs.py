@@ -80,6 +80,14 @@ class LiteRTPrograms:
         del context
         self._run_chunk(PREFILL, slot, position, tokens=tokens)
 
+    def prefill_two(
+        self, tokens: list[int], slots: list[int], positions: list[int], context: int
+    ) -> None:
+        """See Programs."""
+        half = len(tokens) // 2
+        self.prefill(tokens[:half], slots[0], positions[0], context)
+        self.prefill(tokens[half:], slots[1], positions[1], context)
+
     def score(
         self, tokens: list[int], following: list[int], slot: int, position: int, context: int
     ) -> NDArray[np.float32]:

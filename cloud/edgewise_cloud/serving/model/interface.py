@@ -40,6 +40,11 @@ class Programs(Protocol):
     def prefill(self, tokens: list[int], slot: int, position: int, context: int) -> None:
         """Prefill one chunk of a slot's prompt."""
 
+    def prefill_two(
+        self, tokens: list[int], slots: list[int], positions: list[int], context: int
+    ) -> None:
+        """Prefill a chunk of each of two slots' prompts, one after the other in `tokens`."""
+
     def score(
         self, tokens: list[int], following: list[int], slot: int, position: int, context: int
     ) -> NDArray[np.float32]:

@@ -42,6 +42,11 @@ class Layout:
         """The context buckets: the lengths at which segments end."""
         return tuple(accumulate(self.segments))
 
+    def bounds(self, context: int) -> list[tuple[int, int]]:
+        """The start position and the length of each segment of a context bucket."""
+        lengths = self.segments[: self.contexts.index(context) + 1]
+        return [(end - length, length) for length, end in zip(lengths, self.contexts, strict=False)]
+
 
 def flatten(caches: Caches) -> list[Tensor]:
     """The tensors of all layers and segments, in order."""

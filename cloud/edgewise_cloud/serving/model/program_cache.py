@@ -27,6 +27,7 @@ from edgewise_edge.store.weight_cache import processor_features
 MAX_SIZE = 2**30  # bytes; GPT-2 small's programs take a tenth
 _PRIVATE, _MAX_AGE = ".private-", 24 * 3600.0  # seconds after which a private folder is abandoned
 _BACKENDS = ("tensorflow", "keras", "jax", "jaxlib")
+_SETTINGS = ("TF_NUM_INTRAOP_THREADS", "TF_XLA_FLAGS", "XLA_FLAGS")  # which change what is compiled
 
 _current: "ProgramCache | None" = None
 
@@ -134,12 +135,15 @@ class ProgramCache:
         name, _, digest = rest.rpartition(".")
         if key != self._key or not name or not is_ours(path):
             return None
-        if _sha256(path) != digest:
+        with contextlib.suppress(
+            OSError
+        ):  # removed by another process; root's, where links need more
+            if _sha256(path) == digest:
+                os.link(path, self.private / name)
+                os.utime(path)  # the time of last use
+                return name
             path.unlink(missing_ok=True)
-            return None
-        os.link(path, self.private / name)
-        os.utime(path)  # the time of last use
-        return name
+        return None
 
 
 @functools.cache
@@ -151,7 +155,7 @@ def platform_key() -> str:
         *(path.read_text(encoding="utf-8") for path in sources),
         processor_features(),
         str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
-        *(os.environ.get(name, "") for name in ("XLA_FLAGS", "TF_XLA_FLAGS")),
+        *(os.environ.get(name, "") for name in _SETTINGS),
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
@@ -168,7 +172,10 @@ def _set_flags(folder: Path) -> None:
 def _remove_unused(folder: Path) -> None:
     """Remove what goes beyond the size, least recently used first, and what killed processes left."""
     left, now = MAX_SIZE, time.time()
-    found = [(path, path.lstat()) for path in folder.iterdir()]
+    found = list[tuple[Path, os.stat_result]]()
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # removed by another process
+            found.append((path, path.lstat()))
     for path, status in sorted(found, key=lambda each: -each[1].st_mtime):
         if path.name.startswith(_PRIVATE):
             if now - status.st_mtime > _MAX_AGE:

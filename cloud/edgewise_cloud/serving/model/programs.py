@@ -60,7 +60,8 @@ class CompiledPrograms:
         # One for all lengths: scores are rare, and each program makes the start longer.
         score = _Key("score", SCORE_CHUNK, layout.contexts[-1])
         first = [decode.pop(), score, prefill.pop(), _Key("copy", 0, 0)]
-        later = sorted([*prefill, *decode], key=lambda key: key.context)
+        two = _Key("prefill_two", 2 * layout.chunk, prefill_contexts[0])
+        later = sorted([*prefill, two, *decode], key=lambda key: key.context)
         self._promised = frozenset(later)
         return Compilations(list(self._missing(first)), list(self._missing(later)))
 
@@ -83,6 +84,19 @@ class CompiledPrograms:
         """See Programs."""
         _, program = self._program(_Key("prefill", len(tokens), context))
         program(np.asarray(tokens, np.int32), np.int32(slot), np.int32(position))
+
+    def prefill_two(
+        self, tokens: list[int], slots: list[int], positions: list[int], context: int
+    ) -> None:
+        """See Programs."""
+        key = _Key("prefill_two", len(tokens), context)
+        if key in self._promised and key not in self._compiled:
+            half = len(tokens) // 2
+            self.prefill(tokens[:half], slots[0], positions[0], context)
+            self.prefill(tokens[half:], slots[1], positions[1], context)
+            return
+        _, program = self._program(key)
+        program(*(np.asarray(each, np.int32) for each in (tokens, slots, positions)))
 
     def score(
         self, tokens: list[int], following: list[int], slot: int, position: int, context: int
@@ -121,9 +135,11 @@ class CompiledPrograms:
 
 def _examples(key: _Key) -> Arguments:
     tokens, number = np.zeros(key.tokens, np.int32), np.int32(0)
+    two = np.zeros(2, np.int32)
     return {
         "decode": (tokens, tokens),
         "prefill": (tokens, number, number),
+        "prefill_two": (tokens, two, two),
         "score": (tokens, tokens, number, number),
         "copy": (number, number),
     }[key.name]

@@ -1,7 +1,7 @@
 """Weights as TensorFlow's tensors and caches as its variables, which XLA's programs update in place."""
 
 import hashlib
-from typing import Any
+from itertools import chain
 
 import numpy as np
 import tensorflow as tf
@@ -25,7 +25,10 @@ class TensorFlowState:
 
     def __init__(self, weights: NamedWeights, transformer: Transformer) -> None:
         self._weights = {name: tf.constant(value) for name, value in weights}
-        self._caches = transformer.empty_caches(tf.Variable)
+        # In TensorFlow's own memory: NumPy's would be copied by the first step.
+        self._caches = transformer.empty_caches(
+            lambda empty: tf.Variable(tf.zeros(empty.shape, empty.dtype))
+        )
         self._variables = flatten(self._caches)
         shapes = [(name, each.shape, each.dtype) for name, each in self._weights.items()]
         self._shapes = f"{transformer} {shapes}"
@@ -54,6 +57,7 @@ class TensorFlowState:
             return definition
         definition.CopyFrom(self._traced(program, examples))
         definition.signature.name = function
+        definition.attr["_XlaMustCompile"].b = True
         if cache:
             cache.keep(f"{function}.def", definition.SerializeToString(deterministic=True))
         return definition
@@ -94,12 +98,10 @@ class TensorFlowState:
     ) -> NDArray[np.float32]:
         """Run a program over `variables`; XLA compiles it if it has not yet for these shapes."""
         inputs = [*map(tf.constant, arguments), *self._weights.values()]
-        attributes: tuple[Any, ...] = (
-            *("Tconstants", [], "Targs", [each.dtype.as_datatype_enum for each in inputs]),
-            *("Nresources", len(variables), "Tresults", [tf.float32.as_datatype_enum]),
-            *("function", function),
-        )
-        handles = [variable.handle for variable in variables]
-        ran = execute.execute(b"XlaLaunch", 1, [*inputs, *handles], attributes, context.context())
-        output: NDArray[np.float32] = ran[0].numpy()
-        return output
+        inputs += [variable.handle for variable in variables]
+        # As a call of tf.function: as XlaLaunch, XLA would copy the caches at every run.
+        options = context.context().function_call_options.as_attrs()
+        attributes = tuple(chain.from_iterable(options.items()))
+        (output,) = execute.execute(function, 1, inputs, attributes, context.context())
+        found: NDArray[np.float32] = output.numpy()
+        return found

@@ -19,6 +19,7 @@ log = logging.getLogger("edgewise_cloud.serving.model")
 
 # Seconds for which Python's lock may be kept from a step while another thread traces a program.
 _SWITCH_INTERVAL = 0.0005
+_NICE = 10
 
 
 def compile_first(compilations: Compilations, progress: Progress) -> None:
@@ -84,6 +85,9 @@ def _free_memory() -> None:
 
 
 def _yield_to_others() -> None:
-    """Give this thread the lowest priority, where threads have one of their own."""
+    """Give this thread a tenth of a step's share of the processor, where threads have their own.
+
+    Not less: it holds Python's lock while it traces, and others would wait for it.
+    """
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)

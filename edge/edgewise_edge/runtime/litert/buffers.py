@@ -40,7 +40,7 @@ class SharedArray:
 
 
 def shares_memory() -> bool:
-    """Whether the installed LiteRT has the C API that we use, and can use our arrays."""
+    """Whether the installed LiteRT can use our arrays, by the C API that we use."""
     try:
         SharedArray(aligned((1,), np.float32))
     except (OSError, ValueError, AttributeError, RuntimeError):

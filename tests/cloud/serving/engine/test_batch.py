@@ -252,6 +252,20 @@ def test_prompts_are_prefilled_in_turn(batch: Batch) -> None:
     batch.finish()
 
 
+def test_two_prompts_are_prefilled_at_once(batch: Batch, programs: GatedPrograms) -> None:
+    """By one program, while nothing decodes; the tokens are those of each alone."""
+    wanted = [token_request(tokens, 20, temperature=0) for tokens in (TOKENS[:100], TOKENS[60:])]
+    expected = [alone(batch, request) for request in wanted]
+    batch.clear()
+    sequences = [batch.add(request) for request in wanted]
+    programs.calls.clear()
+    batch.step()
+    assert list(programs.calls) == ["prefill"]
+    assert [each.to_prefill for each in sequences] == [99 - CHUNK, 119 - CHUNK]
+    batch.finish()
+    assert [each.tokens for each in sequences] == expected
+
+
 def test_a_sequence_ends_with_an_end_token_or_at_the_window(batch: Batch) -> None:
     """The end token is included; the window can be used to its last position."""
     whole = alone(batch, token_request(TOKENS[:20], 30, temperature=0))
