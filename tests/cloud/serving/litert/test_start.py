@@ -104,7 +104,7 @@ def test_without_a_cache_folder_nothing_is_kept(
     assert len(conversions) == 2
 
 
-def test_what_the_conversion_refuses_is_told(exact_folder: Path, tmp_path: Path) -> None:
+def test_what_the_conversion_refuses_is_told(tmp_path: Path) -> None:
     """As an error of its own type, from the process that converts."""
     with pytest.raises(CheckpointError, match="no Keras model"):
         conversion.convert_in_child(str(tmp_path), tmp_path / "out", Recorded())
