@@ -43,10 +43,12 @@ def compile_kernel(edge: Path) -> str | None:
         return "there is no C compiler"
     kernel, source = edge / KERNEL, edge / SOURCE
     partial = kernel.with_suffix(f".{os.getpid()}")
-    command = [*shlex.split(found), *FLAGS, str(source), "-o", str(partial), "-lm"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError as error:
+        command = [*shlex.split(found), *FLAGS, str(source), "-o", str(partial), "-lm"]
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", check=False
+        )
+    except (OSError, ValueError) as error:  # of CC, a quote without another
         return f"{found} cannot be started: {error}"
     if done.returncode:
         return f"{shlex.join(command)} failed:\n{done.stderr}"

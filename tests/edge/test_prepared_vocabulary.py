@@ -14,7 +14,7 @@ VOCABULARY: Vocabulary = ({b"a": 0, b"\xff": 1}, {"<end>": 2}, "f" * 64)
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """In which a vocabulary is kept."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    kept(DIGESTS, lambda: VOCABULARY)
+    kept(DIGESTS, VOCABULARY[2], lambda: VOCABULARY)
     (path,) = tmp_path.glob("edgewise/vocabularies/*")
     return path
 
@@ -27,7 +27,7 @@ def reads() -> int:
         calls.append(1)
         return VOCABULARY
 
-    assert kept(DIGESTS, read) == VOCABULARY
+    assert kept(DIGESTS, VOCABULARY[2], read) == VOCABULARY
     return len(calls)
 
 
@@ -36,7 +36,14 @@ def test_a_vocabulary_is_read_once() -> None:
     """Other files have another."""
     assert reads() == 0
     other: Vocabulary = ({b"b": 0}, {}, "e" * 64)
-    assert kept(("c" * 64,), lambda: other) == other
+    assert kept(("c" * 64,), other[2], lambda: other) == other
+
+
+def test_files_that_were_replaced_meanwhile_are_not_kept(file: Path) -> None:
+    """Another fingerprint than the model's: the next load reads the files again."""
+    other: Vocabulary = ({b"b": 0}, {}, "e" * 64)
+    assert kept(("c" * 64,), VOCABULARY[2], lambda: other) == other
+    assert list(file.parent.iterdir()) == [file]
 
 
 @pytest.mark.parametrize("kind", ["empty", "cut short", "changed", "a link"])

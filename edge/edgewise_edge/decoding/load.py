@@ -21,8 +21,9 @@ def load_tokenizer(folder: Path, manifest: Manifest) -> Tokenizer:
     key = tuple(manifest.files[name].sha256 for name in TOKENIZER_FILES)
     tokenizer = _in_use.get(key)
     if tokenizer is None:
-        vocabulary = kept(key, lambda: Tokenizer.read(folder))
-        tokenizer = _in_use[key] = Tokenizer(*vocabulary)
+        # What was read may have been replaced meanwhile: it is kept only if it is the model's own.
+        vocabulary = kept(key, manifest.vocabulary, lambda: Tokenizer.read(folder))
+        tokenizer = Tokenizer(*vocabulary)
     if tokenizer.fingerprint != manifest.vocabulary:
         raise ModelIncompatibleError(
             f"{folder}: the vocabulary's fingerprint differs from its manifest's; convert the model "
@@ -33,4 +34,4 @@ def load_tokenizer(folder: Path, manifest: Manifest) -> Tokenizer:
             f"{folder}: its vocabulary has the id {tokenizer.size - 1}, but its model only {size} "
             "tokens; fetch or convert the model again"
         )
-    return tokenizer
+    return _in_use.setdefault(key, tokenizer)

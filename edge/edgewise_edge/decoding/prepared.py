@@ -16,8 +16,10 @@ _DIGEST = 32  # bytes at the start of a file: the sha256 of the others
 Vocabulary = tuple[dict[bytes, int], dict[str, int], str]  # ranks, special tokens, fingerprint
 
 
-def kept(digests: tuple[str, ...], read: Callable[[], Vocabulary]) -> Vocabulary:
+def kept(digests: tuple[str, ...], fingerprint: str, read: Callable[[], Vocabulary]) -> Vocabulary:
     """What `read` returns for files with these sha256; kept in a file, so that it is called once.
+
+    It is kept only if it has that fingerprint.
 
     GPT-2's takes a sixth of the time then. As with prepared weights, a file is used if this user or
     root owns it, and if it holds what was written.
@@ -27,6 +29,8 @@ def kept(digests: tuple[str, ...], read: Callable[[], Vocabulary]) -> Vocabulary
     if found := _read(path):
         return found
     vocabulary = read()
+    if vocabulary[2] != fingerprint:
+        return vocabulary
     content = marshal.dumps(vocabulary)
     # If it cannot be written, it is read each time. The prepared weights tell of that.
     with contextlib.suppress(OSError):

@@ -24,7 +24,7 @@ class PassedModel:
 
     def __init__(self, manifest: Manifest, threads: int) -> None:
         model = manifest.files[MODEL_FILE]
-        kernel = [path.stat().st_size for path in _KERNELS.glob("_attention.*")]
+        kernel = [path.stat().st_size for path in _KERNELS.glob("_attention.so")]
         key = [model.sha256, astuple(manifest.architecture), platform_key(), threads, kernel]
         self.name = hashlib.sha256(json.dumps(key).encode()).hexdigest()
 

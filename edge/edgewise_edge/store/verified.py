@@ -12,7 +12,9 @@ from edgewise_edge.store.files import is_ours, is_owner
 from edgewise_edge.store.manifest import Manifest
 
 _OTHERS_WRITE = 0o022
-_SETTLED = 1.0  # seconds: two changes in one tick of the file system's clock look like one
+_SETTLED = (
+    3.0  # seconds: two changes in one tick (FAT: 2 s) of the file system's clock look like one
+)
 
 
 def verify_once(manifest: Manifest, folder: Path, name: str) -> None:

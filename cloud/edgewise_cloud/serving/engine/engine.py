@@ -226,7 +226,8 @@ class Engine:
         Just before the next one begins: while it computes, nothing else needs Python's lock, and
         the event loop sends the tokens without delaying the step.
         """
-        events, self._events = self._events, []
+        with self._work:  # a compiler that fails ends the requests from its own thread
+            events, self._events = self._events, []
         self._deliver(events)
 
     def _fail(self) -> None:

@@ -33,7 +33,12 @@ class EngineSettings:
     dtype: Precision = Precision.FLOAT32  # of weights and caches; of EngineKind.KERAS
 
     def __post_init__(self) -> None:
-        """Raise ServeError for settings that exclude each other."""
+        """Raise ServeError for an unknown kind, and for settings that exclude each other."""
+        try:
+            object.__setattr__(self, "kind", EngineKind(self.kind))
+        except ValueError as error:
+            kinds = " or ".join(EngineKind)
+            raise ServeError(f"the engine's kind is {self.kind!r}; it must be {kinds}") from error
         if self.kind == EngineKind.LITERT and self.dtype != Precision.FLOAT32:
             raise ServeError(
                 f"--dtype is {self.dtype}, but --engine litert has weights of 8 bits and caches of 16; "

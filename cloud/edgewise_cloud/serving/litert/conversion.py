@@ -81,6 +81,7 @@ class _Lines:
 
 
 def _main() -> None:
+    lines = _Lines()  # before anything that may print is imported
     # It takes a second, which the parent need not wait for.
     from edgewise_cloud.convert.convert import convert
     from edgewise_cloud.convert.quantization import Quantization
@@ -88,7 +89,7 @@ def _main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("checkpoint")
     parser.add_argument("out", type=Path)
-    given, lines = parser.parse_args(), _Lines()
+    given = parser.parse_args()
     try:
         convert(given.checkpoint, given.out, Quantization.INT8, rows=True, progress=lines)
     except CloudError as error:

@@ -18,9 +18,15 @@ from edgewise_cloud.console import Progress
 from edgewise_cloud.keras_models.find import HUB_PREFIX, find_checkpoint, model_name, read_manifest
 from edgewise_cloud.serving.litert.conversion import convert_in_child
 from edgewise_edge.errors import EdgeError
+from edgewise_edge.runtime import signatures
 from edgewise_edge.store.cache_folder import NOWHERE, cache_folder, report_unusable
 from edgewise_edge.store.files import is_owner
 from edgewise_edge.store.manifest import FileRecord, Manifest
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 _CONTENTS = ("*.json", "*.txt", "*.safetensors", "*.h5")  # files that say what a checkpoint is
 _MAX_IDLE = 30 * 24 * 3600.0  # seconds without use, after which a conversion is removed
@@ -47,12 +53,15 @@ def prepared(checkpoint: str, progress: Progress) -> Iterator[PreparedModel]:
     key = _key(checkpoint, source, origin)
     with contextlib.ExitStack() as stack:
         place = cache_folder() / "served"
+        # What a hub has under a name may change: only what can be compared is kept.
+        if (source is None and "://" in checkpoint) or not _usable(place):
+            place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder = place / key
         if (found := _read(folder)) is None:
-            if not _usable(place):
-                place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            folder = _convert(checkpoint, place, key, progress)
-            found = Manifest.read(folder)
+            with _alone(place / f".{key}.lock"):
+                if (found := _read(folder)) is None:
+                    _convert(checkpoint, place, key, progress)
+                    found = Manifest.read(folder)
         yield PreparedModel(
             folder=folder,
             manifest=found,
@@ -74,7 +83,9 @@ def _fetched(checkpoint: str) -> Path | None:
 
 def _key(checkpoint: str, source: Path | None, origin: Manifest | None) -> str:
     """By the contents, or by the name of a preset, whose version is KerasHub's; and by the converter."""
-    converter = (each.read_text("utf-8") for each in sorted(Path(convert.__path__[0]).glob("*.py")))
+    sources = [*sorted(Path(convert.__path__[0]).glob("*.py")), Path(signatures.__file__)]
+    converter = [each.read_text("utf-8") for each in sources]
+    converter += map(version, ("tensorflow", "ai-edge-litert", "edgewise-edge"))
     if source is None:
         contents = [checkpoint, version("keras-hub")]
     elif origin:
@@ -99,7 +110,16 @@ def _read(folder: Path) -> Manifest | None:
     return manifest
 
 
-def _convert(checkpoint: str, place: Path, key: str, progress: Progress) -> Path:
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """One process converts at a time, since each takes gigabytes; the others find what it made."""
+    with lock.open("wb") as file:
+        if fcntl:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _convert(checkpoint: str, place: Path, key: str, progress: Progress) -> None:
     partial, folder = place / f".{uuid.uuid4().hex}", place / key
     try:
         convert_in_child(checkpoint, partial, progress)
@@ -110,7 +130,6 @@ def _convert(checkpoint: str, place: Path, key: str, progress: Progress) -> Path
             partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return folder
 
 
 def _usable(place: Path) -> bool:

@@ -16,7 +16,8 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -25,9 +26,14 @@ from edgewise_edge.store.files import is_ours, is_owner
 from edgewise_edge.store.weight_cache import processor_features
 
 MAX_SIZE = 2**30  # bytes; GPT-2 small's programs take a tenth
-_PRIVATE, _MAX_AGE = ".private-", 24 * 3600.0  # seconds after which a private folder is abandoned
+_PRIVATE, _NEW = ".private-", 60.0  # seconds until a private folder is surely held by its process
 _BACKENDS = ("tensorflow", "keras", "jax", "jaxlib")
 _SETTINGS = ("TF_NUM_INTRAOP_THREADS", "TF_XLA_FLAGS", "XLA_FLAGS")  # which change what is compiled
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 _current: "ProgramCache | None" = None
 
@@ -76,6 +82,7 @@ class ProgramCache:
         _remove_unused(folder)
         self.private = folder / f"{_PRIVATE}{uuid.uuid4().hex}"
         self.private.mkdir(mode=0o700)
+        self._release = _hold(self, self.private)
         self._known = {name for path in folder.iterdir() if (name := self._link(path))}
 
     def read(self, name: str) -> bytes | None:
@@ -87,7 +94,9 @@ class ProgramCache:
     def keep(self, name: str, content: bytes) -> None:
         """Keep `content` under this name, which `compiling` publishes."""
         with contextlib.suppress(OSError):  # a full disk
-            (self.private / name).write_bytes(content)
+            partial = self._folder / f".{uuid.uuid4().hex}"
+            partial.write_bytes(content)
+            partial.replace(self.private / name)
 
     @contextlib.contextmanager
     def compiling(self) -> Iterator[None]:
@@ -101,6 +110,8 @@ class ProgramCache:
             yield
         except BaseException:
             self.discard()
+            # Nor is anything published that was made meanwhile.
+            self._known.update(path.name for path in self.private.iterdir())
             raise
         finally:
             with self._lock:
@@ -128,6 +139,7 @@ class ProgramCache:
     def close(self) -> None:
         """Remove the private folder."""
         shutil.rmtree(self.private, ignore_errors=True)
+        self._release()
 
     def _link(self, path: Path) -> str | None:
         """The name in the private folder of a file that is to be trusted."""
@@ -178,12 +190,35 @@ def _remove_unused(folder: Path) -> None:
             found.append((path, path.lstat()))
     for path, status in sorted(found, key=lambda each: -each[1].st_mtime):
         if path.name.startswith(_PRIVATE):
-            if now - status.st_mtime > _MAX_AGE:
+            if _is_abandoned(path, now - status.st_mtime):
                 shutil.rmtree(path, ignore_errors=True)
             continue
         left -= status.st_size
         if left < 0:
             path.unlink(missing_ok=True)
+
+
+def _hold(owner: object, private: Path) -> Callable[[], object]:
+    """Keep other processes from removing the folder, while `owner` is there; what ends that."""
+    if fcntl is None:
+        return lambda: None
+    held = os.open(private, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    return weakref.finalize(owner, os.close, held)
+
+
+def _is_abandoned(private: Path, age: float) -> bool:
+    """Whether the process whose folder this is has ended; where that cannot be told, after a day."""
+    if fcntl is None:
+        return age > 24 * 3600.0
+    with contextlib.suppress(OSError):  # it is held, or gone
+        descriptor = os.open(private, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return age > _NEW
+        finally:
+            os.close(descriptor)
+    return False
 
 
 def _sha256(path: Path) -> str:

@@ -1,6 +1,7 @@
 """Weights as TensorFlow's tensors and caches as its variables, which XLA's programs update in place."""
 
 import hashlib
+import threading
 from itertools import chain
 
 import numpy as np
@@ -13,6 +14,8 @@ from edgewise_cloud.serving.model import program_cache
 from edgewise_cloud.serving.model.layout import flatten
 from edgewise_cloud.serving.model.state import Arguments, Compiled, NamedWeights, Program
 from edgewise_cloud.serving.model.transformer import Transformer
+
+_defining = threading.Lock()
 
 
 class TensorFlowState:
@@ -38,8 +41,9 @@ class TensorFlowState:
         forms = [(each.shape, each.dtype) for each in examples]
         digest = hashlib.sha256(f"{self._shapes} {forms}".encode()).hexdigest()[:16]
         function = f"edgewise_{name}_{digest}"
-        if not context.context().has_function(function):
-            context.context().add_function_def(self._definition(function, program, examples))
+        with _defining:  # models of one shape share functions
+            if not context.context().has_function(function):
+                context.context().add_function_def(self._definition(function, program, examples))
         self._launch(function, examples, self._lookalikes())
         return lambda *arguments: self._launch(function, arguments, self._variables)
 

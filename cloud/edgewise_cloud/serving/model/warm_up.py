@@ -22,6 +22,29 @@ _SWITCH_INTERVAL = 0.0005
 _NICE = 10
 
 
+class _ShortWaits:
+    """While any thread is within, Python's lock is given up more often."""
+
+    def __init__(self) -> None:
+        self._lock, self._within, self._before = threading.Lock(), 0, 0.0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._within:
+                self._before = sys.getswitchinterval()
+                sys.setswitchinterval(_SWITCH_INTERVAL)
+            self._within += 1
+
+    def __exit__(self, *_raised: object) -> None:
+        with self._lock:
+            self._within -= 1
+            if not self._within:
+                sys.setswitchinterval(self._before)
+
+
+_short_waits = _ShortWaits()
+
+
 def compile_first(compilations: Compilations, progress: Progress) -> None:
     """Compile what is needed for every request, on two cores if they are there."""
     first = compilations.first
@@ -49,9 +72,7 @@ def compile_later(compilations: Compilations, closed: Callable[[], bool]) -> boo
     started, progress = time.monotonic(), LineProgress(log.info)
     _yield_to_others()
     progress.step("compiling")
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH_INTERVAL)
-    try:
+    with _short_waits:
         for number, compile_ in enumerate(compilations.later, start=count + 1):
             if closed():
                 return False
@@ -59,8 +80,6 @@ def compile_later(compilations: Compilations, closed: Callable[[], bool]) -> boo
             with program_cache.compiling():
                 compile_()
             _free_memory()
-    finally:
-        sys.setswitchinterval(interval)
     log.info("compiled all %d programs after %.0f s of serving", total, time.monotonic() - started)
     return True
 
@@ -90,4 +109,5 @@ def _yield_to_others() -> None:
     Not less: it holds Python's lock while it traces, and others would wait for it.
     """
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        with contextlib.suppress(OSError):  # a sandbox may refuse it
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)

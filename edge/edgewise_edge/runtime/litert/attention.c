@@ -150,13 +150,12 @@ static int make_room(Kernel *kernel, int heads, int size, int rows, int few) {
   const size_t by_head = (heads + 7) / 8 * 8, part = 2 * by_head + width; /* aligned for vectors */
   const size_t thread = 2 * BLOCK + 3 * a_head + all * BLOCK, blocks = (rows + BLOCK - 1) / BLOCK;
   const size_t bytes = sizeof(float) * (few * width + kernel->threads * thread + few * blocks * part);
+  float *memory = aligned_alloc(64, (bytes + 63) / 64 * 64);
+  if (!memory) return NO_MEMORY; /* what there was still serves smaller steps */
   free(kernel->memory);
   kernel->job = (Job){.heads = heads, .size = size, .width = width};
-  kernel->memory = aligned_alloc(64, (bytes + 63) / 64 * 64);
-  kernel->rows = kernel->memory ? rows : -1;
-  kernel->few = few;
-  if (!kernel->memory) return NO_MEMORY;
-  float *from = memset(kernel->memory, 0, bytes);
+  kernel->memory = memory, kernel->rows = rows, kernel->few = few;
+  float *from = memset(memory, 0, bytes);
   kernel->queries = cut(&from, few * width);
   for (int i = 0; i < kernel->threads; i++)
     kernel->own[i] = (Scratch){cut(&from, BLOCK), cut(&from, BLOCK), cut(&from, a_head),

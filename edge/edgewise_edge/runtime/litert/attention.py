@@ -37,15 +37,19 @@ def attention_ops(threads: int) -> Iterator[Sequence[CustomOp]]:
 @functools.cache
 def _kernel() -> ctypes.CDLL | None:
     """What hatch_build.py compiled and put beside this file."""
-    for path in Path(__file__).parent.glob("_attention.*"):
+    for path in Path(__file__).parent.glob("_attention.so"):
         try:
             kernel = ctypes.CDLL(str(path))
-        except OSError as error:  # of another processor, say
+            kernel.edgewise_attention_new.restype = ctypes.c_void_p
+            kernel.edgewise_attention_new.argtypes = [
+                ctypes.c_int,
+                ctypes.c_void_p,
+                ctypes.c_void_p,
+            ]
+            kernel.edgewise_attention_release.restype = None
+            kernel.edgewise_attention_release.argtypes = [ctypes.c_void_p]
+        except (OSError, AttributeError) as error:  # of another processor, or of older code
             _log.warning("%s cannot be used (%s); models run without it", path, error)
             continue
-        kernel.edgewise_attention_new.restype = ctypes.c_void_p
-        kernel.edgewise_attention_new.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
-        kernel.edgewise_attention_release.restype = None
-        kernel.edgewise_attention_release.argtypes = [ctypes.c_void_p]
         return kernel
     return None

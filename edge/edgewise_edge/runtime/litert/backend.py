@@ -64,6 +64,7 @@ class CompiledBackend:
             if resized := current.get(index) != shapes:
                 self._resize(index, shapes)
             if status := run(*arguments):
+                current.pop(index, None)  # LiteRT allocates a new size's memory when it runs it
                 require_ok(status, "LiteRtRunCompiledModel")
             if resized and file:  # now and then
                 file.drop_pages()

@@ -88,17 +88,18 @@ def test_a_folder_in_which_others_can_write_is_not_used(
 
 
 def test_its_size_is_limited(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was not used for longest is removed first; so are folders of killed processes."""
+    """What was not used for longest is removed first; so are folders of killed processes, not of others."""
     with opened(folder) as cache, cache.compiling():
         cache.keep("newer", CODE)
-    killed = ProgramCache(folder, "here").private
-    for path in (killed, *(path for path in kept(folder) if "-step." in path.name)):
+    killed, alive = ProgramCache(folder, "here").private, ProgramCache(folder, "here")
+    for path in (killed, alive.private, *(path for path in kept(folder) if "-step." in path.name)):
         os.utime(path, (1, 1))
     monkeypatch.setattr(program_cache, "MAX_SIZE", len(CODE))
     with opened(folder) as cache:
         assert cache.read("newer") == CODE
         assert cache.read("step") is None
         assert not killed.exists()
+        assert alive.private.exists()
 
 
 def test_processes_that_start_at_once_share_it(folder: Path) -> None:
