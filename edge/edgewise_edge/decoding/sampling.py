@@ -1,6 +1,7 @@
 """Choosing the next token: a pure function that the device and the cloud share."""
 
 import math
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from edgewise_edge.errors import RuntimeFailedError
 _MIN_TEMPERATURE = 1e-6
 _MASK_64 = 2**64 - 1
 _TOP_P_CANDIDATES = 256  # how many of the likeliest tokens are tried first for top_p
+_own = threading.local()
 _COLUMNS = 1024  # of the table whose columns' maxima narrow down the likeliest
 
 
@@ -91,7 +93,7 @@ def _penalized(
     if penalty == 1 or not history:
         return scores
     seen = np.fromiter(history, dtype=np.int64)
-    penalized = scores.copy()
+    penalized = _copied(scores)
     penalized[seen] = np.where(scores[seen] > 0, scores[seen] / penalty, scores[seen] * penalty)
     return penalized
 
@@ -100,13 +102,25 @@ def _adjusted(
     scores: NDArray[np.float32], params: SamplingParams, generated: Sequence[int]
 ) -> NDArray[np.float32]:
     """With the penalties and biases of OpenAI's API."""
-    adjusted = scores.copy()
+    adjusted = _copied(scores)
     if generated and (params.presence_penalty or params.frequency_penalty):
         seen, counts = np.unique(np.asarray(generated, np.int64), return_counts=True)
         adjusted[seen] -= params.presence_penalty + params.frequency_penalty * counts
     if params.logit_bias:
         adjusted[list(params.logit_bias)] += list(params.logit_bias.values())
     return adjusted
+
+
+def _copied(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """In memory of this thread's own, which its next call overwrites.
+
+    A new array as large as GPT-2's vocabulary may be mapped, page by page, and unmapped for each token.
+    """
+    kept: NDArray[np.float32] | None = getattr(_own, "scores", None)
+    if kept is None or kept.shape != scores.shape or kept.dtype != scores.dtype:
+        kept = _own.scores = np.empty_like(scores)
+    np.copyto(kept, scores)
+    return kept
 
 
 def _likeliest(scores: NDArray[Any], count: int) -> NDArray[np.int64]:

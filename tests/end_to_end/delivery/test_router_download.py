@@ -82,7 +82,8 @@ def test_a_model_that_is_still_to_be_downloaded(
         assert (result.outcome, result.revision) == (UpdateOutcome.STAGED, "one")
         assert {state.status for state in states} == {Availability.DOWNLOADING}
         assert "story one is being downloaded" in states[0].detail
-        assert str(states[-1]).endswith("6.4 of 6.4 MB")
+        size = f"{states[-1].total / 1e6:.1f}"
+        assert str(states[-1]).endswith(f"{size} of {size} MB")
         assert router.availability().status is Availability.STAGED
         assert router.model.revision == text_of(router)[0] == "one"
         assert router.availability().status is Availability.AVAILABLE
