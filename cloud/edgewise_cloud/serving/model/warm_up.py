@@ -71,12 +71,12 @@ def compile_later(compilations: Compilations, closed: Callable[[], bool]) -> boo
     count, total = len(compilations.first), len(compilations.first) + len(compilations.later)
     started, progress = time.monotonic(), LineProgress(log.info)
     _yield_to_others()
-    progress.step("compiling")
+    progress.step("compiling the other programs while serving")
     with _short_waits:
         for number, compile_ in enumerate(compilations.later, start=count + 1):
             if closed():
                 return False
-            progress.count(number - 1, total, "while serving")
+            progress.count(number - 1, total)
             with program_cache.compiling():
                 compile_()
             _free_memory()

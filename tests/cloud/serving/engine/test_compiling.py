@@ -67,7 +67,7 @@ def test_it_answers_while_a_program_is_compiled(
             go_on.set()
             engine.close()
     told = [record.message for record in caplog.records if "compil" in record.message]
-    assert told[0] == "compiling"
+    assert told[0] == "compiling the other programs while serving"
     assert told[-1].startswith("compiled all")
 
 
