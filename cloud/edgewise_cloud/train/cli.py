@@ -4,15 +4,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from shlex import join
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from edgewise_cloud.console import INTERRUPTED, Progress, say, shown_progress
+from edgewise_cloud.errors import TrainingError
 from edgewise_cloud.options import CHECKPOINT_HELP, MoreTexts
+from edgewise_cloud.train.model_size import ModelSize
 from edgewise_cloud.train.schedule import Schedule
-
-SIZE = "The new model's size"
 
 Out = Annotated[
     Path,
@@ -70,6 +70,18 @@ Resume = Annotated[
 ]
 
 
+def _size_option(text: str, *, default: int, at_least: int = 1, at_most: int | None = None) -> Any:
+    """An option of a new model's size; None where it is not given, to tell it from its default."""
+    return typer.Option(
+        metavar="N",
+        min=at_least,
+        max=at_most,
+        help=text,
+        show_default=str(default),
+        rich_help_panel="The new model's size",
+    )
+
+
 def train(
     out: Out,
     text: Texts,
@@ -97,53 +109,67 @@ def train(
             show_default="none",
         ),
     ] = None,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            "--checkpoint",
+            "-c",
+            metavar="CHECKPOINT",
+            help="Train on from this GPT-2, with its vocabulary and sizes. " + CHECKPOINT_HELP,
+            show_default="a new model",
+        ),
+    ] = None,
     bfloat16: BFloat16 = False,
     seed: Seed = 1,
     resume: Resume = False,
     vocabulary_size: Annotated[
-        int,
-        typer.Option(
-            metavar="N", min=300, max=65535, help="Tokens to learn.", rich_help_panel=SIZE
+        int | None,
+        _size_option(
+            "Tokens to learn.", at_least=300, at_most=65535, default=ModelSize.vocabulary_size
         ),
-    ] = 4096,
+    ] = None,
     layers: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Transformer layers.", rich_help_panel=SIZE)
-    ] = 6,
+        int | None, _size_option("Transformer layers.", default=ModelSize.layers)
+    ] = None,
     width: Annotated[
-        int,
-        typer.Option(
-            metavar="N",
-            min=8,
-            help="Numbers per token between layers; a multiple of --heads.",
-            rich_help_panel=SIZE,
+        int | None,
+        _size_option(
+            "Numbers per token between layers; a multiple of --heads.",
+            at_least=8,
+            default=ModelSize.width,
         ),
-    ] = 256,
+    ] = None,
     heads: Annotated[
-        int,
-        typer.Option(metavar="N", min=1, help="Attention heads per layer.", rich_help_panel=SIZE),
-    ] = 4,
+        int | None, _size_option("Attention heads per layer.", default=ModelSize.heads)
+    ] = None,
     context_window: Annotated[
-        int,
-        typer.Option(
-            metavar="N", min=16, help="Tokens of prompt and answer together.", rich_help_panel=SIZE
+        int | None,
+        _size_option(
+            "Tokens of prompt and answer together.", at_least=16, default=ModelSize.context_window
         ),
-    ] = 512,
+    ] = None,
 ) -> None:
-    """Train a small GPT-2 and its vocabulary from scratch.
+    """Train a small GPT-2 and its vocabulary from scratch, or on from a checkpoint.
 
     Example: edgewise-cloud train --text books/*.txt --out my-checkpoint
 
     In two phases, the second on what the model is to write like:
     edgewise-cloud train --text books/*.txt --then tales/*.txt --then-share 0.2 --out my-checkpoint
-    """
-    from edgewise_cloud.train.pretrain import ModelSize, pretrain
 
-    size = ModelSize(
-        vocabulary_size=vocabulary_size,
-        layers=layers,
-        width=width,
-        heads=heads,
-        context_window=context_window,
+    On from another training, at the rates of a training (finetune changes less):
+    edgewise-cloud train --checkpoint tales --text books/*.txt --learning-rate 2e-3 --out my-checkpoint
+    """
+    from edgewise_cloud.train.pretrain import pretrain
+
+    size = _size(
+        {
+            "vocabulary_size": vocabulary_size,
+            "layers": layers,
+            "width": width,
+            "heads": heads,
+            "context_window": context_window,
+        },
+        checkpoint,
     )
     schedule = Schedule(
         steps=steps,
@@ -162,6 +188,7 @@ def train(
             size,
             schedule,
             then=then or (),
+            checkpoint=checkpoint,
             resume=resume,
             report=say,
             progress=progress,
@@ -219,6 +246,17 @@ def finetune(
             report=say,
             progress=progress,
         )
+
+
+def _size(given: dict[str, int | None], checkpoint: str | None) -> ModelSize:
+    """The size of a new model. Raises TrainingError for one that is given beside --checkpoint."""
+    sizes = {name: value for name, value in given.items() if value is not None}
+    if checkpoint and sizes:
+        option = next(iter(sizes)).replace("_", "-")
+        raise TrainingError(
+            f"--{option} is given with --checkpoint, whose model has its own sizes; leave one out"
+        )
+    return ModelSize(**sizes)
 
 
 @contextmanager

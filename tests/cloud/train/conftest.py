@@ -10,7 +10,8 @@ import keras
 import pytest
 
 from edgewise_cloud.train import preview
-from edgewise_cloud.train.pretrain import ModelSize, pretrain
+from edgewise_cloud.train.model_size import ModelSize
+from edgewise_cloud.train.pretrain import pretrain
 from edgewise_cloud.train.schedule import Schedule
 
 SIZE = ModelSize(vocabulary_size=270, layers=1, width=16, heads=2, context_window=32)

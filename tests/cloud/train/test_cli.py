@@ -106,6 +106,8 @@ def test_train_reports_an_error_in_one_line(
         (*out, "--text", texts[0], "--then", *texts[1:]): "--then is given without --then-share",
         (*out, "--text", *texts, "--then-share", "0.2"): "--then-share is 0.2 without --then",
         (*out, "--text", *texts, "--heads", "7"): "a width of 256 is not divisible by 7 heads",
+        (*out, "--text", *texts, "-c", "no-such"): "no GPT-2 preset",
+        (*out, "--text", *texts, "-c", "tales", "--width", "256"): "--width is given with --checkp",
         ("--out", checkpoint, "--text", *texts): "is not empty; give a new folder",
         ("--out", texts[0], "--text", *texts): "a.txt cannot be written to: Not a directory",
     }

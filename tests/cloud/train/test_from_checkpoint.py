@@ -1,0 +1,96 @@
+"""Training on from a checkpoint, with the optimizer and the phases of a training from scratch."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from edgewise_cloud.errors import CheckpointError, TextError, TrainingError
+from edgewise_cloud.keras_models.generation_config import read_sampling, save_sampling
+from edgewise_cloud.train.pretrain import pretrain
+from edgewise_cloud.train.progress import TrainingProgress
+from tests.cloud.train.conftest import SCHEDULE, SIZE, Trained, files, weights
+from tests.conftest import write_checkpoint
+
+pytestmark = pytest.mark.usefixtures("uncompiled")
+
+
+def silent(_line: str) -> None:
+    """Report nothing."""
+
+
+def test_it_begins_with_the_checkpoints_weights_and_vocabulary(
+    trained: Trained, text: Path, tmp_path: Path
+) -> None:
+    """At a learning rate of zero nothing changes, and what the model recommends is kept."""
+    begun = tmp_path / "begun"
+    write_checkpoint(begun)
+    save_sampling({"temperature": 0.5}, begun)
+    still = replace(SCHEDULE, learning_rate=0.0, steps=1)
+    pretrain([text], tmp_path / "out", SIZE, still, checkpoint=str(begun), report=silent)
+    before, after = (
+        load_file(folder / "model.safetensors") for folder in (begun, tmp_path / "out")
+    )
+    assert before.keys() == after.keys()
+    for name, tensor in before.items():
+        np.testing.assert_array_equal(tensor.astype(np.float16), after[name])
+    ids, known = (
+        json.loads((folder / "vocab.json").read_text()) for folder in (begun, tmp_path / "out")
+    )
+    assert ids == known
+    assert read_sampling(tmp_path / "out") == {"temperature": 0.5}
+
+
+def test_a_resumed_training_ends_with_the_same_weights(
+    trained: Trained, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In two phases, interrupted in the middle, as one that was not interrupted."""
+    schedule = replace(SCHEDULE, then_share=0.5)
+    arguments = {"then": [text], "checkpoint": str(trained.folder), "report": silent}
+    pretrain([text], tmp_path / "whole", SIZE, schedule, **arguments)
+
+    def stop(_progress: TrainingProgress, _batch: int, logs: object = None) -> None:
+        if (tmp_path / "parts" / "training" / "state.npz").exists():
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingProgress, "on_train_batch_end", stop)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain([text], tmp_path / "parts", SIZE, schedule, **arguments)
+    pretrain([text], tmp_path / "parts", SIZE, schedule, resume=True, **arguments)
+    assert weights(tmp_path / "parts") == weights(tmp_path / "whole") != weights(trained.folder)
+
+
+def test_resuming_from_another_checkpoint_is_refused(trained: Trained, text: Path) -> None:
+    """The plan names it; a training from scratch has sizes instead."""
+    with pytest.raises(TrainingError, match="checkpoint was None, is tales"):
+        pretrain([text], trained.folder, SIZE, SCHEDULE, checkpoint="tales", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "words", "error", "message"),
+    [
+        ("no-such-model", None, CheckpointError, "no-such-model"),
+        ("tales", "too short", TextError, "the text is too short"),
+    ],
+)
+def test_what_cannot_be_trained_on_leaves_nothing(
+    text: Path,
+    tmp_path: Path,
+    checkpoint: str,
+    words: str | None,
+    error: type[Exception],
+    message: str,
+) -> None:
+    """A checkpoint that is none, and a text too short for a row."""
+    if words:
+        text = tmp_path / "short.txt"
+        text.write_text(words)
+    before = files(tmp_path)
+    with pytest.raises(error, match=message):
+        pretrain([text], tmp_path / "out", SIZE, SCHEDULE, checkpoint=checkpoint, report=silent)
+    assert files(tmp_path) == before
+    assert not (tmp_path / "out").exists()
