@@ -72,7 +72,13 @@ def write_vocabulary(folder: Path, merges: list[str] = MERGES) -> int:
 
 
 def write_checkpoint(
-    folder: Path, *, seed: int = 0, merges: list[str] = MERGES, width: int = WIDTH
+    folder: Path,
+    *,
+    seed: int = 0,
+    merges: list[str] = MERGES,
+    width: int = WIDTH,
+    layers: int = LAYERS,
+    context_window: int = CONTEXT,
 ) -> Path:
     """Write a random GPT-2 in Hugging Face's layout: config, weights, vocabulary."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -80,16 +86,16 @@ def write_checkpoint(
     config = {
         "model_type": "gpt2",
         "vocab_size": vocabulary_size,
-        "n_layer": LAYERS,
+        "n_layer": layers,
         "n_head": HEADS,
         "n_embd": width,
-        "n_positions": CONTEXT,
+        "n_positions": context_window,
         "resid_pdrop": 0.1,
     }
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     generator = np.random.default_rng(seed)
-    shapes = {"wte.weight": (vocabulary_size, width), "wpe.weight": (CONTEXT, width)}
-    for layer in range(LAYERS):
+    shapes = {"wte.weight": (vocabulary_size, width), "wpe.weight": (context_window, width)}
+    for layer in range(layers):
         shapes |= {
             f"h.{layer}.attn.c_attn.weight": (width, 3 * width),
             f"h.{layer}.attn.c_attn.bias": (3 * width,),

@@ -211,6 +211,23 @@ def finetune(
             show_default="all weights",
         ),
     ] = None,
+    layers: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Begin with N of the checkpoint's layers, evenly spaced: a smaller model.",
+            show_default="all layers",
+        ),
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CHECKPOINT",
+            help="A larger GPT-2 of the same vocabulary, to learn its predictions too (distillation).",
+            show_default="none",
+        ),
+    ] = None,
     steps: Steps = 500,
     batch_tokens: BatchTokens = 2048,
     learning_rate: LearningRate = 1e-4,
@@ -222,6 +239,9 @@ def finetune(
     """Fine-tune a pretrained GPT-2 on your own text.
 
     Example: edgewise-cloud finetune -c tales --text notes/*.txt --out my-checkpoint
+
+    A model of half the layers for devices, distilled from your own:
+    edgewise-cloud finetune -c my-gpt2 --layers 6 --teacher my-gpt2 --text notes/*.txt --out small
     """
     from edgewise_cloud.train.finetune import finetune
 
@@ -242,6 +262,8 @@ def finetune(
             out,
             schedule,
             lora_rank=lora,
+            layers=layers,
+            teacher=teacher,
             resume=resume,
             report=say,
             progress=progress,

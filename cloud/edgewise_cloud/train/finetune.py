@@ -4,6 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgewise_cloud.console import SILENT, Progress
 from edgewise_cloud.corpus import read_corpus
@@ -15,6 +16,11 @@ from edgewise_cloud.train.schedule import Schedule
 from edgewise_cloud.train.tokenized import TokenizedCorpus, require_text_for_rows
 from edgewise_edge.decoding.tokenizer import TOKENIZER_FILES
 
+if TYPE_CHECKING:  # TensorFlow is imported when the text has been checked
+    from keras_hub.models import GPT2Backbone
+
+    from edgewise_cloud.keras_models.load import KerasModel
+
 
 def finetune(
     checkpoint: str,
@@ -23,6 +29,8 @@ def finetune(
     schedule: Schedule,
     *,
     lora_rank: int | None = None,
+    layers: int | None = None,
+    teacher: str | None = None,
     resume: bool = False,
     report: Callable[[str], None] = print,
     progress: Progress = SILENT,
@@ -30,20 +38,25 @@ def finetune(
     """Train the GPT-2 named `checkpoint` on `texts`, and save a checkpoint in the folder `out`.
 
     With `lora_rank`, only a low-rank addition to the attention's query and value kernels, and their
-    biases, are trained (LoRA, arXiv:2106.09685), and merged before saving. The sampling settings
-    that the checkpoint recommends are kept. Interruption is as in pretrain(). Raises
-    CheckpointError for a model that cannot be loaded, TextError, and TrainingError; then nothing
-    has been written.
+    biases, are trained (LoRA, arXiv:2106.09685), and merged before saving. With `layers`,
+    the model begins with as many of the checkpoint's, evenly spaced; with `teacher`, half of the
+    loss is the divergence from the predictions of that GPT-2, of the same vocabulary (distillation).
+    The sampling settings that the checkpoint recommends are kept. Interruption is as in pretrain().
+    Raises CheckpointError for a model that cannot be loaded, TextError, and TrainingError; then
+    nothing has been written.
     """
     progress.step("reading the text")
     corpus = read_corpus(texts, schedule.held_out, schedule.seed)
     plan = {
         "checkpoint": checkpoint,
         "lora_rank": lora_rank,
+        **{name: value for name, value in (("layers", layers), ("teacher", teacher)) if value},
         "schedule": schedule.plan(),
         "text": corpus.fingerprint,
     }
     state = TrainingState.open(out, plan, resume=resume)
+    if teacher:
+        find_checkpoint(teacher)
     folder = find_checkpoint(checkpoint)
     if known := folder and find_tokenizer(folder):
         tokenizer, window = known
@@ -53,6 +66,7 @@ def finetune(
 
     from edgewise_cloud.keras_models.checkpoint import save_checkpoint
     from edgewise_cloud.keras_models.load import load_keras
+    from edgewise_cloud.train.distillation import with_layers
     from edgewise_cloud.train.loop import fit
     from edgewise_cloud.train.optimizers import adamw
 
@@ -60,6 +74,8 @@ def finetune(
     progress.step(f"reading {checkpoint}")
     with tempfile.TemporaryDirectory() as workspace:
         model = load_keras(checkpoint, Path(workspace), dtype=schedule.dtype)
+        backbone = with_layers(model.backbone, layers) if layers else model.backbone
+        taught_by = _teacher(teacher, model, schedule, progress) if teacher else None
         progress.step("tokenizing the text")
         tokens = TokenizedCorpus.of(corpus, model.tokenizer)
         tokens.require_rows(min(schedule.row, model.architecture.context_window))
@@ -71,9 +87,9 @@ def finetune(
             corpus.write_held_out(out)
     report(f"{len(tokens.train):,} tokens to train on, {len(tokens.held_out):,} held out")
     if lora_rank:
-        model.backbone.enable_lora(lora_rank)
+        backbone.enable_lora(lora_rank)
     fit(
-        model.backbone,
+        backbone,
         adamw(schedule),
         model.tokenizer,
         [tokens],
@@ -81,8 +97,23 @@ def finetune(
         state,
         report,
         progress,
+        taught_by,
     )
     # Keras returns a kernel with LoRA as the sum of both, so saving merges them.
     progress.step("saving the model")
     with state.write_errors():
-        save_checkpoint(model.backbone, out, dtype="float32")
+        save_checkpoint(backbone, out, dtype="float32")
+
+
+def _teacher(
+    checkpoint: str, student: "KerasModel", schedule: Schedule, progress: Progress
+) -> "GPT2Backbone":
+    """The GPT-2 to learn from. Raises CheckpointError, and TrainingError if it does not fit."""
+    from edgewise_cloud.keras_models.load import load_keras
+    from edgewise_cloud.train.distillation import require_teachable
+
+    progress.step(f"reading the teacher, {checkpoint}")
+    with tempfile.TemporaryDirectory() as workspace:
+        teacher = load_keras(checkpoint, Path(workspace), dtype=schedule.dtype)
+    require_teachable(teacher, student)
+    return teacher.backbone

@@ -9,6 +9,7 @@ from keras_hub.models import GPT2Backbone
 from edgewise_cloud.console import Progress
 from edgewise_cloud.errors import TrainingFailedError
 from edgewise_cloud.train.data import RandomRows
+from edgewise_cloud.train.distillation import Distilled
 from edgewise_cloud.train.preview import report_preview
 from edgewise_cloud.train.progress import TrainingProgress
 from edgewise_cloud.train.resume import TrainingState
@@ -28,14 +29,16 @@ def fit(
     state: TrainingState,
     report: Callable[[str], None],
     progress: Progress,
+    teacher: GPT2Backbone | None = None,
 ) -> None:
     """Train the trainable weights of `backbone`, continuing from the checkpoint in `state`, if any.
 
-    There is a corpus for each phase of the schedule, with enough tokens for a row. Raises TrainingFailedError where the loss diverges or a
-    checkpoint cannot be written.
+    There is a corpus for each phase of the schedule, with enough tokens for a row. With a `teacher`,
+    its predictions are learned from as well as the text. Raises TrainingFailedError where the loss
+    diverges or a checkpoint cannot be written.
     """
     row = min(schedule.row, backbone.max_sequence_length)
-    model = compiled(backbone, optimizer, bfloat16=schedule.bfloat16)
+    model = compiled(backbone, optimizer, teacher, bfloat16=schedule.bfloat16)
     steps_done = state.restore(model)
     if steps_done:
         report(f"resuming after step {steps_done:,}")
@@ -78,13 +81,21 @@ def fit(
 
 
 def compiled(
-    backbone: GPT2Backbone, optimizer: keras.optimizers.Optimizer, *, bfloat16: bool
+    backbone: GPT2Backbone,
+    optimizer: keras.optimizers.Optimizer,
+    teacher: GPT2Backbone | None = None,
+    *,
+    bfloat16: bool,
 ) -> keras.Model:
     """A model from token ids to logits, ready for fit().
 
     A plain keras.Model: GPT2CausalLM's own fit() accepts only whole arrays.
     """
-    model = keras.Model(backbone.input, backbone.token_embedding(backbone.output, reverse=True))
+    logits = backbone.token_embedding(backbone.output, reverse=True)
+    if teacher:
+        model = Distilled(backbone.input, logits, teacher)
+    else:
+        model = keras.Model(backbone.input, logits)
     model.compile(
         optimizer=optimizer,
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),

@@ -1,0 +1,167 @@
+"""Fine-tuning with a teacher, and with fewer layers."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from edgewise_cloud.errors import CheckpointError, TrainingError
+from edgewise_cloud.keras_models.load import load_keras
+from edgewise_cloud.train.finetune import finetune
+from edgewise_cloud.train.progress import TrainingProgress
+from edgewise_cloud.train.schedule import Schedule
+from tests.cloud.conftest import STORIES
+from tests.cloud.train.conftest import files
+from tests.conftest import LAYERS, write_checkpoint
+
+SCHEDULE = Schedule(
+    steps=4, learning_rate=1e-2, batch_tokens=256, row=32, held_out=0.1, round_steps=2
+)
+
+pytestmark = pytest.mark.usefixtures("uncompiled")
+
+
+def silent(_line: str) -> None:
+    """Report nothing."""
+
+
+def predictions(folder: Path, workspace: Path) -> np.ndarray:
+    """Log-probabilities (tokens, vocabulary) after each of a few tokens."""
+    backbone = load_keras(str(folder), workspace).backbone
+    ids = np.arange(100, 140, dtype=np.int32)[None]
+    hidden = backbone({"token_ids": ids, "padding_mask": np.ones_like(ids)})
+    logits = backbone.token_embedding(hidden, reverse=True)
+    return np.asarray(keras.ops.log_softmax(logits))[0]
+
+
+def divergence(expected: np.ndarray, found: np.ndarray) -> float:
+    """Of `found` from `expected`, in nats per token."""
+    return float((np.exp(expected) * (expected - found)).sum(-1).mean())
+
+
+@pytest.fixture(scope="module")
+def teacher(checkpoint: Path, uncompiled: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model, tuned on another text, of capital letters, for longer."""
+    folder = tmp_path_factory.mktemp("teacher")
+    text = folder / "capitals.txt"
+    text.write_text("<|endoftext|>".join(story.upper() for story in STORIES), encoding="utf-8")
+    longer = replace(SCHEDULE, steps=12)
+    finetune(str(checkpoint), [text], folder / "model", longer, report=silent)
+    return folder / "model"
+
+
+def test_a_student_comes_closer_to_its_teacher(
+    checkpoint: Path, teacher: Path, text: Path, tmp_path: Path
+) -> None:
+    """Than without one, in as many steps on the same text; the teacher does not change."""
+    before = files(teacher)
+    for name, taught_by in (("taught", str(teacher)), ("alone", None)):
+        finetune(
+            str(checkpoint), [text], tmp_path / name, SCHEDULE, teacher=taught_by, report=silent
+        )
+    expected, taught, alone = (
+        predictions(folder, tmp_path)
+        for folder in (teacher, tmp_path / "taught", tmp_path / "alone")
+    )
+    assert divergence(expected, taught) < divergence(expected, alone)
+    assert files(teacher) == before
+
+
+def test_a_teacher_is_not_saved_with_a_checkpoint(
+    checkpoint: Path, teacher: Path, text: Path, tmp_path: Path
+) -> None:
+    """As many arrays as without one."""
+    once = replace(SCHEDULE, steps=2)
+    counts = []
+    for name, taught_by in (("taught", str(teacher)), ("alone", None)):
+        finetune(str(checkpoint), [text], tmp_path / name, once, teacher=taught_by, report=silent)
+        with np.load(tmp_path / name / "training" / "state.npz") as arrays:
+            counts.append(len(arrays))
+    assert counts[0] == counts[1]
+
+
+def test_a_resumed_distillation_ends_with_the_same_weights(
+    checkpoint: Path, teacher: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With fewer layers than the teacher's, interrupted in the middle."""
+
+    def tune(name: str, **options: bool) -> bytes:
+        finetune(
+            str(checkpoint),
+            [text],
+            tmp_path / name,
+            SCHEDULE,
+            layers=1,
+            teacher=str(teacher),
+            report=silent,
+            **options,
+        )
+        return (tmp_path / name / "model.safetensors").read_bytes()
+
+    def stop(_progress: TrainingProgress, _batch: int, logs: object = None) -> None:
+        if (tmp_path / "parts" / "training" / "state.npz").exists():
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingProgress, "on_train_batch_end", stop)
+        with pytest.raises(KeyboardInterrupt):
+            tune("parts")
+    assert tune("parts", resume=True) == tune("whole")
+    plan = json.loads((tmp_path / "whole" / "training" / "plan.json").read_text())
+    assert (plan["layers"], plan["teacher"]) == (1, str(teacher))
+
+
+def test_the_layers_that_are_kept_are_the_checkpoints(
+    checkpoint: Path, text: Path, tmp_path: Path
+) -> None:
+    """Evenly spaced from the first one to the last; all other weights too."""
+    still = replace(SCHEDULE, steps=1, learning_rate=0.0)
+    deep = write_checkpoint(tmp_path / "deep", layers=4)
+    finetune(str(deep), [text], tmp_path / "out", still, layers=2, report=silent)
+    before, after = (load_file(folder / "model.safetensors") for folder in (deep, tmp_path / "out"))
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["n_layer"] == 2
+    renamed = {name.replace("h.1.", "h.3."): tensor for name, tensor in after.items()}
+    assert renamed.keys() == {name for name in before if not name.startswith(("h.1.", "h.2."))}
+    for name, tensor in renamed.items():
+        np.testing.assert_array_equal(tensor, before[name])
+
+
+def test_more_layers_than_there_are_is_refused(
+    checkpoint: Path, text: Path, tmp_path: Path
+) -> None:
+    """The message says how many there are, and nothing is written."""
+    with pytest.raises(TrainingError, match=f"the checkpoint has {LAYERS}, give at most"):
+        finetune(str(checkpoint), [text], tmp_path / "out", SCHEDULE, layers=9, report=silent)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_teacher_that_cannot_teach_is_refused(
+    checkpoint: Path, text: Path, tmp_path: Path
+) -> None:
+    """For another vocabulary, a shorter context window, or none; nothing is written."""
+    short = write_checkpoint(tmp_path / "short", context_window=16)
+    cases = {
+        "no-such": (CheckpointError, "no GPT-2 preset"),
+        "tales": (TrainingError, "has another vocabulary than tiny"),
+        str(short): (TrainingError, "context window of 16"),
+    }
+    for teacher, (error, message) in cases.items():
+        with pytest.raises(error, match=message):
+            finetune(
+                str(checkpoint), [text], tmp_path / "out", SCHEDULE, teacher=teacher, report=silent
+            )
+        assert not (tmp_path / "out").exists()
+
+
+def test_resuming_with_another_teacher_is_refused(
+    checkpoint: Path, teacher: Path, text: Path, tmp_path: Path
+) -> None:
+    """As with none."""
+    once = replace(SCHEDULE, steps=1)
+    finetune(str(checkpoint), [text], tmp_path, once, teacher=str(teacher), report=silent)
+    with pytest.raises(TrainingError, match=r"teacher was .*model, is None; give"):
+        finetune(str(checkpoint), [text], tmp_path, once, resume=True, report=silent)
