@@ -46,8 +46,11 @@ def main() -> None:
     if len(ids) < 2 * options.windows * window:
         parser.error(f"the text has {len(ids)} tokens, {2 * options.windows * window} are needed")
     rows = np.array(ids[: 2 * options.windows * window], np.int32).reshape(2, -1, window)
+    found = {}
     for name, (agreement, difference) in variants(model_of(checkpoint), *rows):
-        print(json.dumps({"variant": name, "top1": agreement, "rms": difference}), flush=True)
+        print(f"{agreement:6.1%} {difference:7.4f}  {name}", flush=True)
+        found[name] = {"top1": agreement, "rms": difference}
+    print(json.dumps(found))
 
 
 @dataclass(frozen=True)
