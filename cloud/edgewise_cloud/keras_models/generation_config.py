@@ -14,8 +14,9 @@ SETTINGS = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 
 
 def save_sampling(sampling: Mapping[str, float], folder: Path) -> None:
-    """Write the settings to `folder`; without any, no file. Raises OSError."""
+    """Write the settings to `folder`; without any, there is no file afterwards. Raises OSError."""
     if not sampling:
+        (folder / GENERATION_CONFIG_FILE).unlink(missing_ok=True)
         return
     config = {"do_sample": sampling.get("temperature") != 0, **sampling}
     with atomic_write(folder / GENERATION_CONFIG_FILE) as partial:

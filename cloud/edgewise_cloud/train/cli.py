@@ -78,7 +78,7 @@ def _size_option(text: str, *, default: int, at_least: int = 1, at_most: int | N
         max=at_most,
         help=text,
         show_default=str(default),
-        rich_help_panel="The new model's size",
+        rich_help_panel="The new model's size (not with --checkpoint)",
     )
 
 
@@ -224,7 +224,8 @@ def finetune(
         str | None,
         typer.Option(
             metavar="CHECKPOINT",
-            help="A larger GPT-2 of the same vocabulary, to learn its predictions too (distillation).",
+            help="A GPT-2 with the same vocabulary, usually larger; its predictions are half of what is "
+            "learned (distillation).",
             show_default="none",
         ),
     ] = None,
@@ -271,12 +272,13 @@ def finetune(
 
 
 def _size(given: dict[str, int | None], checkpoint: str | None) -> ModelSize:
-    """The size of a new model. Raises TrainingError for one that is given beside --checkpoint."""
+    """The size of a new model. Raises TrainingError for one that is given with --checkpoint."""
     sizes = {name: value for name, value in given.items() if value is not None}
-    if checkpoint and sizes:
-        option = next(iter(sizes)).replace("_", "-")
+    if checkpoint is not None and sizes:
+        name, value = next(iter(sizes.items()))
         raise TrainingError(
-            f"--{option} is given with --checkpoint, whose model has its own sizes; leave one out"
+            f"--{name.replace('_', '-')} is {value}, but a model of --checkpoint has its own sizes; "
+            "leave one of the two out"
         )
     return ModelSize(**sizes)
 

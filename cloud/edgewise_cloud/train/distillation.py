@@ -15,14 +15,12 @@ TEACHER_SHARE = 0.5  # of the loss; the rest is the text's
 class Distilled(keras.Model):  # type: ignore[misc]  # Keras ships no types
     """A student, from token ids to logits, whose loss in training is partly its teacher's.
 
-    The teacher's part is the divergence of the student's predictions from the teacher's
-    (arXiv:1503.02531). On held-out text, the text's loss alone is measured. Keras's own Distiller
-    would count the teacher's weights among the model's, and save them with each checkpoint.
+    The teacher's part is divergence(). On held-out text, the text's loss alone is measured. Keras's
+    own Distiller would count the teacher's weights among the model's, and save them with each checkpoint.
     """
 
     def __init__(self, inputs: Any, logits: Any, teacher: GPT2Backbone) -> None:
         super().__init__(inputs, logits)
-        self._divergence = keras.distillation.LogitsDistillation(temperature=1.0)
         # Inside a function Keras does not see the teacher, so it is neither trained nor saved.
         self._teach = lambda x: teacher.token_embedding(teacher(x, training=False), reverse=True)
 
@@ -38,29 +36,42 @@ class Distilled(keras.Model):  # type: ignore[misc]  # Keras ships no types
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)
         if not training:
             return loss
-        divergence = self._divergence.compute_loss(
-            keras.ops.cast(self._teach(x), "float32"), keras.ops.cast(y_pred, "float32")
-        )
-        return (1 - TEACHER_SHARE) * loss + TEACHER_SHARE * divergence
+        return (1 - TEACHER_SHARE) * loss + TEACHER_SHARE * divergence(self._teach(x), y_pred)
+
+
+def divergence(teacher: Any, student: Any) -> Any:
+    """Of the student's predictions from the teacher's, from the logits of both (arXiv:1503.02531).
+
+    In nats, a mean over tokens. Keras's LogitsDistillation clips probabilities, which leaves no gradient
+    where the student finds a token less likely than 1e-7.
+    """
+    rows = min(
+        teacher.shape[-1], student.shape[-1]
+    )  # embeddings may have more than there are tokens
+    expected, found = (
+        keras.ops.log_softmax(keras.ops.cast(logits[..., :rows], "float32"))
+        for logits in (teacher, student)
+    )
+    return keras.ops.mean(keras.ops.sum(keras.ops.exp(expected) * (expected - found), axis=-1))
 
 
 def require_teachable(teacher: KerasModel, student: KerasModel) -> None:
     """Raise TrainingError unless both have one vocabulary, and the teacher's window is long enough."""
     if teacher.tokenizer.fingerprint != student.tokenizer.fingerprint:
         raise TrainingError(
-            f"the teacher {teacher.name} has another vocabulary than {student.name}; give one with "
-            "the same, as the model that it was made from has"
+            f"--teacher is {teacher.name}, whose vocabulary is not that of {student.name}; give a GPT-2 "
+            "with the same vocabulary"
         )
-    taught, window = (model.architecture.context_window for model in (student, teacher))
-    if window < taught:
+    window, needed = (model.architecture.context_window for model in (teacher, student))
+    if window < needed:
         raise TrainingError(
-            f"the teacher {teacher.name} has a context window of {window}, {student.name} of "
-            f"{taught}; give one whose window is as long"
+            f"--teacher is {teacher.name}, whose context window of {window} is shorter than the "
+            f"{needed} of {student.name}; give a GPT-2 whose window is as long"
         )
 
 
 def with_layers(backbone: GPT2Backbone, layers: int) -> GPT2Backbone:
-    """A copy with `layers` of the transformer's layers, evenly spaced, the first and the last among them.
+    """A copy with `layers` of the transformer's layers, evenly spaced from the first to the last.
 
     Raises TrainingError if there are not as many.
     """

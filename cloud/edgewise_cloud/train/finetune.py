@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,12 +51,17 @@ def finetune(
     plan = {
         "checkpoint": checkpoint,
         "lora_rank": lora_rank,
-        **{name: value for name, value in (("layers", layers), ("teacher", teacher)) if value},
+        # Not in every plan: those from before there were these options still resume.
+        **{
+            name: value
+            for name, value in (("layers", layers), ("teacher", teacher))
+            if value is not None
+        },
         "schedule": schedule.plan(),
         "text": corpus.fingerprint,
     }
     state = TrainingState.open(out, plan, resume=resume)
-    if teacher:
+    if teacher is not None:
         find_checkpoint(teacher)
     folder = find_checkpoint(checkpoint)
     if known := folder and find_tokenizer(folder):
@@ -74,8 +80,9 @@ def finetune(
     progress.step(f"reading {checkpoint}")
     with tempfile.TemporaryDirectory() as workspace:
         model = load_keras(checkpoint, Path(workspace), dtype=schedule.dtype)
-        backbone = with_layers(model.backbone, layers) if layers else model.backbone
-        taught_by = _teacher(teacher, model, schedule, progress) if teacher else None
+        if layers is not None:  # and the others are freed
+            model = replace(model, backbone=with_layers(model.backbone, layers))
+        taught_by = None if teacher is None else _teacher(teacher, model, schedule, progress)
         progress.step("tokenizing the text")
         tokens = TokenizedCorpus.of(corpus, model.tokenizer)
         tokens.require_rows(min(schedule.row, model.architecture.context_window))
@@ -87,9 +94,9 @@ def finetune(
             corpus.write_held_out(out)
     report(f"{len(tokens.train):,} tokens to train on, {len(tokens.held_out):,} held out")
     if lora_rank:
-        backbone.enable_lora(lora_rank)
+        model.backbone.enable_lora(lora_rank)
     fit(
-        backbone,
+        model.backbone,
         adamw(schedule),
         model.tokenizer,
         [tokens],
@@ -102,7 +109,7 @@ def finetune(
     # Keras returns a kernel with LoRA as the sum of both, so saving merges them.
     progress.step("saving the model")
     with state.write_errors():
-        save_checkpoint(backbone, out, dtype="float32")
+        save_checkpoint(model.backbone, out, dtype="float32")
 
 
 def _teacher(

@@ -38,7 +38,7 @@ class MatrixMuon(keras.optimizers.Muon):  # type: ignore[misc]  # Keras ships no
 
 
 def muon(schedule: Schedule) -> keras.optimizers.Optimizer:
-    """For training from scratch; after 250 steps on `tales`, a sixth less loss than AdamW."""
+    """For `train`; from scratch, after 250 steps on `tales`, a sixth less loss than AdamW."""
     optimizer = MatrixMuon(
         _rate(schedule),
         weight_decay=0.1,

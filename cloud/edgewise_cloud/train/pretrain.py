@@ -7,17 +7,19 @@ from dataclasses import asdict
 from pathlib import Path
 
 from edgewise_cloud.console import SILENT, Progress
-from edgewise_cloud.corpus import HELD_OUT_FILE, HELD_OUT_THEN_FILE, read_corpus
+from edgewise_cloud.corpus import HELD_OUT_FILE, HELD_OUT_THEN_FILE, Corpus, read_corpus
 from edgewise_cloud.errors import TrainingError
-from edgewise_cloud.keras_models.find import find_checkpoint
+from edgewise_cloud.keras_models.find import find_checkpoint, find_tokenizer
 from edgewise_cloud.keras_models.generation_config import save_sampling
 from edgewise_cloud.keras_models.import_tensorflow import import_tensorflow
 from edgewise_cloud.train.model_size import ModelSize
 from edgewise_cloud.train.resume import TrainingState
 from edgewise_cloud.train.schedule import Schedule
 from edgewise_cloud.train.start import loaded_model, new_model
-from edgewise_cloud.train.tokenized import TokenizedCorpus
+from edgewise_cloud.train.tokenized import TokenizedCorpus, require_text_for_rows
 from edgewise_edge.decoding.tokenizer import TOKENIZER_FILES
+
+TEXTS = ("the text", "the text of --then")  # what messages call those of the phases
 
 
 def pretrain(
@@ -58,42 +60,41 @@ def pretrain(
     corpora = [one.without_held_out(other for other in read if other is not one) for one in read]
     fingerprints = [corpus.fingerprint for corpus in corpora]
     plan = {
-        **({"checkpoint": checkpoint} if checkpoint else {"size": asdict(size)}),
+        # Not in every plan: those from before there were checkpoints still resume.
+        **({"size": asdict(size)} if checkpoint is None else {"checkpoint": checkpoint}),
         "schedule": schedule.plan(),
         **dict(zip(("text", "then"), fingerprints, strict=False)),
     }
     state = TrainingState.open(out, plan, resume=resume)
-    if checkpoint:
-        find_checkpoint(checkpoint)
-    with state.write_errors(), tempfile.TemporaryDirectory() as workspace:
-        if state.saved:
-            for name in TOKENIZER_FILES:
-                shutil.copy(out / name, Path(workspace) / name)
-        start = (
-            loaded_model(checkpoint, schedule, Path(workspace), progress)
-            if checkpoint
-            else new_model(corpora, size, schedule, Path(workspace), progress)
-        )
+    if checkpoint is not None:
+        _check_checkpoint(checkpoint, corpora, schedule)
+    with tempfile.TemporaryDirectory() as workspace:
+        vocabulary = out if state.saved and checkpoint is None else Path(workspace)
+        if checkpoint is None:
+            with state.write_errors():
+                start = new_model(
+                    corpora, size, schedule, vocabulary, learn=not state.saved, progress=progress
+                )
+        else:
+            start = loaded_model(checkpoint, schedule, vocabulary, progress)
         progress.step("tokenizing the text")
         tokens = [TokenizedCorpus.of(corpus, start.tokenizer) for corpus in corpora]
-        for one, name in zip(tokens, ("the text", "the text of --then"), strict=False):
+        for one, name in zip(tokens, TEXTS, strict=False):
             one.require_rows(min(schedule.row, start.context_window), name)
-        state.make_folder()  # not before all checks have passed
-        if not state.saved:
-            for name in TOKENIZER_FILES:
-                shutil.copy(Path(workspace) / name, out / name)
-            save_sampling(start.sampling, out)
-        for corpus, name in zip(corpora, (HELD_OUT_FILE, HELD_OUT_THEN_FILE), strict=False):
-            corpus.write_held_out(out, name)
+        with state.write_errors():  # not before all checks have passed
+            state.make_folder()
+            if not state.saved:
+                for name in TOKENIZER_FILES:
+                    shutil.copy(vocabulary / name, out / name)
+                save_sampling(start.sampling, out)
+            for corpus, name in zip(corpora, (HELD_OUT_FILE, HELD_OUT_THEN_FILE), strict=False):
+                corpus.write_held_out(out, name)
     _report_phases(tokens, schedule, report)
     import_tensorflow(progress)
-    import keras
-
     from edgewise_cloud.keras_models.checkpoint import save_checkpoint
     from edgewise_cloud.train.loop import fit
     from edgewise_cloud.train.optimizers import muon
 
-    keras.utils.set_random_seed(schedule.seed)
     backbone = start.backbone()
     fit(backbone, muon(schedule), start.tokenizer, tokens, schedule, state, report, progress)
     progress.step("saving the model")
@@ -109,6 +110,15 @@ def _check_phases(then: Sequence[Path], schedule: Schedule) -> None:
         raise TrainingError(
             f"--then-share is {schedule.then_share} without --then; give the text to read then"
         )
+
+
+def _check_checkpoint(checkpoint: str, corpora: Sequence[Corpus], schedule: Schedule) -> None:
+    """Raise what can be known before TensorFlow is imported: CheckpointError, TextError."""
+    folder = find_checkpoint(checkpoint)
+    if known := folder and find_tokenizer(folder):
+        tokenizer, window = known
+        for corpus, name in zip(corpora, TEXTS, strict=False):
+            require_text_for_rows(corpus, tokenizer, min(schedule.row, window), name)
 
 
 def _report_phases(

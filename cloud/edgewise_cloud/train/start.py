@@ -31,10 +31,12 @@ def new_model(
     size: ModelSize,
     schedule: Schedule,
     vocabulary: Path,
+    *,
+    learn: bool,
     progress: Progress,
 ) -> Start:
-    """Random weights, and the vocabulary in the folder `vocabulary`, learned there if it is empty."""
-    if not any(vocabulary.iterdir()):
+    """Random weights, and the vocabulary in the folder `vocabulary`, which is learned first if `learn`."""
+    if learn:
         from edgewise_cloud.train.vocabulary import train_vocabulary
 
         progress.step(f"learning a vocabulary of {size.vocabulary_size:,} tokens")
@@ -44,7 +46,7 @@ def new_model(
         Tokenizer.from_folder(vocabulary),
         size.context_window,
         {},
-        lambda: _new_backbone(size, schedule.dtype),
+        lambda: _new_backbone(size, schedule),
     )
 
 
@@ -56,9 +58,12 @@ def loaded_model(
     Raises CheckpointError.
     """
     import_tensorflow(progress)
+    import keras
+
     from edgewise_cloud.keras_models.load import load_keras
 
     progress.step(f"reading {checkpoint}")
+    keras.utils.set_random_seed(schedule.seed)  # the model draws its seeds of dropout
     model = load_keras(checkpoint, vocabulary, dtype=schedule.dtype)
     return Start(
         model.tokenizer,
@@ -68,9 +73,11 @@ def loaded_model(
     )
 
 
-def _new_backbone(size: ModelSize, dtype: str) -> "GPT2Backbone":
+def _new_backbone(size: ModelSize, schedule: Schedule) -> "GPT2Backbone":
+    import keras
     from keras_hub.models import GPT2Backbone
 
+    keras.utils.set_random_seed(schedule.seed)
     return GPT2Backbone(
         vocabulary_size=size.vocabulary_size,
         num_layers=size.layers,
@@ -79,5 +86,5 @@ def _new_backbone(size: ModelSize, dtype: str) -> "GPT2Backbone":
         intermediate_dim=4 * size.width,
         dropout=0.0,  # a training reads its text about twice: there is little overfitting
         max_sequence_length=size.context_window,
-        dtype=dtype,
+        dtype=schedule.dtype,
     )

@@ -33,13 +33,15 @@ class TokenizedCorpus:
         _require_rows(len(self.train), len(self.held_out), row, text)
 
 
-def require_text_for_rows(corpus: Corpus, tokenizer: Tokenizer, row: int) -> None:
+def require_text_for_rows(
+    corpus: Corpus, tokenizer: Tokenizer, row: int, text: str = "the text"
+) -> None:
     """Raise TextError as require_rows(), without tokenizing more of the text than it takes."""
     train, held_out = (
         _count(documents, tokenizer, enough=row + 1)
         for documents in (corpus.train, corpus.held_out)
     )
-    _require_rows(train, held_out, row)
+    _require_rows(train, held_out, row, text)
 
 
 def _count(documents: list[str], tokenizer: Tokenizer, enough: int) -> int:

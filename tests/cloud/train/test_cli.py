@@ -77,11 +77,12 @@ def test_then_takes_the_files_of_a_pattern(
 def test_finetune_takes_the_files_of_a_pattern(
     texts: list[Path], checkpoint: Path, tmp_path: Path, run_command: RunCommand
 ) -> None:
-    """With LoRA and bfloat16; the result is a checkpoint with the same recommended sampling."""
+    """With LoRA, a teacher and bfloat16; the result is a checkpoint with the same recommended sampling."""
     source = Path(shutil.copytree(checkpoint, tmp_path / "source"))
     save_sampling({"temperature": 0.5, "top_k": 7}, source)
     out = tmp_path / "out"
     options = ("--checkpoint", source, "--out", out, "--lora", "2", "--bfloat16", *BRIEF)
+    options += ("--layers", "1", "--teacher", checkpoint)
     done = run_command("finetune", *options, "--text", *texts)
     assert done.returncode == 0
     assert "step 1/1 · loss " in done.stderr
@@ -89,7 +90,7 @@ def test_finetune_takes_the_files_of_a_pattern(
     assert read_sampling(out) == {"temperature": 0.5, "top_k": 7}
     plan = json.loads((out / "training" / "plan.json").read_text())
     assert plan["text"] == read_corpus(texts, 0.1, 1).fingerprint
-    assert plan["lora_rank"] == 2
+    assert (plan["lora_rank"], plan["layers"], plan["teacher"]) == (2, 1, str(checkpoint))
 
 
 def test_train_reports_an_error_in_one_line(
@@ -107,7 +108,15 @@ def test_train_reports_an_error_in_one_line(
         (*out, "--text", *texts, "--then-share", "0.2"): "--then-share is 0.2 without --then",
         (*out, "--text", *texts, "--heads", "7"): "a width of 256 is not divisible by 7 heads",
         (*out, "--text", *texts, "-c", "no-such"): "no GPT-2 preset",
-        (*out, "--text", *texts, "-c", "tales", "--width", "256"): "--width is given with --checkp",
+        (
+            *out,
+            "--text",
+            *texts,
+            "-c",
+            "tales",
+            "--width",
+            "256",
+        ): "--width is 256, but a model of --che",
         ("--out", checkpoint, "--text", *texts): "is not empty; give a new folder",
         ("--out", texts[0], "--text", *texts): "a.txt cannot be written to: Not a directory",
     }
