@@ -1,5 +1,6 @@
 """Learning from a larger GPT-2, the teacher, and beginning with some of its layers."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -22,7 +23,9 @@ class Distilled(keras.Model):  # type: ignore[misc]  # Keras ships no types
     def __init__(self, inputs: Any, logits: Any, teacher: GPT2Backbone) -> None:
         super().__init__(inputs, logits)
         # Inside a function Keras does not see the teacher, so it is neither trained nor saved.
-        self._teach = lambda x: teacher.token_embedding(teacher(x, training=False), reverse=True)
+        self._teach: Callable[[Any], Any] = lambda x: teacher.token_embedding(
+            teacher(x, training=False), reverse=True
+        )
 
     def compute_loss(
         self,
