@@ -472,10 +472,11 @@ async function readDevice() {
 }
 
 let first = true;
+const chosen = new Set(); // what was set here before the server's defaults were known
 function start({ mode, default_privacy: privacy, private: always }) {
   first = false;
-  $("mode").value = mode;
-  $("private").checked = privacy === "private";
+  if (!chosen.has("mode")) $("mode").value = mode;
+  if (always || !chosen.has("private")) $("private").checked = privacy === "private";
   forced = always;
   $("private").disabled = always;
 }
@@ -519,6 +520,7 @@ for (const [id, field] of Object.entries(SWITCHES)) {
 for (const id of ["private", "mode", "sliding-window", "max-tokens", "prompt", ...Object.keys(BUDGET_SLIDERS)]) {
   $(id).addEventListener("input", changed);
 }
+for (const id of ["private", "mode"]) $(id).addEventListener("input", () => chosen.add(id));
 $("pace").addEventListener("input", showControls);
 $("sliding-window").addEventListener("change", readDevice);
 $("reset").addEventListener("click", reset);

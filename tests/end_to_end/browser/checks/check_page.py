@@ -4,7 +4,7 @@ import re
 
 import pytest
 from pages import PATIENCE, URL, until
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 expect.set_options(timeout=PATIENCE)
 
@@ -105,6 +105,24 @@ def test_a_private_text_stays_on_the_device(ours: Page) -> None:
     wait_for_tokens(ours, "device")
     assert ours.locator("#answer .cloud").count() == 0
     assert ours.locator("#cloud .veto").text_content().strip()
+
+
+def test_what_is_chosen_before_the_defaults_are_known_is_kept(page: Page) -> None:
+    """The server's answer comes late: a text that was made private stays so."""
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/v1/edgewise/device*", hold, times=1)
+    page.goto(URL)
+    page.locator("#private").check()
+    page.locator("#mode").select_option("only_on_device")
+    until(lambda: held, page)
+    held[0].continue_()
+    expect(page.locator("#revision")).to_have_text(re.compile("[0-9a-f]{12}"))
+    expect(page.locator("#private")).to_be_checked()
+    expect(page.locator("#mode")).to_have_value("only_on_device")
 
 
 def test_the_page_needs_no_other_server(page: Page) -> None:
