@@ -157,7 +157,7 @@ def train(
     edgewise-cloud train --text books/*.txt --then tales/*.txt --then-share 0.2 --out my-checkpoint
 
     On from another training, at the rates of a training (finetune changes less):
-    edgewise-cloud train --checkpoint tales --text books/*.txt --learning-rate 2e-3 --out my-checkpoint
+    edgewise-cloud train --checkpoint tales --text books/*.txt --learning-rate 1e-3 --out my-checkpoint
     """
     from edgewise_cloud.train.pretrain import pretrain
 
@@ -180,6 +180,8 @@ def train(
         bfloat16=bfloat16,
         seed=seed,
         then_share=then_share or 0.0,
+        # Short rows would cost a trained model what it knows of later positions.
+        row=Schedule.row if checkpoint is None else None,
     )
     with _training(out) as progress:
         pretrain(

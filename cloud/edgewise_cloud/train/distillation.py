@@ -48,9 +48,8 @@ def divergence(teacher: Any, student: Any) -> Any:
     In nats, a mean over tokens. Keras's LogitsDistillation clips probabilities, which leaves no gradient
     where the student finds a token less likely than 1e-7.
     """
-    rows = min(
-        teacher.shape[-1], student.shape[-1]
-    )  # embeddings may have more than there are tokens
+    # Embeddings may have more rows than there are tokens.
+    rows = min(teacher.shape[-1], student.shape[-1])
     expected, found = (
         keras.ops.log_softmax(keras.ops.cast(logits[..., :rows], "float32"))
         for logits in (teacher, student)

@@ -66,7 +66,7 @@ def finetune(
     folder = find_checkpoint(checkpoint)
     if known := folder and find_tokenizer(folder):
         tokenizer, window = known
-        require_text_for_rows(corpus, tokenizer, min(schedule.row, window))
+        require_text_for_rows(corpus, tokenizer, schedule.shortest_row(window))
     import_tensorflow(progress)
     import keras
 
@@ -85,7 +85,7 @@ def finetune(
         taught_by = None if teacher is None else _teacher(teacher, model, schedule, progress)
         progress.step("tokenizing the text")
         tokens = TokenizedCorpus.of(corpus, model.tokenizer)
-        tokens.require_rows(min(schedule.row, model.architecture.context_window))
+        tokens.require_rows(schedule.shortest_row(model.architecture.context_window))
         with state.write_errors():  # not before all checks have passed
             state.make_folder()
             for name in TOKENIZER_FILES:

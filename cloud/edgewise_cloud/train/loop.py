@@ -37,7 +37,7 @@ def fit(
     its predictions are learned from as well as the text. Raises TrainingFailedError where the loss
     diverges or a checkpoint cannot be written.
     """
-    row = min(schedule.row, backbone.max_sequence_length)
+    row = schedule.shortest_row(backbone.max_sequence_length)
     model = compiled(backbone, optimizer, teacher, bfloat16=schedule.bfloat16)
     steps_done = state.restore(model)
     if steps_done:

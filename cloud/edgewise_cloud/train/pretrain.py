@@ -80,7 +80,7 @@ def pretrain(
         progress.step("tokenizing the text")
         tokens = [TokenizedCorpus.of(corpus, start.tokenizer) for corpus in corpora]
         for one, name in zip(tokens, TEXTS, strict=False):
-            one.require_rows(min(schedule.row, start.context_window), name)
+            one.require_rows(schedule.shortest_row(start.context_window), name)
         with state.write_errors():  # not before all checks have passed
             state.make_folder()
             if not state.saved:
@@ -118,7 +118,7 @@ def _check_checkpoint(checkpoint: str, corpora: Sequence[Corpus], schedule: Sche
     if known := folder and find_tokenizer(folder):
         tokenizer, window = known
         for corpus, name in zip(corpora, TEXTS, strict=False):
-            require_text_for_rows(corpus, tokenizer, min(schedule.row, window), name)
+            require_text_for_rows(corpus, tokenizer, schedule.shortest_row(window), name)
 
 
 def _report_phases(

@@ -18,7 +18,9 @@ class Schedule:
     steps: int
     learning_rate: float  # the peak; optimizers.py has its course
     batch_tokens: int = 4096
-    row: int = 256  # tokens per row of the batch, except in the last steps
+    row: int | None = (
+        256  # tokens per row of the batch, except in the last steps; None: full windows
+    )
     held_out: float = 0.01  # share of the text that is never trained on
     round_steps: int = 100  # steps between two checkpoints
     seed: int = 1
@@ -79,7 +81,11 @@ class Schedule:
         """Steps of round `round_`."""
         return min(self.round_steps, self.steps - round_ * self.round_steps)
 
+    def shortest_row(self, context_window: int) -> int:
+        """Tokens in the rows of the first steps."""
+        return context_window if self.row is None else min(self.row, context_window)
+
     def row_length(self, round_: int, context_window: int) -> int:
         """Tokens in each row of round `round_`."""
         last = round_ * self.round_steps >= self.steps * (1 - FULL_WINDOW_SHARE)
-        return context_window if last else min(self.row, context_window)
+        return context_window if last else self.shortest_row(context_window)

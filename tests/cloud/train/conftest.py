@@ -12,6 +12,7 @@ import pytest
 from edgewise_cloud.train import preview
 from edgewise_cloud.train.model_size import ModelSize
 from edgewise_cloud.train.pretrain import pretrain
+from edgewise_cloud.train.progress import TrainingProgress
 from edgewise_cloud.train.schedule import Schedule
 
 SIZE = ModelSize(vocabulary_size=270, layers=1, width=16, heads=2, context_window=32)
@@ -56,6 +57,20 @@ def trained(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     with eager():
         pretrain([text], made.folder, SIZE, SCHEDULE, report=made.reports.append)
     return made
+
+
+@contextmanager
+def interrupted_after_a_round(out: Path) -> Iterator[None]:
+    """Ctrl-C at the first step after the training in `out` has saved a checkpoint."""
+
+    def stop(_progress: TrainingProgress, _batch: int, logs: object = None) -> None:
+        if (out / "training" / "state.npz").exists():
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainingProgress, "on_train_batch_end", stop)
+        with pytest.raises(KeyboardInterrupt):
+            yield
 
 
 def weights(folder: Path) -> bytes:

@@ -16,9 +16,9 @@ from edgewise_cloud.train.distillation import divergence
 from edgewise_cloud.train.finetune import finetune
 from edgewise_cloud.train.loop import compiled
 from edgewise_cloud.train.optimizers import adamw
-from edgewise_cloud.train.progress import TrainingProgress
 from edgewise_cloud.train.schedule import Schedule
 from tests.cloud.conftest import STORIES
+from tests.cloud.train.conftest import interrupted_after_a_round
 from tests.conftest import LAYERS, write_checkpoint
 
 SCHEDULE = Schedule(
@@ -114,7 +114,7 @@ def test_a_teacher_is_not_saved_with_a_checkpoint(
 
 
 def test_a_resumed_distillation_ends_with_the_same_weights(
-    checkpoint: Path, teacher: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Path, teacher: Path, text: Path, tmp_path: Path
 ) -> None:
     """With fewer layers than the teacher's, interrupted in the middle."""
 
@@ -131,14 +131,8 @@ def test_a_resumed_distillation_ends_with_the_same_weights(
         )
         return (tmp_path / name / "model.safetensors").read_bytes()
 
-    def stop(_progress: TrainingProgress, _batch: int, logs: object = None) -> None:
-        if (tmp_path / "parts" / "training" / "state.npz").exists():
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(TrainingProgress, "on_train_batch_end", stop)
-        with pytest.raises(KeyboardInterrupt):
-            tune("parts")
+    with interrupted_after_a_round(tmp_path / "parts"):
+        tune("parts")
     assert tune("parts", resume=True) == tune("whole")
     plan = json.loads((tmp_path / "whole" / "training" / "plan.json").read_text())
     assert (plan["layers"], plan["teacher"]) == (1, str(teacher))

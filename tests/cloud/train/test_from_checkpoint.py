@@ -11,10 +11,18 @@ from safetensors.numpy import load_file
 
 from edgewise_cloud.errors import CheckpointError, TextError, TrainingError
 from edgewise_cloud.keras_models.generation_config import read_sampling, save_sampling
+from edgewise_cloud.train.data import RandomRows
 from edgewise_cloud.train.pretrain import pretrain
-from edgewise_cloud.train.progress import TrainingProgress
-from tests.cloud.train.conftest import SCHEDULE, SIZE, Trained, files, weights
+from tests.cloud.train.conftest import (
+    SCHEDULE,
+    SIZE,
+    Trained,
+    files,
+    interrupted_after_a_round,
+    weights,
+)
 from tests.conftest import write_checkpoint
+from tests.support.command_line import RunCommand
 
 pytestmark = pytest.mark.usefixtures("uncompiled")
 
@@ -43,9 +51,7 @@ def test_it_begins_with_the_checkpoints_weights_and_vocabulary(text: Path, tmp_p
     assert read_sampling(tmp_path / "out") == {"temperature": 0.5}
 
 
-def test_a_resumed_training_ends_with_the_same_weights(
-    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_resumed_training_ends_with_the_same_weights(text: Path, tmp_path: Path) -> None:
     """In two phases and with dropout, interrupted in the middle, as one that was not interrupted.
 
     Also where another part of the process has drawn random numbers before.
@@ -54,18 +60,31 @@ def test_a_resumed_training_ends_with_the_same_weights(
     schedule = replace(SCHEDULE, then_share=0.5)
     arguments = {"then": [text], "checkpoint": str(begun), "report": silent}
     pretrain([text], tmp_path / "whole", SIZE, schedule, **arguments)
-
-    def stop(_progress: TrainingProgress, _batch: int, logs: object = None) -> None:
-        if (tmp_path / "parts" / "training" / "state.npz").exists():
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(TrainingProgress, "on_train_batch_end", stop)
-        with pytest.raises(KeyboardInterrupt):
-            pretrain([text], tmp_path / "parts", SIZE, schedule, **arguments)
+    with interrupted_after_a_round(tmp_path / "parts"):
+        pretrain([text], tmp_path / "parts", SIZE, schedule, **arguments)
     random.seed(7)
     pretrain([text], tmp_path / "parts", SIZE, schedule, resume=True, **arguments)
     assert weights(tmp_path / "parts") == weights(tmp_path / "whole") != weights(begun)
+
+
+def test_the_command_reads_full_windows_from_the_first_step(
+    text: Path, tmp_path: Path, run_command: RunCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In both phases; 300 tokens, as the command's rows for a new model have 256."""
+    begun = write_checkpoint(tmp_path / "begun", context_window=300)
+    lengths = list[int]()
+
+    def remember(rows: RandomRows, tokens: np.ndarray, row: int, *shape: int) -> None:
+        if len(shape) == 4:  # training, not a preview
+            lengths.append(row)
+        original(rows, tokens, row, *shape)
+
+    original = RandomRows.__init__
+    monkeypatch.setattr(RandomRows, "__init__", remember)
+    options = ("--text", text, "--steps", "20", "--batch-tokens", "300", "--held-out", "0.1")
+    phases = ("--then", text, "--then-share", "0.5")
+    done = run_command("train", "-c", begun, "--out", tmp_path / "on", *options, *phases)
+    assert (done.returncode, lengths) == (0, [300, 300])
 
 
 def test_resuming_from_another_checkpoint_is_refused(trained: Trained, text: Path) -> None:
