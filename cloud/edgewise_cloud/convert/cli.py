@@ -16,6 +16,7 @@ from edgewise_cloud.convert.quantization import Quantization, Target
 from edgewise_cloud.corpus import read_documents
 from edgewise_cloud.options import CHECKPOINT_HELP, MoreTexts
 from edgewise_edge.standard_streams import emit
+from edgewise_edge.store.active import is_name
 from edgewise_edge.store.manifest import MODEL_FILE
 
 if TYPE_CHECKING:  # a command line that only prints its help need not import them
@@ -250,7 +251,8 @@ def _described(texts: list[Path]) -> str:
 
 
 def _say_next(checkpoint: str, out: Path, *, keras_weights: bool) -> None:
-    model = str(out)
+    # A bare name might be an installed model's.
+    model = f"./{out}" if is_name(str(out)) else str(out)
     evaluate = ["edgewise-cloud", "evaluate", model, "--text", "FILE"]
     evaluate += [] if keras_weights else ["--checkpoint", checkpoint]
     say(f"try it:          {join(['edgewise', 'generate', 'Once upon a time', '--model', model])}")

@@ -42,7 +42,8 @@ def serve(
         from edgewise.server.security.settings import check_settings
     except ImportError as error:
         raise ConfigurationError(
-            f"edgewise serve needs {error.name}; pip install 'edgewise[http]'"
+            f"edgewise serve needs {error.name}; in edgewise's checkout: "
+            "pip install ./proto ./edge './router[http]'"
         ) from error
     check_settings(settings)  # before the router, which opens the model
     privacy = Privacy.PRIVATE if settings.private else Privacy.ALLOW_CLOUD

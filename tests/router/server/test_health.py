@@ -108,4 +108,4 @@ def test_without_prometheus_there_are_no_metrics(
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     reply = asking.get("/metrics")
     assert reply.status_code == 404
-    assert "pip install 'edgewise[metrics]'" in reply.json()["error"]["message"]
+    assert "pip install prometheus-client" in reply.json()["error"]["message"]

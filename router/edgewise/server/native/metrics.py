@@ -13,7 +13,7 @@ async def metrics(_: Request) -> Response:
         from prometheus_client import REGISTRY
         from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
     except ImportError:
-        message = "there are no metrics: pip install 'edgewise[metrics]' and start again"
+        message = "there are no metrics: pip install prometheus-client and start again"
         raise HttpError(404, message, code="not_found") from None
     return Response(generate_latest(REGISTRY), headers={"content-type": CONTENT_TYPE_LATEST})
 
