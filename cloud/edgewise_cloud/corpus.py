@@ -34,7 +34,7 @@ class Corpus:
         becomes two.
         """
         known = {
-            paragraph
+            _words(paragraph)
             for other in others
             for document in other.held_out
             for paragraph in _PARAGRAPHS.split(document)
@@ -103,13 +103,13 @@ def tokenized(documents: list[str], tokenizer: Tokenizer) -> np.ndarray:
 def _without(document: str, known: set[str]) -> Iterator[str]:
     """What is left of the document, in pieces, without its `known` paragraphs."""
     paragraphs = _PARAGRAPHS.split(document)
-    if known.isdisjoint(paragraphs):
+    if known.isdisjoint(map(_words, paragraphs)):
         yield document
         return
     dropping, piece = False, list[str]()
     for paragraph in paragraphs:
         if len(paragraph) >= _TELLING:
-            dropping = paragraph in known
+            dropping = _words(paragraph) in known
         if not dropping:
             piece.append(paragraph)
         elif piece:
@@ -117,6 +117,11 @@ def _without(document: str, known: set[str]) -> Iterator[str]:
             piece = []
     if piece:
         yield "\n\n".join(piece)
+
+
+def _words(paragraph: str) -> str:
+    """Its words alone: another edition may break and indent its lines otherwise."""
+    return " ".join(paragraph.split())
 
 
 def _fingerprint(documents: list[str]) -> str:

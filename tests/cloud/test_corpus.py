@@ -95,7 +95,8 @@ def test_what_another_text_holds_out_is_left_out() -> None:
     """A held-out story is cut out of the book it is in, with its short paragraphs; the rest stays."""
     stories = [f'{story}\n\n"Yes."\n\n{story.upper()}' for story in STORIES[:6]]
     book = Corpus(["\n \n".join(stories), "Another\n \nbook"], ["its end"], "")
-    left = book.without_held_out([Corpus([], [stories[1], stories[4]], "")])
+    indented = stories[4].replace(" ", "\n  ", 1)
+    left = book.without_held_out([Corpus([], [stories[1], indented], "")])
     pieces = [stories[0], "\n\n".join(stories[2:4]), stories[5], "Another\n \nbook"]
     assert left == Corpus(pieces, ["its end"], "")
     assert book.without_held_out([]) == book

@@ -14,6 +14,9 @@ from edgewise_cloud.options import CHECKPOINT_HELP, MoreTexts
 from edgewise_cloud.train.model_size import ModelSize
 from edgewise_cloud.train.schedule import Schedule
 
+RATE = 4e-3  # learning rate of a new model
+RATE_OF_A_TRAINED_MODEL = 1e-3  # a higher one costs it more than a short training gives
+
 Out = Annotated[
     Path,
     typer.Option(
@@ -61,7 +64,10 @@ BFloat16 = Annotated[
 Seed = Annotated[
     int,
     typer.Option(
-        metavar="N", min=0, help="The same seed and text give the same batches and weights."
+        metavar="N",
+        min=0,
+        max=2**32 - 1,
+        help="The same seed and text give the same batches and weights.",
     ),
 ]
 Resume = Annotated[
@@ -88,7 +94,15 @@ def train(
     more: MoreTexts = None,
     steps: Steps = 6000,
     batch_tokens: BatchTokens = 4096,
-    learning_rate: LearningRate = 4e-3,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(
+            metavar="NUMBER",
+            min=0,
+            help="The peak; it rises first, and then falls along a cosine.",
+            show_default=f"{RATE}; {RATE_OF_A_TRAINED_MODEL} with --checkpoint",
+        ),
+    ] = None,
     held_out: HeldOut = 0.01,
     then: Annotated[
         list[Path] | None,
@@ -157,7 +171,7 @@ def train(
     edgewise-cloud train --text books/*.txt --then tales/*.txt --then-share 0.2 --out my-checkpoint
 
     On from another training, at the rates of a training (finetune changes less):
-    edgewise-cloud train --checkpoint tales --text books/*.txt --learning-rate 1e-3 --out my-checkpoint
+    edgewise-cloud train --checkpoint tales --text books/*.txt --out my-checkpoint
     """
     from edgewise_cloud.train.pretrain import pretrain
 
@@ -171,6 +185,8 @@ def train(
         },
         checkpoint,
     )
+    if learning_rate is None:
+        learning_rate = RATE if checkpoint is None else RATE_OF_A_TRAINED_MODEL
     schedule = Schedule(
         steps=steps,
         round_steps=Schedule.default_round_steps(steps),
@@ -179,9 +195,7 @@ def train(
         held_out=held_out,
         bfloat16=bfloat16,
         seed=seed,
-        then_share=then_share or 0.0,
-        # Short rows would cost a trained model what it knows of later positions.
-        row=Schedule.row if checkpoint is None else None,
+        then_share=then_share,
     )
     with _training(out) as progress:
         pretrain(

@@ -15,7 +15,7 @@ from edgewise_cloud.keras_models.import_tensorflow import import_tensorflow
 from edgewise_cloud.train.resume import TrainingState
 from edgewise_cloud.train.schedule import Schedule
 from edgewise_cloud.train.tokenized import TokenizedCorpus, require_text_for_rows
-from edgewise_edge.decoding.tokenizer import TOKENIZER_FILES
+from edgewise_edge.decoding.tokenizer import TOKENIZER_FILES, Tokenizer
 
 if TYPE_CHECKING:  # TensorFlow is imported when the text has been checked
     from keras_hub.models import GPT2Backbone
@@ -51,12 +51,8 @@ def finetune(
     plan = {
         "checkpoint": checkpoint,
         "lora_rank": lora_rank,
-        # Not in every plan: those from before there were these options still resume.
-        **{
-            name: value
-            for name, value in (("layers", layers), ("teacher", teacher))
-            if value is not None
-        },
+        "layers": layers,
+        "teacher": teacher,
         "schedule": schedule.plan(),
         "text": corpus.fingerprint,
     }
@@ -82,34 +78,38 @@ def finetune(
         model = load_keras(checkpoint, Path(workspace), dtype=schedule.dtype)
         if layers is not None:  # and the others are freed
             model = replace(model, backbone=with_layers(model.backbone, layers))
+        if state.saved:  # the name may stand for another model by now
+            model = replace(model, tokenizer=Tokenizer.from_folder(out))
         taught_by = None if teacher is None else _teacher(teacher, model, schedule, progress)
         progress.step("tokenizing the text")
         tokens = TokenizedCorpus.of(corpus, model.tokenizer)
         tokens.require_rows(schedule.shortest_row(model.architecture.context_window))
         with state.write_errors():  # not before all checks have passed
             state.make_folder()
-            for name in TOKENIZER_FILES:
-                shutil.copy(Path(workspace) / name, out / name)
-            save_sampling(model.sampling, out)
+            if not state.saved:
+                for name in TOKENIZER_FILES:
+                    shutil.copy(Path(workspace) / name, out / name)
+                save_sampling(model.sampling, out)
             corpus.write_held_out(out)
     report(f"{len(tokens.train):,} tokens to train on, {len(tokens.held_out):,} held out")
     if lora_rank:
         model.backbone.enable_lora(lora_rank)
-    fit(
-        model.backbone,
-        adamw(schedule),
-        model.tokenizer,
-        [tokens],
-        schedule,
-        state,
-        report,
-        progress,
-        taught_by,
-    )
-    # Keras returns a kernel with LoRA as the sum of both, so saving merges them.
-    progress.step("saving the model")
-    with state.write_errors():
-        save_checkpoint(model.backbone, out, dtype="float32")
+    with state.locked():
+        fit(
+            model.backbone,
+            adamw(schedule),
+            model.tokenizer,
+            [tokens],
+            schedule,
+            state,
+            report,
+            progress,
+            taught_by,
+        )
+        # Keras returns a kernel with LoRA as the sum of both, so saving merges them.
+        progress.step("saving the model")
+        with state.write_errors():
+            save_checkpoint(model.backbone, out, dtype="float32")
 
 
 def _teacher(

@@ -76,7 +76,14 @@ def fit(
         shown.report_round(round_, loss)
         if round_ % PREVIEW_EVERY == PREVIEW_EVERY - 1 or last:
             report_preview(
-                model, tokenizer, corpora, row=row, window=window, report=report, progress=progress
+                model,
+                tokenizer,
+                corpora,
+                row=row,
+                batch_tokens=schedule.batch_tokens,
+                window=window,
+                report=report,
+                progress=progress,
             )
 
 

@@ -79,10 +79,10 @@ class HeldThenFalling(keras.optimizers.schedules.LearningRateSchedule):  # type:
 
     def __call__(self, step: Any) -> Any:
         """The learning rate of a step, counted from 0."""
-        plan, done = self._schedule, ops.cast(step, "float32")
-        rising = (done + 1) / (plan.warmup + 1)
-        falling = (plan.steps - done) / (plan.steps - plan.first_phase)
-        return plan.learning_rate * ops.minimum(1.0, ops.minimum(rising, falling))
+        schedule, done = self._schedule, ops.cast(step, "float32")
+        rising = (done + 1) / (schedule.warmup + 1)
+        falling = (schedule.steps - done) / (schedule.steps - schedule.first_phase)
+        return schedule.learning_rate * ops.minimum(1.0, ops.minimum(rising, falling))
 
 
 def _rate(schedule: Schedule) -> keras.optimizers.schedules.LearningRateSchedule:
@@ -90,7 +90,7 @@ def _rate(schedule: Schedule) -> keras.optimizers.schedules.LearningRateSchedule
 
     With a second phase, see HeldThenFalling.
     """
-    if schedule.then_share:
+    if schedule.then_share is not None:
         return HeldThenFalling(schedule)
     return keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0,

@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from edgewise_cloud.console import SILENT, Progress
@@ -17,7 +17,7 @@ from edgewise_cloud.train.resume import TrainingState
 from edgewise_cloud.train.schedule import Schedule
 from edgewise_cloud.train.start import loaded_model, new_model
 from edgewise_cloud.train.tokenized import TokenizedCorpus, require_text_for_rows
-from edgewise_edge.decoding.tokenizer import TOKENIZER_FILES
+from edgewise_edge.decoding.tokenizer import TOKENIZER_FILES, Tokenizer
 
 TEXTS = ("the text", "the text of --then")  # what messages call those of the phases
 
@@ -39,7 +39,7 @@ def pretrain(
     The last steps, by the schedule's `then_share`, read the texts `then` instead, while the learning
     rate falls to zero. The vocabulary is learned from both, and of each a share is held out, from the
     other one too. With `checkpoint`, the weights, sizes and vocabulary of that GPT-2 are the start,
-    `size` is not used, and the sampling that it recommends is kept.
+    `size` and the schedule's `row` are not used, and the sampling that it recommends is kept.
 
     After each round, `out/training` holds what it takes to resume; a training that was interrupted
     and resumed ends with the same weights as one that was not. Raises TextError for text that is
@@ -48,6 +48,8 @@ def pretrain(
     share of the steps, and CheckpointError for a checkpoint that cannot be loaded; then nothing has
     been written.
     """
+    if checkpoint is not None:  # short rows would cost it what it knows of later positions
+        schedule = replace(schedule, row=None)
     _check_phases(then, schedule)
     if size.width % size.heads:
         raise TrainingError(
@@ -60,8 +62,8 @@ def pretrain(
     corpora = [one.without_held_out(other for other in read if other is not one) for one in read]
     fingerprints = [corpus.fingerprint for corpus in corpora]
     plan = {
-        # Not in every plan: those from before there were checkpoints still resume.
-        **({"size": asdict(size)} if checkpoint is None else {"checkpoint": checkpoint}),
+        "size": asdict(size) if checkpoint is None else None,
+        "checkpoint": checkpoint,
         "schedule": schedule.plan(),
         **dict(zip(("text", "then"), fingerprints, strict=False)),
     }
@@ -77,6 +79,8 @@ def pretrain(
                 )
         else:
             start = loaded_model(checkpoint, schedule, vocabulary, progress)
+            if state.saved:  # the name may stand for another model by now
+                start = replace(start, tokenizer=Tokenizer.from_folder(out))
         progress.step("tokenizing the text")
         tokens = [TokenizedCorpus.of(corpus, start.tokenizer) for corpus in corpora]
         for one, name in zip(tokens, TEXTS, strict=False):
@@ -96,17 +100,18 @@ def pretrain(
     from edgewise_cloud.train.optimizers import muon
 
     backbone = start.backbone()
-    fit(backbone, muon(schedule), start.tokenizer, tokens, schedule, state, report, progress)
-    progress.step("saving the model")
-    with state.write_errors():
-        save_checkpoint(backbone, out, dtype="float16")
+    with state.locked():
+        fit(backbone, muon(schedule), start.tokenizer, tokens, schedule, state, report, progress)
+        progress.step("saving the model")
+        with state.write_errors():
+            save_checkpoint(backbone, out, dtype="float16")
 
 
 def _check_phases(then: Sequence[Path], schedule: Schedule) -> None:
     """Raise TrainingError for one of the two options of a second phase without the other."""
-    if then and not schedule.then_share:
+    if then and schedule.then_share is None:
         raise TrainingError("--then is given without --then-share; give a share of the steps too")
-    if schedule.then_share and not then:
+    if schedule.then_share is not None and not then:
         raise TrainingError(
             f"--then-share is {schedule.then_share} without --then; give the text to read then"
         )

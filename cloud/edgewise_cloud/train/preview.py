@@ -25,24 +25,26 @@ def report_preview(
     corpora: Sequence[TokenizedCorpus],
     *,
     row: int,
+    batch_tokens: int,
     window: int,
     report: Callable[[str], None],
     progress: Progress,
 ) -> None:
     """Report the loss on held-out rows of up to `row` tokens, and a sample of up to `window`.
 
-    A loss for each phase's text, in their order.
+    A loss for each phase's text, in their order. A batch has up to `batch_tokens`, which fit in training.
     """
     for corpus, of in zip(corpora, ("", " of the second phase's text"), strict=False):
         progress.step("measuring on held-out text")
-        loss = _held_out_loss(model, corpus, min(row, len(corpus.held_out) - 1))
+        loss = _held_out_loss(model, corpus, min(row, len(corpus.held_out) - 1), batch_tokens)
         report(f"held-out loss{of} {loss}")
     progress.step("writing a sample")
     report(f"sample: {_sample(model, tokenizer, window)}")
 
 
-def _held_out_loss(model: keras.Model, corpus: TokenizedCorpus, row: int) -> str:
-    rows = RandomRows(corpus.held_out, row, BATCH_ROWS, HELD_OUT_ROWS // BATCH_ROWS, 0)
+def _held_out_loss(model: keras.Model, corpus: TokenizedCorpus, row: int, batch_tokens: int) -> str:
+    batch = max(1, min(BATCH_ROWS, batch_tokens // row))
+    rows = RandomRows(corpus.held_out, row, batch, HELD_OUT_ROWS // batch, 0)
     loss = model.evaluate(rows, verbose=0)
     bits = loss / math.log(2) * len(corpus.held_out) / corpus.held_out_bytes
     return f"{loss:.3f}, {bits:.3f} bits per byte"

@@ -1,5 +1,6 @@
 """Checkpoints of a training in progress: its plan, weights and optimizer."""
 
+import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -11,8 +12,11 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from edgewise_cloud.corpus import HELD_OUT_FILE, HELD_OUT_THEN_FILE
 from edgewise_cloud.errors import TrainingError, TrainingFailedError
 from edgewise_cloud.files import atomic_write, require_writable
+from edgewise_cloud.keras_models.generation_config import GENERATION_CONFIG_FILE
+from edgewise_edge.decoding.tokenizer import TOKENIZER_FILES
 
 if TYPE_CHECKING:  # what is refused is refused before it is imported
     import keras
@@ -20,6 +24,16 @@ if TYPE_CHECKING:  # what is refused is refused before it is imported
 STATE_FOLDER = "training"
 PLAN_FILE = "plan.json"
 STATE_FILE = "state.npz"
+LOCK_FILE = "lock"
+
+# What an output folder may hold before the first checkpoint.
+BEGUN = {
+    STATE_FOLDER,
+    HELD_OUT_FILE,
+    HELD_OUT_THEN_FILE,
+    GENERATION_CONFIG_FILE,
+    *TOKENIZER_FILES,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +47,16 @@ class TrainingState:
     def open(cls, out: Path, plan: dict[str, Any], *, resume: bool) -> "TrainingState":
         """The state of a new training in `out` or, with `resume`, of the one saved there.
 
-        Writes nothing. Raises TrainingError if `out` is not empty and holds no training, if it
-        holds one and `resume` is false, if that one was started with another plan, or if `out`
-        cannot be written to.
+        Writes nothing. Raises TrainingError if `out` holds more than a training that failed before its
+        first checkpoint, if it holds a training and `resume` is false, if that one was started with
+        another plan, or if `out` cannot be written to.
         """
         state = cls(out / STATE_FOLDER, json.dumps(plan, indent=2) + "\n")
         if not state.saved:
             try:
                 require_writable(out)
-                # With a folder `training`, the files are from a failed attempt, not the user's.
-                if out.exists() and not state.folder.exists() and any(out.iterdir()):
+                found = {path.name for path in out.iterdir()} if out.exists() else set()
+                if found - BEGUN or (found and STATE_FOLDER not in found):
                     raise TrainingError(f"{out} is not empty; give a new folder")
             except OSError as error:
                 raise TrainingError(
@@ -68,6 +82,23 @@ class TrainingState:
     def saved(self) -> bool:
         """Whether there is a checkpoint to resume from."""
         return os.access(self.folder / STATE_FILE, os.F_OK)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from training in the folder; the kernel releases it if this one is killed.
+
+        Raises TrainingError if one does.
+        """
+        with self.write_errors():
+            file = (self.folder / LOCK_FILE).open("w", encoding="utf-8")
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise TrainingError(
+                    f"another process is training in {self.folder.parent}; wait for it, or end it first"
+                ) from error
+            yield
 
     @contextmanager
     def write_errors(self) -> Iterator[None]:
@@ -98,22 +129,34 @@ class TrainingState:
         try:
             # np.load() of a path leaves a damaged file open.
             with (self.folder / STATE_FILE).open("rb") as file, np.load(file) as arrays:
-                for variable, array in zip(_variables(model), arrays.values(), strict=True):
-                    variable.assign(array)
+                saved = list(arrays.values())
         except (OSError, ValueError, EOFError, BadZipFile) as error:
-            raise self._damaged(STATE_FILE) from error
+            raise self._damaged(STATE_FILE, error) from error
+        variables = _variables(model)
+        if [array.shape for array in saved] != [tuple(variable.shape) for variable in variables]:
+            raise TrainingError(
+                f"{self.folder / STATE_FILE} does not fit the model: the checkpoint that the training began "
+                "with has changed since, or another version of Keras saved it"
+            )
+        for variable, array in zip(variables, saved, strict=True):
+            variable.assign(array)
         return int(model.optimizer.iterations)
 
     def _read_plan(self) -> dict[str, Any]:
         try:
             return dict(json.loads((self.folder / PLAN_FILE).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
-            raise self._damaged(PLAN_FILE) from error
+            raise self._damaged(PLAN_FILE, error) from error
 
-    def _damaged(self, name: str) -> TrainingError:
-        return TrainingError(
-            f"{self.folder / name} is damaged; remove {self.folder.parent} and start again"
-        )
+    def _damaged(self, name: str, error: Exception) -> TrainingError:
+        path = self.folder / name
+        if (
+            isinstance(error, OSError)
+            and not isinstance(error, FileNotFoundError)
+            and error.strerror
+        ):
+            return TrainingError(f"{path} cannot be read: {error.strerror}")
+        return TrainingError(f"{path} is damaged; remove {self.folder.parent} and start again")
 
 
 def _variables(model: "keras.Model") -> "list[keras.Variable]":

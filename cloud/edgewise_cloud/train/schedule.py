@@ -25,25 +25,30 @@ class Schedule:
     round_steps: int = 100  # steps between two checkpoints
     seed: int = 1
     bfloat16: bool = False  # compute in bfloat16 (weights stay float32), where it is faster
-    then_share: float = 0.0  # of the steps: the last ones read a second text; 0: there is none
+    then_share: float | None = None  # of the steps: the last ones read a second text
 
     def __post_init__(self) -> None:
-        """Raise TrainingError for two phases that cannot be."""
-        if not 0 <= self.then_share < 1:
+        """Raise TrainingError for numbers that are none, and two phases that cannot be."""
+        if not 0 <= self.learning_rate < math.inf:
+            raise TrainingError(f"--learning-rate is {self.learning_rate}; it must be 0 or more")
+        if not 0 <= self.held_out < 1:
+            raise TrainingError(
+                f"--held-out is {self.held_out}; it must be a share of the text, between 0 and 1"
+            )
+        if self.then_share is None:
+            return
+        if not 0 < self.then_share < 1:
             raise TrainingError(
                 f"--then-share is {self.then_share}; it must be a share of the steps, between 0 and 1"
             )
-        if self.then_share and self.rounds < 2:
+        if self.rounds < 2:
             raise TrainingError(
                 f"--steps is {self.steps}; two phases take more than {self.round_steps}"
             )
 
     def plan(self) -> dict[str, Any]:
-        """Its fields. Without a second phase as before there was one: such plans still resume."""
-        fields = asdict(self)
-        if not self.then_share:
-            del fields["then_share"]
-        return fields
+        """Its fields."""
+        return asdict(self)
 
     @staticmethod
     def default_round_steps(steps: int) -> int:
@@ -63,7 +68,7 @@ class Schedule:
     @property
     def first_phase(self) -> int:
         """Steps of the first phase, whole rounds; all steps where there is no second one."""
-        if not self.then_share:
+        if self.then_share is None:
             return self.steps
         rounds = math.floor(self.steps * (1 - self.then_share) / self.round_steps + 0.5)
         return min(max(1, rounds), self.rounds - 1) * self.round_steps

@@ -186,3 +186,16 @@ def test_resuming_with_another_teacher_is_refused(
     finetune(str(checkpoint), [text], tmp_path, once, teacher=str(teacher), report=silent)
     with pytest.raises(TrainingError, match=r"teacher was .*model, is None; give"):
         finetune(str(checkpoint), [text], tmp_path, once, resume=True, report=silent)
+
+
+def test_the_held_out_loss_is_the_texts_alone(
+    checkpoint: Path, teacher: Path, tmp_path: Path
+) -> None:
+    """With a teacher as without one; the loss of training is not."""
+    student, other = (load_keras(str(path), tmp_path).backbone for path in (checkpoint, teacher))
+    ids = np.arange(64, dtype=np.int32).reshape(2, 32)
+    row = {"token_ids": ids, "padding_mask": np.ones_like(ids)}
+    still = replace(SCHEDULE, learning_rate=0.0)
+    taught, alone = (compiled(student, adamw(still), by, bfloat16=False) for by in (other, None))
+    assert taught.evaluate(row, ids, verbose=0) == alone.evaluate(row, ids, verbose=0)
+    assert taught.train_on_batch(row, ids) != alone.train_on_batch(row, ids)

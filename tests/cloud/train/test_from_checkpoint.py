@@ -1,7 +1,6 @@
 """Training on from a checkpoint, with the optimizer and the phases of a training from scratch."""
 
 import json
-import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,19 +51,30 @@ def test_it_begins_with_the_checkpoints_weights_and_vocabulary(text: Path, tmp_p
 
 
 def test_a_resumed_training_ends_with_the_same_weights(text: Path, tmp_path: Path) -> None:
-    """In two phases and with dropout, interrupted in the middle, as one that was not interrupted.
-
-    Also where another part of the process has drawn random numbers before.
-    """
+    """In two phases and with dropout, interrupted in the middle, as one that was not interrupted."""
     begun = write_checkpoint(tmp_path / "begun")
     schedule = replace(SCHEDULE, then_share=0.5)
     arguments = {"then": [text], "checkpoint": str(begun), "report": silent}
     pretrain([text], tmp_path / "whole", SIZE, schedule, **arguments)
     with interrupted_after_a_round(tmp_path / "parts"):
         pretrain([text], tmp_path / "parts", SIZE, schedule, **arguments)
-    random.seed(7)
     pretrain([text], tmp_path / "parts", SIZE, schedule, resume=True, **arguments)
     assert weights(tmp_path / "parts") == weights(tmp_path / "whole") != weights(begun)
+
+
+def test_a_resumed_training_keeps_its_vocabulary(text: Path, tmp_path: Path) -> None:
+    """Where the checkpoint's name has come to stand for a model with another one, as after an update."""
+    begun = write_checkpoint(tmp_path / "begun")
+    arguments = {"checkpoint": str(begun), "report": silent}
+    pretrain([text], tmp_path / "whole", SIZE, SCHEDULE, **arguments)
+    with interrupted_after_a_round(tmp_path / "parts"):
+        pretrain([text], tmp_path / "parts", SIZE, SCHEDULE, **arguments)
+    ids = json.loads((begun / "vocab.json").read_text())
+    (begun / "vocab.json").write_text(json.dumps(ids | {"e": ids["a"], "a": ids["e"]}))
+    pretrain([text], tmp_path / "parts", SIZE, SCHEDULE, resume=True, **arguments)
+    for name in ("model.safetensors", "vocab.json"):
+        made, whole = ((tmp_path / folder / name).read_bytes() for folder in ("parts", "whole"))
+        assert made == whole
 
 
 def test_the_command_reads_full_windows_from_the_first_step(

@@ -105,6 +105,29 @@ def test_a_model_is_never_overwritten(
         assert files(folder) == before
 
 
+def test_a_model_without_its_state_is_not_overwritten(
+    trained: Trained, text: Path, tmp_path: Path
+) -> None:
+    """Its state is large, and may go when the training is done."""
+    out = Path(shutil.copytree(trained.folder, tmp_path / "model"))
+    (out / "training" / "state.npz").unlink()
+    before = files(out)
+    with pytest.raises(TrainingError, match="is not empty"):
+        pretrain([text], out, SIZE, SCHEDULE, resume=True)
+    assert files(out) == before
+
+
+def test_a_folder_called_training_does_not_make_one(text: Path, tmp_path: Path) -> None:
+    """Here it is a project's."""
+    (tmp_path / "training").mkdir()
+    (tmp_path / "vocab.json").write_text("mine")
+    (tmp_path / "main.py").write_text("mine")
+    before = files(tmp_path)
+    with pytest.raises(TrainingError, match="is not empty"):
+        pretrain([text], tmp_path, SIZE, SCHEDULE)
+    assert files(tmp_path) == before
+
+
 def test_a_disk_that_is_full_from_the_start_is_an_error(
     text: Path, tmp_path: Path, full_disk: FullDisk
 ) -> None:

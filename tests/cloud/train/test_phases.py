@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgewise_cloud.corpus import HELD_OUT_FILE, HELD_OUT_THEN_FILE, read_documents
+from edgewise_cloud.corpus import HELD_OUT_FILE, HELD_OUT_THEN_FILE, Corpus, read_documents
 from edgewise_cloud.errors import TextError, TrainingError
 from edgewise_cloud.train.data import RandomRows
 from edgewise_cloud.train.pretrain import pretrain
 from edgewise_cloud.train.progress import TrainingProgress
+from edgewise_cloud.train.tokenized import TokenizedCorpus
 from edgewise_edge.decoding.tokenizer import Tokenizer
 from tests.cloud.conftest import STORIES
 from tests.cloud.train.conftest import SCHEDULE, SIZE, Trained, eager, weights
@@ -101,6 +102,29 @@ def test_of_each_text_a_share_is_held_out(phased: Trained) -> None:
     assert re.match(r"held-out loss of the second phase's text \d\.\d{3}, ", second)
 
 
+def test_what_one_text_holds_out_is_in_neither(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second text is a part of the first one, with other line breaks."""
+    first, second = tmp_path / "first.txt", tmp_path / "second.txt"
+    first.write_text("\n\n".join(STORIES))
+    second.write_text("<|endoftext|>".join(story.replace(" ", "\n  ", 2) for story in STORIES))
+    seen = list[str]()
+
+    def remember(corpus: Corpus, tokenizer: Tokenizer) -> TokenizedCorpus:
+        seen.extend(" ".join(document.split()) for document in corpus.train)
+        return original(corpus, tokenizer)
+
+    original = TokenizedCorpus.of
+    monkeypatch.setattr(TokenizedCorpus, "of", remember)
+    out = tmp_path / "model"
+    pretrain([first], out, SIZE, replace(PHASES, steps=4), then=[second], report=lambda _: None)
+    held_out = read_documents([out / HELD_OUT_THEN_FILE])
+    assert held_out
+    for story in held_out:
+        assert " ".join(story.split()) not in " ".join(seen)
+
+
 def test_progress_says_which_phase_runs(phased: Trained) -> None:
     """At the start what each reads, and then in each round's line."""
     bounds = [re.match(r"steps (\d) to (\d): [\d,]+ tokens", line) for line in phased.reports[:2]]
@@ -119,7 +143,11 @@ def test_resuming_with_other_phases_is_refused(phased: Trained, text: Path, then
     cases = [
         ([then], replace(PHASES, then_share=0.25), r"then_share was 0\.5, is 0\.25"),
         ([text], PHASES, r"then was \w+, is \w+"),
-        ([], replace(PHASES, then_share=0), r"then_share was 0\.5, is None, then was \w+, is None"),
+        (
+            [],
+            replace(PHASES, then_share=None),
+            r"then_share was 0\.5, is None, then was \w+, is None",
+        ),
     ]
     for texts, schedule, differences in cases:
         with pytest.raises(TrainingError, match=f"with another plan: {differences}; give"):
@@ -140,7 +168,7 @@ def test_one_option_of_the_second_phase_without_the_other_is_refused(
 ) -> None:
     """Before any text is read."""
     for texts, share, words in (
-        ([tmp_path / "none"], 0.0, "--then is given without --then-share; give"),
+        ([tmp_path / "none"], None, "--then is given without --then-share; give"),
         ([], 0.2, r"--then-share is 0\.2 without --then; give"),
     ):
         with pytest.raises(TrainingError, match=words):

@@ -1,6 +1,8 @@
 """Checkpoints of a training, with a model of two layers."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import keras
@@ -76,14 +78,14 @@ def test_a_damaged_checkpoint_is_an_error(tmp_path: Path, size: int) -> None:
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
-    """Another version of KerasHub may give a model other weights."""
+    """Another version of KerasHub may give a model other weights; nobody is told to remove them."""
     state = TrainingState.open(tmp_path, PLAN, resume=False)
     model = tiny(seed=1)
     learn(model)
     state.save(model)
     other = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     other.compile(optimizer="adamw", loss="mse")
-    with pytest.raises(TrainingError, match="damaged"):
+    with pytest.raises(TrainingError, match="does not fit the model: the checkpoint"):
         state.restore(other)
 
 
@@ -118,3 +120,30 @@ def test_a_damaged_plan_is_an_error(tmp_path: Path) -> None:
             (state.folder / "plan.json").write_text(content)
         with pytest.raises(TrainingError, match=r"plan\.json is damaged; remove"):
             TrainingState.open(tmp_path, PLAN, resume=True)
+
+
+def test_a_checkpoint_that_cannot_be_read_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be whole: nobody is told to remove it."""
+    state = TrainingState.open(tmp_path, PLAN, resume=False)
+    model = tiny(seed=1)
+    learn(model)
+    state.save(model)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(np, "load", refuse)
+    with pytest.raises(TrainingError, match=r"state\.npz cannot be read: Permission denied$"):
+        state.restore(model)
+
+
+def test_only_one_process_trains_in_a_folder(tmp_path: Path) -> None:
+    """Two would write each other's checkpoints; when the first one has ended, another may begin."""
+    state = TrainingState.open(tmp_path, PLAN, resume=False)
+    state.make_folder()
+    with state.locked(), pytest.raises(TrainingError, match="another process is training in"):
+        state.locked().__enter__()
+    with state.locked():
+        pass

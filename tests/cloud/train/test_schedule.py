@@ -39,17 +39,16 @@ def test_phases_are_whole_rounds(share: float, steps: int, first: int) -> None:
 
 
 def test_without_a_second_text_there_is_one_phase() -> None:
-    """Of all steps; its plan is that of earlier versions, which resume it, as it is resumed here."""
+    """Of all steps."""
     assert SCHEDULE.first_phase == 1050
     assert not any(SCHEDULE.phase(round_) for round_ in range(SCHEDULE.rounds))
-    assert "then_share" not in SCHEDULE.plan()
-    assert replace(SCHEDULE, then_share=0.2).plan() == {**SCHEDULE.plan(), "then_share": 0.2}
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"then_share": 1}, "--then-share is 1; it must be a share of the steps, between"),
+        ({"then_share": 0}, "--then-share is 0; it must be a share of the steps, between"),
         ({"then_share": -0.1}, "--then-share is -0.1"),
         ({"then_share": math.nan}, "--then-share is nan"),
         ({"then_share": 0.5, "steps": 100}, "--steps is 100; two phases take more than 100"),
@@ -57,6 +56,22 @@ def test_without_a_second_text_there_is_one_phase() -> None:
 )
 def test_phases_that_cannot_be_are_refused(changes: dict[str, float], words: str) -> None:
     """With the option's name, its value and what it may be."""
+    with pytest.raises(TrainingError, match=words):
+        replace(SCHEDULE, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"learning_rate": math.nan}, "--learning-rate is nan; it must be 0 or more"),
+        ({"learning_rate": math.inf}, "--learning-rate is inf"),
+        ({"learning_rate": -1}, "--learning-rate is -1"),
+        ({"held_out": math.nan}, "--held-out is nan; it must be a share of the text"),
+        ({"held_out": 1}, "--held-out is 1"),
+    ],
+)
+def test_numbers_that_are_none_are_refused(changes: dict[str, float], words: str) -> None:
+    """Before any text is read."""
     with pytest.raises(TrainingError, match=words):
         replace(SCHEDULE, **changes)
 
