@@ -29,7 +29,7 @@ def revoke(
 ) -> None:
     """Tell devices not to use a revision, and those that have it to go back.
 
-    Example: edgewise-cloud channel revoke models-channel 4db7b4a1b05b --reason "repeats itself"
+    Example: edgewise-cloud channel revoke models-channel 9410ac51ddc5 --reason "repeats itself"
     """
     from edgewise_cloud.channel.changes import revoke
 
@@ -54,7 +54,7 @@ def rollout(
 ) -> None:
     """Offer a revision to more of the devices, or to fewer.
 
-    Example: edgewise-cloud channel rollout models-channel 4db7b4a1b05b 50
+    Example: edgewise-cloud channel rollout models-channel 9410ac51ddc5 50
     """
     from edgewise_cloud.channel.changes import set_rollout
 
