@@ -37,7 +37,7 @@ Scene = Callable[[CloudService, LatencyLog], None]
 def device(_cloud: CloudService, _log: LatencyLog) -> None:
     """A charged device, no cloud"""
     with Router(device=lambda: CHARGED) as router:
-        show(router, "Once upon a time there was a little princess who lived in", seed=33)
+        show(router, "Once upon a time there was a little princess who lived in", seed=39)
 
 
 def offline(_cloud: CloudService, _log: LatencyLog) -> None:
@@ -62,7 +62,7 @@ def slow_device(cloud: CloudService, log: LatencyLog) -> None:
     with router_with(cloud, CHARGED, log) as router:
         assert isinstance(router.device_source, DeviceSource)  # noqa: S101  # not one for tests
         log.add(router.device_source.key, ONE_A_SECOND)
-        show(router, "High in the mountains lived a dragon who", seed=41, latency_budget=30.0)
+        show(router, "High in the mountains lived a dragon who", seed=4, latency_budget=30.0)
 
 
 def private(cloud: CloudService, log: LatencyLog) -> None:
@@ -71,7 +71,7 @@ def private(cloud: CloudService, log: LatencyLog) -> None:
         show(
             router,
             "At the bottom of the garden lived a rabbit who",
-            seed=39,
+            seed=77,
             privacy=Privacy.PRIVATE,
         )
 
@@ -85,7 +85,7 @@ def dying_cloud(cloud: CloudService, log: LatencyLog) -> None:
 
     with router_with(cloud, LOW, log) as router:
         prompt = "The snow had fallen all night, and in the morning"
-        show(router, prompt, seed=81, meanwhile=kill_midway)
+        show(router, prompt, seed=47, meanwhile=kill_midway)
 
 
 ON_DEVICE: Sequence[Scene] = (device, offline, updates)  # shown while the cloud starts

@@ -76,14 +76,14 @@ def show_good(router: Router) -> None:
     with ThreadPoolExecutor(1) as executor:
         update = Update(router, executor)
         prompt = "Beyond the seven hills there stood a castle in which"
-        text = show(router, prompt, seed=2, meanwhile=update.meanwhile)
+        text = show(router, prompt, seed=22, meanwhile=update.meanwhile)
         result = update.result
     if result.staged:
         when = f"after {update.ended_at} of its tokens" if update.ended_at else "right after it"
         tell(f"Revision {revision_of(text)} wrote all of it; the new one was staged {when}.")
     else:
         tell(f"The new revision is not used: {result.reason}.")
-    text = show(router, "The king had three daughters, and the youngest", seed=50)
+    text = show(router, "The king had three daughters, and the youngest", seed=16)
     tell(f"Revision {revision_of(text)} wrote it.")
 
 
