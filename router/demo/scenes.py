@@ -54,7 +54,7 @@ def updates(_cloud: CloudService, _log: LatencyLog) -> None:
 def low_battery(cloud: CloudService, log: LatencyLog) -> None:
     """The battery almost empty, with a cloud"""
     with router_with(cloud, LOW, log) as router:
-        show(router, "The wolf knocked at the door and", seed=14)
+        show(router, "The wolf knocked at the door and", seed=19)
 
 
 def slow_device(cloud: CloudService, log: LatencyLog) -> None:
@@ -85,7 +85,7 @@ def dying_cloud(cloud: CloudService, log: LatencyLog) -> None:
 
     with router_with(cloud, LOW, log) as router:
         prompt = "The snow had fallen all night, and in the morning"
-        show(router, prompt, seed=47, meanwhile=kill_midway)
+        show(router, prompt, seed=22, meanwhile=kill_midway)
 
 
 ON_DEVICE: Sequence[Scene] = (device, offline, updates)  # shown while the cloud starts
