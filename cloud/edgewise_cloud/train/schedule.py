@@ -18,9 +18,7 @@ class Schedule:
     steps: int
     learning_rate: float  # the peak; optimizers.py has its course
     batch_tokens: int = 4096
-    row: int | None = (
-        256  # tokens per row of the batch, except in the last steps; None: full windows
-    )
+    row: int | None = 256  # tokens per row, except in the last steps; None: full windows
     held_out: float = 0.01  # share of the text that is never trained on
     round_steps: int = 100  # steps between two checkpoints
     seed: int = 1
